@@ -1,0 +1,3 @@
+//! The `capi-kamaji` binary.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! End-to-end harness of capi-kamaji: machines, the local infrastructure provider and suites.

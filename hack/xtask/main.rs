@@ -1,0 +1,3 @@
+//! Repository chores: `crds`, `components`, `arch`. Run as `cargo xtask <task>`.
+
+fn main() {}
