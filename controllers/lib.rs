@@ -1,3 +1,1 @@
 //! capi-kamaji: Cluster API control plane and bootstrap provider with an embedded Kamaji hosting engine.
-
-pub mod pki;

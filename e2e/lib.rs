@@ -1,1 +1,4 @@
 //! End-to-end harness of capi-kamaji: machines, the local infrastructure provider and suites.
+
+pub mod machines;
+pub mod run;

@@ -1,0 +1,169 @@
+//! Starting and ending one systemd-nspawn container.
+//!
+//! A machine outlives the process that started it and is ended by the recorded PID of its PID 1, which takes the
+//! whole PID namespace with it.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use tokio::fs;
+use tokio::process::Command;
+use tokio::time::{Instant, sleep};
+
+use super::record::Pid;
+use super::seed::Overlay;
+
+const LAUNCH: &str = include_str!("launch.sh");
+
+/// Time for a container to show its PID 1, and for a killed one to go.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Lays out the machine's directory: an empty upper layer with the overlay's files, and its data directories.
+pub async fn lay_out(directory: &Path, files: &[Overlay]) -> Result<()> {
+    for part in ["root", "upper", "work", "containerd", "kubelet"] {
+        fs::create_dir_all(directory.join(part)).await?;
+    }
+    let upper = directory.join("upper");
+    for file in files {
+        let path = upper.join(file.path);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).await?;
+        }
+        fs::write(&path, &file.content).await?;
+        fs::set_permissions(&path, std::fs::Permissions::from_mode(file.mode)).await?;
+    }
+    // The overlay's root is the machine's /: others than root must be able to enter it.
+    fs::set_permissions(&upper, std::fs::Permissions::from_mode(0o755)).await?;
+    Ok(())
+}
+
+/// Starts the container; its console goes to `console.log` beside the record.
+pub async fn start(directory: &Path, lower: &Path, id: &str, hostname: &str, bridge: &str) -> Result<Pid> {
+    let console = std::fs::File::create(directory.join("console.log"))?;
+    let child = Command::new("unshare")
+        .args([
+            "--mount",
+            "--propagation",
+            "slave",
+            "--",
+            "/bin/sh",
+            "-c",
+            LAUNCH,
+            "launch",
+        ])
+        .arg(directory)
+        .arg(lower)
+        .args([id, hostname, bridge])
+        .current_dir("/")
+        .env_clear()
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        )
+        .stdin(Stdio::null())
+        .stdout(console.try_clone()?)
+        .stderr(console)
+        .process_group(0)
+        .spawn()
+        .context("cannot start the container (is util-linux installed?)")?;
+    let pid = child.id().context("the container ended at once")?;
+    Pid::of(pid).await.context("the container ended at once")
+}
+
+/// Waits until the container's PID 1 exists.
+pub async fn init_of(supervisor: Pid, directory: &Path) -> Result<Pid> {
+    let deadline = Instant::now() + PATIENCE;
+    while supervisor.alive().await {
+        if let Some(init) = find_init(supervisor.pid).await {
+            return Ok(init);
+        }
+        if Instant::now() > deadline {
+            bail!("the container shows no PID 1 after {} s", PATIENCE.as_secs());
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    let console = fs::read(directory.join("console.log")).await.unwrap_or_default();
+    bail!(
+        "the container ended: {}",
+        String::from_utf8_lossy(&console).trim()
+    );
+}
+
+/// The child of the supervisor that is PID 1 of its own namespace.
+async fn find_init(supervisor: u32) -> Option<Pid> {
+    let children = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children"))
+        .await
+        .ok()?;
+    for child in children
+        .split_whitespace()
+        .filter_map(|pid| pid.parse::<u32>().ok())
+    {
+        let status = fs::read_to_string(format!("/proc/{child}/status"))
+            .await
+            .unwrap_or_default();
+        if is_namespace_init(&status) {
+            return Pid::of(child).await;
+        }
+    }
+    None
+}
+
+fn is_namespace_init(status: &str) -> bool {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("NSpid:"))
+        .is_some_and(|pids| {
+            pids.split_whitespace().count() > 1 && pids.split_whitespace().last() == Some("1")
+        })
+}
+
+/// Ends the machine and waits until its supervisor has cleaned up.
+pub async fn stop(init: Option<Pid>, supervisor: Option<Pid>) -> Result<()> {
+    for process in [init, supervisor].into_iter().flatten() {
+        let deadline = Instant::now() + PATIENCE;
+        let mut killed = false;
+        while process.alive().await {
+            // The supervisor is given time to follow its machine before it is ended too.
+            if !killed && (Some(process) == init || Instant::now() + PATIENCE / 2 > deadline) {
+                kill(process.pid).await?;
+                killed = true;
+            }
+            if Instant::now() > deadline {
+                bail!("process {} does not end", process.pid);
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+    Ok(())
+}
+
+/// Removes what a supervisor that was killed could not.
+pub async fn forget(id: &str) {
+    // Best effort: an empty directory that another run makes anew.
+    let _ = fs::remove_dir(format!("/run/systemd/nspawn/propagate/{id}")).await;
+}
+
+/// Ends one process.
+pub async fn kill(pid: u32) -> Result<()> {
+    Command::new("kill")
+        .args(["-KILL", &pid.to_string()])
+        .status()
+        .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_process_of_a_namespace_is_told_from_the_hosts_own() {
+        assert!(is_namespace_init("Name:\tsystemd\nNSpid:\t4711\t1\n"));
+        assert!(!is_namespace_init("Name:\tsh\nNSpid:\t4711\t7\n"));
+        assert!(!is_namespace_init("Name:\tinit\nNSpid:\t1\n"));
+        assert!(!is_namespace_init(""));
+    }
+}
