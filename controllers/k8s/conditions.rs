@@ -1,0 +1,143 @@
+//! Conditions: pure, stable, sorted by type; transition times move only when the status does.
+
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::Timestamp,
+};
+
+/// A condition as a controller decides it, before times are known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Verdict {
+    /// Condition type.
+    pub type_: &'static str,
+    /// `True`, `False` or `Unknown`.
+    pub status: Status,
+    /// CamelCase reason.
+    pub reason: String,
+    /// For people: object, field and fix. Deterministic, no times, no random names.
+    pub message: String,
+}
+
+/// Status of a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+pub enum Status {
+    /// It holds.
+    True,
+    /// It does not hold.
+    False,
+    /// It is not known yet.
+    Unknown,
+}
+
+impl Verdict {
+    /// The condition holds.
+    pub fn yes(type_: &'static str, reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            type_,
+            status: Status::True,
+            reason: reason.into(),
+            message: message.into(),
+        }
+    }
+
+    /// The condition does not hold.
+    pub fn no(type_: &'static str, reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            type_,
+            status: Status::False,
+            reason: reason.into(),
+            message: message.into(),
+        }
+    }
+
+    /// The condition is not known.
+    pub fn unknown(type_: &'static str, reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            type_,
+            status: Status::Unknown,
+            reason: reason.into(),
+            message: message.into(),
+        }
+    }
+}
+
+/// Sets `verdict` in `conditions`, keeps the transition time unless the status flips, keeps the list sorted.
+pub fn set(conditions: &mut Vec<Condition>, verdict: Verdict, generation: Option<i64>, now: Timestamp) {
+    let status: &'static str = verdict.status.into();
+    let known = conditions.iter().position(|c| c.type_ == verdict.type_);
+    let last_transition_time = match known.map(|at| &conditions[at]) {
+        Some(old) if old.status == status => old.last_transition_time.clone(),
+        _ => Time(Timestamp::from_second(now.as_second()).unwrap_or(now)),
+    };
+    let condition = Condition {
+        type_: verdict.type_.to_owned(),
+        status: status.to_owned(),
+        reason: verdict.reason,
+        message: verdict.message,
+        observed_generation: generation,
+        last_transition_time,
+    };
+    match known {
+        Some(at) => conditions[at] = condition,
+        None => conditions.push(condition),
+    }
+    conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
+}
+
+/// Removes the condition of this type.
+pub fn remove(conditions: &mut Vec<Condition>, type_: &str) {
+    conditions.retain(|c| c.type_ != type_);
+}
+
+/// The condition of this type.
+pub fn get<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|c| c.type_ == type_)
+}
+
+/// The condition of this type is `True`.
+pub fn is_true(conditions: &[Condition], type_: &str) -> bool {
+    get(conditions, type_).is_some_and(|c| c.status == "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn transition_time_moves_only_with_the_status() {
+        let mut list = Vec::new();
+        set(
+            &mut list,
+            Verdict::no("Ready", "Waiting", "for a"),
+            Some(1),
+            at(10),
+        );
+        set(
+            &mut list,
+            Verdict::no("Ready", "Waiting", "for b"),
+            Some(2),
+            at(20),
+        );
+        assert_eq!(list[0].last_transition_time.0, at(10));
+        assert_eq!(list[0].message, "for b");
+        set(&mut list, Verdict::yes("Ready", "Ready", ""), Some(2), at(30));
+        assert_eq!(list[0].last_transition_time.0, at(30));
+    }
+
+    #[test]
+    fn order_of_setting_does_not_matter() {
+        let (mut one, mut two) = (Vec::new(), Vec::new());
+        for type_ in ["B", "A", "C"] {
+            set(&mut one, Verdict::yes(type_, "R", ""), None, at(1));
+        }
+        for type_ in ["C", "B", "A"] {
+            set(&mut two, Verdict::yes(type_, "R", ""), None, at(1));
+        }
+        assert_eq!(one, two);
+    }
+}

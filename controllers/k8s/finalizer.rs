@@ -1,0 +1,82 @@
+//! Finalizers: added before the first side effect, removed after the last.
+
+use kube::{
+    Resource, ResourceExt,
+    api::{Api, Patch, PatchParams},
+};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::{error::ApiError, key::RootKey, roots::Roots};
+
+/// `object` carries `finalizer`.
+pub fn has<K: Resource>(object: &K, finalizer: &str) -> bool {
+    object.finalizers().iter().any(|f| f == finalizer)
+}
+
+/// Adds `finalizer` unless it is there. One request, guarded by the resource version.
+///
+/// # Errors
+/// What the API server answered; a conflict when somebody else wrote meanwhile.
+pub async fn add<K>(api: &Api<K>, roots: &Roots<K>, object: &K, finalizer: &str) -> Result<(), ApiError>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    if has(object, finalizer) {
+        return Ok(());
+    }
+    let finalizers: Vec<_> = object
+        .finalizers()
+        .iter()
+        .cloned()
+        .chain([finalizer.to_owned()])
+        .collect();
+    let written = write(api, object, finalizers).await?;
+    roots.put(written);
+    Ok(())
+}
+
+/// Removes every finalizer in `ours`. A missing object is fine.
+///
+/// # Errors
+/// What the API server answered; a conflict when somebody else wrote meanwhile.
+pub async fn remove<K>(api: &Api<K>, roots: &Roots<K>, object: &K, ours: &[&str]) -> Result<(), ApiError>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let left: Vec<_> = object
+        .finalizers()
+        .iter()
+        .filter(|f| !ours.contains(&f.as_str()))
+        .cloned()
+        .collect();
+    if left.len() == object.finalizers().len() {
+        return Ok(());
+    }
+    let last = left.is_empty();
+    match write(api, object, left).await {
+        // The object is gone with its last finalizer: writing it through would bring back a ghost.
+        Ok(written) if !last => roots.put(written),
+        Ok(_) => {}
+        Err(error) if error.is_not_found() => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+async fn write<K>(api: &Api<K>, object: &K, finalizers: Vec<String>) -> Result<K, ApiError>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let patch = json!({
+        "metadata": { "resourceVersion": object.resource_version(), "finalizers": finalizers }
+    });
+    api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(patch))
+        .await
+        .map_err(|e| {
+            ApiError::new(
+                format!("set finalizers of {} {}", K::kind(&()), RootKey::of(object)),
+                e,
+            )
+        })
+}

@@ -1,0 +1,20 @@
+//! What every controller needs of Kubernetes: the index of children, the one way to write, conditions and names.
+//!
+//! Reads live in each controller's `observe`; the only writes to the management cluster are in [`apply`],
+//! [`finalizer`] and [`status`] (style.md 3.3, rule 2). Nothing here knows a controller.
+
+pub mod apply;
+pub mod backoff;
+pub mod child;
+pub mod conditions;
+pub mod digest;
+pub mod error;
+pub mod events;
+pub mod finalizer;
+pub mod index;
+pub mod key;
+pub mod manifest;
+pub mod meta;
+pub mod roots;
+pub mod row;
+pub mod status;
