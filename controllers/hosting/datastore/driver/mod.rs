@@ -1,0 +1,244 @@
+//! The way into datastores: the one place of the hosting engine that talks to them.
+//!
+//! A tenant calls three things, all safe to call again after a crash at any await:
+//!
+//! - [`Pool::etcd`]: the administrator's connection to a DataStore, one per DataStore and set of credentials;
+//! - [`etcd::EtcdAdmin::ensure_tenant`]: ownership mark, role, grant, user, in an order in which everything that
+//!   exists is already marked as ours;
+//! - [`etcd::EtcdAdmin::delete_tenant`]: the reverse, refused without our mark.
+//!
+//! Every call is bounded in time and its error says, by [`Error::class`], whether waiting helps.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::names;
+use crate::pki::material::{Authority, Error as MaterialError, Found, PrivateKeyPem};
+
+pub mod etcd;
+
+/// Whose a schema is. Time is told, not compared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Id of the management cluster: the UID of its namespace `kube-system`.
+    pub cluster: String,
+    /// Namespace of the tenant.
+    pub namespace: String,
+    /// Name of the tenant.
+    pub name: String,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            cluster,
+            namespace,
+            name,
+        } = self;
+        write!(f, "{namespace}/{name} of management cluster {cluster}")
+    }
+}
+
+/// The ownership mark, as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Whose it is.
+    #[serde(flatten)]
+    pub owner: Owner,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// A tenant's place in a datastore.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Schema: prefix and role.
+    pub schema: String,
+    /// User.
+    pub user: String,
+    /// Whose it is.
+    pub owner: Owner,
+    /// Take over what exists without a mark: tenants made by Kamaji. Never for a new tenant.
+    pub adopt: bool,
+}
+
+/// What a deletion did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deleted {
+    /// Keys that were removed.
+    pub keys: u64,
+}
+
+/// How to reach a datastore as its administrator.
+#[derive(Clone)]
+pub struct Credentials {
+    /// `host:port`, without scheme.
+    pub endpoints: Vec<String>,
+    /// What the datastore's certificates are checked by, PEM.
+    pub authority_pem: String,
+    /// Key of the authority, for the certificates of tenants.
+    pub authority_key: Option<PrivateKeyPem>,
+    /// The administrator's certificate, PEM.
+    pub certificate_pem: String,
+    /// The administrator's key.
+    pub key: PrivateKeyPem,
+    /// Where the authority's certificate and key were found, for messages.
+    pub authority_places: (String, String),
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("endpoints", &self.endpoints)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Credentials {
+    /// The authority that signs the certificates of tenants.
+    pub fn authority(&self) -> Result<Authority, MaterialError> {
+        let (certificate, key) = &self.authority_places;
+        let private = self
+            .authority_key
+            .as_ref()
+            .ok_or_else(|| MaterialError::NotAKey { place: key.clone() })?;
+        Authority::from_pem(
+            &Found {
+                place: certificate.clone(),
+                bytes: self.authority_pem.as_bytes(),
+            },
+            &Found {
+                place: key.clone(),
+                bytes: private.expose().as_bytes(),
+            },
+            None,
+        )
+    }
+
+    fn digest(&self) -> [u8; 32] {
+        let mut digest = Sha256::new();
+        let parts = self.endpoints.iter().map(String::as_str).chain([
+            self.authority_pem.as_str(),
+            self.certificate_pem.as_str(),
+            self.key.expose(),
+        ]);
+        for part in parts {
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part.as_bytes());
+        }
+        digest.finalize().into()
+    }
+}
+
+/// Why a datastore did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Nobody answers.
+    #[error("no answer from {endpoints} within {seconds} s: {detail}")]
+    Unreachable {
+        /// Who was asked.
+        endpoints: String,
+        /// For how long.
+        seconds: u64,
+        /// What is known of the cause.
+        detail: String,
+    },
+    /// The administrator's certificate has not the rights.
+    #[error("{operation}: permission denied; the client certificate must be of the user root")]
+    Denied {
+        /// What was asked.
+        operation: String,
+    },
+    /// The schema is another tenant's.
+    #[error("schema {schema:?} belongs to {}", whose(.owner.as_deref()))]
+    ForeignSchema {
+        /// The schema.
+        schema: String,
+        /// Whose it is, as far as it is marked.
+        owner: Option<Box<Owner>>,
+    },
+    /// The user is another tenant's.
+    #[error("datastore user {user:?} belongs to {}", whose(.owner.as_deref()))]
+    ForeignUser {
+        /// The user.
+        user: String,
+        /// Whose it is, as far as it is marked.
+        owner: Option<Box<Owner>>,
+    },
+    /// A name must not be used.
+    #[error(transparent)]
+    Name(#[from] names::Refusal),
+    /// Certificates or endpoints cannot be used.
+    #[error("credentials cannot be used: {0}")]
+    Credentials(String),
+    /// The datastore refused for a reason of its own.
+    #[error("{operation}: {detail}")]
+    Refused {
+        /// What was asked.
+        operation: String,
+        /// What it answered.
+        detail: String,
+    },
+}
+
+fn whose(owner: Option<&Owner>) -> String {
+    owner.map_or_else(
+        || "somebody who left no ownership mark".to_owned(),
+        ToString::to_string,
+    )
+}
+
+/// What an error means for the one who waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// It may pass: back off and try again.
+    Transient,
+    /// Rights are missing: slow and loud.
+    Denied,
+    /// What was asked for is not possible until the object changes.
+    Invalid,
+}
+
+impl Error {
+    /// What to do about it.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Unreachable { .. } | Self::Refused { .. } => Class::Transient,
+            Self::Denied { .. } => Class::Denied,
+            Self::ForeignSchema { .. } | Self::ForeignUser { .. } | Self::Name(_) | Self::Credentials(_) => {
+                Class::Invalid
+            }
+        }
+    }
+}
+
+/// Connections of this process: one per DataStore, replaced when its credentials change.
+#[derive(Default)]
+pub struct Pool(Mutex<HashMap<String, ([u8; 32], etcd::EtcdAdmin)>>);
+
+impl Pool {
+    /// The administrator's connection to an etcd DataStore.
+    pub async fn etcd(&self, datastore: &str, credentials: &Credentials) -> Result<etcd::EtcdAdmin, Error> {
+        let digest = credentials.digest();
+        if let Some((known, admin)) = self.0.lock().get(datastore)
+            && *known == digest
+        {
+            return Ok(admin.clone());
+        }
+        let admin = etcd::EtcdAdmin::connect(credentials).await?;
+        self.0
+            .lock()
+            .insert(datastore.to_owned(), (digest, admin.clone()));
+        Ok(admin)
+    }
+
+    /// Closes what is open to a DataStore that is gone.
+    pub fn forget(&self, datastore: &str) {
+        self.0.lock().remove(datastore);
+    }
+}

@@ -1,0 +1,144 @@
+//! Names of schemas and users inside a datastore (DESIGN 7): drawn once per tenant, never derived from a UID, and
+//! refused where they would reach what is not the tenant's. Pure: the draw is an argument.
+
+/// Longest schema or user name.
+pub const MAX_LEN: usize = 63;
+/// Characters of the drawn part: no vowels and no look-alikes, so that it spells nothing.
+const ALPHABET: &[u8; 16] = b"bcdfghjkmnpqrtvw";
+/// Length of the drawn part.
+const DRAWN: usize = 8;
+
+/// Names that belong to datastores themselves, to Kubernetes or to us.
+const RESERVED: [&str; 8] = [
+    "root",
+    "admin",
+    "etcd",
+    "registry",
+    "kubernetes",
+    "postgres",
+    "mysql",
+    "nats",
+];
+/// Beginnings of the same kind.
+const RESERVED_PREFIXES: [&str; 5] = ["capi-kamaji", "kamaji.clastix.io", "system", "pg_", "mysql."];
+
+/// Why a name is refused. `field` is the path in the TenantControlPlane.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It belongs to somebody else by convention.
+    #[error("{field}: {name:?} is reserved; choose another name, or leave the field out and one is drawn")]
+    Reserved {
+        /// Path of the field.
+        field: String,
+        /// The name.
+        name: String,
+    },
+    /// It has characters or a length that datastores do not share.
+    #[error(
+        "{field}: {name:?} is not usable; it must have 1 to {MAX_LEN} letters, digits, '-', '_' or '.', and begin \
+         and end with a letter or digit"
+    )]
+    Malformed {
+        /// Path of the field.
+        field: String,
+        /// The name.
+        name: String,
+    },
+}
+
+/// Checks a schema or user name.
+pub fn check(field: &str, name: &str) -> Result<(), Refusal> {
+    let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = name.as_bytes();
+    let plain = bytes
+        .iter()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+    if !plain || bytes.len() > MAX_LEN || !edge(bytes.first()) || !edge(bytes.last()) {
+        return Err(Refusal::Malformed {
+            field: field.to_owned(),
+            name: name.to_owned(),
+        });
+    }
+    let lower = name.to_ascii_lowercase();
+    if RESERVED.contains(&lower.as_str()) || RESERVED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix))
+    {
+        return Err(Refusal::Reserved {
+            field: field.to_owned(),
+            name: name.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// The schema (and user) of a new tenant: `<namespace>_<name>_<8 drawn>`, the readable part cut where it is too
+/// long.
+pub fn draw(namespace: &str, name: &str, entropy: u64) -> String {
+    let readable: String = format!("{namespace}_{name}")
+        .chars()
+        .take(MAX_LEN - DRAWN - 1)
+        .collect();
+    let mut text = readable;
+    text.push('_');
+    for position in 0..DRAWN {
+        let index = usize::try_from(entropy >> (4 * position) & 0xf).unwrap_or_default();
+        text.extend(ALPHABET.get(index).map(|byte| char::from(*byte)));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn hosting_beyond_06_reserved_names_are_refused_by_field() {
+        assert_eq!(
+            check("spec.dataStoreUsername", "root").unwrap_err().to_string(),
+            "spec.dataStoreUsername: \"root\" is reserved; choose another name, or leave the field out and one is \
+             drawn"
+        );
+        for name in [
+            "ROOT",
+            "registry",
+            "capi-kamaji",
+            "capi-kamaji-owner",
+            "system.x",
+            "pg_toast",
+        ] {
+            assert!(
+                matches!(check("f", name), Err(Refusal::Reserved { .. })),
+                "{name}"
+            );
+        }
+        for name in ["", "a/b", "a b", "-a", "a_", "ü", "..", &"a".repeat(64)] {
+            assert!(
+                matches!(check("f", name), Err(Refusal::Malformed { .. })),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn names_of_adopted_tenants_pass() {
+        for name in ["b8cf9b1e-7f2a-4f4b-9d5e-2d1a2d7e6f10", "rooted", "my_tenant", "a"] {
+            check("f", name).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_drawn_name_is_readable() {
+        assert_eq!(draw("demo", "alpha", 0), "demo_alpha_bbbbbbbb");
+        assert_ne!(draw("demo", "alpha", 1), draw("demo", "alpha", 2));
+    }
+
+    proptest! {
+        #[test]
+        fn a_drawn_name_always_passes(namespace in "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name in "[a-z]([a-z0-9-]{0,61}[a-z0-9])?", entropy: u64) {
+            let drawn = draw(&format!("ns{namespace}"), &name, entropy);
+            prop_assert!(drawn.len() <= MAX_LEN);
+            check("f", &drawn).unwrap();
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Whether a Secret of key material stays or is issued again: a chain of small rules over its annotations. The
+//! order of the chain is the documentation.
+//!
+//! Authorities and key pairs are never issued again, whatever their age: a new one breaks every node and every
+//! token. One that carries none of our annotations belongs to a user: it is used as it is (DESIGN 2.5).
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest, Sha256};
+
+use super::annotations as on;
+use super::spec::{Content, Renewal, SecretSpec};
+
+/// What is due within this span is renewed together, so that pods roll once.
+const TOGETHER: SignedDuration = SignedDuration::from_hours(6);
+
+/// Why something is issued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::IntoStaticStr)]
+pub enum Reason {
+    /// The Secret is not there.
+    Missing,
+    /// The Secret is there without our annotations.
+    Unrecorded,
+    /// Names, subjects or servers changed.
+    InputsChanged,
+    /// It was signed by another authority.
+    AuthorityChanged,
+    /// Its life comes to the end.
+    Expiring,
+}
+
+/// What to do with one Secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Decision {
+    /// It stays as it is.
+    Keep {
+        /// When the question has to be asked again; never for what has no end.
+        renew_at: Option<Timestamp>,
+    },
+    /// An authority that is not ours: its bytes have to be read to learn fingerprint and fitness.
+    Inspect,
+    /// It has to be made.
+    Issue(Reason),
+}
+
+/// The question.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// What should be there.
+    pub spec: &'a SecretSpec,
+    /// `namespace/name` of the tenant; spreads renewals of a fleet made in one hour.
+    pub tenant: &'a str,
+    /// Annotations of the Secret, if it is there.
+    pub observed: Option<&'a BTreeMap<String, String>>,
+    /// Fingerprint of the authority that should have signed, for what is signed.
+    pub authority: Option<&'a str>,
+    /// The time.
+    pub now: Timestamp,
+}
+
+type Rule = fn(&Input<'_>, &BTreeMap<String, String>, Option<Timestamp>) -> Option<Reason>;
+
+/// Decides about one Secret from metadata alone.
+pub fn decide(input: Input<'_>) -> Decision {
+    let Some(observed) = input.observed else {
+        return Decision::Issue(Reason::Missing);
+    };
+    match input.spec.content {
+        Content::KeyPair { .. } => return Decision::Keep { renew_at: None },
+        Content::Authority { .. } if observed.contains_key(on::AUTHORITY_FINGERPRINT) => {
+            return Decision::Keep { renew_at: None };
+        }
+        Content::Authority { .. } => return Decision::Inspect,
+        Content::Certificate { .. } | Content::Kubeconfigs { .. } => {}
+    }
+    let renew_at = renewal(input.spec.renewal, input.tenant, observed);
+    let chain: [Rule; 4] = [unrecorded, inputs_changed, authority_changed, expiring];
+    chain
+        .iter()
+        .find_map(|rule| rule(&input, observed, renew_at))
+        .map_or(Decision::Keep { renew_at }, Decision::Issue)
+}
+
+fn unrecorded(
+    _: &Input<'_>,
+    observed: &BTreeMap<String, String>,
+    renew_at: Option<Timestamp>,
+) -> Option<Reason> {
+    (renew_at.is_none() || !observed.contains_key(on::INPUTS_HASH)).then_some(Reason::Unrecorded)
+}
+
+fn inputs_changed(
+    input: &Input<'_>,
+    observed: &BTreeMap<String, String>,
+    _: Option<Timestamp>,
+) -> Option<Reason> {
+    (observed.get(on::INPUTS_HASH) != Some(&input.spec.inputs_hash())).then_some(Reason::InputsChanged)
+}
+
+fn authority_changed(
+    input: &Input<'_>,
+    observed: &BTreeMap<String, String>,
+    _: Option<Timestamp>,
+) -> Option<Reason> {
+    let recorded = observed.get(on::AUTHORITY_FINGERPRINT).map(String::as_str);
+    (recorded != input.authority).then_some(Reason::AuthorityChanged)
+}
+
+fn expiring(input: &Input<'_>, _: &BTreeMap<String, String>, renew_at: Option<Timestamp>) -> Option<Reason> {
+    let soon = input.now.checked_add(TOGETHER).unwrap_or(input.now);
+    renew_at.is_some_and(|at| at <= soon).then_some(Reason::Expiring)
+}
+
+/// When a recorded certificate is to be replaced: its fraction of life, less up to a twelfth of it by tenant.
+fn renewal(rule: Renewal, tenant: &str, observed: &BTreeMap<String, String>) -> Option<Timestamp> {
+    let at = |key: &str| observed.get(key)?.parse::<Timestamp>().ok();
+    let (start, end) = (at(on::NOT_BEFORE)?, at(on::NOT_AFTER)?);
+    let life = end.as_second().checked_sub(start.as_second())?;
+    let used = match rule {
+        Renewal::HalfLife => life / 2,
+        Renewal::LastThird => life / 3 * 2,
+    };
+    let spread = (life / 12).max(1);
+    let digest = Sha256::digest(tenant.as_bytes());
+    let draw = digest
+        .iter()
+        .take(4)
+        .fold(0_i64, |sum, byte| sum * 256 + i64::from(*byte));
+    Timestamp::from_second(start.as_second() + used - draw % spread).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::spec::{self, Tenant, component};
+    use super::*;
+
+    const DAY: i64 = 86_400;
+
+    fn specs() -> Vec<SecretSpec> {
+        spec::tenant(&Tenant {
+            namespace: "demo".to_owned(),
+            name: "alpha".to_owned(),
+            endpoint: "192.0.2.7:6443".to_owned(),
+            port: 6443,
+            ..Tenant::default()
+        })
+    }
+
+    fn pick(component: &str) -> SecretSpec {
+        specs()
+            .into_iter()
+            .find(|spec| spec.component == component)
+            .unwrap()
+    }
+
+    fn recorded(spec: &SecretSpec, authority: &str, days: i64) -> BTreeMap<String, String> {
+        let at = |day: i64| Timestamp::from_second(day * DAY).unwrap().to_string();
+        BTreeMap::from([
+            (on::INPUTS_HASH.to_owned(), spec.inputs_hash()),
+            (on::NOT_BEFORE.to_owned(), at(0)),
+            (on::NOT_AFTER.to_owned(), at(days)),
+            (on::AUTHORITY_FINGERPRINT.to_owned(), authority.to_owned()),
+        ])
+    }
+
+    fn ask(spec: &SecretSpec, observed: Option<&BTreeMap<String, String>>, day: i64) -> Decision {
+        decide(Input {
+            spec,
+            tenant: "demo/alpha",
+            observed,
+            authority: Some("aa"),
+            now: Timestamp::from_second(day * DAY).unwrap(),
+        })
+    }
+
+    #[test]
+    fn the_chain() {
+        let leaf = pick(component::API_SERVER);
+        let good = recorded(&leaf, "aa", 365);
+        let without = |key: &str| {
+            let mut some = good.clone();
+            some.remove(key);
+            some
+        };
+        let with = |key: &str, value: &str| {
+            let mut some = good.clone();
+            some.insert(key.to_owned(), value.to_owned());
+            some
+        };
+        let table = [
+            ("missing", None, Decision::Issue(Reason::Missing)),
+            (
+                "foreign",
+                Some(BTreeMap::new()),
+                Decision::Issue(Reason::Unrecorded),
+            ),
+            (
+                "no end",
+                Some(without(on::NOT_AFTER)),
+                Decision::Issue(Reason::Unrecorded),
+            ),
+            (
+                "bad date",
+                Some(with(on::NOT_AFTER, "soon")),
+                Decision::Issue(Reason::Unrecorded),
+            ),
+            (
+                "inputs",
+                Some(with(on::INPUTS_HASH, "x")),
+                Decision::Issue(Reason::InputsChanged),
+            ),
+            (
+                "authority",
+                Some(with(on::AUTHORITY_FINGERPRINT, "bb")),
+                Decision::Issue(Reason::AuthorityChanged),
+            ),
+        ];
+        for (case, observed, expected) in table {
+            assert_eq!(ask(&leaf, observed.as_ref(), 1), expected, "{case}");
+        }
+        assert!(matches!(
+            ask(&leaf, Some(&good), 1),
+            Decision::Keep { renew_at: Some(_) }
+        ));
+    }
+
+    #[test]
+    fn clients_renew_at_half_life_and_servers_in_the_last_third() {
+        for (component, latest) in [(component::ADMIN, 183), (component::API_SERVER, 244)] {
+            let spec = pick(component);
+            let good = recorded(&spec, "aa", 365);
+            assert!(
+                matches!(ask(&spec, Some(&good), latest - 35), Decision::Keep { .. }),
+                "{component}"
+            );
+            assert_eq!(
+                ask(&spec, Some(&good), latest),
+                Decision::Issue(Reason::Expiring),
+                "{component}"
+            );
+        }
+    }
+
+    #[test]
+    fn asking_again_at_the_announced_time_issues() {
+        let spec = pick(component::SCHEDULER);
+        let good = recorded(&spec, "aa", 365);
+        let Decision::Keep { renew_at: Some(at) } = ask(&spec, Some(&good), 0) else {
+            panic!("not kept");
+        };
+        let input = Input {
+            spec: &spec,
+            tenant: "demo/alpha",
+            observed: Some(&good),
+            authority: Some("aa"),
+            now: at,
+        };
+        assert_eq!(decide(input), Decision::Issue(Reason::Expiring));
+    }
+
+    #[test]
+    fn tenants_of_one_hour_do_not_renew_in_one_hour() {
+        let spec = pick(component::API_SERVER);
+        let good = recorded(&spec, "aa", 365);
+        let days: std::collections::BTreeSet<i64> = (0..50)
+            .filter_map(|number| renewal(spec.renewal, &format!("demo/t{number}"), &good))
+            .map(|at| at.as_second() / DAY)
+            .collect();
+        assert!(days.len() > 15, "{days:?}");
+    }
+
+    #[test]
+    fn an_authority_is_never_issued_again() {
+        let ca = pick(component::CA);
+        assert_eq!(ask(&ca, None, 0), Decision::Issue(Reason::Missing));
+        assert_eq!(ask(&ca, Some(&BTreeMap::new()), 0), Decision::Inspect, "a user's");
+        let old = recorded(&ca, "cc", 10);
+        assert_eq!(ask(&ca, Some(&old), 100), Decision::Keep { renew_at: None });
+        let pair = pick(component::SERVICE_ACCOUNT);
+        assert_eq!(
+            ask(&pair, Some(&BTreeMap::new()), 100),
+            Decision::Keep { renew_at: None }
+        );
+    }
+}
