@@ -1,1 +1,32 @@
 //! Types, conditions, reasons and contract constants of capi-kamaji: no client, no I/O.
+//!
+//! - [`tenantcontrolplane`], [`datastore`]: kamaji.clastix.io/v1alpha1, the hosting engine's API
+//! - [`controlplane`]: controlplane.cluster.x-k8s.io/v1alpha2, the control plane provider's API
+//! - [`bootstrap`]: bootstrap.cluster.x-k8s.io/v1alpha1, the bootstrap provider's API
+//! - [`conditions`], [`labels`]: every name that other programs look for
+//! - [`unsupported`]: fields that are accepted and do nothing yet
+//! - [`crd`]: the custom resource definitions
+
+#![expect(
+    clippy::duplicated_attributes,
+    reason = "printer columns of one kind repeat their type"
+)]
+
+mod named;
+
+pub mod addons;
+pub mod admission;
+pub mod bootstrap;
+pub mod conditions;
+pub mod controlplane;
+pub mod crd;
+pub mod datastore;
+pub mod gateway;
+pub mod kubelet;
+pub mod labels;
+pub mod metadata;
+pub mod pod;
+pub mod probes;
+pub mod service;
+pub mod tenantcontrolplane;
+pub mod unsupported;

@@ -1,0 +1,286 @@
+//! KamajiConfig and KamajiConfigTemplate (bootstrap.cluster.x-k8s.io/v1alpha1): how a machine becomes a node without
+//! kubeadm. Owns both objects; node, kubelet, files and status have files of their own.
+//! Source: bootstrap.md 3.1–3.2, contract.md 3.1.
+
+mod files;
+mod kubelet;
+mod node;
+mod status;
+
+pub use files::*;
+pub use kubelet::*;
+pub use node::*;
+pub use status::*;
+
+use crate::metadata::{AdditionalMetadata, TemplateMetadata};
+use kube::CustomResource;
+use kube::core::Duration;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Desired state: what the machine is told on its first boot. Once the data is written, changes apply to new machines.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "bootstrap.cluster.x-k8s.io",
+    version = "v1alpha1",
+    kind = "KamajiConfig",
+    plural = "kamajiconfigs",
+    namespaced,
+    status = "KamajiConfigStatus",
+    shortname = "kjc",
+    category = "cluster-api",
+    category = "kamaji",
+    label("cluster.x-k8s.io/v1beta2", "v1alpha1"),
+    derive = "PartialEq",
+    derive = "Default",
+    doc = "KamajiConfig is what a machine is told on its first boot to join a hosted control plane.",
+    printcolumn(
+        name = "Cluster",
+        type_ = "string",
+        json_path = r#".metadata.labels['cluster\.x-k8s\.io/cluster-name']"#
+    ),
+    printcolumn(
+        name = "Data Secret Created",
+        type_ = "boolean",
+        json_path = ".status.initialization.dataSecretCreated"
+    ),
+    printcolumn(name = "Node", type_ = "string", json_path = ".status.node.name"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase", default)]
+pub struct KamajiConfigSpec {
+    /// Format of the data.
+    #[serde(skip_serializing_if = "is_default")]
+    pub format: Format,
+    /// How the kubelet registers its node.
+    #[serde(skip_serializing_if = "is_default")]
+    pub node_registration: NodeRegistration,
+    /// The API server to join; the Cluster's when left out.
+    #[serde(skip_serializing_if = "is_default")]
+    pub control_plane: ControlPlaneTarget,
+    /// The machine's credential until it has a certificate.
+    #[serde(skip_serializing_if = "is_default")]
+    pub auth: Auth,
+    /// Who approves certificate requests.
+    #[serde(skip_serializing_if = "is_default")]
+    pub csr_approval: CsrApproval,
+    /// The kubelet.
+    #[serde(skip_serializing_if = "is_default")]
+    pub kubelet: Kubelet,
+    /// How the kubelet's version must match the Machine's.
+    #[serde(skip_serializing_if = "is_default")]
+    pub version_check: VersionCheck,
+    /// Settings of the operating system.
+    #[serde(skip_serializing_if = "is_default")]
+    pub os: OperatingSystem,
+    /// Files written on first boot.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<File>,
+    /// Users made on first boot. Without one named `default`, the distribution's own user is not made.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<User>,
+    /// Shell commands run in order before the join; the first that fails ends the boot with a report.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pre_join_commands: Vec<String>,
+    /// Shell commands run in order after the join.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub post_join_commands: Vec<String>,
+    /// How long the machine tries to join, from 1m to 1h; 10m when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub join_timeout: Option<Duration>,
+    /// Metadata of the bootstrap Secret.
+    #[serde(skip_serializing_if = "AdditionalMetadata::is_empty")]
+    pub secret_metadata: AdditionalMetadata,
+}
+
+/// Whether a part of the spec says nothing.
+fn is_default<T: Default + PartialEq>(part: &T) -> bool {
+    *part == T::default()
+}
+
+/// Desired state of a template.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "bootstrap.cluster.x-k8s.io",
+    version = "v1alpha1",
+    kind = "KamajiConfigTemplate",
+    plural = "kamajiconfigtemplates",
+    namespaced,
+    shortname = "kjct",
+    category = "cluster-api",
+    category = "kamaji",
+    label("cluster.x-k8s.io/v1beta2", "v1alpha1"),
+    derive = "PartialEq",
+    derive = "Default",
+    doc = "KamajiConfigTemplate is what MachineDeployments and ClusterClasses make KamajiConfigs from.",
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+pub struct KamajiConfigTemplateSpec {
+    /// The template. It can be changed; machines that exist are not replaced by it.
+    pub template: KamajiConfigTemplateResource,
+}
+
+/// What a KamajiConfig is made from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub struct KamajiConfigTemplateResource {
+    /// Metadata of the object made from it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<TemplateMetadata>,
+    /// Spec of the object made from it.
+    #[serde(default)]
+    pub spec: KamajiConfigSpec,
+}
+
+/// Format of the bootstrap data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub enum Format {
+    /// cloud-init.
+    #[default]
+    CloudConfig,
+    /// Ignition. Accepted, not supported yet.
+    Ignition,
+}
+
+impl Format {
+    /// The value of the bootstrap Secret's key `format`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CloudConfig => "cloud-config",
+            Self::Ignition => "ignition",
+        }
+    }
+}
+
+/// The API server to join.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(inline)]
+pub struct ControlPlaneTarget {
+    /// `host:port`; else the control plane's `status.workerEndpoint`, else the Cluster's endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Name the API server's certificate is checked for, where it is not the endpoint's host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_server_name: Option<String>,
+    /// Secret in the same namespace with the CA to trust; `<cluster>-ca` when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<SecretKeyRef>,
+}
+
+/// A key of a Secret in the same namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub struct SecretKeyRef {
+    /// Name of the Secret.
+    pub name: String,
+    /// Key of the Secret; `tls.crt` when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+/// The machine's credential until it has a certificate.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(inline)]
+pub struct Auth {
+    /// Kind of credential.
+    #[serde(rename = "type", skip_serializing_if = "is_default")]
+    pub kind: AuthType,
+    /// The token.
+    #[serde(skip_serializing_if = "is_default")]
+    pub token: TokenSettings,
+}
+
+/// Kind of credential.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum AuthType {
+    /// One bootstrap token a Machine.
+    #[default]
+    BootstrapToken,
+}
+
+/// Life of the token.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(inline)]
+pub struct TokenSettings {
+    /// Life of the token, extended until the machine joined; from 5m to 24h, 15m when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<Duration>,
+    /// Life after which the token is not extended any more; 24h when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_lifetime: Option<Duration>,
+}
+
+/// Who approves certificate requests of nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(inline)]
+pub struct CsrApproval {
+    /// The first client certificate.
+    #[serde(skip_serializing_if = "is_default")]
+    pub client: ClientApproval,
+}
+
+/// Who approves the first client certificate of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum ClientApproval {
+    /// This provider, for the machine the token was made for and for no other name.
+    #[default]
+    Bound,
+    /// kube-controller-manager of the tenant, for any name.
+    ControllerManager,
+    /// Somebody else.
+    External,
+}
+
+/// How the kubelet's version must match the Machine's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum VersionCheck {
+    /// Same minor; another patch only warns.
+    #[default]
+    Minor,
+    /// Same version.
+    Exact,
+    /// No check.
+    Off,
+}
+
+/// Settings of the operating system.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(inline)]
+pub struct OperatingSystem {
+    /// Kernel modules to load beside `overlay` and `br_netfilter`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<String>,
+    /// Kernel settings beside those that Kubernetes needs.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub sysctls: BTreeMap<String, String>,
+    /// What happens to swap.
+    #[serde(skip_serializing_if = "is_default")]
+    pub swap: Swap,
+}
+
+/// What happens to swap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum Swap {
+    /// Swap is turned off, for good.
+    #[default]
+    Off,
+    /// Swap stays; pods do not use it.
+    Keep,
+}

@@ -1,0 +1,125 @@
+//! `spec.network` of KamajiControlPlane. Source: contract.md 1.2, the Go provider's API.
+
+use crate::service::{AdditionalPort, ServiceType};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Addresses, ports and exposure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(inline)]
+pub struct NetworkSettings {
+    /// How the API server is exposed.
+    pub service_type: ServiceType,
+    /// IP address of the API server; taken from the Service when left out, required with `NodePort`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_address: Option<String>,
+    /// IP address that nodes and pods of the tenant use, where it differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advertise_address: Option<String>,
+    /// Labels of the Service.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub service_labels: BTreeMap<String, String>,
+    /// Annotations of the Service.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub service_annotations: BTreeMap<String, String>,
+    /// Ports beside the API server's own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub additional_service_ports: Vec<AdditionalPort>,
+    /// Settings of the load balancer; only with `LoadBalancer`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load_balancer_config: Option<LoadBalancerSettings>,
+    /// Further names of the API server's certificate: DNS names, wildcards, IP addresses.
+    #[serde(rename = "certSANs", skip_serializing_if = "Vec::is_empty")]
+    pub cert_sans: Vec<String>,
+    /// Addresses of cluster DNS; the tenth of each service range when left out.
+    #[serde(rename = "dnsServiceIPs", skip_serializing_if = "Vec::is_empty")]
+    pub dns_service_ips: Vec<String>,
+    /// An Ingress in front of the Service. Accepted, not supported yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<IngressSettings>,
+    /// A Gateway in front of the Service. Accepted, not supported yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<GatewaySettings>,
+}
+
+impl Default for NetworkSettings {
+    fn default() -> Self {
+        Self {
+            service_type: ServiceType::LoadBalancer,
+            service_address: None,
+            advertise_address: None,
+            service_labels: BTreeMap::new(),
+            service_annotations: BTreeMap::new(),
+            additional_service_ports: Vec::new(),
+            load_balancer_config: None,
+            cert_sans: Vec::new(),
+            dns_service_ips: Vec::new(),
+            ingress: None,
+            gateway: None,
+        }
+    }
+}
+
+/// Settings of the load balancer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(inline)]
+pub struct LoadBalancerSettings {
+    /// Class of the load balancer. Immutable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load_balancer_class: Option<String>,
+    /// Ranges the load balancer lets in.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub load_balancer_source_ranges: Vec<String>,
+}
+
+/// An Ingress in front of the Service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct IngressSettings {
+    /// Class of the Ingress.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class_name: Option<String>,
+    /// `host` or `host:port`.
+    #[schemars(length(min = 1))]
+    pub hostname: String,
+    /// Labels of the Ingress.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub extra_labels: BTreeMap<String, String>,
+    /// Annotations of the Ingress.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub extra_annotations: BTreeMap<String, String>,
+}
+
+/// A Gateway in front of the Service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct GatewaySettings {
+    /// Name of the Gateway.
+    #[schemars(length(min = 1))]
+    pub name: String,
+    /// Namespace of the Gateway.
+    #[schemars(length(min = 1))]
+    pub namespace: String,
+    /// Host name of the route.
+    #[schemars(length(min = 1))]
+    pub hostname: String,
+    /// Listener of the Gateway.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub section_name: Option<String>,
+    /// Port of the Gateway.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<i32>,
+    /// Labels of the route.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub extra_labels: BTreeMap<String, String>,
+    /// Annotations of the route.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub extra_annotations: BTreeMap<String, String>,
+}

@@ -1,0 +1,182 @@
+//! Labels, annotations, finalizers, Secret types and keys, field managers, namespaces: every name that other
+//! programs or other parts of this one look for. Owns spelling alone.
+//! Source: hosting.md 1.7 and 2.2 (Kamaji's), contract.md 1.1, 1.7, 1.8, 1.12 (Cluster API's and the Go provider's),
+//! bootstrap.md 2.1 (tokens), DESIGN 7 (ours).
+
+/// Field managers of server-side apply, one a controller.
+pub mod field_manager {
+    /// Control plane provider.
+    pub const CONTROL_PLANE: &str = "kamaji-controlplane";
+    /// Bootstrap provider.
+    pub const BOOTSTRAP: &str = "kamaji-bootstrap";
+    /// Hosting engine.
+    pub const HOSTING: &str = "kamaji-hosting";
+}
+
+/// Namespaces of the shipped components and of the managed datastores.
+pub mod namespace {
+    /// Control plane provider and hosting engine.
+    pub const CONTROL_PLANE: &str = "capi-kamaji-control-plane-system";
+    /// Bootstrap provider.
+    pub const BOOTSTRAP: &str = "capi-kamaji-bootstrap-system";
+    /// Members, Secrets and claims of managed DataStores. It carries none of clusterctl's labels, since
+    /// `clusterctl upgrade` deletes what does (DESIGN 7).
+    pub const DATASTORES: &str = "capi-kamaji-datastores";
+    /// Inside a tenant: where nodes report failures (bootstrap.md 4.4).
+    pub const TENANT_REPORTS: &str = "kamaji-bootstrap";
+}
+
+/// Names of Cluster API, version v1beta2 of the contract.
+pub mod capi {
+    /// Label of everything that belongs to a Cluster; core caches no Secret without it.
+    pub const CLUSTER_NAME: &str = "cluster.x-k8s.io/cluster-name";
+    /// Annotation that pauses an object, whatever its value.
+    pub const PAUSED: &str = "cluster.x-k8s.io/paused";
+    /// Annotation of an object managed by somebody outside Cluster API.
+    pub const MANAGED_BY: &str = "cluster.x-k8s.io/managed-by";
+    /// Label of control-plane Machines.
+    pub const CONTROL_PLANE: &str = "cluster.x-k8s.io/control-plane";
+    /// Label of objects owned by a topology.
+    pub const TOPOLOGY_OWNED: &str = "topology.cluster.x-k8s.io/owned";
+    /// Type of the Secrets of the contract.
+    pub const SECRET_TYPE: &str = "cluster.x-k8s.io/secret";
+    /// CRD label whose value lists the versions that keep contract v1beta2.
+    pub const CONTRACT: &str = "cluster.x-k8s.io/v1beta2";
+    /// Annotation set by `clusterctl move` on what it deletes at the source: its data must live on.
+    pub const DELETE_FOR_MOVE: &str = "clusterctl.cluster.x-k8s.io/delete-for-move";
+    /// Annotation that lets `clusterctl` pass over the name of a CRD outside the contract.
+    pub const SKIP_CRD_NAME_CHECK: &str = "clusterctl.cluster.x-k8s.io/skip-crd-name-preflight-check";
+    /// Group of Cluster, Machine, MachinePool.
+    pub const GROUP: &str = "cluster.x-k8s.io";
+    /// Taint of a node whose labels were not synced yet.
+    pub const UNINITIALIZED_TAINT: &str = "node.cluster.x-k8s.io/uninitialized";
+
+    /// Suffix of the cluster's kubeconfig Secret.
+    pub const KUBECONFIG_SUFFIX: &str = "-kubeconfig";
+    /// Suffix of the cluster's CA Secret.
+    pub const CA_SUFFIX: &str = "-ca";
+    /// Key of the kubeconfig Secret and of the bootstrap Secret.
+    pub const VALUE_KEY: &str = "value";
+    /// Key of the bootstrap Secret that names the format of `value`.
+    pub const FORMAT_KEY: &str = "format";
+}
+
+/// Names of Kamaji, kept so that existing tenants can be taken over.
+pub mod kamaji {
+    /// Group of TenantControlPlane and DataStore.
+    pub const GROUP: &str = "kamaji.clastix.io";
+    /// Label: [`PROJECT_VALUE`] on every object of the engine.
+    pub const PROJECT: &str = "kamaji.clastix.io/project";
+    /// Value of [`PROJECT`].
+    pub const PROJECT_VALUE: &str = "kamaji";
+    /// Label: name of the TenantControlPlane; the selector of its Service and Deployment.
+    pub const NAME: &str = "kamaji.clastix.io/name";
+    /// Label: the part an object plays.
+    pub const COMPONENT: &str = "kamaji.clastix.io/component";
+    /// Prefix of pod labels that carry the digest of a mounted Secret.
+    pub const COMPONENT_DIGEST_PREFIX: &str = "component.kamaji.clastix.io/";
+    /// Label of Secrets that can be rotated: [`LIFECYCLE_X509`] or [`LIFECYCLE_KUBECONFIG`].
+    pub const CERTIFICATE_LIFECYCLE: &str = "kamaji.clastix.io/certificate_lifecycle_controller";
+    /// Value of [`CERTIFICATE_LIFECYCLE`]: certificate and key.
+    pub const LIFECYCLE_X509: &str = "x509";
+    /// Value of [`CERTIFICATE_LIFECYCLE`]: kubeconfig.
+    pub const LIFECYCLE_KUBECONFIG: &str = "kubeconfig";
+    /// Label of generated kubeconfigs: the generator.
+    pub const MANAGED_BY: &str = "kamaji.clastix.io/managed-by";
+    /// Label of generated kubeconfigs: the tenant.
+    pub const MANAGED_FOR: &str = "kamaji.clastix.io/managed-for";
+    /// Label of Secrets of the Go provider: cluster.
+    pub const CLUSTER: &str = "kamaji.clastix.io/cluster";
+    /// Label of Secrets of the Go provider: role of the Secret.
+    pub const SECRET: &str = "kamaji.clastix.io/secret";
+    /// Label of Secrets of the Go provider: tenant.
+    pub const TCP: &str = "kamaji.clastix.io/tcp";
+    /// Label of migration Jobs: name of the TenantControlPlane.
+    pub const JOB_TCP_NAME: &str = "tcp.kamaji.clastix.io/name";
+    /// Label of migration Jobs: namespace of the TenantControlPlane.
+    pub const JOB_TCP_NAMESPACE: &str = "tcp.kamaji.clastix.io/namespace";
+
+    /// Annotation: stop reconciling, deletion included, whatever the value.
+    pub const PAUSED: &str = "kamaji.clastix.io/paused";
+    /// Annotation of a Secret: empty = rotate now; the engine replaces it with the time (RFC 3339).
+    pub const ROTATE: &str = "certs.kamaji.clastix.io/rotate";
+    /// Annotation: which key of `<tcp>-admin-kubeconfig` becomes `<cluster>-kubeconfig`.
+    pub const KUBECONFIG_SECRET_KEY: &str = "kamaji.clastix.io/kubeconfig-secret-key";
+    /// Annotation of the engine's objects: digest of their data.
+    pub const CHECKSUM: &str = "kamaji.clastix.io/checksum";
+    /// Pod annotation: digest of the datastore's configuration.
+    pub const STORAGE_CONFIG: &str = "storage.kamaji.clastix.io/config";
+    /// Pod annotation: digest of the datastore's certificate.
+    pub const STORAGE_CERTIFICATE: &str = "storage.kamaji.clastix.io/certificate";
+
+    /// Finalizer of a TenantControlPlane: its data in the store.
+    pub const FINALIZER: &str = "finalizer.kamaji.clastix.io";
+    /// Finalizer of a TenantControlPlane, of Kamaji's in-process tenant clients; ours only removes it.
+    pub const SOOT_FINALIZER: &str = "finalizer.kamaji.clastix.io/soot";
+    /// Finalizer of `<tcp>-datastore-config`.
+    pub const DATASTORE_SECRET_FINALIZER: &str = "finalizer.kamaji.clastix.io/datastore-secret";
+    /// Finalizer of a DataStore while tenants use it.
+    pub const DATASTORE_FINALIZER: &str = "kamaji.clastix.io/TenantControlPlane";
+
+    /// Lease of a running Kamaji operator.
+    pub const LEASE: &str = "kamaji.clastix.io";
+    /// Lease of a running Kamaji kubeconfig generator.
+    pub const GENERATOR_LEASE: &str = "kubeconfiggenerator.kamaji.clastix.io";
+}
+
+/// Names of the Go control plane provider.
+pub mod go_provider {
+    /// Its finalizer on a KamajiControlPlane; ours only removes it.
+    pub const FINALIZER: &str = "ecr.kamaji.clastix.io/finalizer";
+}
+
+/// Names of this project.
+pub mod ours {
+    /// Finalizer of a KamajiControlPlane.
+    pub const CONTROL_PLANE_FINALIZER: &str = "kamaji.controlplane.cluster.x-k8s.io/finalizer";
+    /// Label of every child object: the field manager that made it; children are watched by it.
+    pub const MANAGED_BY: &str = "capi-kamaji.io/managed-by";
+    /// Label of objects outside the owner's namespace or cluster: UID of their owner.
+    pub const OWNER_UID: &str = "capi-kamaji.io/owner-uid";
+    /// Label of objects in a tenant: UID of the management cluster's kube-system namespace.
+    pub const MANAGEMENT_CLUSTER: &str = "capi-kamaji.io/management-cluster";
+    /// Label of the parts of a managed DataStore: its name.
+    pub const DATASTORE: &str = "capi-kamaji.io/datastore";
+    /// Annotation of applied objects: digest of what was asked for.
+    pub const DIGEST: &str = "capi-kamaji.io/digest";
+    /// Annotation of issued Secrets: digest of what the certificate was made from.
+    pub const INPUTS_HASH: &str = "capi-kamaji.io/inputs-hash";
+    /// Annotation of issued Secrets: end of the certificate (RFC 3339).
+    pub const NOT_AFTER: &str = "capi-kamaji.io/not-after";
+    /// Annotation of issued Secrets: SHA-256 of the issuing CA's certificate.
+    pub const CA_FINGERPRINT: &str = "capi-kamaji.io/ca-fingerprint";
+    /// Annotation of a TenantControlPlane: schema drawn for it, kept beside `status.storage.setup` (DESIGN 7).
+    pub const SCHEMA: &str = "capi-kamaji.io/datastore-schema";
+    /// Annotation of a TenantControlPlane: user drawn for it.
+    pub const USER: &str = "capi-kamaji.io/datastore-user";
+    /// Annotation of a TenantControlPlane that ends the wait for an unreachable store on deletion: the data stays
+    /// behind (DESIGN 7).
+    pub const ABANDON_DATA: &str = "capi-kamaji.io/abandon-data";
+    /// Annotation of the pod template: time of the last restart asked for by `rollout.after` (RFC 3339).
+    pub const RESTARTED_AT: &str = "capi-kamaji.io/restarted-at";
+    /// Group of our nodes' bootstrap tokens (bootstrap.md D3).
+    pub const NODE_BOOTSTRAP_GROUP: &str = "system:bootstrappers:kamaji:nodes";
+    /// Name of the DataStore made by `--default-datastore=managed`.
+    pub const DEFAULT_DATASTORE: &str = "default";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contract_18_finalizers_are_qualified_so_that_the_api_does_not_warn() {
+        for name in [
+            ours::CONTROL_PLANE_FINALIZER,
+            kamaji::DATASTORE_SECRET_FINALIZER,
+            kamaji::DATASTORE_FINALIZER,
+        ] {
+            assert_eq!(name.split('/').count(), 2, "{name}");
+        }
+    }
+}

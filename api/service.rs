@@ -1,0 +1,62 @@
+//! Service types and extra Service ports, the same in TenantControlPlane and KamajiControlPlane.
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How the API server is exposed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+#[serde(rename_all = "PascalCase")]
+pub enum ServiceType {
+    /// Inside the management cluster only.
+    #[default]
+    #[serde(rename = "ClusterIP")]
+    ClusterIp,
+    /// On a port of every management node; wants an address.
+    NodePort,
+    /// Through a load balancer of the management cluster.
+    LoadBalancer,
+}
+
+impl ServiceType {
+    /// The name as Kubernetes spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ClusterIp => "ClusterIP",
+            Self::NodePort => "NodePort",
+            Self::LoadBalancer => "LoadBalancer",
+        }
+    }
+}
+
+/// Transport protocol of a port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+#[serde(rename_all = "UPPERCASE")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Protocol {
+    #[default]
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+/// A port of the Service beside the API server's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct AdditionalPort {
+    /// Name, unique within the Service.
+    pub name: String,
+    /// Protocol.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// Application protocol, as in core/v1 ServicePort.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app_protocol: Option<String>,
+    /// Port of the Service.
+    pub port: i32,
+    /// Port of the pod, by number or name.
+    pub target_port: IntOrString,
+}

@@ -1,0 +1,104 @@
+//! `spec.networkProfile`: addresses, ports and ranges. Source: hosting.md 1.1.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Addresses, ports and ranges of a tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(inline)]
+pub struct NetworkProfile {
+    /// IP address of the API server; taken from the Service when left out, required with `NodePort`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// IP address that nodes and pods of the tenant use, where it differs from `address`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advertise_address: Option<String>,
+    /// Port of the API server and of the Service; with `NodePort` also the node port.
+    pub port: i32,
+    /// DNS domain of the cluster; must contain a dot. Immutable.
+    pub cluster_domain: String,
+    /// Further names of the API server's certificate: DNS names, wildcards, IP addresses.
+    #[serde(rename = "certSANs", skip_serializing_if = "Vec::is_empty")]
+    pub cert_sans: Vec<String>,
+    /// Deprecated: the only service range; `serviceCidrs` takes precedence.
+    pub service_cidr: String,
+    /// Deprecated: the only pod range; `podCidrs` takes precedence.
+    pub pod_cidr: String,
+    /// One or two service ranges.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub service_cidrs: Vec<String>,
+    /// One or two pod ranges.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pod_cidrs: Vec<String>,
+    /// Addresses of cluster DNS; the tenth of each service range when left out.
+    #[serde(rename = "dnsServiceIPs", skip_serializing_if = "Vec::is_empty")]
+    pub dns_service_ips: Vec<String>,
+    /// Put `address` into the Service's external addresses.
+    #[serde(
+        rename = "allowAddressAsExternalIP",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub allow_address_as_external_ip: bool,
+    /// Class of the load balancer. Immutable; only with `LoadBalancer`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load_balancer_class: Option<String>,
+    /// Ranges the load balancer lets in; only with `LoadBalancer`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub load_balancer_source_ranges: Vec<String>,
+}
+
+impl Default for NetworkProfile {
+    fn default() -> Self {
+        Self {
+            address: None,
+            advertise_address: None,
+            port: 6443,
+            cluster_domain: "cluster.local".to_owned(),
+            cert_sans: Vec::new(),
+            service_cidr: "10.96.0.0/16".to_owned(),
+            pod_cidr: "10.244.0.0/16".to_owned(),
+            service_cidrs: Vec::new(),
+            pod_cidrs: Vec::new(),
+            dns_service_ips: Vec::new(),
+            allow_address_as_external_ip: false,
+            load_balancer_class: None,
+            load_balancer_source_ranges: Vec::new(),
+        }
+    }
+}
+
+impl NetworkProfile {
+    /// Service ranges in force: the list, else the single value.
+    pub fn effective_service_cidrs(&self) -> Vec<&str> {
+        effective(&self.service_cidrs, &self.service_cidr)
+    }
+
+    /// Pod ranges in force: the list, else the single value.
+    pub fn effective_pod_cidrs(&self) -> Vec<&str> {
+        effective(&self.pod_cidrs, &self.pod_cidr)
+    }
+}
+
+fn effective<'a>(list: &'a [String], single: &'a str) -> Vec<&'a str> {
+    if list.is_empty() {
+        Some(single).filter(|cidr| !cidr.is_empty()).into_iter().collect()
+    } else {
+        list.iter().map(String::as_str).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_of_ranges_takes_precedence_over_the_single_value() {
+        let mut profile = NetworkProfile::default();
+        assert_eq!(profile.effective_pod_cidrs(), ["10.244.0.0/16"]);
+        profile.pod_cidrs = vec!["10.1.0.0/16".into(), "fd00::/64".into()];
+        assert_eq!(profile.effective_pod_cidrs(), ["10.1.0.0/16", "fd00::/64"]);
+        profile.service_cidr.clear();
+        assert!(profile.effective_service_cidrs().is_empty());
+    }
+}

@@ -1,0 +1,170 @@
+//! Fields that are accepted and do nothing yet: one table, emptied as they come to work.
+//! The controllers raise `FieldNotSupported` from it, naming the paths. Not here: `machineTemplate` of
+//! KamajiControlPlane, which has no effect by nature and is documented so (DESIGN 2.2).
+
+use crate::bootstrap::{Format, KamajiConfigSpec};
+use crate::controlplane::KamajiControlPlaneSpec;
+use crate::datastore::{DataStoreSpec, Driver};
+use crate::kubelet::CgroupDriver;
+use crate::tenantcontrolplane::TenantControlPlaneSpec;
+
+/// A field without effect yet.
+pub struct Unsupported<S: 'static> {
+    /// Path in the object, with the value where only some values have no effect.
+    pub path: &'static str,
+    /// Whether the spec asks for it.
+    pub is_set: fn(&S) -> bool,
+}
+
+/// The table: kinds whose spec may ask for what does not work yet.
+pub trait UnsupportedFields: Sized + 'static {
+    /// Rows of this kind.
+    const UNSUPPORTED: &'static [Unsupported<Self>];
+
+    /// Paths that are set in vain, in the order of the table.
+    fn unsupported_fields(&self) -> Vec<&'static str> {
+        Self::UNSUPPORTED
+            .iter()
+            .filter(|row| (row.is_set)(self))
+            .map(|row| row.path)
+            .collect()
+    }
+
+    /// Message of the condition `FieldNotSupported`; none while every field that is set works.
+    fn unsupported_message(&self) -> Option<String> {
+        let fields = self.unsupported_fields();
+        (!fields.is_empty()).then(|| {
+            format!(
+                "accepted but without effect in this version: {}; remove it to clear this condition",
+                fields.join(", ")
+            )
+        })
+    }
+}
+
+impl UnsupportedFields for TenantControlPlaneSpec {
+    const UNSUPPORTED: &'static [Unsupported<Self>] = &[
+        Unsupported {
+            path: "spec.addons.konnectivity",
+            is_set: |s| s.addons.konnectivity.is_some(),
+        },
+        Unsupported {
+            path: "spec.controlPlane.ingress",
+            is_set: |s| s.control_plane.ingress.is_some(),
+        },
+        Unsupported {
+            path: "spec.controlPlane.gateway",
+            is_set: |s| s.control_plane.gateway.is_some(),
+        },
+        Unsupported {
+            path: "spec.dataStoreOverrides",
+            is_set: |s| !s.data_store_overrides.is_empty(),
+        },
+        Unsupported {
+            path: "spec.writePermissions",
+            is_set: |s| !s.write_permissions.is_open(),
+        },
+        Unsupported {
+            path: "spec.controlPlane.deployment.resources.kine",
+            is_set: |s| s.control_plane.deployment.resources.kine.is_some(),
+        },
+        Unsupported {
+            path: "spec.controlPlane.deployment.extraArgs.kine",
+            is_set: |s| !s.control_plane.deployment.extra_args.kine.is_empty(),
+        },
+        Unsupported {
+            path: "spec.kubernetes.kubelet.cgroupfs=cgroupfs",
+            is_set: |s| s.kubernetes.kubelet.cgroupfs == Some(CgroupDriver::Cgroupfs),
+        },
+        Unsupported {
+            path: "spec.kubernetes.kubelet.configurationJSONPatches",
+            is_set: |s| !s.kubernetes.kubelet.configuration_json_patches.is_empty(),
+        },
+    ];
+}
+
+impl UnsupportedFields for DataStoreSpec {
+    const UNSUPPORTED: &'static [Unsupported<Self>] = &[
+        Unsupported {
+            path: "spec.driver (only etcd)",
+            is_set: |s| s.driver.is_some_and(|driver| driver != Driver::Etcd),
+        },
+        Unsupported {
+            path: "spec.basicAuth",
+            is_set: |s| s.basic_auth.is_some(),
+        },
+        Unsupported {
+            path: "spec.managed.replicas=3",
+            is_set: |s| s.managed.as_ref().is_some_and(|managed| managed.replicas > 1),
+        },
+    ];
+}
+
+impl UnsupportedFields for KamajiControlPlaneSpec {
+    const UNSUPPORTED: &'static [Unsupported<Self>] = &[
+        Unsupported {
+            path: "spec.addons.konnectivity",
+            is_set: |s| s.addons.konnectivity.is_some(),
+        },
+        Unsupported {
+            path: "spec.network.ingress",
+            is_set: |s| s.network.ingress.is_some(),
+        },
+        Unsupported {
+            path: "spec.network.gateway",
+            is_set: |s| s.network.gateway.is_some(),
+        },
+        Unsupported {
+            path: "spec.dataStoreOverrides",
+            is_set: |s| !s.data_store_overrides.is_empty(),
+        },
+        Unsupported {
+            path: "spec.kine",
+            is_set: |s| !s.kine.is_empty(),
+        },
+        Unsupported {
+            path: "spec.deployment.externalClusterReference",
+            is_set: |s| s.deployment.external_cluster_reference.is_some(),
+        },
+        Unsupported {
+            path: "spec.kubelet.cgroupfs=cgroupfs",
+            is_set: |s| s.kubelet.cgroupfs == Some(CgroupDriver::Cgroupfs),
+        },
+        Unsupported {
+            path: "spec.kubelet.configurationJSONPatches",
+            is_set: |s| !s.kubelet.configuration_json_patches.is_empty(),
+        },
+    ];
+}
+
+impl UnsupportedFields for KamajiConfigSpec {
+    const UNSUPPORTED: &'static [Unsupported<Self>] = &[Unsupported {
+        path: "spec.format=ignition",
+        is_set: |s| s.format == Format::Ignition,
+    }];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addons::Konnectivity;
+
+    #[test]
+    fn konnectivity_is_named_and_defaults_are_not() {
+        let mut spec = TenantControlPlaneSpec::default();
+        assert_eq!(spec.unsupported_message(), None);
+        spec.addons.konnectivity = Some(Konnectivity::default());
+        assert_eq!(spec.unsupported_fields(), ["spec.addons.konnectivity"]);
+        assert!(
+            spec.unsupported_message()
+                .is_some_and(|text| text.contains("spec.addons.konnectivity"))
+        );
+    }
+
+    #[test]
+    fn defaults_of_every_kind_ask_for_nothing_in_vain() {
+        assert!(KamajiControlPlaneSpec::default().unsupported_fields().is_empty());
+        assert!(KamajiConfigSpec::default().unsupported_fields().is_empty());
+        assert!(DataStoreSpec::default().unsupported_fields().is_empty());
+    }
+}
