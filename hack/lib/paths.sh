@@ -1,7 +1,12 @@
-# Where things lie: the checkout, what the lab leaves in it, and the cache outside of it.
+# Where things lie: the checkout, what the lab leaves in it, the cache outside of it, and the lab's own folders on the
+# machine. A machine holds one lab, so these last ones have fixed, short names (a Unix socket's path may not be long).
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 LAB=$ROOT/.lab
 LAB_BIN=$LAB/bin
 LAB_LOGS=$LAB/logs
 CACHE=${KAMAJI_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/capi-kamaji}
+
+LAB_DATA=/var/lib/capi-kamaji-lab
+LAB_RUN=/run/capi-kamaji-lab
+LAB_STATE=$LAB_DATA/state

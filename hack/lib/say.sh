@@ -26,6 +26,7 @@ step() {
 }
 
 # wait_for "text" seconds command...: asks until the command succeeds; says what is waited for and for how long.
+# WAIT_LOG: a log whose last lines say why it did not.
 wait_for() {
   local text=$1 limit=$2 start=$SECONDS
   shift 2
@@ -33,6 +34,7 @@ wait_for() {
   until "$@" >/dev/null 2>&1; do
     if ((SECONDS - start >= limit)); then
       printf 'not after %s\n' "$(duration "$limit")" >&2
+      [ -z "${WAIT_LOG:-}" ] || { say "last lines of $WAIT_LOG:"; tail -n 20 "$WAIT_LOG" >&2; }
       return 1
     fi
     sleep 0.3

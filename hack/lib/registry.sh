@@ -1,0 +1,86 @@
+# The local registry (distribution) and the images the lab itself needs in it: static binaries under upstream's names.
+
+registry_up() {
+  mkdir -p "$LAB_DATA/registry"
+  cat >"$LAB_DATA/registry.yaml" <<EOF
+version: 0.1
+log: {level: warn, accesslog: {disabled: true}}
+storage:
+  filesystem: {rootdirectory: $LAB_DATA/registry}
+  delete: {enabled: true}
+http:
+  addr: $LAB_REGISTRY
+EOF
+  OTEL_TRACES_EXPORTER=none process_start registry "$LAB_BIN/registry" serve "$LAB_DATA/registry.yaml"
+  WAIT_LOG=$LAB_LOGS/registry.log wait_for 'the registry' 30 curl -sf "http://$LAB_REGISTRY/v2/"
+}
+
+# `server` is the mirror itself: what the registry does not have is asked for nowhere else.
+registry_hosts_file() { # certs.d directory
+  mkdir -p "$1/_default"
+  cat >"$1/_default/hosts.toml" <<EOF
+server = "http://$LAB_REGISTRY"
+
+[host."http://$LAB_REGISTRY"]
+  capabilities = ["pull", "resolve"]
+EOF
+}
+
+registry_images() {
+  local kubernetes=v1.36.3 name old
+  registry_image pause "registry.k8s.io/pause:3.10.2" --user 65535:65535 --entrypoint /pause "pause=$LAB_BIN/pause"
+  registry_image kube-apiserver "registry.k8s.io/kube-apiserver:$kubernetes" --cap usr/local/bin/kube-apiserver \
+    "usr/local/bin/kube-apiserver=$LAB_BIN/kube-apiserver"
+  for name in kube-controller-manager kube-scheduler; do
+    registry_image "$name" "registry.k8s.io/$name:$kubernetes" "usr/local/bin/$name=$LAB_BIN/$name"
+  done
+  registry_image etcd "registry.k8s.io/etcd:3.6.5-0" --entrypoint /usr/local/bin/etcd \
+    "usr/local/bin/etcd=$LAB_BIN/etcd" "usr/local/bin/etcdctl=$LAB_BIN/etcdctl"
+  registry_image coredns "registry.k8s.io/coredns/coredns:v1.14.2" --user 65532:65532 --entrypoint /coredns --cap coredns \
+    "coredns=$LAB_BIN/coredns"
+  registry_image agnhost "registry.k8s.io/e2e-test-images/agnhost:2.63.0" --entrypoint /agnhost "agnhost=$LAB_BIN/agnhost"
+  registry_image cluster-api-controller "registry.k8s.io/cluster-api/cluster-api-controller:v1.14.2" --user 65532:65532 \
+    --entrypoint /manager "manager=$LAB_BIN/cluster-api-controller"
+  if [ -x "$LAB_BIN/kube-proxy" ]; then registry_kube_proxy "$kubernetes"; fi
+  for old in "$LAB_BIN"/kube-apiserver-v*; do
+    [ -x "$old" ] || continue
+    old=${old##*-}
+    registry_image "kube-apiserver-$old" "registry.k8s.io/kube-apiserver:$old" --cap usr/local/bin/kube-apiserver \
+      "usr/local/bin/kube-apiserver=$LAB_BIN/kube-apiserver-$old"
+    for name in kube-controller-manager kube-scheduler; do
+      registry_image "$name-$old" "registry.k8s.io/$name:$old" "usr/local/bin/$name=$LAB_BIN/$name-$old"
+    done
+  done
+}
+
+# A tool that is not built yet has no image yet.
+registry_image() { # tool, reference, image_push arguments...
+  local tool=$1
+  shift
+  [ -x "$LAB_BIN/$tool" ] || { say "no image ${1##*/}: $tool is not built"; return 0; }
+  image_push "$@" || die "pushing $1 to the local registry failed"
+}
+
+# kube-proxy calls iptables and conntrack: Debian's, from the host, beside the static binary.
+registry_kube_proxy() { # version
+  local tree=$CACHE/kube-proxy-userland file name
+  if [ ! -d "$tree" ]; then
+    rm -rf "$tree.part"
+    mkdir -p "$tree.part/usr/sbin"
+    for file in /usr/sbin/xtables-nft-multi /usr/sbin/conntrack /usr/lib/x86_64-linux-gnu/xtables/*.so; do
+      registry_copy_with_libraries "$(readlink -f "$file")" "$tree.part"
+    done
+    for name in iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore; do
+      ln -s xtables-nft-multi "$tree.part/usr/sbin/$name"
+    done
+    mv "$tree.part" "$tree"
+  fi
+  registry_image kube-proxy "registry.k8s.io/kube-proxy:$1" --tree "$tree" "usr/local/bin/kube-proxy=$LAB_BIN/kube-proxy"
+}
+
+registry_copy_with_libraries() { # file, tree
+  local file
+  for file in "$1" $(ldd "$1" | grep -o '/[^ ]*'); do
+    [ -e "$2$file" ] || install -D -m 0755 "$(readlink -f "$file")" "$2$file"
+  done
+}
