@@ -1,4 +1,5 @@
 //! End-to-end harness of capi-kamaji: machines, the local infrastructure provider and suites.
 
+pub mod infra;
 pub mod machines;
 pub mod run;

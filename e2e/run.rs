@@ -24,3 +24,9 @@ pub async fn stopped() {
         _ = int.recv() => {}
     }
 }
+
+/// Makes aws-lc the one TLS provider of this program.
+pub fn crypto() {
+    // An error means that it has been installed before: nothing to do.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}

@@ -1,0 +1,277 @@
+//! `LocalCluster`, `LocalMachine` and their templates: infrastructure.cluster.x-k8s.io/v1alpha1, contract v1beta2.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, CustomResourceExt as _};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+/// API group of infrastructure kinds.
+pub const GROUP: &str = "infrastructure.cluster.x-k8s.io";
+/// Version of these kinds, also the value of the contract label.
+pub const VERSION: &str = "v1alpha1";
+
+/// The network that a cluster's machines share.
+#[derive(CustomResource, Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "infrastructure.cluster.x-k8s.io",
+    version = "v1alpha1",
+    kind = "LocalCluster",
+    plural = "localclusters",
+    namespaced,
+    status = "LocalClusterStatus",
+    derive = "Default",
+    category = "cluster-api",
+    label("cluster.x-k8s.io/v1beta2", "v1alpha1"),
+    printcolumn = r#"{"name":"Provisioned","type":"boolean","jsonPath":".status.initialization.provisioned"}"#,
+    printcolumn = r#"{"name":"Pods","type":"string","jsonPath":".status.podCIDR"}"#,
+    printcolumn = r#"{"name":"Endpoint","type":"string","jsonPath":".spec.controlPlaneEndpoint.host","priority":1}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct LocalClusterSpec {
+    /// Where the cluster's API server answers; whoever hosts the control plane writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control_plane_endpoint: Option<Endpoint>,
+    /// Pods' range, of which each machine gets a /24. Without it the Cluster's first pod CIDR block is used.
+    #[serde(default, rename = "podCIDR", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 18))]
+    pub pod_cidr: Option<String>,
+}
+
+/// Address of an API server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Endpoint {
+    /// Host name or address.
+    #[schemars(length(min = 1, max = 512))]
+    pub host: String,
+    /// Port.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+}
+
+/// What has been found and done for a `LocalCluster`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LocalClusterStatus {
+    /// What only ever becomes true.
+    #[serde(default)]
+    pub initialization: Initialization,
+    /// Range that machines get theirs from.
+    #[serde(default, rename = "podCIDR", skip_serializing_if = "Option::is_none")]
+    pub pod_cidr: Option<String>,
+    /// Conditions.
+    #[serde(default)]
+    #[schemars(schema_with = "conditions")]
+    pub conditions: Vec<Condition>,
+}
+
+/// One machine of the machine host.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "infrastructure.cluster.x-k8s.io",
+    version = "v1alpha1",
+    kind = "LocalMachine",
+    plural = "localmachines",
+    namespaced,
+    status = "LocalMachineStatus",
+    derive = "Default",
+    category = "cluster-api",
+    label("cluster.x-k8s.io/v1beta2", "v1alpha1"),
+    printcolumn = r#"{"name":"Provisioned","type":"boolean","jsonPath":".status.initialization.provisioned"}"#,
+    printcolumn = r#"{"name":"Address","type":"string","jsonPath":".status.addresses[?(@.type==\"InternalIP\")].address"}"#,
+    printcolumn = r#"{"name":"Pods","type":"string","jsonPath":".status.podCIDR"}"#,
+    printcolumn = r#"{"name":"ProviderID","type":"string","jsonPath":".spec.providerID","priority":1}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct LocalMachineSpec {
+    /// `local://<namespace>/<name>`, written when the machine has been booted.
+    #[serde(default, rename = "providerID", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub provider_id: Option<String>,
+    /// Root image of the machine host; `default` without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub image: Option<String>,
+}
+
+/// What has been found and done for a `LocalMachine`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LocalMachineStatus {
+    /// What only ever becomes true.
+    #[serde(default)]
+    pub initialization: Initialization,
+    /// Addresses of the machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<MachineAddress>,
+    /// Range of the machine's pods.
+    #[serde(default, rename = "podCIDR", skip_serializing_if = "Option::is_none")]
+    pub pod_cidr: Option<String>,
+    /// Name of the container on the host.
+    #[serde(default, rename = "hostID", skip_serializing_if = "Option::is_none")]
+    pub host_id: Option<String>,
+    /// sha256 of the user-data that the machine was booted with, in hex.
+    #[serde(default, rename = "userDataSHA256", skip_serializing_if = "Option::is_none")]
+    pub user_data_sha256: Option<String>,
+    /// Conditions.
+    #[serde(default)]
+    #[schemars(schema_with = "conditions")]
+    pub conditions: Vec<Condition>,
+}
+
+/// The contract's latch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Initialization {
+    /// True once the infrastructure has been provisioned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provisioned: Option<bool>,
+}
+
+/// One address of a machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MachineAddress {
+    /// `InternalIP` or `Hostname`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The address.
+    pub address: String,
+}
+
+/// Labels and annotations that a template gives.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TemplateMeta {
+    /// Labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Template of `LocalMachine`.
+#[derive(CustomResource, Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "infrastructure.cluster.x-k8s.io",
+    version = "v1alpha1",
+    kind = "LocalMachineTemplate",
+    plural = "localmachinetemplates",
+    namespaced,
+    category = "cluster-api",
+    label("cluster.x-k8s.io/v1beta2", "v1alpha1"),
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+pub struct LocalMachineTemplateSpec {
+    /// The machine to make.
+    pub template: LocalMachineTemplateResource,
+}
+
+/// What a `LocalMachineTemplate` makes.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct LocalMachineTemplateResource {
+    /// Labels and annotations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<TemplateMeta>,
+    /// Specification.
+    pub spec: LocalMachineSpec,
+}
+
+/// Template of `LocalCluster`.
+#[derive(CustomResource, Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "infrastructure.cluster.x-k8s.io",
+    version = "v1alpha1",
+    kind = "LocalClusterTemplate",
+    plural = "localclustertemplates",
+    namespaced,
+    category = "cluster-api",
+    label("cluster.x-k8s.io/v1beta2", "v1alpha1"),
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+pub struct LocalClusterTemplateSpec {
+    /// The cluster to make.
+    pub template: LocalClusterTemplateResource,
+}
+
+/// What a `LocalClusterTemplate` makes.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct LocalClusterTemplateResource {
+    /// Labels and annotations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<TemplateMeta>,
+    /// Specification.
+    pub spec: LocalClusterSpec,
+}
+
+/// All four definitions.
+pub fn definitions() -> Vec<CustomResourceDefinition> {
+    vec![
+        LocalCluster::crd(),
+        LocalClusterTemplate::crd(),
+        LocalMachine::crd(),
+        LocalMachineTemplate::crd(),
+    ]
+}
+
+/// Conditions as a list keyed by type, as Cluster API and `kubectl wait` expect them.
+fn conditions(generator: &mut SchemaGenerator) -> Schema {
+    let item = generator.subschema_for::<Condition>();
+    json_schema!({
+        "type": "array",
+        "maxItems": 32,
+        "items": item,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_carries_the_contract_label_and_the_name_that_core_computes() {
+        for crd in definitions() {
+            assert_eq!(
+                crd.metadata.labels.as_ref().unwrap()["cluster.x-k8s.io/v1beta2"],
+                VERSION
+            );
+            let names = &crd.spec.names;
+            assert_eq!(
+                crd.metadata.name.as_deref(),
+                Some(&*format!("{}s.{GROUP}", names.kind.to_lowercase()))
+            );
+        }
+    }
+
+    #[test]
+    fn the_contract_paths_are_served() {
+        let crd = serde_json::to_value(LocalMachine::crd()).unwrap();
+        let version = &crd["spec"]["versions"][0];
+        let schema = &version["schema"]["openAPIV3Schema"]["properties"];
+        assert_eq!(schema["spec"]["properties"]["providerID"]["type"], "string");
+        assert_eq!(
+            schema["status"]["properties"]["initialization"]["properties"]["provisioned"]["type"],
+            "boolean"
+        );
+        assert_eq!(
+            schema["status"]["properties"]["addresses"]["items"]["properties"]["type"]["type"],
+            "string"
+        );
+        assert_eq!(
+            schema["status"]["properties"]["conditions"]["x-kubernetes-list-type"],
+            "map"
+        );
+        assert!(version["subresources"]["status"].is_object());
+        let crd = serde_json::to_value(LocalCluster::crd()).unwrap();
+        let spec =
+            &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
+        assert_eq!(
+            spec["controlPlaneEndpoint"]["properties"]["port"]["type"],
+            "integer"
+        );
+    }
+}

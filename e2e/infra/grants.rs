@@ -1,0 +1,194 @@
+//! Gives the provider `get` on the one Secret that a Machine names as its bootstrap data, until it is booted.
+//!
+//! Must not read a Secret, although RBAC makes its account hold what it hands out.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::core::NamespaceResourceScope;
+use kube::runtime::controller::{Action, Controller};
+use kube::runtime::watcher;
+use kube::{Client, Resource, ResourceExt as _};
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+use tracing::{info, warn};
+
+use super::capi;
+use super::names::{GRANTS, NAMESPACE, PROVIDER, grant};
+
+struct Context {
+    client: Client,
+    /// What has been done for a Machine, by UID: a Machine changes far more often than its grant.
+    done: Mutex<HashMap<String, Wanted>>,
+}
+
+/// Runs until `stop`.
+pub async fn run(client: Client, stop: impl Future<Output = ()> + Send + Sync + 'static) {
+    let machines: Api<DynamicObject> = Api::all_with(client.clone(), &capi::machines());
+    let context = Context {
+        client,
+        done: Mutex::default(),
+    };
+    Controller::new_with(machines, watcher::Config::default(), capi::machines())
+        .graceful_shutdown_on(stop)
+        .run(
+            reconcile,
+            |_, _, _| Action::requeue(Duration::from_secs(5)),
+            Arc::new(context),
+        )
+        .for_each(async |outcome| {
+            if let Err(error) = outcome {
+                warn!(%error, "Machine");
+            }
+        })
+        .await;
+}
+
+async fn reconcile(machine: Arc<DynamicObject>, context: Arc<Context>) -> Result<Action, kube::Error> {
+    let uid = machine.uid().unwrap_or_default();
+    let wanted = wanted(&machine);
+    if context.done.lock().await.get(&uid) == Some(&wanted) {
+        return Ok(Action::await_change());
+    }
+    let client = &context.client;
+    let namespace = machine.namespace().unwrap_or_default();
+    let name = grant(&machine.name_any());
+    match &wanted {
+        Wanted::Nothing => {}
+        Wanted::Granted(secret) => {
+            let (role, binding) = objects(&machine, secret);
+            apply::<Role>(client, &namespace, &name, role).await?;
+            apply::<RoleBinding>(client, &namespace, &name, binding).await?;
+            info!(machine = machine.name_any(), secret, "granted");
+        }
+        Wanted::Withdrawn => {
+            remove::<RoleBinding>(client, &namespace, &name).await?;
+            remove::<Role>(client, &namespace, &name).await?;
+        }
+    }
+    let mut done = context.done.lock().await;
+    if machine.metadata.deletion_timestamp.is_some() {
+        done.remove(&uid);
+    } else {
+        done.insert(uid, wanted);
+    }
+    Ok(Action::await_change())
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Wanted {
+    Nothing,
+    Granted(String),
+    Withdrawn,
+}
+
+/// What a Machine calls for. A provisioned one has been booted; a deleted one's grant is garbage collected.
+fn wanted(machine: &DynamicObject) -> Wanted {
+    if capi::local_machine(machine).is_none() || machine.metadata.deletion_timestamp.is_some() {
+        return Wanted::Nothing;
+    }
+    if capi::infrastructure_provisioned(machine) {
+        return Wanted::Withdrawn;
+    }
+    capi::data_secret(machine).map_or(Wanted::Nothing, |secret| Wanted::Granted(secret.to_owned()))
+}
+
+/// Role and binding, owned by the Machine.
+fn objects(machine: &DynamicObject, secret: &str) -> (Value, Value) {
+    let name = grant(&machine.name_any());
+    let metadata = json!({
+        "name": name,
+        "namespace": machine.namespace(),
+        "ownerReferences": [{
+            "apiVersion": capi::machines().api_version,
+            "kind": "Machine",
+            "name": machine.name_any(),
+            "uid": machine.metadata.uid,
+        }],
+    });
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": metadata,
+        "rules": [{"apiGroups": [""], "resources": ["secrets"], "resourceNames": [secret], "verbs": ["get"]}],
+    });
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": metadata,
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+        "subjects": [{"kind": "ServiceAccount", "name": PROVIDER, "namespace": NAMESPACE}],
+    });
+    (role, binding)
+}
+
+async fn apply<K>(client: &Client, namespace: &str, name: &str, object: Value) -> Result<(), kube::Error>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + std::fmt::Debug,
+    K: serde::de::DeserializeOwned + serde::Serialize,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    api.patch(name, &PatchParams::apply(GRANTS).force(), &Patch::Apply(object))
+        .await
+        .map(|_| ())
+}
+
+async fn remove<K>(client: &Client, namespace: &str, name: &str) -> Result<(), kube::Error>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + std::fmt::Debug,
+    K: serde::de::DeserializeOwned,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    match api.delete(name, &DeleteParams::default()).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        other => other.map(|_| ()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(infra: &str, secret: Option<&str>, provisioned: bool) -> DynamicObject {
+        DynamicObject::new("worker", &capi::machines()).within("team").data(json!({
+            "spec": {
+                "bootstrap": {"dataSecretName": secret},
+                "infrastructureRef": {"apiGroup": super::super::api::GROUP, "kind": infra, "name": "worker"},
+            },
+            "status": {"initialization": {"infrastructureProvisioned": provisioned}},
+        }))
+    }
+
+    #[test]
+    fn only_a_local_machine_with_data_that_is_not_booted_needs_a_grant() {
+        assert_eq!(wanted(&machine("LocalMachine", None, false)), Wanted::Nothing);
+        assert_eq!(
+            wanted(&machine("LocalMachine", Some("s"), false)),
+            Wanted::Granted("s".to_owned())
+        );
+        assert_eq!(
+            wanted(&machine("LocalMachine", Some("s"), true)),
+            Wanted::Withdrawn
+        );
+        assert_eq!(
+            wanted(&machine("OtherMachine", Some("s"), false)),
+            Wanted::Nothing
+        );
+    }
+
+    #[test]
+    fn a_grant_is_get_on_one_secret_for_the_provider_alone() {
+        let (role, binding) = objects(&machine("LocalMachine", Some("s"), false), "s");
+        assert_eq!(
+            role["rules"],
+            json!([{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["s"], "verbs": ["get"]}])
+        );
+        assert_eq!(binding["subjects"][0]["name"], PROVIDER);
+        assert_eq!(role["metadata"]["ownerReferences"][0]["kind"], "Machine");
+        assert_eq!(role["metadata"]["namespace"], "team");
+    }
+}

@@ -1,0 +1,30 @@
+//! Names that the provider gives, and those of others that it relies on.
+
+/// Namespace of the provider.
+pub const NAMESPACE: &str = "infra-local-system";
+/// `ServiceAccount` of the provider.
+pub const PROVIDER: &str = "infra-local-provider";
+/// `ServiceAccount` that gives the provider its rights to single Secrets.
+pub const GRANTS: &str = "infra-local-grants";
+/// Name by which clusterctl knows the provider, beside its type.
+pub const CLUSTERCTL: &str = "local";
+/// Finalizer on `LocalMachine`: a machine is left on the host.
+pub const FINALIZER: &str = "localmachine.infrastructure.cluster.x-k8s.io";
+/// Field manager of the provider's patches.
+pub const FIELD_MANAGER: &str = "infra-local";
+/// Cluster API's label with the cluster's name.
+pub const CLUSTER_NAME_LABEL: &str = "cluster.x-k8s.io/cluster-name";
+/// Cluster API's annotation that pauses one object.
+pub const PAUSED_ANNOTATION: &str = "cluster.x-k8s.io/paused";
+/// Image that a `LocalMachine` without one gets.
+pub const DEFAULT_IMAGE: &str = "default";
+
+/// The machine's identity for cloud providers; unique on the management cluster.
+pub fn provider_id(namespace: &str, name: &str) -> String {
+    format!("local://{namespace}/{name}")
+}
+
+/// Role and binding for the bootstrap data of one Machine.
+pub fn grant(machine: &str) -> String {
+    format!("{machine}-bootstrap-data")
+}
