@@ -500,8 +500,9 @@ impl EtcdAdmin {
                 operation: operation.to_owned(),
             }),
             _ => match status.code() as i32 {
-                // DeadlineExceeded, Unavailable; Unknown is how a broken transport shows.
-                2 | 4 | 14 if !message.starts_with("etcdserver:") => Failure::Other(self.unreachable().await),
+                // Unknown is how a broken transport shows, among others; then DeadlineExceeded and Unavailable.
+                2 if message.contains("transport error") => Failure::Other(self.unreachable().await),
+                4 | 14 if !message.starts_with("etcdserver:") => Failure::Other(self.unreachable().await),
                 _ => Failure::Other(refused(message)),
             },
         }

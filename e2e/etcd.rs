@@ -1,0 +1,226 @@
+//! A real etcd with TLS on loopback, for as long as a test runs, and `etcdctl` to look at it from outside.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use capi_kamaji::hosting::datastore::driver::Credentials;
+use capi_kamaji::pki::issue::{self, Issued};
+use capi_kamaji::pki::material::{Authority, Found};
+use capi_kamaji::pki::spec::{AltNames, Leaf, Usage};
+use k8s_openapi::jiff::Timestamp;
+
+/// Folder of the built tools: `KAMAJI_TOOLS_BIN`, else `.lab/bin` of this checkout.
+pub fn tools() -> PathBuf {
+    std::env::var_os("KAMAJI_TOOLS_BIN").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../.lab/bin"),
+        PathBuf::from,
+    )
+}
+
+/// An etcd of one member that wants client certificates. It ends, and its files go, when this is dropped.
+pub struct Etcd {
+    child: Child,
+    home: PathBuf,
+    endpoint: String,
+    authority: Authority,
+    authority_pair: Issued,
+}
+
+impl Etcd {
+    /// Starts one. `None` where etcd is not built, which is an error under `CI=true`.
+    pub async fn start() -> anyhow::Result<Option<Self>> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let (etcd, ctl) = (tools().join("etcd"), tools().join("etcdctl"));
+        if !etcd.exists() || !ctl.exists() {
+            if std::env::var("CI").is_ok_and(|value| value == "true") {
+                bail!("{} and {} are needed here", etcd.display(), ctl.display());
+            }
+            eprintln!("skipped: {} is not built (hack/tools makes it)", etcd.display());
+            return Ok(None);
+        }
+        // Another one may be installed already: that is fine.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let number = NUMBER.fetch_add(1, Ordering::SeqCst);
+        let home = std::env::temp_dir().join(format!("kamaji-etcd-{}-{number}", std::process::id()));
+        fs::create_dir_all(&home)?;
+        let authority_pair = issue::authority("etcd", &AltNames::default(), Timestamp::now())?;
+        let authority = read(&authority_pair)?;
+        let mut names = AltNames::default();
+        names.add("127.0.0.1");
+        names.add("localhost");
+        let server = Leaf {
+            common_name: "etcd-0".to_owned(),
+            organization: None,
+            usages: vec![Usage::Server, Usage::Client],
+            names,
+        };
+        let server = issue::leaf(&server, &authority, Timestamp::now())?;
+        fs::write(home.join("ca.crt"), authority.certificate_pem())?;
+        store(&home, "server", &server)?;
+        let (client, peer) = (free_port()?, free_port()?);
+        let endpoint = format!("127.0.0.1:{client}");
+        let file = |name: &str| home.join(name).display().to_string();
+        let child = Command::new(&etcd)
+            .args(["--name", "etcd-0", "--log-level", "warn"])
+            .args(["--data-dir", &file("data")])
+            .args(["--listen-client-urls", &format!("https://{endpoint}")])
+            .args(["--advertise-client-urls", &format!("https://{endpoint}")])
+            .args(["--listen-peer-urls", &format!("http://127.0.0.1:{peer}")])
+            .args([
+                "--initial-advertise-peer-urls",
+                &format!("http://127.0.0.1:{peer}"),
+            ])
+            .args(["--initial-cluster", &format!("etcd-0=http://127.0.0.1:{peer}")])
+            .args(["--client-cert-auth", "--trusted-ca-file", &file("ca.crt")])
+            .args([
+                "--cert-file",
+                &file("server.crt"),
+                "--key-file",
+                &file("server.key"),
+            ])
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(home.join("log"))?)
+            .spawn()
+            .context("etcd does not start")?;
+        let this = Self {
+            child,
+            home,
+            endpoint,
+            authority,
+            authority_pair,
+        };
+        this.identity("root")?;
+        for _ in 0..100 {
+            if this.ctl("root", &["endpoint", "health"]).is_ok() {
+                return Ok(Some(this));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        bail!(
+            "etcd is not healthy: {}",
+            fs::read_to_string(this.home.join("log"))?
+        )
+    }
+
+    /// `host:port`.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// The administrator's credentials.
+    pub fn credentials(&self) -> anyhow::Result<Credentials> {
+        self.credentials_of("root")
+    }
+
+    /// The same with another user's certificate.
+    pub fn credentials_of(&self, user: &str) -> anyhow::Result<Credentials> {
+        let issued = issue::leaf(&Leaf::client(user), &self.authority, Timestamp::now())?;
+        Ok(Credentials {
+            endpoints: vec![self.endpoint.clone()],
+            authority_pem: self.authority_pair.cert_pem.clone(),
+            authority_key: Some(self.authority_pair.key_pem.clone()),
+            certificate_pem: issued.cert_pem,
+            key: issued.key_pem,
+            authority_places: ("the test's authority".to_owned(), "the test's key".to_owned()),
+        })
+    }
+
+    /// Makes a client certificate with this common name, for [`Etcd::ctl`].
+    pub fn identity(&self, user: &str) -> anyhow::Result<()> {
+        let issued = issue::leaf(&Leaf::client(user), &self.authority, Timestamp::now())?;
+        store(&self.home, user, &issued)
+    }
+
+    /// Runs etcdctl as a user and returns what it prints; an error holds what it complained about.
+    pub fn ctl(&self, user: &str, arguments: &[&str]) -> anyhow::Result<String> {
+        self.ctl_with_input(user, arguments, "")
+    }
+
+    /// The same with text on its standard input.
+    pub fn ctl_with_input(&self, user: &str, arguments: &[&str], input: &str) -> anyhow::Result<String> {
+        let file = |name: String| self.home.join(name);
+        let mut child = Command::new(tools().join("etcdctl"))
+            .args([
+                "--endpoints",
+                &format!("https://{}", self.endpoint),
+                "--command-timeout",
+                "10s",
+            ])
+            .arg("--cacert")
+            .arg(file("ca.crt".to_owned()))
+            .arg("--cert")
+            .arg(file(format!("{user}.crt")))
+            .arg("--key")
+            .arg(file(format!("{user}.key")))
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        if let Some(mut pipe) = child.stdin.take() {
+            pipe.write_all(input.as_bytes())?;
+        }
+        let output = child.wait_with_output()?;
+        if !output.status.success() {
+            bail!("{}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// Everything that is stored, one line each: users, roles and keys.
+    pub fn listing(&self) -> anyhow::Result<Vec<String>> {
+        let mut list = Vec::new();
+        for (what, arguments) in [
+            ("user", &["user", "list"][..]),
+            ("role", &["role", "list"]),
+            ("key", &["get", "", "--prefix", "--keys-only"]),
+        ] {
+            let text = self.ctl("root", arguments)?;
+            list.extend(
+                text.lines()
+                    .filter(|line| !line.is_empty())
+                    .map(|line| format!("{what} {line}")),
+            );
+        }
+        Ok(list)
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        // It is being thrown away: nothing useful can be done about an error.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.home);
+    }
+}
+
+fn read(pair: &Issued) -> anyhow::Result<Authority> {
+    let found = |text: &'static str| text.to_owned();
+    Ok(Authority::from_pem(
+        &Found {
+            place: found("certificate"),
+            bytes: pair.cert_pem.as_bytes(),
+        },
+        &Found {
+            place: found("key"),
+            bytes: pair.key_pem.expose().as_bytes(),
+        },
+        None,
+    )?)
+}
+
+fn store(home: &Path, name: &str, issued: &Issued) -> anyhow::Result<()> {
+    fs::write(home.join(format!("{name}.crt")), &issued.cert_pem)?;
+    fs::write(home.join(format!("{name}.key")), issued.key_pem.expose())?;
+    Ok(())
+}
+
+fn free_port() -> anyhow::Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}

@@ -1,0 +1,321 @@
+//! The etcd driver against a real etcd: separation of tenants, crashes between any two steps, deletion that leaves
+//! nothing and touches no neighbour.
+
+use capi_kamaji::hosting::datastore::driver::etcd::EtcdAdmin;
+use capi_kamaji::hosting::datastore::driver::{Class, Deleted, Error, Owner, Place};
+use e2e::etcd::Etcd;
+use k8s_openapi::jiff::Timestamp;
+
+fn place(name: &str) -> Place {
+    Place {
+        schema: format!("demo_{name}_bcdfghjk"),
+        user: format!("demo_{name}_bcdfghjk"),
+        owner: Owner {
+            cluster: "one".to_owned(),
+            namespace: "demo".to_owned(),
+            name: name.to_owned(),
+        },
+        adopt: false,
+    }
+}
+
+async fn start() -> anyhow::Result<Option<(Etcd, EtcdAdmin)>> {
+    let Some(etcd) = Etcd::start().await? else {
+        return Ok(None);
+    };
+    let admin = EtcdAdmin::connect(&etcd.credentials()?).await?;
+    assert!(!admin.auth_enabled().await?);
+    admin.ensure_auth().await?;
+    admin.ensure_auth().await?;
+    assert!(admin.auth_enabled().await?);
+    Ok(Some((etcd, admin)))
+}
+
+fn put(etcd: &Etcd, user: &str, key: &str) -> anyhow::Result<String> {
+    etcd.ctl(user, &["put", key, "value"])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosting_beyond_06_a_tenant_cannot_reach_its_neighbour() -> anyhow::Result<()> {
+    let Some((etcd, admin)) = start().await? else {
+        return Ok(());
+    };
+    let (a, b) = (place("a"), place("b"));
+    for place in [&a, &b] {
+        admin.ensure_tenant(place, Timestamp::now()).await?;
+        etcd.identity(&place.user)?;
+        put(&etcd, &place.user, &format!("/{}/registry/x", place.schema))?;
+    }
+    let foreign = [
+        format!("/{}/registry/x", b.schema),
+        format!("/{}", b.schema),
+        format!("/capi-kamaji/schema/{}", a.schema),
+        "/registry/secrets".to_owned(),
+    ];
+    for key in &foreign {
+        for arguments in [&["get", key][..], &["put", key, "mine"], &["del", key]] {
+            let error = etcd.ctl(&a.user, arguments).unwrap_err().to_string();
+            assert!(error.contains("permission denied"), "{arguments:?}: {error}");
+        }
+    }
+    for arguments in [
+        &["user", "list"][..],
+        &["role", "list"],
+        &["auth", "disable"],
+        &["get", "", "--prefix"],
+    ] {
+        let error = etcd.ctl(&a.user, arguments).unwrap_err().to_string();
+        assert!(error.contains("permission denied"), "{arguments:?}: {error}");
+    }
+    assert_eq!(admin.key_count(&b.schema).await?, 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosting_beyond_10_a_set_up_cut_anywhere_converges() -> anyhow::Result<()> {
+    let Some((etcd, admin)) = start().await? else {
+        return Ok(());
+    };
+    let a = place("a");
+    admin.ensure_tenant(&a, Timestamp::now()).await?;
+    let whole = etcd.listing()?;
+    let permission = format!("/{}/", a.schema);
+    // Each list of commands takes back what comes after one step.
+    let cuts: [&[&[&str]]; 5] = [
+        &[],
+        &[&["user", "revoke-role", &a.user, &a.schema]],
+        &[&["user", "delete", &a.user]],
+        &[
+            &["user", "delete", &a.user],
+            &["role", "revoke-permission", &a.schema, &permission, "--prefix"],
+        ],
+        &[&["user", "delete", &a.user], &["role", "delete", &a.schema]],
+    ];
+    for (step, commands) in cuts.iter().enumerate() {
+        for command in *commands {
+            etcd.ctl("root", command)?;
+        }
+        admin.ensure_tenant(&a, Timestamp::now()).await?;
+        assert_eq!(etcd.listing()?, whole, "cut {step}");
+        etcd.identity(&a.user)?;
+        put(&etcd, &a.user, &format!("/{}/x", a.schema))?;
+        etcd.ctl("root", &["del", &format!("/{}/x", a.schema)])?;
+    }
+    // Once set up, looking again changes nothing: etcd counts every change of users.
+    let before = etcd.ctl("root", &["auth", "status"])?;
+    admin.ensure_tenant(&a, Timestamp::now()).await?;
+    assert_eq!(etcd.ctl("root", &["auth", "status"])?, before);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosting_beyond_01_deletion_leaves_nothing_and_touches_no_neighbour() -> anyhow::Result<()> {
+    let Some((etcd, admin)) = start().await? else {
+        return Ok(());
+    };
+    let (a, b) = (place("a"), place("b"));
+    admin.ensure_tenant(&b, Timestamp::now()).await?;
+    put(&etcd, "root", &format!("/{}/x", b.schema))?;
+    let before = etcd.listing()?;
+    // Each list of commands is what a deletion had done when it was cut.
+    let role: &[&str] = &["role", "delete", &a.schema];
+    let user: &[&str] = &["user", "delete", &a.user];
+    let cuts: [&[&[&str]]; 3] = [&[], &[role], &[role, user]];
+    for (step, commands) in cuts.iter().enumerate() {
+        admin.ensure_tenant(&a, Timestamp::now()).await?;
+        for number in 0..3 {
+            put(&etcd, "root", &format!("/{}/registry/{number}", a.schema))?;
+        }
+        for command in *commands {
+            etcd.ctl("root", command)?;
+        }
+        assert_eq!(admin.delete_tenant(&a).await?, Deleted { keys: 3 }, "cut {step}");
+        assert_eq!(etcd.listing()?, before, "cut {step}");
+        assert_eq!(admin.delete_tenant(&a).await?, Deleted { keys: 0 }, "again");
+    }
+    assert_eq!(admin.key_count(&b.schema).await?, 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_keys_than_one_batch_go() -> anyhow::Result<()> {
+    let Some((etcd, admin)) = start().await? else {
+        return Ok(());
+    };
+    let a = place("a");
+    admin.ensure_tenant(&a, Timestamp::now()).await?;
+    // Through one transaction each of etcdctl's: 128 operations at most.
+    for block in 0..20 {
+        let puts: String = (0..110).fold(String::new(), |text, number| {
+            text + &format!("put /{}/{block}/{number} value\n", a.schema)
+        });
+        transaction(&etcd, &puts)?;
+    }
+    assert_eq!(admin.delete_tenant(&a).await?, Deleted { keys: 2200 });
+    Ok(())
+}
+
+fn transaction(etcd: &Etcd, puts: &str) -> anyhow::Result<()> {
+    etcd.ctl_with_input("root", &["txn"], &format!("\n{puts}\n\n"))?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosting_beyond_06_what_is_not_ours_is_refused_and_left_alone() -> anyhow::Result<()> {
+    let Some((etcd, admin)) = start().await? else {
+        return Ok(());
+    };
+    let a = place("a");
+    admin.ensure_tenant(&a, Timestamp::now()).await?;
+    put(&etcd, "root", &format!("/{}/x", a.schema))?;
+    // Made by somebody without marks, and keys alone.
+    for command in [
+        &["role", "add", "unmarked"][..],
+        &["user", "add", "unmarked", "--no-password"],
+    ] {
+        etcd.ctl("root", command)?;
+    }
+    put(&etcd, "root", "/bare/x")?;
+    let before = etcd.listing()?;
+
+    let stranger = Owner {
+        cluster: "two".to_owned(),
+        ..a.owner.clone()
+    };
+    let named = |schema: &str, user: &str| Place {
+        schema: schema.to_owned(),
+        user: user.to_owned(),
+        owner: stranger.clone(),
+        adopt: false,
+    };
+    let owner = Some(Box::new(a.owner.clone()));
+    let cases = [
+        (
+            named(&a.schema, "other"),
+            Error::ForeignSchema {
+                schema: a.schema.clone(),
+                owner: owner.clone(),
+            },
+        ),
+        (
+            named("other", &a.user),
+            Error::ForeignUser {
+                user: a.user.clone(),
+                owner,
+            },
+        ),
+        (
+            named("unmarked", "other"),
+            Error::ForeignSchema {
+                schema: "unmarked".to_owned(),
+                owner: None,
+            },
+        ),
+        (
+            named("bare", "other"),
+            Error::ForeignSchema {
+                schema: "bare".to_owned(),
+                owner: None,
+            },
+        ),
+        (
+            named("other", "unmarked"),
+            Error::ForeignUser {
+                user: "unmarked".to_owned(),
+                owner: None,
+            },
+        ),
+    ];
+    for (place, expected) in cases {
+        assert_eq!(
+            admin.ensure_tenant(&place, Timestamp::now()).await,
+            Err(expected.clone())
+        );
+        assert_eq!(admin.delete_tenant(&place).await, Err(expected.clone()));
+        assert_eq!(expected.class(), Class::Invalid);
+        assert_eq!(etcd.listing()?, before, "{place:?}");
+    }
+    let message = admin
+        .ensure_tenant(&named(&a.schema, "other"), Timestamp::now())
+        .await
+        .unwrap_err()
+        .to_string();
+    assert_eq!(
+        message,
+        format!(
+            "schema \"{}\" belongs to demo/a of management cluster one",
+            a.schema
+        )
+    );
+    let error = admin
+        .ensure_tenant(&named("other", "root"), Timestamp::now())
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("spec.dataStoreUsername: \"root\" is reserved"),
+        "{error}"
+    );
+    assert_eq!(etcd.listing()?, before);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_tenants_at_once_are_all_set_up() -> anyhow::Result<()> {
+    let Some((etcd, admin)) = start().await? else {
+        return Ok(());
+    };
+    let places: Vec<Place> = (0..12).map(|number| place(&format!("t{number}"))).collect();
+    let set_ups = places
+        .iter()
+        .map(|place| admin.ensure_tenant(place, Timestamp::now()));
+    futures::future::try_join_all(set_ups).await?;
+    for place in &places {
+        assert!(
+            etcd.ctl("root", &["user", "get", &place.user])?
+                .contains(&place.schema)
+        );
+    }
+    let deletions = places.iter().map(|place| admin.delete_tenant(place));
+    futures::future::try_join_all(deletions).await?;
+    assert_eq!(etcd.listing()?, ["user root", "role root"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_answer_is_told_with_its_cause() -> anyhow::Result<()> {
+    let Some((etcd, admin)) = start().await? else {
+        return Ok(());
+    };
+    // Nobody listens there.
+    let mut elsewhere = etcd.credentials()?;
+    elsewhere.endpoints = vec!["127.0.0.1:1".to_owned()];
+    let error = EtcdAdmin::connect(&elsewhere).await.err();
+    assert_eq!(
+        error.as_ref().map(ToString::to_string).as_deref(),
+        Some("no answer from 127.0.0.1:1 within 5 s: 127.0.0.1:1: connection refused")
+    );
+    assert_eq!(error.map(|error| error.class()), Some(Class::Transient));
+    // Somebody else's authority.
+    let Some(other) = Etcd::start().await? else {
+        return Ok(());
+    };
+    let mut wrong = other.credentials()?;
+    wrong.endpoints = vec![etcd.endpoint().to_owned()];
+    let message = EtcdAdmin::connect(&wrong)
+        .await
+        .err()
+        .map(|error| error.to_string())
+        .unwrap_or_default();
+    assert!(
+        message.contains("does not answer over TLS with these certificates"),
+        "{message}"
+    );
+    // A certificate that is not the administrator's.
+    let a = place("a");
+    admin.ensure_tenant(&a, Timestamp::now()).await?;
+    let weak = etcd.credentials_of(&a.user)?;
+    let error = EtcdAdmin::connect(&weak).await.err();
+    assert_eq!(error.map(|error| error.class()), Some(Class::Denied));
+    Ok(())
+}
