@@ -75,7 +75,7 @@ impl Applier {
             .patch(&manifest.key.name, &params, &Patch::Apply(&manifest.body))
             .await
             .map_err(|e| ApiError::new(action(), e))?;
-        Ok(self.note(manifest, object))
+        Ok(self.note(manifest, &object))
     }
 
     /// Applies all manifests in order and stops at the first error.
@@ -107,7 +107,7 @@ impl Applier {
             .create(&params, &body)
             .await
             .map_err(|e| ApiError::new(action(), e))?;
-        Ok(self.note(manifest, object))
+        Ok(self.note(manifest, &object))
     }
 
     /// Deletes the object of this row, and only that one (UID precondition). Missing is fine. `true` when it is
@@ -164,7 +164,7 @@ impl Applier {
         }
     }
 
-    fn note(&self, manifest: &Manifest, object: DynamicObject) -> Applied {
+    fn note(&self, manifest: &Manifest, object: &DynamicObject) -> Applied {
         let row = row_of(manifest.key.kind, object);
         let memo = Memo {
             fingerprint: row.fingerprint(),

@@ -105,16 +105,16 @@ macro_rules! metadata_only {
 metadata_only!(Secret, ConfigMap, NetworkPolicy, PodDisruptionBudget);
 
 /// The row of an object that one of our writes returned.
-pub(super) fn row_of(kind: &'static str, object: DynamicObject) -> Row {
+pub(super) fn row_of(kind: &'static str, object: &DynamicObject) -> Row {
     fn typed<K: Child + serde::de::DeserializeOwned>(object: &DynamicObject) -> Option<Row> {
         let value = serde_json::to_value(object).ok()?;
         serde_json::from_value::<K>(value).ok().map(|k| k.row())
     }
     let row = match kind {
-        Deployment::KIND => typed::<Deployment>(&object),
-        Service::KIND => typed::<Service>(&object),
-        StatefulSet::KIND => typed::<StatefulSet>(&object),
-        PersistentVolumeClaim::KIND => typed::<PersistentVolumeClaim>(&object),
+        Deployment::KIND => typed::<Deployment>(object),
+        Service::KIND => typed::<Service>(object),
+        StatefulSet::KIND => typed::<StatefulSet>(object),
+        PersistentVolumeClaim::KIND => typed::<PersistentVolumeClaim>(object),
         _ => None,
     };
     row.unwrap_or_else(|| Row::new(kind, &object.metadata, Facts::Metadata))

@@ -69,14 +69,13 @@ impl Manifest {
     fn finish(key: ObjectKey, resource: ApiResource, mut body: Value) -> Self {
         digest::prune(&mut body);
         let digest = digest::of(&body);
-        if let Some(metadata) = body.get_mut("metadata").and_then(Value::as_object_mut) {
-            if let Some(annotations) = metadata
+        if let Some(metadata) = body.get_mut("metadata").and_then(Value::as_object_mut)
+            && let Some(annotations) = metadata
                 .entry("annotations")
                 .or_insert_with(|| Value::Object(Map::new()))
                 .as_object_mut()
-            {
-                annotations.insert(digest::ANNOTATION.into(), digest.clone().into());
-            }
+        {
+            annotations.insert(digest::ANNOTATION.into(), digest.clone().into());
         }
         Self {
             key,

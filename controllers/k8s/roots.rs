@@ -41,10 +41,8 @@ impl<K: Resource<DynamicType = ()>> Roots<K> {
     /// annotations or owners. Status writes, ours and others', wake nobody.
     pub fn wake_on_intent(&self, wake: impl Fn(RootKey) + Send + Sync + 'static) {
         self.route(move |old, new| {
-            if let Some(new) = new {
-                if old.is_none_or(|old| intent(old) != intent(new)) {
-                    wake(RootKey::of(new));
-                }
+            if let Some(new) = new.filter(|new| old.is_none_or(|old| intent(old) != intent(*new))) {
+                wake(RootKey::of(new));
             }
         });
     }
@@ -98,7 +96,9 @@ impl<K: Resource<DynamicType = ()>> Roots<K> {
                     .filter(|key| !seen.contains(*key))
                     .cloned()
                     .collect();
-                gone.iter().for_each(|key| self.remove(key));
+                for key in &gone {
+                    self.remove(key);
+                }
             }
         }
     }
@@ -109,10 +109,10 @@ impl<K: Resource<DynamicType = ()>> Roots<K> {
         let old = {
             let mut objects = self.objects.write();
             let old = objects.get(&key).cloned();
-            if let Some(known) = &old {
-                if is_older(&*new, known) || known.resource_version() == new.resource_version() {
-                    return;
-                }
+            if old.as_ref().is_some_and(|known| {
+                is_older(&*new, known) || known.resource_version() == new.resource_version()
+            }) {
+                return;
             }
             objects.insert(key, new.clone());
             old

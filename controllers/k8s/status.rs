@@ -35,10 +35,10 @@ where
         Ok(value)
     };
     let wanted = canonical(new)?;
-    if let Some(old) = old {
-        if canonical(old)? == wanted {
-            return Ok(false);
-        }
+    if let Some(old) = old
+        && canonical(old)? == wanted
+    {
+        return Ok(false);
     }
     let patch = json!({
         "apiVersion": K::api_version(&()),

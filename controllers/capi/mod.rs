@@ -1,0 +1,1 @@
+//! Cluster API as we read it: projections of Cluster and Machine, ownership, pause.

@@ -1,0 +1,13 @@
+//! The `KamajiConfig` controller.
+
+use crate::runtime::role::Role;
+
+/// Runs the controller until the process stops.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn start(role: Role) -> anyhow::Result<()> {
+    role.readiness.set(role.name, true);
+    role.stop.cancelled().await;
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! The process refuses to start while a peer engine works on the same objects (DESIGN 7, «peers' engines»).
+
+use k8s_openapi::{api::coordination::v1::Lease, jiff::Timestamp};
+use kube::{Api, Client, ResourceExt, api::ListParams};
+
+use crate::args::RoleName;
+
+/// Lease names of the Go engines, by the role of ours that would fight with them.
+const PEERS: [(RoleName, &str, &str); 2] = [
+    (RoleName::Hosting, "kamaji.clastix.io", "the Kamaji operator"),
+    (
+        RoleName::ControlPlane,
+        "kamaji.controlplane.cluster.x-k8s.io",
+        "the Go control plane provider for Kamaji",
+    ),
+];
+
+/// Fails while a peer of `role` holds its lease in any namespace.
+///
+/// # Errors
+/// Names the lease, its holder and the way out; or tells that leases cannot be listed.
+pub async fn refuse_beside(role: RoleName, client: &Client) -> anyhow::Result<()> {
+    let Some((_, lease, peer)) = PEERS.iter().find(|(of, _, _)| *of == role) else {
+        return Ok(());
+    };
+    let by_name = ListParams::default().fields(&format!("metadata.name={lease}"));
+    let leases = Api::<Lease>::all(client.clone()).list(&by_name).await?;
+    match leases
+        .items
+        .iter()
+        .find(|lease| holder(lease, Timestamp::now()).is_some())
+    {
+        None => Ok(()),
+        Some(held) => anyhow::bail!(
+            "{peer} is running: lease {}/{lease} is held by {}; stop it (scale its Deployment to 0) before \
+             starting the {} role",
+            held.namespace().unwrap_or_default(),
+            holder(held, Timestamp::now()).unwrap_or_default(),
+            role.as_str(),
+        ),
+    }
+}
+
+/// Who holds the lease at `now`: nobody once it ran out.
+fn holder(lease: &Lease, now: Timestamp) -> Option<&str> {
+    let spec = lease.spec.as_ref()?;
+    let holder = spec.holder_identity.as_deref().filter(|h| !h.is_empty())?;
+    let renewed = spec.renew_time.as_ref()?.0.as_second();
+    let valid = i64::from(spec.lease_duration_seconds.unwrap_or(0));
+    (now.as_second() < renewed + valid).then_some(holder)
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::{api::coordination::v1::LeaseSpec, apimachinery::pkg::apis::meta::v1::MicroTime};
+
+    use super::*;
+
+    #[test]
+    fn a_lease_is_held_until_it_runs_out() {
+        let lease = |holder: &str| Lease {
+            spec: Some(LeaseSpec {
+                holder_identity: Some(holder.into()),
+                lease_duration_seconds: Some(15),
+                renew_time: Some(MicroTime(Timestamp::from_second(100).unwrap())),
+                ..LeaseSpec::default()
+            }),
+            ..Lease::default()
+        };
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert_eq!(holder(&lease("op"), at(114)), Some("op"));
+        assert_eq!(holder(&lease("op"), at(115)), None);
+        assert_eq!(holder(&lease(""), at(101)), None);
+    }
+}

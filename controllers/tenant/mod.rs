@@ -1,0 +1,1 @@
+//! Clients of tenant API servers: connections, probes, add-ons. The only module that talks to them.
