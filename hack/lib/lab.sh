@@ -1,6 +1,6 @@
 # Bringing the management cluster up, looking at it, taking it down.
 
-LAB_PROCESSES=(registry etcd kube-apiserver kube-controller-manager kube-scheduler containerd kubelet kube-proxy)
+LAB_PROCESSES=(registry etcd kube-apiserver kube-controller-manager kube-scheduler containerd kubelet kube-proxy dns)
 LAB_TOOLS=(etcd etcdctl pause kube-apiserver kubectl kube-controller-manager kube-scheduler kubelet kube-proxy registry
   coredns agnhost)
 

@@ -7,6 +7,7 @@ node_up() {
   node_containerd
   node_kubelet
   node_kube_proxy
+  node_dns
 }
 
 node_containerd() {
@@ -122,6 +123,21 @@ EOF
 
 node_ready() {
   [ "$(kubectl get node "$LAB_NODE" -o 'jsonpath={.status.conditions[?(@.type=="Ready")].status}')" = True ]
+}
+
+# A resolver on the bridge for machines, so that nodes have one that is not loopback: it answers that there is no such
+# name, at once. In-cluster names are the business of each cluster's own DNS.
+node_dns() {
+  cat >"$LAB_DATA/Corefile" <<EOF
+.:53 {
+  bind $LAB_HOST
+  errors
+  template ANY ANY {
+    rcode NXDOMAIN
+  }
+}
+EOF
+  process_start dns "$LAB_BIN/coredns" -conf "$LAB_DATA/Corefile"
 }
 
 # Ends what a containerd of ours has left: its shims, known by the socket they were started for, and thereby their pods.

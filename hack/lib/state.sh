@@ -4,6 +4,7 @@
 #   process <pid> <start time> <boot id> <name>     a process, known by its start time too: pids are used again
 #   containers <containerd socket>                  shims and pods of a containerd of ours
 #   cgroup <path below each hierarchy>              a cgroup and those below, with the processes in them
+#   machines <binary> <state directory>             what the machine host has booted
 #   mounts <directory>                              whatever is mounted at or below it
 #   directory <path>                                a directory that was not there before, with its content
 #   veths <bridge>                                  the host's ends of pods' links to a bridge
@@ -59,6 +60,12 @@ undo_process() {
 }
 
 undo_containers() { containers_end "$1"; }
+
+undo_machines() {
+  local binary directory
+  read -r binary directory <<<"$1"
+  [ ! -d "$directory" ] || "$binary" down --state "$directory" >>"$LAB_LOGS/machines.log" 2>&1
+}
 
 undo_cgroup() {
   local hierarchy path pid tries
