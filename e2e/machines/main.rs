@@ -59,7 +59,7 @@ struct Run {
     #[arg(long, default_value_t = 16)]
     prefix: u8,
     /// Addresses for machines; the bridge's own pods must not get them.
-    #[arg(long, default_value = "10.88.200.0/22", value_parser = Network::parse)]
+    #[arg(long, default_value = "10.88.64.0/18", value_parser = Network::parse)]
     pool: Network,
     /// Name server of the machines.
     #[arg(long, default_value = "10.88.0.1")]
