@@ -104,3 +104,10 @@ image_blob() { # name, digest, file
   [[ $location == *\?* ]] && location+="&digest=$2" || location+="?digest=$2"
   curl -sSf -X PUT -H 'Content-Type: application/octet-stream' -T "$3" "$location"
 }
+
+image_digest() { # reference
+  local name=${1%:*}
+  [[ ${name%%/*} != *[.:]* ]] || name=${name#*/}
+  curl -sfI -H 'Accept: application/vnd.oci.image.manifest.v1+json' "http://$LAB_REGISTRY/v2/$name/manifests/${1##*:}" |
+    tr -d '\r' | awk 'tolower($1) == "docker-content-digest:" { print $2 }' || true
+}

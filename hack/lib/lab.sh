@@ -73,7 +73,7 @@ lab_down() {
     lab_clear
     say "management cluster: gone after $(duration $((SECONDS - start)))"
   fi
-  rm -f "$LAB/management.kubeconfig" "$LAB/state"
+  rm -rf "$LAB"/*.kubeconfig "$LAB"/*.yaml "$LAB/state" "$LAB/machine-root" "$LAB/repository"
 }
 
 lab_status() {

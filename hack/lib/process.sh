@@ -45,9 +45,9 @@ process_stop() { # name
 process_start() {
   local name=$1 line argument
   shift
-  line=$(printf '%q ' "$@")
+  line="$(printf '%q ' "$@")# $(readlink -f "$(command -v "$1")")"
   for argument in "$@"; do
-    case $argument in *.yaml | *.toml) line+="# $(sha256sum "$argument")" ;; esac
+    case $argument in *.yaml | *.toml) line+=" $(sha256sum "$argument")" ;; esac
   done
   mkdir -p "$LAB_LOGS" "$LAB_STATE/commands"
   if process_alive "$name"; then

@@ -1,0 +1,99 @@
+# A workload cluster through Cluster API: made with clusterctl's template, waited for, shown, and explained when it fails.
+
+CLUSTER_NAMESPACE=default
+
+cluster_apply() { # name, workers
+  local manifest=$LAB/$1.yaml
+  clusterctl generate cluster "$1" --kubeconfig "$LAB/management.kubeconfig" --infrastructure "local:$INFRA_VERSION" \
+    --target-namespace "$CLUSTER_NAMESPACE" --kubernetes-version v1.36.3 --control-plane-machine-count 1 \
+    --worker-machine-count "$2" >"$manifest"
+  kubectl apply -f "$manifest"
+}
+
+cluster_wait() { # name, workers
+  local name=$1 workers=$2
+  wait_for "cluster $name: infrastructure" 120 cluster_is "$name" InfrastructureReady &&
+    wait_for "cluster $name: control plane answers" 420 cluster_is "$name" ControlPlaneInitialized &&
+    wait_for "cluster $name: kubeconfig" 60 cluster_kubeconfig "$name" &&
+    wait_for "cluster $name: $workers machines with bootstrap data" 120 cluster_machines "$name" "$workers" bootstrap &&
+    wait_for "cluster $name: $workers machines booted" 180 cluster_machines "$name" "$workers" infrastructure &&
+    wait_for "cluster $name: $workers nodes registered" 240 cluster_machines "$name" "$workers" node &&
+    wait_for "cluster $name: $workers nodes Ready" 180 cluster_nodes "$name" "$workers" &&
+    wait_for "cluster $name: Available" 240 cluster_is "$name" Available
+}
+
+cluster_is() { # name, condition
+  [ "$(kubectl -n "$CLUSTER_NAMESPACE" get cluster "$1" -o "jsonpath={.status.conditions[?(@.type==\"$2\")].status}")" = True ]
+}
+
+cluster_kubeconfig() { # name
+  local file=$LAB/$1.kubeconfig
+  (umask 077 && kubectl -n "$CLUSTER_NAMESPACE" get secret "$1-kubeconfig" -o 'jsonpath={.data.value}' | base64 -d >"$file.part")
+  [ -s "$file.part" ] || return 1
+  mv "$file.part" "$file"
+}
+
+cluster_machines() { # name, how many, up to which stage
+  local stage
+  case $3 in
+    bootstrap) stage='.spec.bootstrap.dataSecretName' ;;
+    infrastructure) stage='.status.initialization.infrastructureProvisioned' ;;
+    node) stage='.status.nodeRef.name' ;;
+  esac
+  kubectl -n "$CLUSTER_NAMESPACE" get machines -l "cluster.x-k8s.io/cluster-name=$1" -o json |
+    jq -e "[.items[] | select($stage)] | length == $2"
+}
+
+cluster_nodes() { # name, how many
+  cluster_kubectl "$1" get nodes -o json |
+    jq -e "[.items[] | select(any(.status.conditions[]; .type == \"Ready\" and .status == \"True\"))] | length >= $2"
+}
+
+cluster_kubectl() { # name, arguments...
+  local name=$1
+  shift
+  "$LAB_BIN/kubectl" --kubeconfig "$LAB/$name.kubeconfig" "$@"
+}
+
+cluster_show() { # name
+  cluster_kubectl "$1" get nodes -o wide
+  cat <<EOF
+
+The cluster's kubeconfig:  .lab/$1.kubeconfig
+The management cluster's:  .lab/management.kubeconfig
+kubectl and clusterctl:    .lab/bin/
+
+What to try next:
+  export PATH=\$PWD/.lab/bin:\$PATH KUBECONFIG=\$PWD/.lab/management.kubeconfig
+  clusterctl describe cluster $1 --show-conditions all
+  kubectl get kamajicontrolplanes,tenantcontrolplanes,kamajiconfigs,machines
+  kubectl scale machinedeployment -l cluster.x-k8s.io/cluster-name=$1 --replicas 3
+  kubectl --kubeconfig .lab/$1.kubeconfig get pods -A -o wide
+  kubectl delete cluster $1
+  hack/quickstart --down
+EOF
+}
+
+# What stands in the way: every condition that is not as it should be, warnings, and the last words of our pods.
+cluster_explain() { # name
+  local kind namespace
+  {
+    printf '\n--- clusterctl describe cluster %s\n' "$1"
+    clusterctl describe cluster "$1" --kubeconfig "$LAB/management.kubeconfig" -n "$CLUSTER_NAMESPACE" --show-conditions all
+    for kind in datastores tenantcontrolplanes kamajicontrolplanes kamajiconfigs localclusters localmachines; do
+      printf '\n--- %s\n' "$kind"
+      kubectl get "$kind" -A -o json | jq -r '.items[] | .metadata as $m | (.status.conditions // [])[]
+        | "\($m.namespace // "-")/\($m.name)  \(.type)=\(.status)  \(.reason // "")  \(.message // "")"'
+    done
+    printf '\n--- warnings\n'
+    kubectl get events -A --field-selector type=Warning --sort-by .lastTimestamp | tail -n 15
+    printf '\n--- pods\n'
+    kubectl get pods -A -o wide
+    for namespace in capi-kamaji-control-plane-system capi-kamaji-bootstrap-system; do
+      printf '\n--- last log lines of %s\n' "$namespace"
+      kubectl -n "$namespace" logs -l cluster.x-k8s.io/provider --all-containers --tail 20
+    done
+    printf '\n--- last log lines of the machine host (.lab/logs/lab-machines.log)\n'
+    tail -n 10 "$LAB_LOGS/lab-machines.log"
+  } >&2 2>&1 || true
+}

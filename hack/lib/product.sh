@@ -1,0 +1,63 @@
+# What this repository builds for the lab: the providers' binary, the local infrastructure provider and the host
+# services, all static, built once with the profile `lab` (no LTO) in a target directory outside the checkout.
+
+PRODUCT_TRIPLE=x86_64-unknown-linux-gnu
+PRODUCT_TARGET=${CARGO_TARGET_DIR:-$CACHE/target}
+PRODUCT_BIN=$PRODUCT_TARGET/$PRODUCT_TRIPLE/lab
+INFRA_IMAGE=capi-kamaji.lab/infra-local:v0.1.0
+
+product_build() {
+  command -v cargo >/dev/null || die 'cargo is needed to build the providers; install Rust (https://rustup.rs) and run this again'
+  step 'building the providers (Rust)' env RUSTFLAGS='-C target-feature=+crt-static' CARGO_TARGET_DIR="$PRODUCT_TARGET" \
+    nice cargo build --locked --profile lab --target "$PRODUCT_TRIPLE" -p capi-kamaji -p e2e --bins
+}
+
+product_xtask() { CARGO_TARGET_DIR=$PRODUCT_TARGET cargo xtask "$@"; }
+
+# A changed image under an unchanged tag: the node forgets the one it has, so that the next pod gets the new one.
+product_push() {
+  local image before
+  PRODUCT_IMAGE=$(product_xtask image-name)
+  for image in "$PRODUCT_IMAGE=$PRODUCT_BIN/capi-kamaji" "$INFRA_IMAGE=$PRODUCT_BIN/infra-local"; do
+    before=$(image_digest "${image%%=*}")
+    step "image ${image%%=*}" lab_push "${image%%=*}" "${image#*=}"
+    [ -z "$before" ] || [ "$before" = "$(image_digest "${image%%=*}")" ] || product_replaced "${image%%=*}"
+  done
+}
+
+product_replaced() { # image
+  ctr --address "$LAB_CONTAINERD" -n k8s.io images rm "$1" >/dev/null 2>&1 || true
+  local deployment
+  kubectl get deployments -A -o json 2>/dev/null |
+    jq -r --arg image "$1" '.items[] | select(any(.spec.template.spec.containers[]; .image == $image)) | "\(.metadata.namespace) \(.metadata.name)"' |
+    while read -r namespace deployment; do
+      kubectl -n "$namespace" rollout restart "deployment/$deployment" >/dev/null
+    done
+}
+
+# The binaries that run on the host are copied away from the target directory under a name that tells their content: a
+# new build is a new command line, and what an old one has made can still be taken down by it.
+product_host_binary() { # name -> path
+  local path
+  path=$LAB_DATA/bin/$1-$(sha256sum <"$PRODUCT_BIN/$1" | cut -c1-12)
+  mkdir -p "$LAB_DATA/bin"
+  [ -x "$path" ] || { cp "$PRODUCT_BIN/$1" "$path.part" && mv "$path.part" "$path"; }
+  printf '%s\n' "$path"
+}
+
+# The stand-in for cert-manager and the machine host.
+product_host_services() {
+  local machines root
+  root=$(readlink -f "$LAB/machine-root")
+  machines=$(product_host_binary lab-machines)
+  [ -s "$LAB_DATA/machines.token" ] || (umask 077 && head -c 24 /dev/urandom | base64 -w0 >"$LAB_DATA/machines.token")
+  made_directory /run/systemd
+  made_directory /run/systemd/nspawn
+  made machines "$machines" "$LAB_DATA/machines"
+  process_start lab-machines "$machines" run --state "$LAB_DATA/machines" --token-file "$LAB_DATA/machines.token" \
+    --image "default=$root" --mirror "http://$LAB_REGISTRY"
+  process_start lab-cert-issuer env "KUBECONFIG=$LAB_PKI/admin.kubeconfig" "$(product_host_binary lab-cert-issuer)"
+  WAIT_LOG=$LAB_LOGS/lab-machines.log wait_for 'the machine host' 30 curl -sf "http://$LAB_HOST:7780/healthz"
+  WAIT_LOG=$LAB_LOGS/lab-cert-issuer.log wait_for 'the certificate issuer' 60 \
+    kubectl wait --for=condition=Established --timeout=1s crd/certificates.cert-manager.io crd/issuers.cert-manager.io
+}

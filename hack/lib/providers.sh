@@ -1,0 +1,72 @@
+# Cluster API and its providers, installed by the real clusterctl from a provider repository of local folders.
+
+PROVIDERS=$LAB/repository
+CAPI_VERSION=v1.14.2
+KAMAJI_VERSION=v0.1.0
+INFRA_VERSION=v0.1.0
+
+clusterctl() {
+  # No other release is looked for, in no other place.
+  CLUSTERCTL_DISABLE_VERSIONCHECK=true LAB_MACHINES_TOKEN=$(cat "$LAB_DATA/machines.token") \
+    "$LAB_BIN/clusterctl" --config "$PROVIDERS/clusterctl.yaml" "$@"
+}
+
+providers_repository() {
+  rm -rf "$PROVIDERS"
+  mkdir -p "$PROVIDERS/infrastructure-local/$INFRA_VERSION"
+  providers_core "$PROVIDERS/cluster-api/$CAPI_VERSION"
+  product_xtask components --out "$PROVIDERS"
+  "$PRODUCT_BIN/infra-local" print components --image "$INFRA_IMAGE" \
+    >"$PROVIDERS/infrastructure-local/$INFRA_VERSION/infrastructure-components.yaml"
+  "$PRODUCT_BIN/infra-local" print metadata >"$PROVIDERS/infrastructure-local/$INFRA_VERSION/metadata.yaml"
+  cp templates/cluster/local.yaml "$PROVIDERS/infrastructure-local/$INFRA_VERSION/cluster-template.yaml"
+  cat >"$PROVIDERS/clusterctl.yaml" <<EOF
+providers:
+- {name: cluster-api, type: CoreProvider, url: "$PROVIDERS/cluster-api/$CAPI_VERSION/core-components.yaml"}
+- {name: kamaji, type: ControlPlaneProvider, url: "$PROVIDERS/control-plane-kamaji/$KAMAJI_VERSION/control-plane-components.yaml"}
+- {name: kamaji, type: BootstrapProvider, url: "$PROVIDERS/bootstrap-kamaji/$KAMAJI_VERSION/bootstrap-components.yaml"}
+- {name: local, type: InfrastructureProvider, url: "$PROVIDERS/infrastructure-local/$INFRA_VERSION/infrastructure-components.yaml"}
+cert-manager: {externallyProvisioned: "true", timeout: 2m}
+EOF
+}
+
+# Cluster API's own manifests, rendered from the module that its binary is built from.
+providers_core() { # directory
+  local module image=registry.k8s.io/cluster-api/cluster-api-controller:$CAPI_VERSION
+  module=$(go list -C hack/tools/capi -mod=readonly -m -f '{{.Dir}}' sigs.k8s.io/cluster-api)
+  mkdir -p "$1"
+  "$LAB_BIN/kubectl" kustomize "$module/core/config/default" |
+    sed -E "s#image: .*/cluster-api-controller:.*#image: $image#; s#imagePullPolicy: Always#imagePullPolicy: IfNotPresent#" \
+      >"$1/core-components.yaml"
+  cp "$module/metadata.yaml" "$1/metadata.yaml"
+  chmod 0644 "$1/metadata.yaml"
+}
+
+providers_up() {
+  local installed key
+  providers_repository >>"$STEP_LOG" 2>&1 || { tail -n 20 "$STEP_LOG" >&2; die 'making the provider repository failed'; }
+  key=$(find "$PROVIDERS" -name '*-components.yaml' | sort | xargs sha256sum | sha256sum)
+  installed=$(kubectl get providers.clusterctl.cluster.x-k8s.io -A -o name 2>/dev/null | wc -l)
+  if ((installed < 4)); then
+    step 'clusterctl init' clusterctl init --kubeconfig "$LAB/management.kubeconfig" --wait-providers \
+      --core "cluster-api:$CAPI_VERSION" --bootstrap "kamaji:$KAMAJI_VERSION" \
+      --control-plane "kamaji:$KAMAJI_VERSION" --infrastructure "local:$INFRA_VERSION"
+  elif [ "$key" != "$(cat "$LAB_STATE/components" 2>/dev/null)" ]; then
+    step 'bringing the installed providers to the components of this checkout' providers_again
+  fi
+  printf '%s\n' "$key" >"$LAB_STATE/components"
+}
+
+providers_again() {
+  {
+    clusterctl generate provider --control-plane "kamaji:$KAMAJI_VERSION" && echo --- &&
+      clusterctl generate provider --bootstrap "kamaji:$KAMAJI_VERSION" && echo --- &&
+      clusterctl generate provider --infrastructure "local:$INFRA_VERSION"
+  } | kubectl apply --server-side --force-conflicts --field-manager clusterctl -f -
+}
+
+providers_available() {
+  [ -z "$(kubectl get deployments -A -l cluster.x-k8s.io/provider -o json |
+    jq -r '.items[] | select((.status.availableReplicas // 0) < .spec.replicas or .status.observedGeneration != .metadata.generation
+      or (.status.updatedReplicas // 0) < .spec.replicas) | .metadata.name')" ]
+}
