@@ -146,9 +146,13 @@ pub mod ours {
     pub const DIGEST: &str = "capi-kamaji.io/digest";
     /// Annotation of issued Secrets: digest of what the certificate was made from.
     pub const INPUTS_HASH: &str = "capi-kamaji.io/inputs-hash";
-    /// Annotation of issued Secrets: end of the certificate (RFC 3339).
+    /// Annotation of issued Secrets: start of the certificate (RFC 3339).
+    pub const NOT_BEFORE: &str = "capi-kamaji.io/not-before";
+    /// Annotation of issued Secrets: end of the certificate (RFC 3339); absent on key pairs without one.
     pub const NOT_AFTER: &str = "capi-kamaji.io/not-after";
-    /// Annotation of issued Secrets: SHA-256 of the issuing CA's certificate.
+    /// Annotation of issued Secrets: digest of the data; what mounts it rolls when this changes.
+    pub const CONTENT_HASH: &str = "capi-kamaji.io/content-hash";
+    /// Annotation of issued Secrets: SHA-256 of the issuing CA's certificate, on a CA of its own.
     pub const CA_FINGERPRINT: &str = "capi-kamaji.io/ca-fingerprint";
     /// Annotation of a TenantControlPlane: schema drawn for it, kept beside `status.storage.setup` (DESIGN 7).
     pub const SCHEMA: &str = "capi-kamaji.io/datastore-schema";

@@ -338,10 +338,7 @@ impl Record {
         ]);
         list.extend(self.not_before.map(|at| (on::NOT_BEFORE.to_owned(), whole(at))));
         list.extend(self.not_after.map(|at| (on::NOT_AFTER.to_owned(), whole(at))));
-        list.extend(
-            self.authority
-                .map(|sum| (on::AUTHORITY_FINGERPRINT.to_owned(), sum)),
-        );
+        list.extend(self.authority.map(|sum| (on::CA_FINGERPRINT.to_owned(), sum)));
         list
     }
 }
@@ -543,12 +540,12 @@ mod tests {
     #[test]
     fn what_was_just_issued_is_kept() {
         let all = issue_all();
-        let cluster = of(&all, component::CA).annotations[on::AUTHORITY_FINGERPRINT].clone();
+        let cluster = of(&all, component::CA).annotations[on::CA_FINGERPRINT].clone();
         for (spec, material) in &all {
             let authority = match spec.signer() {
                 Some(Signer::Datastore) => made_elsewhere().fingerprint().to_owned(),
                 Some(Signer::FrontProxy) => {
-                    of(&all, component::FRONT_PROXY_CA).annotations[on::AUTHORITY_FINGERPRINT].clone()
+                    of(&all, component::FRONT_PROXY_CA).annotations[on::CA_FINGERPRINT].clone()
                 }
                 _ => cluster.clone(),
             };

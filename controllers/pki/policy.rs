@@ -69,7 +69,7 @@ pub fn decide(input: Input<'_>) -> Decision {
     };
     match input.spec.content {
         Content::KeyPair { .. } => return Decision::Keep { renew_at: None },
-        Content::Authority { .. } if observed.contains_key(on::AUTHORITY_FINGERPRINT) => {
+        Content::Authority { .. } if observed.contains_key(on::CA_FINGERPRINT) => {
             return Decision::Keep { renew_at: None };
         }
         Content::Authority { .. } => return Decision::Inspect,
@@ -104,7 +104,7 @@ fn authority_changed(
     observed: &BTreeMap<String, String>,
     _: Option<Timestamp>,
 ) -> Option<Reason> {
-    let recorded = observed.get(on::AUTHORITY_FINGERPRINT).map(String::as_str);
+    let recorded = observed.get(on::CA_FINGERPRINT).map(String::as_str);
     (recorded != input.authority).then_some(Reason::AuthorityChanged)
 }
 
@@ -161,7 +161,7 @@ mod tests {
             (on::INPUTS_HASH.to_owned(), spec.inputs_hash()),
             (on::NOT_BEFORE.to_owned(), at(0)),
             (on::NOT_AFTER.to_owned(), at(days)),
-            (on::AUTHORITY_FINGERPRINT.to_owned(), authority.to_owned()),
+            (on::CA_FINGERPRINT.to_owned(), authority.to_owned()),
         ])
     }
 
@@ -213,7 +213,7 @@ mod tests {
             ),
             (
                 "authority",
-                Some(with(on::AUTHORITY_FINGERPRINT, "bb")),
+                Some(with(on::CA_FINGERPRINT, "bb")),
                 Decision::Issue(Reason::AuthorityChanged),
             ),
         ];

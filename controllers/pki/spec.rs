@@ -5,6 +5,8 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use kamaji_api::labels::capi::{SECRET_TYPE, VALUE_KEY};
+use kamaji_api::labels::kamaji::{LIFECYCLE_KUBECONFIG, LIFECYCLE_X509};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -14,10 +16,6 @@ use super::material::{AuthorityKeys, CLUSTER_AUTHORITY, FRONT_PROXY_AUTHORITY, h
 pub const ADMINS_GROUP: &str = "kubeadm:cluster-admins";
 /// User of the bootstrap provider in a tenant; the tenant binds it to the ClusterRole of bootstrap.md 1.7.
 pub const BOOTSTRAP_USER: &str = "kamaji-bootstrap:controller";
-/// Type of Secrets that Cluster API reads.
-pub const CLUSTER_API_SECRET_TYPE: &str = "cluster.x-k8s.io/secret";
-/// Key of a kubeconfig in Secrets of Cluster API's form.
-pub const VALUE_KEY: &str = "value";
 
 /// What the certificates of one tenant depend on.
 #[derive(Debug, Clone, Default)]
@@ -222,8 +220,8 @@ impl SecretSpec {
     /// Value of the label `kamaji.clastix.io/certificate_lifecycle_controller`.
     pub fn lifecycle(&self) -> Option<&'static str> {
         match &self.content {
-            Content::Authority { .. } | Content::Certificate { .. } => Some("x509"),
-            Content::Kubeconfigs { .. } => Some("kubeconfig"),
+            Content::Authority { .. } | Content::Certificate { .. } => Some(LIFECYCLE_X509),
+            Content::Kubeconfigs { .. } => Some(LIFECYCLE_KUBECONFIG),
             Content::KeyPair { .. } => None,
         }
     }
@@ -321,7 +319,7 @@ pub fn authority(tenant: &str) -> SecretSpec {
     SecretSpec {
         name: authority_name(tenant),
         component: component::CA,
-        secret_type: CLUSTER_API_SECRET_TYPE,
+        secret_type: SECRET_TYPE,
         renewal: Renewal::LastThird,
         content: Content::Authority {
             common_name: "kubernetes".to_owned(),
@@ -466,7 +464,7 @@ pub fn bootstrap(cluster: &str, server: &str) -> SecretSpec {
     SecretSpec {
         name: bootstrap_name(cluster),
         component: component::BOOTSTRAP,
-        secret_type: CLUSTER_API_SECRET_TYPE,
+        secret_type: SECRET_TYPE,
         renewal: Renewal::HalfLife,
         content: Content::Kubeconfigs {
             cluster: cluster.to_owned(),

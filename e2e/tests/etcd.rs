@@ -2,7 +2,8 @@
 //! nothing and touches no neighbour.
 
 use capi_kamaji::hosting::datastore::driver::etcd::EtcdAdmin;
-use capi_kamaji::hosting::datastore::driver::{Class, Deleted, Error, Owner, Place};
+use capi_kamaji::hosting::datastore::driver::{Deleted, Error, Owner, Place};
+use capi_kamaji::k8s::error::Class;
 use e2e::etcd::Etcd;
 use k8s_openapi::jiff::Timestamp;
 
@@ -295,7 +296,7 @@ async fn what_does_not_answer_is_told_with_its_cause() -> anyhow::Result<()> {
         error.as_ref().map(ToString::to_string).as_deref(),
         Some("no answer from 127.0.0.1:1 within 5 s: 127.0.0.1:1: connection refused")
     );
-    assert_eq!(error.map(|error| error.class()), Some(Class::Transient));
+    assert_eq!(error.map(|error| error.class()), Some(Class::Foreign));
     // Somebody else's authority.
     let Some(other) = Etcd::start().await? else {
         return Ok(());

@@ -4,5 +4,8 @@
 //! its datastore is [`driver::etcd::EtcdAdmin::ensure_tenant`] and [`driver::etcd::EtcdAdmin::delete_tenant`]; what
 //! it presents there is a certificate of [`crate::pki::spec::datastore`].
 
+pub mod desired;
 pub mod driver;
 pub mod names;
+mod quantity;
+pub mod validate;

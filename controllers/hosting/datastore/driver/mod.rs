@@ -13,11 +13,13 @@ use std::collections::HashMap;
 use std::fmt;
 
 use jiff::Timestamp;
+use kamaji_api::conditions::Reason;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::names;
+use crate::k8s::error::Class;
 use crate::pki::material::{Authority, Error as MaterialError, Found, PrivateKeyPem};
 
 pub mod etcd;
@@ -193,22 +195,25 @@ fn whose(owner: Option<&Owner>) -> String {
     )
 }
 
-/// What an error means for the one who waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
-    /// It may pass: back off and try again.
-    Transient,
-    /// Rights are missing: slow and loud.
-    Denied,
-    /// What was asked for is not possible until the object changes.
-    Invalid,
-}
-
 impl Error {
-    /// What to do about it.
+    /// Reason of the condition that tells it.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Unreachable { .. } => Reason::DataStoreUnreachable,
+            Self::Denied { .. } => Reason::DataStoreUnauthorized,
+            Self::ForeignSchema { .. } => Reason::SchemaOwnedByAnother,
+            Self::ForeignUser { .. } => Reason::UserOwnedByAnother,
+            Self::Name(names::Refusal::Reserved { .. }) => Reason::ReservedName,
+            Self::Name(names::Refusal::Malformed { .. }) => Reason::InvalidSpec,
+            Self::Credentials(_) => Reason::CredentialsInvalid,
+            Self::Refused { .. } => Reason::InternalError,
+        }
+    }
+
+    /// How to retry.
     pub fn class(&self) -> Class {
         match self {
-            Self::Unreachable { .. } | Self::Refused { .. } => Class::Transient,
+            Self::Unreachable { .. } | Self::Refused { .. } => Class::Foreign,
             Self::Denied { .. } => Class::Denied,
             Self::ForeignSchema { .. } | Self::ForeignUser { .. } | Self::Name(_) | Self::Credentials(_) => {
                 Class::Invalid

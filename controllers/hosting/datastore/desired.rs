@@ -1,0 +1,546 @@
+//! The parts of an etcd that the engine runs: namespace, key material, Service, NetworkPolicy, StatefulSet. Pure.
+//!
+//! Everything lives in one namespace without clusterctl's labels (DESIGN 7) and belongs to the DataStore, so that
+//! it goes with it; the claim alone is adopted after the StatefulSet controller made it, so that deleting the
+//! StatefulSet by mistake keeps the data.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec};
+use k8s_openapi::api::core::v1::{
+    Capabilities, Container, ContainerPort, HTTPGetAction, KeyToPath, Namespace, PersistentVolumeClaim,
+    PersistentVolumeClaimSpec, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements,
+    SeccompProfile, Secret, SecretVolumeSource, SecurityContext, Service, ServicePort, ServiceSpec, Volume,
+    VolumeMount, VolumeResourceRequirements,
+};
+use k8s_openapi::api::networking::v1::{
+    NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kamaji_api::datastore::DataStore;
+use kamaji_api::labels::{field_manager, kamaji, namespace, ours};
+use serde_json::Value;
+
+use super::validate::Managed;
+use crate::k8s::manifest::Manifest;
+use crate::k8s::meta::controller_of;
+use crate::pki::issue::Material;
+use crate::pki::spec::{AltNames, Content, Leaf, Renewal, SecretSpec, Signer, Usage};
+
+/// Port for clients.
+const CLIENT: i32 = 2379;
+/// Port for other members.
+const PEER: i32 = 2380;
+/// Port for probes and metrics, without TLS; the NetworkPolicy keeps it to the node.
+const PROBES: i32 = 2381;
+/// User and group of the process.
+const NOBODY: i64 = 65532;
+/// Mode of mounted keys: the group reads, since files of Secrets belong to root.
+const KEY_MODE: i32 = 0o440;
+/// Where the volume is mounted.
+const DATA: &str = "/var/lib/etcd";
+/// Where the certificates are mounted.
+const PKI: &str = "/etc/etcd/pki";
+/// Name of the volume and first part of the claim's name.
+const VOLUME: &str = "data";
+
+/// Failure to serialise what was just built; no Kubernetes type does that.
+pub type Result<T> = std::result::Result<T, serde_json::Error>;
+
+/// `host:port` of each member.
+pub fn endpoints(managed: &Managed) -> Vec<String> {
+    (0..managed.spec.replicas)
+        .map(|member| format!("{}:{CLIENT}", host(&managed.name, member)))
+        .collect()
+}
+
+fn host(name: &str, member: i32) -> String {
+    format!("{name}-{member}.{name}.{}.svc", namespace::DATASTORES)
+}
+
+/// Name of the first member's claim.
+pub fn claim_name(name: &str) -> String {
+    format!("{VOLUME}-{name}-0")
+}
+
+/// Secret of the authority.
+pub fn authority(name: &str) -> SecretSpec {
+    SecretSpec {
+        name: format!("{name}-etcd-ca"),
+        component: "etcd-ca",
+        secret_type: "Opaque",
+        renewal: Renewal::LastThird,
+        content: Content::Authority {
+            common_name: format!("{name} etcd"),
+            names: AltNames::default(),
+            keys: vec![("ca.crt".to_owned(), "ca.key".to_owned())],
+        },
+    }
+}
+
+/// Secret of the members. One certificate serves clients and other members, as server and as client.
+pub fn server(name: &str) -> SecretSpec {
+    let mut names = AltNames::default();
+    let service = format!("{name}.{}.svc", namespace::DATASTORES);
+    for host in ["localhost", "127.0.0.1", "::1", &service, &format!("*.{service}")] {
+        names.add(host);
+    }
+    certificate(
+        name,
+        "etcd-server",
+        Leaf {
+            common_name: service,
+            organization: None,
+            usages: vec![Usage::Server, Usage::Client],
+            names,
+        },
+    )
+}
+
+/// Secret of the administrator: the user `root` of etcd.
+pub fn administrator(name: &str) -> SecretSpec {
+    certificate(name, "etcd-root", Leaf::client("root"))
+}
+
+fn certificate(name: &str, component: &'static str, leaf: Leaf) -> SecretSpec {
+    SecretSpec {
+        name: format!("{name}-{component}"),
+        component,
+        secret_type: "Opaque",
+        renewal: Renewal::LastThird,
+        content: Content::Certificate {
+            signer: Signer::Datastore,
+            leaf,
+            bundle_key: Some("ca.crt".to_owned()),
+            certificate_key: "tls.crt".to_owned(),
+            private_key: "tls.key".to_owned(),
+        },
+    }
+}
+
+/// The namespace of all managed DataStores.
+pub fn home() -> Result<Manifest> {
+    let labels = [
+        (kamaji::PROJECT, kamaji::PROJECT_VALUE),
+        (ours::MANAGED_BY, field_manager::HOSTING),
+        ("pod-security.kubernetes.io/enforce", "restricted"),
+    ];
+    Manifest::new(
+        "Namespace",
+        &Namespace {
+            metadata: ObjectMeta {
+                name: Some(namespace::DATASTORES.to_owned()),
+                labels: Some(strings(&labels)),
+                ..ObjectMeta::default()
+            },
+            ..Namespace::default()
+        },
+    )
+}
+
+/// A Secret of key material.
+pub fn secret(store: &DataStore, spec: &SecretSpec, material: &Material) -> Result<Manifest> {
+    let data: BTreeMap<String, ByteString> = material.to_data();
+    let mut metadata = metadata(store, &spec.name, spec.component);
+    metadata.annotations = Some(material.annotations.clone());
+    Manifest::new(
+        "Secret",
+        &Secret {
+            metadata,
+            type_: Some(spec.secret_type.to_owned()),
+            data: Some(data),
+            ..Secret::default()
+        },
+    )
+}
+
+/// What serves etcd, in the order in which it is made.
+pub fn parts(store: &DataStore, managed: &Managed) -> Result<Vec<Manifest>> {
+    Ok(vec![
+        service(store, managed)?,
+        network_policy(store, managed)?,
+        stateful_set(store, managed)?,
+    ])
+}
+
+/// Ties a claim to its DataStore.
+pub fn adopted_claim(store: &DataStore, name: &str) -> Result<Manifest> {
+    Manifest::new(
+        "PersistentVolumeClaim",
+        &PersistentVolumeClaim {
+            metadata: metadata(store, name, "etcd"),
+            ..PersistentVolumeClaim::default()
+        },
+    )
+}
+
+fn service(store: &DataStore, managed: &Managed) -> Result<Manifest> {
+    let port = |name: &str, port: i32| ServicePort {
+        name: Some(name.to_owned()),
+        port,
+        protocol: Some("TCP".to_owned()),
+        target_port: Some(IntOrString::Int(port)),
+        ..ServicePort::default()
+    };
+    Manifest::new(
+        "Service",
+        &Service {
+            metadata: metadata(store, &managed.name, "etcd"),
+            spec: Some(ServiceSpec {
+                cluster_ip: Some("None".to_owned()),
+                // A member has to find itself and the others before any of them is ready.
+                publish_not_ready_addresses: Some(true),
+                selector: Some(selector(&managed.name)),
+                ports: Some(vec![port("client", CLIENT), port("peer", PEER)]),
+                ..ServiceSpec::default()
+            }),
+            ..Service::default()
+        },
+    )
+}
+
+fn network_policy(store: &DataStore, managed: &Managed) -> Result<Manifest> {
+    let port = |port: i32| {
+        Some(vec![NetworkPolicyPort {
+            port: Some(IntOrString::Int(port)),
+            protocol: Some("TCP".to_owned()),
+            ..NetworkPolicyPort::default()
+        }])
+    };
+    let members = LabelSelector {
+        match_labels: Some(selector(&managed.name)),
+        ..LabelSelector::default()
+    };
+    Manifest::new(
+        "NetworkPolicy",
+        &NetworkPolicy {
+            metadata: metadata(store, &managed.name, "etcd"),
+            spec: Some(NetworkPolicySpec {
+                pod_selector: Some(members.clone()),
+                policy_types: Some(vec!["Ingress".to_owned()]),
+                ingress: Some(vec![
+                    NetworkPolicyIngressRule {
+                        ports: port(CLIENT),
+                        from: None,
+                    },
+                    NetworkPolicyIngressRule {
+                        ports: port(PEER),
+                        from: Some(vec![NetworkPolicyPeer {
+                            pod_selector: Some(members),
+                            ..NetworkPolicyPeer::default()
+                        }]),
+                    },
+                ]),
+                ..NetworkPolicySpec::default()
+            }),
+        },
+    )
+}
+
+fn stateful_set(store: &DataStore, managed: &Managed) -> Result<Manifest> {
+    let name = &managed.name;
+    let labels = labels(store, "etcd");
+    let set = StatefulSet {
+        metadata: metadata(store, name, "etcd"),
+        spec: Some(StatefulSetSpec {
+            replicas: Some(managed.spec.replicas),
+            service_name: Some(name.clone()),
+            pod_management_policy: Some("Parallel".to_owned()),
+            selector: LabelSelector {
+                match_labels: Some(selector(name)),
+                ..LabelSelector::default()
+            },
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta {
+                    labels: Some(labels.clone()),
+                    ..ObjectMeta::default()
+                }),
+                spec: Some(pod(managed)),
+            },
+            volume_claim_templates: Some(vec![claim(managed, labels)]),
+            ..StatefulSetSpec::default()
+        }),
+        ..StatefulSet::default()
+    };
+    let resources = managed
+        .spec
+        .resources
+        .as_ref()
+        .map(|resources| resources.0.clone());
+    Manifest::with_overlay("StatefulSet", &set, |body| {
+        let container = body.pointer_mut("/spec/template/spec/containers/0");
+        if let (Some(Value::Object(container)), Some(resources)) = (container, resources) {
+            container.insert("resources".to_owned(), resources);
+        }
+    })
+}
+
+fn claim(managed: &Managed, labels: BTreeMap<String, String>) -> PersistentVolumeClaim {
+    let storage = &managed.spec.storage;
+    PersistentVolumeClaim {
+        metadata: ObjectMeta {
+            name: Some(VOLUME.to_owned()),
+            labels: Some(labels),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PersistentVolumeClaimSpec {
+            access_modes: Some(vec!["ReadWriteOnce".to_owned()]),
+            storage_class_name: storage.class_name.clone(),
+            resources: Some(VolumeResourceRequirements {
+                requests: Some(BTreeMap::from([("storage".to_owned(), storage.size.clone())])),
+                ..VolumeResourceRequirements::default()
+            }),
+            ..PersistentVolumeClaimSpec::default()
+        }),
+        ..PersistentVolumeClaim::default()
+    }
+}
+
+fn pod(managed: &Managed) -> PodSpec {
+    PodSpec {
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        security_context: Some(PodSecurityContext {
+            run_as_non_root: Some(true),
+            run_as_user: Some(NOBODY),
+            run_as_group: Some(NOBODY),
+            fs_group: Some(NOBODY),
+            fs_group_change_policy: Some("OnRootMismatch".to_owned()),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".to_owned(),
+                ..SeccompProfile::default()
+            }),
+            ..PodSecurityContext::default()
+        }),
+        containers: vec![container(managed)],
+        volumes: Some(vec![Volume {
+            name: "pki".to_owned(),
+            secret: Some(SecretVolumeSource {
+                secret_name: Some(server(&managed.name).name),
+                default_mode: Some(KEY_MODE),
+                items: Some(
+                    ["ca.crt", "tls.crt", "tls.key"]
+                        .map(|key| KeyToPath {
+                            key: key.to_owned(),
+                            path: key.to_owned(),
+                            mode: None,
+                        })
+                        .to_vec(),
+                ),
+                ..SecretVolumeSource::default()
+            }),
+            ..Volume::default()
+        }]),
+        ..PodSpec::default()
+    }
+}
+
+fn container(managed: &Managed) -> Container {
+    let probe = |path: &str, period: i32, failures: i32| {
+        Some(Probe {
+            http_get: Some(HTTPGetAction {
+                path: Some(path.to_owned()),
+                port: IntOrString::Int(PROBES),
+                scheme: Some("HTTP".to_owned()),
+                ..HTTPGetAction::default()
+            }),
+            period_seconds: Some(period),
+            timeout_seconds: Some(5),
+            failure_threshold: Some(failures),
+            ..Probe::default()
+        })
+    };
+    let port = |name: &str, port: i32| ContainerPort {
+        name: Some(name.to_owned()),
+        container_port: port,
+        protocol: Some("TCP".to_owned()),
+        ..ContainerPort::default()
+    };
+    let mount = |name: &str, path: &str, read_only: bool| VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        read_only: read_only.then_some(true),
+        ..VolumeMount::default()
+    };
+    Container {
+        name: "etcd".to_owned(),
+        image: Some(format!("registry.k8s.io/etcd:{}-0", managed.version)),
+        image_pull_policy: Some("IfNotPresent".to_owned()),
+        command: Some(vec!["/usr/local/bin/etcd".to_owned()]),
+        args: Some(arguments(managed)),
+        ports: Some(vec![
+            port("client", CLIENT),
+            port("peer", PEER),
+            port("probes", PROBES),
+        ]),
+        startup_probe: probe("/readyz", 2, 150),
+        readiness_probe: probe("/readyz", 5, 3),
+        liveness_probe: probe("/livez", 10, 6),
+        resources: Some(ResourceRequirements {
+            requests: Some(BTreeMap::from([
+                ("cpu".to_owned(), Quantity("50m".to_owned())),
+                ("memory".to_owned(), Quantity("128Mi".to_owned())),
+            ])),
+            ..ResourceRequirements::default()
+        }),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            capabilities: Some(Capabilities {
+                drop: Some(vec!["ALL".to_owned()]),
+                ..Capabilities::default()
+            }),
+            ..SecurityContext::default()
+        }),
+        volume_mounts: Some(vec![mount(VOLUME, DATA, false), mount("pki", PKI, true)]),
+        ..Container::default()
+    }
+}
+
+fn arguments(managed: &Managed) -> Vec<String> {
+    let name = &managed.name;
+    let member = format!("{name}-0");
+    let host = host(name, 0);
+    let flags = [
+        ("name", member.clone()),
+        // etcd wants a directory of its own that nobody else may enter.
+        ("data-dir", format!("{DATA}/data")),
+        ("listen-client-urls", format!("https://0.0.0.0:{CLIENT}")),
+        ("advertise-client-urls", format!("https://{host}:{CLIENT}")),
+        ("listen-peer-urls", format!("https://0.0.0.0:{PEER}")),
+        ("initial-advertise-peer-urls", format!("https://{host}:{PEER}")),
+        ("initial-cluster", format!("{member}=https://{host}:{PEER}")),
+        ("listen-metrics-urls", format!("http://0.0.0.0:{PROBES}")),
+        ("client-cert-auth", "true".to_owned()),
+        ("trusted-ca-file", format!("{PKI}/ca.crt")),
+        ("cert-file", format!("{PKI}/tls.crt")),
+        ("key-file", format!("{PKI}/tls.key")),
+        ("peer-client-cert-auth", "true".to_owned()),
+        ("peer-trusted-ca-file", format!("{PKI}/ca.crt")),
+        ("peer-cert-file", format!("{PKI}/tls.crt")),
+        ("peer-key-file", format!("{PKI}/tls.key")),
+        // The API servers of tenants share this etcd and leave compaction to it.
+        ("auto-compaction-mode", "periodic".to_owned()),
+        ("auto-compaction-retention", "5m".to_owned()),
+        ("quota-backend-bytes", managed.quota.to_string()),
+    ];
+    flags
+        .iter()
+        .map(|(flag, value)| format!("--{flag}={value}"))
+        .collect()
+}
+
+fn metadata(store: &DataStore, name: &str, component: &str) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: Some(namespace::DATASTORES.to_owned()),
+        labels: Some(labels(store, component)),
+        owner_references: Some(vec![controller_of(store)]),
+        ..ObjectMeta::default()
+    }
+}
+
+fn labels(store: &DataStore, component: &str) -> BTreeMap<String, String> {
+    let name = store.metadata.name.as_deref().unwrap_or_default();
+    strings(&[
+        (kamaji::PROJECT, kamaji::PROJECT_VALUE),
+        (kamaji::COMPONENT, component),
+        (ours::MANAGED_BY, field_manager::HOSTING),
+        (ours::DATASTORE, name),
+    ])
+}
+
+fn selector(name: &str) -> BTreeMap<String, String> {
+    strings(&[(ours::DATASTORE, name), (kamaji::COMPONENT, "etcd")])
+}
+
+fn strings(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use kamaji_api::datastore::DataStoreSpec;
+
+    use super::super::validate::{Valid, validate};
+    use super::*;
+
+    fn example() -> (DataStore, Managed) {
+        let mut store = DataStore::new(
+            "default",
+            DataStoreSpec {
+                managed: Some(kamaji_api::datastore::ManagedEtcd::default()),
+                ..DataStoreSpec::default()
+            },
+        );
+        store.metadata.uid = Some("0000".to_owned());
+        let Valid::Managed(managed) = validate(&store).unwrap() else {
+            panic!("not managed");
+        };
+        (store, *managed)
+    }
+
+    #[test]
+    fn the_parts_of_a_managed_etcd() {
+        let (store, managed) = example();
+        let text: Vec<String> = parts(&store, &managed)
+            .unwrap()
+            .iter()
+            .map(|manifest| serde_yaml::to_string(manifest.body()).unwrap())
+            .collect();
+        insta::assert_snapshot!(text.join("---\n"));
+    }
+
+    #[test]
+    fn the_namespace_is_restricted_and_not_clusterctls() {
+        let body = home().unwrap().body().to_string();
+        assert!(body.contains("\"pod-security.kubernetes.io/enforce\":\"restricted\""));
+        assert!(!body.contains("cluster.x-k8s.io/provider") && !body.contains("clusterctl"));
+    }
+
+    #[test]
+    fn clients_find_a_name_that_the_certificate_covers() {
+        let (_, managed) = example();
+        assert_eq!(
+            endpoints(&managed),
+            ["default-0.default.capi-kamaji-datastores.svc:2379"]
+        );
+        let Content::Certificate { leaf, .. } = server("default").content else {
+            panic!("not a certificate");
+        };
+        assert!(leaf.names.dns.contains("*.default.capi-kamaji-datastores.svc"));
+    }
+
+    #[test]
+    fn only_the_administrator_is_root_and_nobody_a_master() {
+        let text = |spec: &SecretSpec| serde_json::to_string(&spec.content).unwrap();
+        assert!(text(&administrator("default")).contains("\"root\""));
+        for spec in [authority("default"), server("default"), administrator("default")] {
+            assert!(!text(&spec).contains("system:masters"), "{}", spec.name);
+        }
+    }
+
+    #[test]
+    fn resources_of_the_user_replace_ours() {
+        let (mut store, _) = example();
+        store.spec.managed.as_mut().unwrap().resources =
+            Some(serde_json::json!({"limits": {"memory": "1Gi"}, "claims": [{"name": "x"}]}).into());
+        let Valid::Managed(managed) = validate(&store).unwrap() else {
+            panic!("not managed");
+        };
+        let body = stateful_set(&store, &managed).unwrap().body().clone();
+        let resources = body
+            .pointer("/spec/template/spec/containers/0/resources")
+            .unwrap();
+        assert_eq!(
+            resources,
+            &serde_json::json!({"limits": {"memory": "1Gi"}, "claims": [{"name": "x"}]})
+        );
+    }
+}

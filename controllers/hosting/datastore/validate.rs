@@ -1,0 +1,403 @@
+//! What a DataStore asks for, checked as far as its spec alone can tell. Pure.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use kamaji_api::conditions::Reason;
+use kamaji_api::datastore::{ContentRef, DataStore, Driver, ManagedEtcd, TlsConfig};
+use kamaji_api::unsupported::UnsupportedFields as _;
+use kube::ResourceExt as _;
+
+use super::quantity;
+use crate::k8s::error::Class;
+
+/// Version of etcd that the engine runs when none is named; the tag of the image is this and `-0`.
+pub const ETCD_VERSION: &str = "3.6.5";
+/// Longest name of a managed DataStore: its pods and Service are named after it.
+const LONGEST_NAME: usize = 40;
+/// Smallest volume that holds etcd's log and a database worth the name.
+const SMALLEST_VOLUME: u64 = 256 << 20;
+/// etcd's own recommendation for the largest database.
+const LARGEST_QUOTA: u64 = 8 << 30;
+
+/// Why a DataStore cannot be used, as a condition tells it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Problem {
+    /// Reason of the condition.
+    pub reason: Reason,
+    /// For people: field and fix.
+    pub message: String,
+    /// How to retry.
+    pub class: Class,
+}
+
+impl Problem {
+    /// A problem that only a change of the object ends.
+    pub fn invalid(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+            class: Class::Invalid,
+        }
+    }
+}
+
+/// Where bytes come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// They stand in the DataStore.
+    Inline {
+        /// Path of the field.
+        field: String,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// They stand in a Secret.
+    Secret {
+        /// Path of the field.
+        field: String,
+        /// Namespace of the Secret.
+        namespace: String,
+        /// Name of the Secret.
+        name: String,
+        /// Key in the Secret.
+        key: String,
+    },
+}
+
+/// An etcd that somebody else runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct External {
+    /// `host:port` of each member.
+    pub endpoints: Vec<String>,
+    /// Certificate of the authority.
+    pub authority: Source,
+    /// Key of the authority.
+    pub authority_key: Source,
+    /// Certificate of the administrator.
+    pub certificate: Source,
+    /// Key of the administrator.
+    pub key: Source,
+}
+
+/// An etcd that the engine runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Managed {
+    /// Name of the DataStore, and of what is made for it.
+    pub name: String,
+    /// Version of etcd.
+    pub version: String,
+    /// Largest database, in bytes.
+    pub quota: u64,
+    /// The spec.
+    pub spec: ManagedEtcd,
+}
+
+/// A DataStore whose spec is in order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Valid {
+    /// Somebody else's.
+    External(Box<External>),
+    /// Ours.
+    Managed(Box<Managed>),
+}
+
+/// Checks the spec.
+pub fn validate(store: &DataStore) -> Result<Valid, Problem> {
+    if let Some(managed) = &store.spec.managed {
+        return self::managed(&store.name_any(), managed).map(|managed| Valid::Managed(Box::new(managed)));
+    }
+    match store.spec.driver {
+        Some(Driver::Etcd) => {}
+        None => {
+            return Err(Problem::invalid(
+                Reason::InvalidSpec,
+                "spec.driver: required, or set spec.managed for an etcd that the engine runs",
+            ));
+        }
+        Some(driver) => {
+            return Err(Problem::invalid(
+                Reason::DriverNotSupported,
+                format!("spec.driver: {} is not supported yet; use etcd", driver.as_str()),
+            ));
+        }
+    }
+    external(store).map(|external| Valid::External(Box::new(external)))
+}
+
+fn external(store: &DataStore) -> Result<External, Problem> {
+    if store.spec.endpoints.is_empty() {
+        return Err(Problem::invalid(
+            Reason::InvalidSpec,
+            "spec.endpoints: at least one host:port is required",
+        ));
+    }
+    for (index, endpoint) in store.spec.endpoints.iter().enumerate() {
+        if !is_endpoint(endpoint) {
+            return Err(Problem::invalid(
+                Reason::InvalidSpec,
+                format!("spec.endpoints[{index}]: {endpoint:?} must be host:port, without a scheme"),
+            ));
+        }
+    }
+    let required = |field: &str| {
+        Problem::invalid(
+            Reason::TLSConfigurationValidationFailed,
+            format!("{field}: required for etcd"),
+        )
+    };
+    let TlsConfig {
+        certificate_authority,
+        client_certificate,
+    } = store
+        .spec
+        .tls_config
+        .as_ref()
+        .ok_or_else(|| required("spec.tlsConfig"))?;
+    let authority_key = certificate_authority
+        .private_key
+        .as_ref()
+        .ok_or_else(|| required("spec.tlsConfig.certificateAuthority.privateKey"))?;
+    let client = client_certificate
+        .as_ref()
+        .ok_or_else(|| required("spec.tlsConfig.clientCertificate"))?;
+    Ok(External {
+        endpoints: store.spec.endpoints.clone(),
+        authority: source(
+            "spec.tlsConfig.certificateAuthority.certificate",
+            &certificate_authority.certificate,
+        )?,
+        authority_key: source("spec.tlsConfig.certificateAuthority.privateKey", authority_key)?,
+        certificate: source(
+            "spec.tlsConfig.clientCertificate.certificate",
+            &client.certificate,
+        )?,
+        key: source("spec.tlsConfig.clientCertificate.privateKey", &client.private_key)?,
+    })
+}
+
+/// Content in place wins over a Secret.
+fn source(field: &str, content: &ContentRef) -> Result<Source, Problem> {
+    let refused =
+        |why: &str| Problem::invalid(Reason::TLSConfigurationValidationFailed, format!("{field}{why}"));
+    if let Some(encoded) = content.content.as_deref().filter(|text| !text.is_empty()) {
+        let packed: String = encoded.split_whitespace().collect();
+        let bytes = BASE64
+            .decode(packed)
+            .map_err(|_| refused(".content: is not base64"))?;
+        return Ok(Source::Inline {
+            field: format!("{field}.content"),
+            bytes,
+        });
+    }
+    let reference = content
+        .secret_reference
+        .as_ref()
+        .ok_or_else(|| refused(": set content or secretReference"))?;
+    let field = format!("{field}.secretReference");
+    let (Some(namespace), Some(name)) = (&reference.namespace, &reference.name) else {
+        return Err(Problem::invalid(
+            Reason::TLSConfigurationValidationFailed,
+            format!("{field}: name and namespace are required"),
+        ));
+    };
+    Ok(Source::Secret {
+        field,
+        namespace: namespace.clone(),
+        name: name.clone(),
+        key: reference.key_path.clone(),
+    })
+}
+
+fn managed(name: &str, spec: &ManagedEtcd) -> Result<Managed, Problem> {
+    let invalid = |message: String| Err(Problem::invalid(Reason::InvalidSpec, message));
+    if !is_label(name) {
+        return invalid(format!(
+            "metadata.name: {name:?} cannot name pods; a managed DataStore needs a name of 1 to {LONGEST_NAME} \
+             lower-case letters, digits and '-' that begins with a letter"
+        ));
+    }
+    if spec.replicas != 1 {
+        return Err(Problem::invalid(
+            Reason::FieldNotSupported,
+            format!(
+                "spec.managed.replicas: {} members are not supported yet; use 1",
+                spec.replicas
+            ),
+        ));
+    }
+    let version = spec.version.clone().unwrap_or_else(|| ETCD_VERSION.to_owned());
+    if semver::Version::parse(&version).is_err() {
+        return invalid(format!(
+            "spec.managed.version: {version:?} is not a version such as {ETCD_VERSION}"
+        ));
+    }
+    let size = &spec.storage.size.0;
+    match quantity::bytes(size) {
+        Some(bytes) if bytes >= SMALLEST_VOLUME => Ok(Managed {
+            name: name.to_owned(),
+            version,
+            quota: (bytes / 4 * 3).min(LARGEST_QUOTA),
+            spec: spec.clone(),
+        }),
+        Some(_) => invalid(format!(
+            "spec.managed.storage.size: {size} is too small; at least 256Mi"
+        )),
+        None => invalid(format!(
+            "spec.managed.storage.size: {size:?} is not a size such as 8Gi"
+        )),
+    }
+}
+
+fn is_label(name: &str) -> bool {
+    name.len() <= LONGEST_NAME
+        && name.starts_with(|first: char| first.is_ascii_lowercase())
+        && name.ends_with(|last: char| last.is_ascii_lowercase() || last.is_ascii_digit())
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+}
+
+fn is_endpoint(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return false;
+    };
+    let host_is_fine = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            !host.is_empty()
+                && host
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
+        }
+    };
+    host_is_fine && port.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+/// Message of the condition `FieldNotSupported`, if a field is set in vain.
+pub fn unsupported(store: &DataStore) -> Option<String> {
+    store.spec.unsupported_message()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(yaml: &str) -> DataStore {
+        let text = format!(
+            "{{apiVersion: kamaji.clastix.io/v1alpha1, kind: DataStore, metadata: {{name: shared}}, spec: {yaml}}}"
+        );
+        serde_yaml::from_str(&text).unwrap()
+    }
+
+    const TLS: &str = "tlsConfig: {certificateAuthority: {certificate: {content: Q0E=}, \
+                       privateKey: {secretReference: {name: ca, namespace: kube-system, keyPath: ca.key}}}, \
+                       clientCertificate: {certificate: {content: Q0VSVA==}, privateKey: {content: S0VZ}}}";
+
+    #[test]
+    fn an_external_etcd_names_where_everything_stands() {
+        let store = store(&format!(
+            "{{driver: etcd, endpoints: ['etcd-0:2379', '[fd00::1]:2379'], {TLS}}}"
+        ));
+        let Valid::External(external) = validate(&store).unwrap() else {
+            panic!("not external");
+        };
+        assert_eq!(
+            external.authority,
+            Source::Inline {
+                field: "spec.tlsConfig.certificateAuthority.certificate.content".to_owned(),
+                bytes: b"CA".to_vec(),
+            }
+        );
+        assert_eq!(
+            external.authority_key,
+            Source::Secret {
+                field: "spec.tlsConfig.certificateAuthority.privateKey.secretReference".to_owned(),
+                namespace: "kube-system".to_owned(),
+                name: "ca".to_owned(),
+                key: "ca.key".to_owned(),
+            }
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_by_field() {
+        let table = [
+            (
+                "{}".to_owned(),
+                "spec.driver: required, or set spec.managed for an etcd that the engine runs",
+            ),
+            (
+                "{driver: PostgreSQL, endpoints: ['a:1']}".to_owned(),
+                "spec.driver: PostgreSQL is not supported yet; use etcd",
+            ),
+            (
+                "{driver: etcd}".to_owned(),
+                "spec.endpoints: at least one host:port is required",
+            ),
+            (
+                format!("{{driver: etcd, endpoints: ['https://a:1'], {TLS}}}"),
+                "spec.endpoints[0]: \"https://a:1\" must be host:port, without a scheme",
+            ),
+            (
+                format!("{{driver: etcd, endpoints: ['a'], {TLS}}}"),
+                "spec.endpoints[0]: \"a\" must be host:port, without a scheme",
+            ),
+            (
+                "{driver: etcd, endpoints: ['a:1']}".to_owned(),
+                "spec.tlsConfig: required for etcd",
+            ),
+            (
+                "{driver: etcd, endpoints: ['a:1'], tlsConfig: {certificateAuthority: {certificate: {}}}}"
+                    .to_owned(),
+                "spec.tlsConfig.certificateAuthority.privateKey: required for etcd",
+            ),
+            (
+                format!(
+                    "{{driver: etcd, endpoints: ['a:1'], {}}}",
+                    TLS.replace("Q0E=", "\"*\"")
+                ),
+                "spec.tlsConfig.certificateAuthority.certificate.content: is not base64",
+            ),
+            (
+                "{managed: {replicas: 3}}".to_owned(),
+                "spec.managed.replicas: 3 members are not supported yet; use 1",
+            ),
+            (
+                "{managed: {storage: {size: big}}}".to_owned(),
+                "spec.managed.storage.size: \"big\" is not a size such as 8Gi",
+            ),
+            (
+                "{managed: {storage: {size: 1Mi}}}".to_owned(),
+                "spec.managed.storage.size: 1Mi is too small; at least 256Mi",
+            ),
+            (
+                "{managed: {version: latest}}".to_owned(),
+                "spec.managed.version: \"latest\" is not a version such as 3.6.5",
+            ),
+        ];
+        for (spec, message) in table {
+            assert_eq!(validate(&store(&spec)).unwrap_err().message, message, "{spec}");
+        }
+    }
+
+    #[test]
+    fn a_managed_etcd_keeps_its_database_within_its_volume() {
+        for (size, quota) in [("1Gi", 768 << 20), ("8Gi", 6 << 30), ("100Gi", 8 << 30)] {
+            let Valid::Managed(managed) =
+                validate(&store(&format!("{{managed: {{storage: {{size: {size}}}}}}}"))).unwrap()
+            else {
+                panic!("not managed");
+            };
+            assert_eq!(managed.quota, quota, "{size}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_cannot_name_pods_is_refused() {
+        for name in ["a.b", "1a", "a-", &"a".repeat(41), ""] {
+            assert!(!is_label(name), "{name}");
+        }
+        assert!(is_label("default"));
+    }
+}
