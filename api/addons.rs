@@ -1,6 +1,7 @@
 //! Add-ons that the engine runs inside a tenant: CoreDNS, kube-proxy, konnectivity. Absent means off.
 //! Source: hosting.md 1.1.
 
+use crate::crd::cel;
 use crate::pod::{ResourceRequirements, SecurityContext, Toleration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -91,7 +92,10 @@ impl Default for KonnectivityServer {
 /// Konnectivity agents.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-#[schemars(inline)]
+#[schemars(inline, extend("x-kubernetes-validations" = cel(&[(
+    "!has(self.replicas) || (self.mode == 'DaemonSet' ? self.replicas == 0 : self.replicas > 0)",
+    "replicas must be 0 or left out with mode DaemonSet, and above 0 or left out with mode Deployment",
+)])))]
 pub struct KonnectivityAgent {
     /// Image without tag.
     pub image: String,

@@ -12,11 +12,13 @@ pub use kubelet::*;
 pub use node::*;
 pub use status::*;
 
+use crate::crd::{Rule, cel};
 use crate::metadata::{AdditionalMetadata, TemplateMetadata};
 use kube::CustomResource;
 use kube::core::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::collections::BTreeMap;
 
 /// Desired state: what the machine is told on its first boot. Once the data is written, changes apply to new machines.
@@ -81,23 +83,44 @@ pub struct KamajiConfigSpec {
     pub os: OperatingSystem,
     /// Files written on first boot.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 200),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["path"])
+    )]
     pub files: Vec<File>,
     /// Users made on first boot. Without one named `default`, the distribution's own user is not made.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 100),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
     pub users: Vec<User>,
     /// Shell commands run in order before the join; the first that fails ends the boot with a report.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000), inner(length(min = 1, max = 10240)))]
     pub pre_join_commands: Vec<String>,
     /// Shell commands run in order after the join.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000), inner(length(min = 1, max = 10240)))]
     pub post_join_commands: Vec<String>,
     /// How long the machine tries to join, from 1m to 1h; 10m when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = 32),
+        regex(pattern = DURATION),
+        extend("x-kubernetes-validations" = cel(&[(
+            "duration(self) >= duration('1m') && duration(self) <= duration('1h')",
+            "joinTimeout must be between 1m and 1h",
+        )]))
+    )]
     pub join_timeout: Option<Duration>,
     /// Metadata of the bootstrap Secret.
     #[serde(skip_serializing_if = "AdditionalMetadata::is_empty")]
     pub secret_metadata: AdditionalMetadata,
 }
+
+/// A span of time as Go writes it, without sign.
+const DURATION: &str = "^([0-9]+([.][0-9]+)?(ms|s|m|h))+$";
 
 /// Whether a part of the spec says nothing.
 fn is_default<T: Default + PartialEq>(part: &T) -> bool {
@@ -160,16 +183,24 @@ impl Format {
     }
 }
 
+/// An API server that is not the Cluster's.
+const TARGET_RULES: &[Rule] = &[(
+    "!has(self.endpoint) || self.endpoint.matches('^([^:/]+|[[][0-9a-fA-F:.]+[]]):[0-9]{1,5}$')",
+    "controlPlane.endpoint must be host:port without a scheme, such as api.example.com:6443",
+)];
+
 /// The API server to join.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-#[schemars(inline)]
+#[schemars(inline, extend("x-kubernetes-validations" = cel(TARGET_RULES)))]
 pub struct ControlPlaneTarget {
     /// `host:port`; else the control plane's `status.workerEndpoint`, else the Cluster's endpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
     pub endpoint: Option<String>,
     /// Name the API server's certificate is checked for, where it is not the endpoint's host.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
     pub tls_server_name: Option<String>,
     /// Secret in the same namespace with the CA to trust; `<cluster>-ca` when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -181,9 +212,11 @@ pub struct ControlPlaneTarget {
 #[schemars(inline)]
 pub struct SecretKeyRef {
     /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// Key of the Secret; `tls.crt` when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
     pub key: Option<String>,
 }
 
@@ -209,16 +242,31 @@ pub enum AuthType {
     BootstrapToken,
 }
 
+/// Bounds of a token's life.
+const TOKEN_RULES: &[Rule] = &[
+    (
+        "!has(self.ttl) || (duration(self.ttl) >= duration('5m') && duration(self.ttl) <= duration('24h'))",
+        "auth.token.ttl must be between 5m and 24h",
+    ),
+    (
+        "!has(self.maxLifetime) || (duration(self.maxLifetime) >= duration(has(self.ttl) ? self.ttl : '15m') && \
+         duration(self.maxLifetime) <= duration('168h'))",
+        "auth.token.maxLifetime must be at least auth.token.ttl (15m when left out) and at most 168h",
+    ),
+];
+
 /// Life of the token.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-#[schemars(inline)]
+#[schemars(inline, extend("x-kubernetes-validations" = cel(TOKEN_RULES)))]
 pub struct TokenSettings {
     /// Life of the token, extended until the machine joined; from 5m to 24h, 15m when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = DURATION))]
     pub ttl: Option<Duration>,
     /// Life after which the token is not extended any more; 24h when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = DURATION))]
     pub max_lifetime: Option<Duration>,
 }
 
@@ -255,6 +303,7 @@ pub enum VersionCheck {
     /// Same version.
     Exact,
     /// No check.
+    #[serde(rename = "None")]
     Off,
 }
 
@@ -265,21 +314,30 @@ pub enum VersionCheck {
 pub struct OperatingSystem {
     /// Kernel modules to load beside `overlay` and `br_netfilter`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 64),
+        inner(length(min = 1, max = 64), regex(pattern = "^[A-Za-z0-9_-]+$"))
+    )]
     pub modules: Vec<String>,
     /// Kernel settings beside those that Kubernetes needs.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend(
+        "maxProperties" = 100,
+        "additionalProperties" = json!({"type": "string", "maxLength": 256, "pattern": r"^[^\n\r]*$"})
+    ))]
     pub sysctls: BTreeMap<String, String>,
     /// What happens to swap.
     #[serde(skip_serializing_if = "is_default")]
     pub swap: Swap,
 }
 
-/// What happens to swap.
+/// What happens to swap. No value is a word that YAML reads as a boolean.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum Swap {
     /// Swap is turned off, for good.
     #[default]
+    #[serde(rename = "Disabled")]
     Off,
     /// Swap stays; pods do not use it.
     Keep,

@@ -13,6 +13,7 @@ pub use network::*;
 pub use settings::*;
 pub use status::*;
 
+use crate::crd::{VERSION_LENGTH, VERSION_RULES, cel};
 use crate::metadata::TemplateMetadata;
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -74,6 +75,7 @@ use std::ops::{Deref, DerefMut};
 #[serde(rename_all = "camelCase")]
 pub struct KamajiControlPlaneSpec {
     /// Version of Kubernetes, with or without a leading `v`. It grows by one minor at a time.
+    #[schemars(length(min = 1, max = VERSION_LENGTH), extend("x-kubernetes-validations" = cel(VERSION_RULES)))]
     pub version: String,
     /// Pods of the control plane; 0 puts it to sleep.
     #[serde(default = "default_replicas")]

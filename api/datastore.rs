@@ -1,12 +1,110 @@
 //! DataStore (kamaji.clastix.io/v1alpha1): a place where tenants keep their state; Kamaji's API, and `spec.managed`
 //! for an etcd that the engine runs itself. Source: hosting.md 1.5, DESIGN 2.8 and 7.
 
+use crate::crd::{Rule, cel};
 use crate::pod::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+
+/// Names in a store that belong to the store itself, to Kubernetes or to the engine (hosting.md 7.1). The controller
+/// checks again, with the beginnings of names that are reserved too.
+macro_rules! reserved {
+    () => {
+        "!(self.lowerAscii() in ['root', 'admin', 'etcd', 'registry', 'kubernetes', 'postgres', 'mysql', 'nats'])"
+    };
+}
+
+/// User of a tenant.
+pub(crate) const NAME_RULES: &[Rule] = &[
+    (
+        "self == oldSelf",
+        "dataStoreUsername cannot be changed; the tenant's data belongs to that user",
+    ),
+    (
+        reserved!(),
+        "dataStoreUsername is a reserved name, such as root; choose another, or leave it out and one is drawn",
+    ),
+];
+
+/// Schema of a tenant.
+pub(crate) const SCHEMA_RULES: &[Rule] = &[
+    (
+        "self == oldSelf",
+        "dataStoreSchema cannot be changed; the tenant's data stands under it",
+    ),
+    (
+        reserved!(),
+        "dataStoreSchema is a reserved name, such as root; choose another, or leave it out and one is drawn",
+    ),
+];
+
+/// Rules between fields of the spec. With `managed` the engine knows the rest itself.
+const SPEC_RULES: &[Rule] = &[
+    (
+        "has(self.managed) || (has(self.driver) && has(self.endpoints) && size(self.endpoints) > 0)",
+        "driver and endpoints are required; or set managed and the engine runs the store itself",
+    ),
+    (
+        "!has(self.managed) || !(has(self.endpoints) || has(self.tlsConfig) || has(self.basicAuth)) && \
+         (!has(self.driver) || self.driver == 'etcd')",
+        "managed is an etcd with its own certificates: leave out endpoints, tlsConfig and basicAuth, and any driver but \
+         etcd",
+    ),
+    (
+        "has(self.managed) == has(oldSelf.managed)",
+        "managed cannot be added to or taken from an existing DataStore; make another one",
+    ),
+    (
+        "has(self.managed) || has(self.driver) == has(oldSelf.driver)",
+        "driver cannot be unset; keep its value",
+    ),
+    (
+        "has(self.managed) || !has(self.driver) || self.driver != 'etcd' || (has(self.tlsConfig) && \
+         has(self.tlsConfig.certificateAuthority.privateKey) && \
+         (has(self.tlsConfig.certificateAuthority.privateKey.secretReference) || \
+         has(self.tlsConfig.certificateAuthority.privateKey.content)))",
+        "tlsConfig.certificateAuthority.privateKey needs content or secretReference with driver etcd: tenants get \
+         certificates of that CA",
+    ),
+    (
+        "has(self.managed) || !has(self.driver) || self.driver != 'etcd' || (has(self.tlsConfig) && \
+         has(self.tlsConfig.clientCertificate) && \
+         (has(self.tlsConfig.clientCertificate.certificate.secretReference) || \
+         has(self.tlsConfig.clientCertificate.certificate.content)))",
+        "tlsConfig.clientCertificate.certificate needs content or secretReference with driver etcd",
+    ),
+    (
+        "has(self.managed) || !has(self.driver) || self.driver != 'etcd' || (has(self.tlsConfig) && \
+         has(self.tlsConfig.clientCertificate) && \
+         (has(self.tlsConfig.clientCertificate.privateKey.secretReference) || \
+         has(self.tlsConfig.clientCertificate.privateKey.content)))",
+        "tlsConfig.clientCertificate.privateKey needs content or secretReference with driver etcd",
+    ),
+    (
+        "!has(self.driver) || self.driver == 'etcd' || !has(self.tlsConfig) || \
+         !has(self.tlsConfig.clientCertificate) || \
+         has(self.tlsConfig.clientCertificate.certificate.secretReference) || \
+         has(self.tlsConfig.clientCertificate.certificate.content)",
+        "tlsConfig.clientCertificate.certificate needs content or secretReference, or leave clientCertificate out",
+    ),
+    (
+        "!has(self.driver) || self.driver == 'etcd' || !has(self.basicAuth) || \
+         has(self.basicAuth.username.secretReference) || has(self.basicAuth.username.content)",
+        "basicAuth.username needs content or secretReference",
+    ),
+    (
+        "!has(self.driver) || self.driver == 'etcd' || !has(self.basicAuth) || \
+         has(self.basicAuth.password.secretReference) || has(self.basicAuth.password.content)",
+        "basicAuth.password needs content or secretReference",
+    ),
+    (
+        "!has(self.driver) || self.driver == 'etcd' || has(self.tlsConfig) || has(self.basicAuth)",
+        "tlsConfig or basicAuth is required: without one of them anybody could read the tenants' data",
+    ),
+];
 
 /// Desired state of a DataStore. Without `managed`, `driver` and `endpoints` are required.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -25,12 +123,21 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(SPEC_RULES)))]
 pub struct DataStoreSpec {
     /// Kind of store. Immutable. Left out with `managed`, which is etcd.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = cel(&[("self == oldSelf", "driver cannot be changed; make another DataStore")])))]
     pub driver: Option<Driver>,
     /// `host:port` of each member, without scheme.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(min = 1, max = 32),
+        inner(length(max = 260)),
+        extend("x-kubernetes-validations" = cel(&[
+            ("self.all(e, !e.contains('://') && e.contains(':'))", "every endpoint must be host:port without a scheme"),
+        ]))
+    )]
     pub endpoints: Vec<String>,
     /// User and password of the engine, for SQL and NATS.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -129,6 +236,7 @@ pub struct ClientCertificate {
 pub struct ContentRef {
     /// The bytes, base64.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "byte"))]
     pub content: Option<String>,
     /// The Secret.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -138,7 +246,7 @@ pub struct ContentRef {
 /// A key of a Secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(inline)]
+#[schemars(inline, extend("x-kubernetes-map-type" = "atomic"))]
 pub struct SecretKeyReference {
     /// Name of the Secret.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -147,6 +255,7 @@ pub struct SecretKeyReference {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// Key of the Secret.
+    #[schemars(length(min = 1))]
     pub key_path: String,
 }
 
@@ -156,6 +265,10 @@ pub struct SecretKeyReference {
 #[schemars(inline)]
 pub struct ManagedEtcd {
     /// Fixed members: 1 or 3. Immutable.
+    #[schemars(extend("x-kubernetes-validations" = cel(&[
+        ("self in [1, 3]", "managed.replicas must be 1 or 3: an etcd needs an odd number of members"),
+        ("self == oldSelf", "managed.replicas cannot be changed; make another DataStore"),
+    ])))]
     pub replicas: i32,
     /// Volume of each member.
     pub storage: ManagedStorage,
@@ -164,6 +277,10 @@ pub struct ManagedEtcd {
     pub resources: Option<ResourceRequirements>,
     /// Version of etcd, such as `3.6.5`; the engine's own when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = 64),
+        regex(pattern = "^v?[0-9]+[.][0-9]+[.][0-9]+(-[0-9A-Za-z.-]+)?$")
+    )]
     pub version: Option<String>,
 }
 
@@ -181,13 +298,26 @@ impl Default for ManagedEtcd {
 /// Volume of a member.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-#[schemars(inline)]
+#[schemars(inline, extend("x-kubernetes-validations" = cel(&[
+    ("self == oldSelf", "managed.storage cannot be changed; make another DataStore"),
+])))]
 pub struct ManagedStorage {
-    /// Size of the claim. Immutable.
+    /// Size of the claim, such as `8Gi`. Immutable.
+    #[schemars(schema_with = "size")]
     pub size: Quantity,
     /// Class of the claim; the cluster's default when left out. Immutable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class_name: Option<String>,
+}
+
+/// A quantity as text: a bare number would not come back as one.
+fn size(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "maxLength": 32,
+        "pattern": "^[0-9]+([.][0-9]+)?([KMGTPE]i|[kMGTPE])?$",
+        "default": ManagedStorage::default().size,
+    })
 }
 
 impl Default for ManagedStorage {
@@ -204,7 +334,6 @@ impl Default for ManagedStorage {
 #[serde(rename_all = "camelCase")]
 pub struct DataStoreStatus {
     /// Whether tenants can be placed here.
-    #[serde(default)]
     pub ready: bool,
     /// `namespace/name` of the TenantControlPlanes that use it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -214,7 +343,7 @@ pub struct DataStoreStatus {
     pub observed_generation: Option<i64>,
     /// Conditions; types and reasons are listed in the project's `api/conditions.rs`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[schemars(schema_with = "crate::crd::conditions")]
     pub conditions: Vec<Condition>,
     /// Managed stores only: where the engine put its parts.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -72,7 +72,7 @@ pub struct JsonPatch {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
     /// Any JSON, for `add`, `replace` and `test`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::crd::any_json")]
     pub value: Option<Value>,
 }

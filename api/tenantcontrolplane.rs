@@ -12,10 +12,125 @@ pub use status::*;
 
 use crate::addons::{AddonImage, Konnectivity};
 use crate::admission::AdmissionPlugin;
+use crate::crd::{Rule, VERSION_LENGTH, VERSION_RULES, cel};
+use crate::datastore::{NAME_RULES, SCHEMA_RULES};
 use crate::kubelet::{AddressType, CgroupDriver, JsonPatch, default_address_types};
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+/// CEL: the number at `$part` of the first `major.minor` in a version.
+macro_rules! part {
+    ($version:literal, $part:literal) => {
+        concat!(
+            "int(",
+            $version,
+            ".find('[0-9]+[.][0-9]+').split('.')[",
+            $part,
+            "])"
+        )
+    };
+}
+macro_rules! major {
+    ($version:literal) => {
+        part!($version, "0")
+    };
+}
+macro_rules! minor {
+    ($version:literal) => {
+        part!($version, "1")
+    };
+}
+/// CEL: the version did not change, or nothing runs yet that it could be compared with.
+macro_rules! unchanged_or_not_running {
+    () => {
+        "self.spec.kubernetes.version == oldSelf.spec.kubernetes.version || !has(self.status) || \
+         !has(self.status.kubernetesResources) || !has(self.status.kubernetesResources.version) || \
+         !has(self.status.kubernetesResources.version.version) || \
+         !self.status.kubernetesResources.version.version.matches('[0-9]+[.][0-9]+')"
+    };
+}
+
+/// Rules that need spec and status together. The running version stands in the status, which a user cannot write with
+/// the spec; against `oldSelf` alone two quick edits would pass (DESIGN 2.1).
+pub(crate) const ROOT_RULES: &[Rule] = &[
+    (
+        "size(self.metadata.name) <= 63 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+        "metadata.name becomes the name of a Service: use at most 63 lower-case letters, digits and '-', beginning \
+         with a letter",
+    ),
+    (
+        concat!(
+            unchanged_or_not_running!(),
+            " || (",
+            minor!("self.spec.kubernetes.version"),
+            " >= ",
+            minor!("self.status.kubernetesResources.version.version"),
+            " && ",
+            major!("self.spec.kubernetes.version"),
+            " == ",
+            major!("self.status.kubernetesResources.version.version"),
+            ")"
+        ),
+        "spec.kubernetes.version is below the running version (status.kubernetesResources.version.version): a downgrade \
+         is not possible, ask for the running minor or the next one",
+    ),
+    (
+        concat!(
+            unchanged_or_not_running!(),
+            " || ",
+            minor!("self.spec.kubernetes.version"),
+            " <= ",
+            minor!("self.status.kubernetesResources.version.version"),
+            " + 1"
+        ),
+        "spec.kubernetes.version is more than one minor above the running version \
+         (status.kubernetesResources.version.version): ask for the next minor first",
+    ),
+];
+
+/// Rules between fields of the spec.
+const SPEC_RULES: &[Rule] = &[
+    (
+        "!has(oldSelf.dataStore) || has(self.dataStore)",
+        "dataStore cannot be unset once it is set; name a DataStore",
+    ),
+    (
+        "!has(oldSelf.dataStoreSchema) || has(self.dataStoreSchema)",
+        "dataStoreSchema cannot be unset once it is set; keep its value",
+    ),
+    (
+        "!has(oldSelf.dataStoreUsername) || has(self.dataStoreUsername)",
+        "dataStoreUsername cannot be unset once it is set; keep its value",
+    ),
+    (
+        "!has(self.networkProfile) || !has(self.networkProfile.loadBalancerSourceRanges) || \
+         size(self.networkProfile.loadBalancerSourceRanges) == 0 || \
+         self.controlPlane.service.serviceType == 'LoadBalancer'",
+        "networkProfile.loadBalancerSourceRanges needs controlPlane.service.serviceType LoadBalancer; remove it or \
+         change the type",
+    ),
+    (
+        "!has(self.networkProfile) || !has(self.networkProfile.loadBalancerClass) || \
+         self.controlPlane.service.serviceType == 'LoadBalancer'",
+        "networkProfile.loadBalancerClass needs controlPlane.service.serviceType LoadBalancer; remove it or change the \
+         type",
+    ),
+    (
+        "!has(self.controlPlane.service.allocateLoadBalancerNodePorts) || \
+         self.controlPlane.service.serviceType == 'LoadBalancer'",
+        "controlPlane.service.allocateLoadBalancerNodePorts needs controlPlane.service.serviceType LoadBalancer; \
+         remove it or change the type",
+    ),
+    (
+        "self.controlPlane.service.serviceType != 'LoadBalancer' || \
+         oldSelf.controlPlane.service.serviceType != 'LoadBalancer' || \
+         (has(self.networkProfile) && has(self.networkProfile.loadBalancerClass)) == \
+         (has(oldSelf.networkProfile) && has(oldSelf.networkProfile.loadBalancerClass))",
+        "networkProfile.loadBalancerClass cannot be set or unset while the Service is a LoadBalancer; change the type \
+         first",
+    ),
+];
 
 /// Desired state of a hosted control plane.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -65,15 +180,18 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel(SPEC_RULES)))]
 pub struct TenantControlPlaneSpec {
     /// Name of the DataStore; the engine's default when left out. It can be changed, not unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_store: Option<String>,
     /// Key prefix and role in etcd, database in SQL. Drawn once by the engine when left out. Immutable.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253), extend("x-kubernetes-validations" = cel(SCHEMA_RULES)))]
     pub data_store_schema: Option<String>,
     /// User in the datastore. Drawn once by the engine when left out. Immutable.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253), extend("x-kubernetes-validations" = cel(NAME_RULES)))]
     pub data_store_username: Option<String>,
     /// Other stores for single resources (etcd only), as in `--etcd-servers-overrides`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -135,6 +253,7 @@ impl WritePermissions {
 #[schemars(inline)]
 pub struct KubernetesSpec {
     /// Version with or without a leading `v`, used verbatim as the tag of the images. It grows by one minor at a time.
+    #[schemars(length(min = 1, max = VERSION_LENGTH), extend("x-kubernetes-validations" = cel(VERSION_RULES)))]
     pub version: String,
     /// What the control plane says about kubelets.
     pub kubelet: KubeletSpec,

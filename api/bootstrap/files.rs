@@ -2,39 +2,113 @@
 //! manifests can be carried over.
 
 use super::is_default;
+use crate::crd::{Rule, cel};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// Paths that the provider writes, or that tell others how the join went (bootstrap.md 1.2). A path that ends with a
+/// slash stands for everything below it.
+pub const RESERVED_PATHS: &[&str] = &[
+    "/etc/kamaji/",
+    "/etc/kubernetes/bootstrap-kubelet.conf",
+    "/etc/kubernetes/kubelet.conf",
+    "/etc/kubernetes/kubelet.conf.d/20-node.conf",
+    "/etc/kubernetes/pki/ca.crt",
+    "/etc/modules-load.d/kamaji.conf",
+    "/etc/sysctl.d/90-kamaji.conf",
+    "/etc/systemd/system/kamaji-join.service",
+    "/etc/systemd/system/kubelet.service",
+    "/etc/systemd/system/kubelet.service.d/90-kamaji.conf",
+    "/run/cluster-api/",
+    "/var/lib/kamaji/",
+    "/var/lib/kubelet/config.yaml",
+    "/var/lib/kubelet/pki/",
+];
+
+/// Whether a path is the provider's own.
+pub fn is_reserved_path(path: &str) -> bool {
+    RESERVED_PATHS
+        .iter()
+        .any(|reserved| match reserved.strip_suffix('/') {
+            Some(folder) => path == folder || path.starts_with(reserved),
+            None => path == *reserved,
+        })
+}
+
+/// Rules of a path. The list of reserved ones repeats [`RESERVED_PATHS`]; a test holds them together.
+const PATH_RULES: &[Rule] = &[
+    (
+        "self.matches('^/[^/]') && !self.matches('/[.]{1,2}(/|$)|//|/$')",
+        "files[].path must be an absolute path of a file, without empty, '.' or '..' segments",
+    ),
+    (
+        "!(self in ['/etc/kamaji', '/etc/kubernetes/bootstrap-kubelet.conf', '/etc/kubernetes/kubelet.conf', \
+         '/etc/kubernetes/kubelet.conf.d/20-node.conf', '/etc/kubernetes/pki/ca.crt', \
+         '/etc/modules-load.d/kamaji.conf', '/etc/sysctl.d/90-kamaji.conf', \
+         '/etc/systemd/system/kamaji-join.service', '/etc/systemd/system/kubelet.service', \
+         '/etc/systemd/system/kubelet.service.d/90-kamaji.conf', '/run/cluster-api', '/var/lib/kamaji', \
+         '/var/lib/kubelet/config.yaml', '/var/lib/kubelet/pki']) && \
+         !self.startsWith('/etc/kamaji/') && !self.startsWith('/run/cluster-api/') && \
+         !self.startsWith('/var/lib/kamaji/') && !self.startsWith('/var/lib/kubelet/pki/')",
+        "files[].path is written by the provider itself; use another path, or the field for it (kubelet.config, os)",
+    ),
+];
+
+/// A file has one content.
+const FILE_RULES: &[Rule] = &[(
+    "has(self.content) != has(self.contentFrom)",
+    "files[] needs exactly one of content and contentFrom",
+)];
+
+/// A source is one object.
+const SOURCE_RULES: &[Rule] = &[(
+    "has(self.secret) != has(self.configMap)",
+    "files[].contentFrom needs exactly one of secret and configMap",
+)];
+
+/// A user has one password.
+const USER_RULES: &[Rule] = &[(
+    "!(has(self.passwd) && has(self.passwdFrom))",
+    "users[] takes one of passwd and passwdFrom, not both",
+)];
+
 /// A file written on first boot. Exactly one of `content` and `contentFrom` is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-#[schemars(inline)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline, extend("x-kubernetes-validations" = cel(FILE_RULES)))]
 pub struct File {
     /// Absolute path, unique in the list, not one of the provider's own.
+    #[schemars(length(min = 1, max = 512), extend("x-kubernetes-validations" = cel(PATH_RULES)))]
     pub path: String,
     /// `user:group`; `root:root` when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 256),
+        regex(pattern = "^[A-Za-z0-9_.-]+(:[A-Za-z0-9_.-]+)?$")
+    )]
     pub owner: Option<String>,
     /// Octal mode such as `0640`; `0644` when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^0?[0-7]{3,4}$"))]
     pub permissions: Option<String>,
     /// Encoding of the content.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encoding: Option<Encoding>,
     /// Append to an existing file.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub append: bool,
     /// Write late, after users were made and file systems mounted.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub defer: bool,
     /// The content, at most 10240 bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 10240))]
     pub content: Option<String>,
     /// Where the content is, in the same namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content_from: Option<ContentSource>,
     /// Whether the content is text or an expression.
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub content_format: ContentFormat,
 }
 
@@ -76,7 +150,7 @@ pub enum ContentFormat {
 /// A key of a Secret or of a ConfigMap.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-#[schemars(inline)]
+#[schemars(inline, extend("x-kubernetes-validations" = cel(SOURCE_RULES)))]
 pub struct ContentSource {
     /// A Secret.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -91,8 +165,10 @@ pub struct ContentSource {
 #[schemars(inline)]
 pub struct KeySelector {
     /// Name of the object.
+    #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// Key of the object.
+    #[schemars(length(min = 1, max = 253))]
     pub key: String,
     /// Go on without the file where object or key is missing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -101,43 +177,52 @@ pub struct KeySelector {
 
 /// A user made on first boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-#[schemars(inline)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline, extend("x-kubernetes-validations" = cel(USER_RULES)))]
 pub struct User {
     /// Name.
+    #[schemars(length(min = 1, max = 256))]
     pub name: String,
     /// Comment, usually the full name.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
     pub gecos: Option<String>,
     /// Further groups, with commas.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
     pub groups: Option<String>,
     /// Home directory.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
     pub home_dir: Option<String>,
     /// Make the account inactive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inactive: Option<bool>,
     /// Login shell.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
     pub shell: Option<String>,
     /// Hash of the password.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
     pub passwd: Option<String>,
     /// Secret with the hash of the password.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub passwd_from: Option<PasswdSource>,
     /// Primary group.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
     pub primary_group: Option<String>,
     /// Refuse the password.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lock_password: Option<bool>,
     /// Rule of sudo.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
     pub sudo: Option<String>,
     /// Public keys for SSH.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(min = 1, max = 2048)))]
     pub ssh_authorized_keys: Vec<String>,
 }
 
@@ -147,4 +232,36 @@ pub struct User {
 pub struct PasswdSource {
     /// The Secret and its key.
     pub secret: KeySelector,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bootstrap_12_the_rule_names_every_reserved_path() {
+        let rule = PATH_RULES[1].0;
+        for path in RESERVED_PATHS {
+            let exact = format!("'{}'", path.trim_end_matches('/'));
+            assert!(rule.contains(&exact), "{path}");
+            if path.ends_with('/') {
+                assert!(rule.contains(&format!("startsWith('{path}')")), "{path}");
+            }
+        }
+        assert_eq!(
+            rule.matches("startsWith").count(),
+            RESERVED_PATHS.iter().filter(|p| p.ends_with('/')).count()
+        );
+    }
+
+    #[test]
+    fn bootstrap_12_folders_are_reserved_with_what_is_below() {
+        assert!(is_reserved_path("/var/lib/kubelet/pki"));
+        assert!(is_reserved_path(
+            "/var/lib/kubelet/pki/kubelet-client-current.pem"
+        ));
+        assert!(is_reserved_path("/etc/kubernetes/kubelet.conf"));
+        assert!(!is_reserved_path("/etc/kubernetes/kubelet.conf.d/30-mine.conf"));
+        assert!(!is_reserved_path("/var/lib/kubelet/pki-mine"));
+    }
 }

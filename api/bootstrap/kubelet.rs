@@ -1,6 +1,7 @@
 //! `kubelet`: configuration merged into what the provider writes. Source: bootstrap.md 1.3, 1.4, 3.1.
 
 use super::is_default;
+use crate::crd::cel;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -18,6 +19,7 @@ pub struct Kubelet {
     pub config: Map<String, Value>,
     /// Feature gates.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 200))]
     pub feature_gates: BTreeMap<String, bool>,
     /// Verbosity of the log, 0 to 10.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -28,6 +30,12 @@ pub struct Kubelet {
     pub cgroup_v1: CgroupV1,
     /// Absolute path of the program; searched for when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = 512),
+        extend("x-kubernetes-validations" = cel(&[
+            ("self.matches('^/[-A-Za-z0-9._/]+$')", "kubelet.path must be an absolute path"),
+        ]))
+    )]
     pub path: Option<String>,
     /// Put the image's own `KUBELET_EXTRA_ARGS` in front of ours.
     #[serde(skip_serializing_if = "std::ops::Not::not")]

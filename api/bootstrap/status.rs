@@ -20,10 +20,7 @@ pub struct KamajiConfigStatus {
     pub observed_generation: Option<i64>,
     /// Conditions; types and reasons are listed in the project's `api/conditions.rs`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(
-        length(max = 32),
-        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"])
-    )]
+    #[schemars(schema_with = "crate::crd::conditions")]
     pub conditions: Vec<Condition>,
     /// The token; never its secret part.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,22 +1,39 @@
 //! `spec.network` of KamajiControlPlane. Source: contract.md 1.2, the Go provider's API.
 
+use crate::crd::{CLASS_RULES, IP_RULES, Rule, cel};
 use crate::service::{AdditionalPort, ServiceType};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// Settings that a load balancer alone has.
+const RULES: &[Rule] = &[
+    (
+        "!has(self.loadBalancerConfig) || !has(self.loadBalancerConfig.loadBalancerSourceRanges) || \
+         size(self.loadBalancerConfig.loadBalancerSourceRanges) == 0 || self.serviceType == 'LoadBalancer'",
+        "loadBalancerConfig.loadBalancerSourceRanges needs serviceType LoadBalancer; remove it or change the type",
+    ),
+    (
+        "!has(self.loadBalancerConfig) || !has(self.loadBalancerConfig.loadBalancerClass) || \
+         self.serviceType == 'LoadBalancer'",
+        "loadBalancerConfig.loadBalancerClass needs serviceType LoadBalancer; remove it or change the type",
+    ),
+];
+
 /// Addresses, ports and exposure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-#[schemars(inline)]
+#[schemars(inline, extend("x-kubernetes-validations" = cel(RULES)))]
 pub struct NetworkSettings {
     /// How the API server is exposed.
     pub service_type: ServiceType,
     /// IP address of the API server; taken from the Service when left out, required with `NodePort`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), extend("x-kubernetes-validations" = cel(IP_RULES)))]
     pub service_address: Option<String>,
     /// IP address that nodes and pods of the tenant use, where it differs.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), extend("x-kubernetes-validations" = cel(IP_RULES)))]
     pub advertise_address: Option<String>,
     /// Labels of the Service.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -65,10 +82,14 @@ impl Default for NetworkSettings {
 /// Settings of the load balancer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-#[schemars(inline)]
+#[schemars(inline, extend("x-kubernetes-validations" = cel(&[(
+    "has(self.loadBalancerClass) == has(oldSelf.loadBalancerClass)",
+    "loadBalancerClass cannot be set or unset later; change the type of the Service first",
+)])))]
 pub struct LoadBalancerSettings {
     /// Class of the load balancer. Immutable.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1), extend("x-kubernetes-validations" = cel(CLASS_RULES)))]
     pub load_balancer_class: Option<String>,
     /// Ranges the load balancer lets in.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -4,6 +4,8 @@ use super::machine::{MachineTemplate, Rollout};
 use super::network::NetworkSettings;
 use crate::addons::{AddonImage, Konnectivity};
 use crate::admission::AdmissionPlugin;
+use crate::crd::cel;
+use crate::datastore::{NAME_RULES, SCHEMA_RULES};
 use crate::kubelet::{AddressType, CgroupDriver, JsonPatch, default_address_types};
 use crate::metadata::AdditionalMetadata;
 use crate::pod::{
@@ -27,9 +29,11 @@ pub struct ControlPlaneSettings {
     pub data_store_name: Option<String>,
     /// Key prefix or database. Drawn once by the engine when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253), extend("x-kubernetes-validations" = cel(&SCHEMA_RULES[1..])))]
     pub data_store_schema: Option<String>,
     /// User in the datastore. Drawn once by the engine when left out. Immutable.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253), extend("x-kubernetes-validations" = cel(NAME_RULES)))]
     pub data_store_username: Option<String>,
     /// Other stores for single resources. Accepted, not supported yet.
     #[serde(skip_serializing_if = "Vec::is_empty")]

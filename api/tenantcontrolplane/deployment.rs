@@ -1,6 +1,7 @@
 //! `spec.controlPlane`: the pods of a tenant and the objects in front of them. Source: hosting.md 1.1.
 
-use crate::gateway::ParentReference;
+use crate::crd::cel;
+use crate::gateway::{HOSTNAME, ParentReference};
 use crate::metadata::AdditionalMetadata;
 use crate::pod::{
     Affinity, Container, DeploymentStrategy, PodSecurityContext, ResourceRequirements, SecurityContext,
@@ -16,7 +17,9 @@ use std::collections::BTreeMap;
 /// The pods and how they are reached.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(inline)]
+#[schemars(inline, extend("x-kubernetes-validations" = cel(&[
+    ("!(has(self.ingress) && has(self.gateway))", "ingress and gateway exclude each other; remove one"),
+])))]
 pub struct ControlPlane {
     /// The pods.
     #[serde(default)]
@@ -268,6 +271,7 @@ pub struct GatewaySpec {
     pub additional_metadata: AdditionalMetadata,
     /// Host name of the route.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = HOSTNAME))]
     pub hostname: Option<String>,
     /// Gateways the route attaches to.
     #[serde(skip_serializing_if = "Vec::is_empty")]

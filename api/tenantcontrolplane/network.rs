@@ -1,7 +1,20 @@
 //! `spec.networkProfile`: addresses, ports and ranges. Source: hosting.md 1.1.
 
+use crate::crd::{CLASS_RULES, IP_RULES, Rule, cel};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+/// A range, or nothing.
+const CIDR_RULES: &[Rule] = &[(
+    "self == '' || isCIDR(self)",
+    "must be empty or a range of addresses such as 10.96.0.0/16",
+)];
+
+/// A list of ranges.
+const CIDRS_RULES: &[Rule] = &[(
+    "self.all(range, isCIDR(range))",
+    "every entry must be a range of addresses such as 10.96.0.0/16",
+)];
 
 /// Addresses, ports and ranges of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -10,29 +23,44 @@ use serde::{Deserialize, Serialize};
 pub struct NetworkProfile {
     /// IP address of the API server; taken from the Service when left out, required with `NodePort`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), extend("x-kubernetes-validations" = cel(IP_RULES)))]
     pub address: Option<String>,
     /// IP address that nodes and pods of the tenant use, where it differs from `address`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), extend("x-kubernetes-validations" = cel(IP_RULES)))]
     pub advertise_address: Option<String>,
     /// Port of the API server and of the Service; with `NodePort` also the node port.
+    #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
     /// DNS domain of the cluster; must contain a dot. Immutable.
+    #[schemars(
+        length(max = 253),
+        regex(pattern = r".*\..*"),
+        extend("x-kubernetes-validations" = cel(&[
+            ("self == oldSelf", "clusterDomain cannot be changed; it is part of every certificate and record"),
+        ]))
+    )]
     pub cluster_domain: String,
     /// Further names of the API server's certificate: DNS names, wildcards, IP addresses.
     #[serde(rename = "certSANs", skip_serializing_if = "Vec::is_empty")]
     pub cert_sans: Vec<String>,
     /// Deprecated: the only service range; `serviceCidrs` takes precedence.
+    #[schemars(length(max = 64), extend("x-kubernetes-validations" = cel(CIDR_RULES)))]
     pub service_cidr: String,
     /// Deprecated: the only pod range; `podCidrs` takes precedence.
+    #[schemars(length(max = 64), extend("x-kubernetes-validations" = cel(CIDR_RULES)))]
     pub pod_cidr: String,
     /// One or two service ranges.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 2), inner(length(max = 64)), extend("x-kubernetes-validations" = cel(CIDRS_RULES)))]
     pub service_cidrs: Vec<String>,
     /// One or two pod ranges.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 2), inner(length(max = 64)), extend("x-kubernetes-validations" = cel(CIDRS_RULES)))]
     pub pod_cidrs: Vec<String>,
     /// Addresses of cluster DNS; the tenth of each service range when left out.
     #[serde(rename = "dnsServiceIPs", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
     pub dns_service_ips: Vec<String>,
     /// Put `address` into the Service's external addresses.
     #[serde(
@@ -42,9 +70,11 @@ pub struct NetworkProfile {
     pub allow_address_as_external_ip: bool,
     /// Class of the load balancer. Immutable; only with `LoadBalancer`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1), extend("x-kubernetes-validations" = cel(CLASS_RULES)))]
     pub load_balancer_class: Option<String>,
     /// Ranges the load balancer lets in; only with `LoadBalancer`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 64)), extend("x-kubernetes-validations" = cel(CIDRS_RULES)))]
     pub load_balancer_source_ranges: Vec<String>,
 }
 

@@ -18,7 +18,7 @@ pub struct TenantControlPlaneStatus {
     pub observed_generation: Option<i64>,
     /// Conditions; types and reasons are listed in the project's `api/conditions.rs`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[schemars(schema_with = "crate::crd::conditions")]
     pub conditions: Vec<Condition>,
     /// The tenant's place in its DataStore.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -240,6 +240,7 @@ pub struct KubernetesResourcesStatus {
 pub struct VersionStatus {
     /// Version last rolled out in full, spelled as in the spec it came from.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = crate::crd::VERSION_LENGTH))]
     pub version: Option<String>,
     /// Phase.
     pub status: VersionPhase,
@@ -327,7 +328,7 @@ pub struct DeploymentStatus {
     pub collision_count: Option<i32>,
     /// Conditions of the Deployment.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[schemars(schema_with = "crate::pod::deployment_conditions")]
     pub conditions: Vec<DeploymentCondition>,
 }
 
@@ -343,11 +344,12 @@ pub struct ServiceStatus {
     /// Port of the API server.
     pub port: i32,
     /// Addresses of the load balancer.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::pod::load_balancer_status")]
     pub load_balancer: Option<LoadBalancerStatus>,
     /// Conditions of the Service.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[schemars(schema_with = "crate::crd::conditions")]
     pub conditions: Vec<Condition>,
 }
 
@@ -361,7 +363,8 @@ pub struct IngressStatus {
     /// Namespace of the Ingress.
     pub namespace: String,
     /// Addresses of the Ingress.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::pod::ingress_load_balancer_status")]
     pub load_balancer: Option<IngressLoadBalancerStatus>,
 }
 
