@@ -3,5 +3,6 @@
 pub mod certs;
 pub mod etcd;
 pub mod infra;
+pub mod lab;
 pub mod machines;
 pub mod run;

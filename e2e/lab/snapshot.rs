@@ -1,0 +1,98 @@
+//! Everything a cluster could leave behind: API objects, keys, users and roles in the datastore, processes, mounts,
+//! routes, cgroups. Two snapshots are compared line by line.
+
+use std::{collections::BTreeSet, fmt::Write as _};
+
+use anyhow::Result;
+use kube::{
+    Api,
+    api::{DynamicObject, ListParams},
+    discovery::{Discovery, verbs},
+};
+
+use super::access::Lab;
+
+/// Kinds whose objects come and go by themselves.
+const RESTLESS: [&str; 6] = [
+    "Event",
+    "Lease",
+    "EndpointSlice",
+    "Endpoints",
+    "ComponentStatus",
+    "PodMetrics",
+];
+
+/// One line per thing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    lines: BTreeSet<String>,
+}
+
+impl Snapshot {
+    /// Objects of the management cluster, machine state of the host.
+    ///
+    /// # Errors
+    /// When a list or a command fails.
+    pub async fn take(lab: &Lab) -> Result<Self> {
+        let mut lines = BTreeSet::new();
+        let discovery = Discovery::new(lab.management.clone()).run().await?;
+        for group in discovery.groups() {
+            for (resource, capabilities) in group.recommended_resources() {
+                if RESTLESS.contains(&resource.kind.as_str()) || !capabilities.supports_operation(verbs::LIST)
+                {
+                    continue;
+                }
+                let api = Api::<DynamicObject>::all_with(lab.management.clone(), &resource);
+                for object in api.list_metadata(&ListParams::default()).await?.items {
+                    let namespace = object.metadata.namespace.unwrap_or_default();
+                    let name = object.metadata.name.unwrap_or_default();
+                    lines.insert(format!(
+                        "object {}.{} {namespace}/{name}",
+                        resource.plural, resource.group
+                    ));
+                }
+            }
+        }
+        for line in host().await? {
+            lines.insert(line);
+        }
+        Ok(Self { lines })
+    }
+
+    /// Adds lines of another source, for example the keys of a datastore.
+    pub fn add(&mut self, kind: &str, lines: impl IntoIterator<Item = String>) {
+        self.lines
+            .extend(lines.into_iter().map(|line| format!("{kind} {line}")));
+    }
+
+    /// What `after` has more and less, one line each with `+` or `-`; empty when nothing differs.
+    pub fn diff(&self, after: &Self) -> String {
+        let mut out = String::new();
+        for line in after.lines.difference(&self.lines) {
+            let _ = writeln!(out, "+ {line}");
+        }
+        for line in self.lines.difference(&after.lines) {
+            let _ = writeln!(out, "- {line}");
+        }
+        out
+    }
+}
+
+/// Processes of machines and pods by command, mounts, routes, links and cgroups of the host.
+async fn host() -> Result<Vec<String>> {
+    let script = r#"
+        ps -eo comm= | grep -E '^(systemd-nspawn|containerd|containerd-shim|kubelet|kube-|etcd|kine)' | sort | uniq -c | awk '{print "process " $2 " x" $1}'
+        awk '{print "mount " $5}' /proc/self/mountinfo | grep -E 'lab|kubelet|containerd|netns' || true
+        ip -o route show | awk '{print "route " $1 " " $2 " " $3}'
+        ip -o link show | awk -F': ' '{print "link " $2}' | sed 's/@.*//'
+        find /sys/fs/cgroup -maxdepth 2 -type d -name 'lab-*' -printf 'cgroup %P\n'
+    "#;
+    let output = tokio::process::Command::new("sh")
+        .args(["-c", script])
+        .output()
+        .await?;
+    Ok(String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(str::to_owned)
+        .collect())
+}

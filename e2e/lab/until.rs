@@ -1,0 +1,28 @@
+//! Waiting for what a cluster does by itself: looked at twice a second, with a deadline and a name.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use tokio::time::{Instant, sleep};
+
+/// Looks until `look` finds something. The error says what was awaited, for how long, and what was seen last.
+///
+/// # Errors
+/// When the time is over. Errors of `look` count as «not yet».
+pub async fn until<T, F>(what: &str, limit: Duration, mut look: F) -> Result<T>
+where
+    F: AsyncFnMut() -> Result<Option<T>>,
+{
+    let end = Instant::now() + limit;
+    loop {
+        let seen = match look().await {
+            Ok(Some(found)) => return Ok(found),
+            Ok(None) => String::from("not yet there"),
+            Err(error) => format!("{error:#}"),
+        };
+        if Instant::now() > end {
+            bail!("waited {} s for {what}; last seen: {seen}", limit.as_secs());
+        }
+        sleep(Duration::from_millis(500)).await;
+    }
+}
