@@ -78,17 +78,17 @@ pub(crate) fn embedded(name: &str) -> Schema {
     Schema::try_from(EXTRACT["schemas"][name].clone()).unwrap_or_else(|_| false.into())
 }
 
-/// core/v1 LoadBalancerStatus.
+/// core/v1 `LoadBalancerStatus`.
 pub(crate) fn load_balancer_status(_: &mut SchemaGenerator) -> Schema {
     embedded("LoadBalancerStatus")
 }
 
-/// networking.k8s.io/v1 IngressLoadBalancerStatus.
+/// networking.k8s.io/v1 `IngressLoadBalancerStatus`.
 pub(crate) fn ingress_load_balancer_status(_: &mut SchemaGenerator) -> Schema {
     embedded("IngressLoadBalancerStatus")
 }
 
-/// A list map of apps/v1 DeploymentCondition.
+/// A list map of apps/v1 `DeploymentCondition`.
 pub(crate) fn deployment_conditions(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",

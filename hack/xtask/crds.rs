@@ -98,11 +98,8 @@ fn strangers(folder: &Path, files: &BTreeMap<String, String>) -> anyhow::Result<
     if folder.is_dir() {
         for entry in std::fs::read_dir(folder)? {
             let name = entry?.file_name().to_string_lossy().into_owned();
-            if name.contains('_') || !Path::new(&name).extension().is_some_and(|end| end == "yaml") {
-                continue;
-            }
-            if name != "kustomization.yaml" && !files.contains_key(&name) {
-                names.push(name);
+            if name.ends_with(".x-k8s.io.yaml") || name.ends_with(".kamaji.clastix.io.yaml") {
+                names.extend((!files.contains_key(&name)).then_some(name));
             }
         }
     }
