@@ -1,0 +1,42 @@
+//! Pause: by `Cluster.spec.paused` or by annotation, whatever its value (contract.md 1.8). It holds for deletion too.
+
+use kamaji_api::labels::capi;
+use kube::{Resource, ResourceExt};
+
+use super::cluster::Cluster;
+
+/// Why nothing may be done to `object`, for the message of its `Paused` condition; `None` when it is not paused.
+pub fn because(object: &impl Resource, cluster: Option<&Cluster>) -> Option<String> {
+    if cluster.is_some_and(|cluster| cluster.spec.paused == Some(true)) {
+        return Some("Cluster.spec.paused is true".to_owned());
+    }
+    object
+        .annotations()
+        .contains_key(capi::PAUSED)
+        .then(|| format!("annotation {} is set", capi::PAUSED))
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+
+    use super::*;
+
+    #[test]
+    fn contract_14_either_way_pauses_and_the_annotation_counts_whatever_its_value() {
+        let mut cluster = Cluster::default();
+        let mut object = ConfigMap::default();
+        assert_eq!(because(&object, Some(&cluster)), None);
+        cluster.spec.paused = Some(true);
+        assert!(because(&object, Some(&cluster)).is_some());
+        object
+            .metadata
+            .annotations
+            .get_or_insert_default()
+            .insert(capi::PAUSED.into(), "false".into());
+        assert_eq!(
+            because(&object, None).as_deref(),
+            Some("annotation cluster.x-k8s.io/paused is set")
+        );
+    }
+}
