@@ -127,7 +127,7 @@ type Difference = (String, String, String);
 
 /// Compares two definitions; the number of paths seen.
 fn compare(peer: &Value, own: &Value, found: &mut Vec<Difference>) -> usize {
-    let kind = peer["spec"]["names"]["kind"].as_str().unwrap();
+    let kind = peer["spec"]["names"]["kind"].as_str().unwrap_or_default();
     let mut walk = Walk { kind, found, seen: 0 };
     for field in ["/spec/group", "/spec/scope"] {
         walk.same(peer.pointer(field), own.pointer(field), "", field);
@@ -185,11 +185,12 @@ fn list(value: &Value) -> &[Value] {
 
 /// Words of a rule that mean a field, the former value or a check; all of these begin with a small letter.
 fn words(rule: &Value) -> BTreeSet<String> {
-    let text = rule["rule"].as_str().unwrap_or_default();
-    text.split(|c: char| !c.is_ascii_alphanumeric())
-        .filter(|word| {
-            word.len() > 1 && !["self", "has", "all", "size", "null", "true", "false"].contains(word)
-        })
+    rule["rule"]
+        .as_str()
+        .unwrap_or_default()
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|word| word.len() > 3 && word.starts_with(|c: char| c.is_ascii_lowercase()))
+        .filter(|word| !["self", "size", "null", "true", "false"].contains(word))
         .map(str::to_owned)
         .collect()
 }
@@ -234,7 +235,7 @@ impl Walk<'_> {
 
     fn schema(&mut self, peer: &Value, own: &Value, path: &str) {
         self.seen += 1;
-        for (key, value) in peer.as_object().unwrap() {
+        for (key, value) in peer.as_object().into_iter().flatten() {
             match key.as_str() {
                 "description"
                 | "properties"
