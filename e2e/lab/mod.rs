@@ -2,6 +2,8 @@
 
 pub mod access;
 pub mod audit;
+pub mod datastore;
 pub mod machine;
 pub mod snapshot;
+pub mod tenants;
 pub mod until;

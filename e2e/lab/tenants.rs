@@ -1,0 +1,182 @@
+//! TenantControlPlanes made for one test: in a namespace of their own that enforces Pod Security `restricted`.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kamaji_api::tenantcontrolplane::TenantControlPlane;
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{DeleteParams, PostParams},
+    config::Kubeconfig,
+};
+use serde_json::{Value, json};
+
+use super::{
+    access::{Lab, client, value},
+    until::until,
+};
+
+/// Time for a control plane to become Ready on a busy machine.
+pub const PATIENCE: Duration = Duration::from_mins(5);
+
+/// A namespace of one test. Call [`Scope::close`] at its end.
+pub struct Scope {
+    /// Its name.
+    pub name: String,
+    lab: Lab,
+}
+
+impl Scope {
+    /// A new namespace `e2e-<what>-<random>`.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub async fn open(lab: &Lab, what: &str) -> Result<Self> {
+        let name = format!("e2e-{what}-{:06x}", rand::random::<u32>() & 0x00ff_ffff);
+        let namespace = serde_json::from_value(json!({
+            "metadata": { "name": name, "labels": { "pod-security.kubernetes.io/enforce": "restricted" } },
+        }))?;
+        Api::<Namespace>::all(lab.management.clone())
+            .create(&PostParams::default(), &namespace)
+            .await?;
+        Ok(Self {
+            name,
+            lab: lab.clone(),
+        })
+    }
+
+    /// TenantControlPlanes of the namespace.
+    pub fn tenants(&self) -> Api<TenantControlPlane> {
+        Api::namespaced(self.lab.management.clone(), &self.name)
+    }
+
+    /// Creates a tenant: ClusterIP, one replica, no add-ons, `changes` merged into its spec.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn create(&self, name: &str, version: &str, changes: Value) -> Result<TenantControlPlane> {
+        let mut body = json!({
+            "apiVersion": "kamaji.clastix.io/v1alpha1",
+            "kind": "TenantControlPlane",
+            "metadata": { "name": name },
+            "spec": {
+                "controlPlane": {
+                    "deployment": { "replicas": 1 },
+                    "service": { "serviceType": "ClusterIP" },
+                },
+                "kubernetes": { "version": version, "kubelet": {} },
+                "networkProfile": { "port": 6443 },
+                "addons": {},
+            },
+        });
+        merge(&mut body["spec"], changes);
+        let tenant: TenantControlPlane = serde_json::from_value(body)?;
+        Ok(self.tenants().create(&PostParams::default(), &tenant).await?)
+    }
+
+    /// Waits for a status of the tenant's version, for example `Ready`, at this version.
+    ///
+    /// # Errors
+    /// When the time is over, with the conditions that are not good.
+    pub async fn reaches(&self, name: &str, status: &str, version: &str) -> Result<TenantControlPlane> {
+        until(
+            &format!("{name} to be {status} at {version}"),
+            PATIENCE,
+            async || {
+                let tenant = self.tenants().get(name).await?;
+                let json = serde_json::to_value(&tenant)?;
+                let at = json.pointer("/status/kubernetesResources/version");
+                let seen = |field: &str| {
+                    at.and_then(|v| v.get(field))
+                        .and_then(Value::as_str)
+                        .unwrap_or_default()
+                };
+                if seen("status") == status && seen("version") == version {
+                    return Ok(Some(tenant));
+                }
+                anyhow::bail!("{} at {}; {}", seen("status"), seen("version"), not_true(&json))
+            },
+        )
+        .await
+    }
+
+    /// The administrator's kubeconfig that works from the management side.
+    ///
+    /// # Errors
+    /// When the Secret is not there.
+    pub async fn admin(&self, name: &str) -> Result<Kubeconfig> {
+        let secrets = Api::<Secret>::namespaced(self.lab.management.clone(), &self.name);
+        let secret = secrets.get(&format!("{name}-admin-kubeconfig")).await?;
+        let bytes = value(&secret, "admin.conf").context("no admin.conf")?;
+        Ok(Kubeconfig::from_yaml(&String::from_utf8(bytes)?)?)
+    }
+
+    /// A client of the tenant, as its administrator.
+    ///
+    /// # Errors
+    /// When there is no usable kubeconfig.
+    pub async fn client(&self, name: &str) -> Result<Client> {
+        client(self.admin(name).await?).await
+    }
+
+    /// Deletes the tenant and waits until it is gone.
+    ///
+    /// # Errors
+    /// When it does not go.
+    pub async fn delete(&self, name: &str) -> Result<()> {
+        self.tenants().delete(name, &DeleteParams::default()).await?;
+        until(&format!("{name} to be gone"), PATIENCE, async || {
+            let Some(tenant) = self.tenants().get_opt(name).await? else {
+                return Ok(Some(()));
+            };
+            anyhow::bail!("{}", not_true(&serde_json::to_value(&tenant)?))
+        })
+        .await
+    }
+
+    /// Deletes what is left in the namespace, and the namespace.
+    ///
+    /// # Errors
+    /// When a tenant does not go.
+    pub async fn close(self) -> Result<()> {
+        for tenant in self
+            .tenants()
+            .list(&kube::api::ListParams::default())
+            .await?
+            .items
+        {
+            self.delete(&tenant.name_any()).await?;
+        }
+        let namespaces = Api::<Namespace>::all(self.lab.management.clone());
+        namespaces.delete(&self.name, &DeleteParams::default()).await?;
+        until("the namespace to be gone", PATIENCE, async || {
+            Ok(namespaces.get_opt(&self.name).await?.is_none().then_some(()))
+        })
+        .await
+    }
+}
+
+/// The conditions that are not True, as text for an error.
+pub fn not_true(object: &Value) -> String {
+    let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
+    let lines: Vec<_> = conditions
+        .into_iter()
+        .flatten()
+        .filter(|c| c["status"] != "True")
+        .map(|c| format!("{}={} {} {}", c["type"], c["status"], c["reason"], c["message"]))
+        .collect();
+    lines.join("; ")
+}
+
+/// RFC 7386 in four lines.
+fn merge(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => *into = from,
+    }
+}

