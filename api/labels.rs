@@ -163,6 +163,10 @@ pub mod ours {
     pub const ABANDON_DATA: &str = "capi-kamaji.io/abandon-data";
     /// Annotation of the pod template: time of the last restart asked for by `rollout.after` (RFC 3339).
     pub const RESTARTED_AT: &str = "capi-kamaji.io/restarted-at";
+    /// Suffix of the Secret with the bootstrap provider's own kubeconfig for a tenant, key [`super::capi::VALUE_KEY`]:
+    /// `<cluster>-kamaji-bootstrap`, made by the control plane side beside `<cluster>-kubeconfig`, with the label
+    /// [`super::capi::CLUSTER_NAME`] (DESIGN 7).
+    pub const BOOTSTRAP_KUBECONFIG_SUFFIX: &str = "-kamaji-bootstrap";
     /// Group of our nodes' bootstrap tokens (bootstrap.md D3).
     pub const NODE_BOOTSTRAP_GROUP: &str = "system:bootstrappers:kamaji:nodes";
     /// Name of the DataStore made by `--default-datastore=managed`.

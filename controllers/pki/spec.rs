@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use kamaji_api::labels::capi::{SECRET_TYPE, VALUE_KEY};
 use kamaji_api::labels::kamaji::{LIFECYCLE_KUBECONFIG, LIFECYCLE_X509};
+use kamaji_api::labels::ours;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -279,7 +280,7 @@ pub fn datastore_name(tenant: &str) -> String {
 
 /// Name of the Secret with the bootstrap provider's kubeconfig for a cluster.
 pub fn bootstrap_name(cluster: &str) -> String {
-    format!("{cluster}-bootstrap-kubeconfig")
+    format!("{cluster}{}", ours::BOOTSTRAP_KUBECONFIG_SUFFIX)
 }
 
 /// All Secrets of key material of a tenant, authorities first.

@@ -1,0 +1,186 @@
+//! What the bootstrap provider may do inside a tenant (bootstrap.md 1.7, DESIGN 7). The side that holds the tenant's
+//! administrator kubeconfig applies these objects; the bootstrap provider itself never has more than they give.
+//!
+//! It may bind the roles it hands out to nodes (`bind`), and nothing else: it can neither widen a role nor bind
+//! another one. Pure.
+
+use k8s_openapi::{
+    api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kamaji_api::labels::{kamaji, namespace};
+
+use crate::pki::spec::BOOTSTRAP_USER;
+
+/// Name of the objects here.
+pub const NAME: &str = "kamaji-bootstrap:controller";
+/// Binding that lets our tokens ask for a client certificate.
+pub const CSR_BINDING: &str = "kamaji-bootstrap:csr";
+/// Binding that lets nodes renew their certificate.
+pub const RENEW_BINDING: &str = "kamaji-bootstrap:renew";
+/// Binding that leaves the approval to kube-controller-manager, where a user asks for that.
+pub const AUTO_APPROVE_BINDING: &str = "kamaji-bootstrap:autoapprove";
+/// Role and binding that let our tokens report a failure.
+pub const REPORT: &str = "kamaji-bootstrap:report";
+/// Admission policy and binding for our tokens.
+pub const POLICY: &str = "kamaji-bootstrap";
+/// Role of who may ask for a client certificate.
+pub const NODE_BOOTSTRAPPER: &str = "system:node-bootstrapper";
+/// Role whose requests for renewal kube-controller-manager approves.
+pub const SELF_NODE_CLIENT: &str = "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient";
+/// Role whose first requests kube-controller-manager approves, whatever the name.
+pub const NODE_CLIENT: &str = "system:certificates.k8s.io:certificatesigningrequests:nodeclient";
+/// Signer of the client certificates of nodes.
+pub const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
+/// Signer of the serving certificates of nodes.
+pub const SERVING_SIGNER: &str = "kubernetes.io/kubelet-serving";
+
+const RBAC: &str = "rbac.authorization.k8s.io";
+
+/// Rules that hold in the whole tenant.
+pub fn cluster_role() -> ClusterRole {
+    ClusterRole {
+        metadata: metadata(None),
+        rules: Some(vec![
+            rule(
+                "certificates.k8s.io",
+                "certificatesigningrequests",
+                &[],
+                &["get", "list", "watch"],
+            ),
+            rule(
+                "certificates.k8s.io",
+                "certificatesigningrequests/approval",
+                &[],
+                &["update", "patch"],
+            ),
+            rule(
+                "certificates.k8s.io",
+                "signers",
+                &[CLIENT_SIGNER, SERVING_SIGNER],
+                &["approve"],
+            ),
+            rule("", "nodes", &[], &["get", "list", "watch", "patch"]),
+            rule("", "events", &[], &["get", "list", "watch", "create"]),
+            rule("", "namespaces", &[namespace::TENANT_REPORTS], WRITE),
+            // The automatic approval of bootstrap identities by somebody else is looked for.
+            rule(RBAC, "clusterrolebindings", &[], &["list"]),
+            rule(
+                RBAC,
+                "clusterrolebindings",
+                &[CSR_BINDING, RENEW_BINDING, AUTO_APPROVE_BINDING],
+                &["get", "create", "patch", "delete"],
+            ),
+            rule(
+                RBAC,
+                "clusterroles",
+                &[NODE_BOOTSTRAPPER, SELF_NODE_CLIENT, NODE_CLIENT],
+                &["bind"],
+            ),
+            rule(RBAC, "roles", &[REPORT], WRITE),
+            rule(RBAC, "rolebindings", &[REPORT], WRITE),
+            rule(
+                "admissionregistration.k8s.io",
+                "validatingadmissionpolicies",
+                &[POLICY],
+                WRITE,
+            ),
+            rule(
+                "admissionregistration.k8s.io",
+                "validatingadmissionpolicybindings",
+                &[POLICY],
+                WRITE,
+            ),
+        ]),
+        ..ClusterRole::default()
+    }
+}
+
+/// Who has [`cluster_role`].
+pub fn cluster_role_binding() -> ClusterRoleBinding {
+    ClusterRoleBinding {
+        metadata: metadata(None),
+        role_ref: reference("ClusterRole"),
+        subjects: Some(vec![subject()]),
+    }
+}
+
+/// Rules in `kube-system`: the tokens.
+pub fn role() -> Role {
+    Role {
+        metadata: metadata(Some("kube-system")),
+        rules: Some(vec![rule(
+            "",
+            "secrets",
+            &[],
+            &["get", "list", "create", "update", "patch", "delete"],
+        )]),
+    }
+}
+
+/// Who has [`role`].
+pub fn role_binding() -> RoleBinding {
+    RoleBinding {
+        metadata: metadata(Some("kube-system")),
+        role_ref: reference("Role"),
+        subjects: Some(vec![subject()]),
+    }
+}
+
+/// A server-side apply of one known object: `create` is checked with the name, since it goes through `patch`.
+const WRITE: &[&str] = &["get", "create", "patch"];
+
+fn metadata(namespace: Option<&str>) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(NAME.to_owned()),
+        namespace: namespace.map(ToOwned::to_owned),
+        labels: Some([(kamaji::PROJECT.to_owned(), kamaji::PROJECT_VALUE.to_owned())].into()),
+        ..ObjectMeta::default()
+    }
+}
+
+fn reference(kind: &str) -> RoleRef {
+    RoleRef {
+        api_group: RBAC.to_owned(),
+        kind: kind.to_owned(),
+        name: NAME.to_owned(),
+    }
+}
+
+fn subject() -> Subject {
+    Subject {
+        api_group: Some(RBAC.to_owned()),
+        kind: "User".to_owned(),
+        name: BOOTSTRAP_USER.to_owned(),
+        namespace: None,
+    }
+}
+
+fn rule(group: &str, resource: &str, names: &[&str], verbs: &[&str]) -> PolicyRule {
+    let owned = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
+    PolicyRule {
+        api_groups: Some(vec![group.to_owned()]),
+        resources: Some(vec![resource.to_owned()]),
+        resource_names: (!names.is_empty()).then(|| owned(names)),
+        verbs: owned(verbs),
+        non_resource_urls: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_reachable_in_kube_system_alone_and_no_role_can_be_widened() {
+        let rules = cluster_role().rules.unwrap();
+        for rule in &rules {
+            assert!(!rule.resources.iter().flatten().any(|r| r == "secrets"));
+            assert!(!rule.verbs.iter().any(|v| v == "escalate" || v == "*"));
+            if rule.verbs.iter().any(|v| v == "bind" || v == "approve") {
+                assert!(rule.resource_names.is_some());
+            }
+        }
+        assert_eq!(role().metadata.namespace.as_deref(), Some("kube-system"));
+    }
+}
