@@ -1,7 +1,11 @@
 //! Repository chores, run as `cargo xtask <task>`: one module a task, this file only picks.
 
+mod access;
+mod components;
 mod crds;
+mod objects;
 mod podschemas;
+mod provider;
 
 use clap::{Parser, Subcommand};
 
@@ -18,6 +22,10 @@ struct Args {
 enum Task {
     /// Write the custom resource definitions to config/crd.
     Crds(crds::Args),
+    /// Write config/{rbac,manager}, or with --out a provider repository for clusterctl.
+    Components(components::Args),
+    /// Print the reference of the providers' image.
+    ImageName,
     /// Take the schemas of embedded pod types from the pinned Kubernetes module into api/pod.json.
     PodSchemas(podschemas::Args),
 }
@@ -25,6 +33,14 @@ enum Task {
 fn main() -> anyhow::Result<()> {
     match Args::parse().task {
         Task::Crds(args) => crds::run(&args),
+        Task::Components(args) => components::run(&args),
+        Task::ImageName => image_name(),
         Task::PodSchemas(args) => podschemas::run(&args),
     }
+}
+
+fn image_name() -> anyhow::Result<()> {
+    use std::io::Write as _;
+    writeln!(std::io::stdout(), "{}", provider::image(provider::VERSION))?;
+    Ok(())
 }

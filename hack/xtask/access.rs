@@ -1,0 +1,223 @@
+//! What each role may do in the management cluster: one table a role, and nothing that its code does not need.
+//! Owns rights alone; how they become objects is `components`.
+//!
+//! Rules behind the tables. Server-side apply that makes an object needs `create` beside `patch`. Owner references
+//! with `blockOwnerDeletion` need `update` on the owner's `finalizers` (`OwnerReferencesPermissionEnforcement`).
+//! Children are watched by label, so `list` and `watch` belong to every kind that is applied; `get` only where content
+//! is read live. Nobody escalates, binds or impersonates, and no rule has a wildcard.
+//! Source: contract.md 1.8 and 4.2, infra.md 2c, DESIGN 2.4 and 2.10.
+
+/// What a request does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Read one.
+    Get,
+    /// Read many.
+    List,
+    /// Follow changes.
+    Watch,
+    /// Make one, by POST or by apply.
+    Create,
+    /// Change one, by apply or merge.
+    Patch,
+    /// Replace one; on `finalizers` the right to be named as an owner that blocks deletion.
+    Update,
+    /// Remove one.
+    Delete,
+}
+
+impl Verb {
+    /// Kubernetes' word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::List => "list",
+            Self::Watch => "watch",
+            Self::Create => "create",
+            Self::Patch => "patch",
+            Self::Update => "update",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+use Verb::{Create, Delete, Get, List, Patch, Update, Watch};
+
+/// Verbs on some kinds of one group.
+#[derive(Debug)]
+pub struct Grant {
+    /// API group.
+    pub group: &'static str,
+    /// Plural names, with subresource.
+    pub resources: &'static [&'static str],
+    /// Only objects of these names; any when empty.
+    pub names: &'static [&'static str],
+    /// What may be done.
+    pub verbs: &'static [Verb],
+}
+
+const fn grant(group: &'static str, resources: &'static [&'static str], verbs: &'static [Verb]) -> Grant {
+    Grant {
+        group,
+        resources,
+        names: &[],
+        verbs,
+    }
+}
+
+const CORE: &str = "";
+const APPS: &str = "apps";
+const CAPI: &str = kamaji_api::labels::capi::GROUP;
+const CONTROL_PLANE: &str = "controlplane.cluster.x-k8s.io";
+const BOOTSTRAP: &str = "bootstrap.cluster.x-k8s.io";
+const KAMAJI: &str = kamaji_api::labels::kamaji::GROUP;
+const COORDINATION: &str = "coordination.k8s.io";
+
+/// Read and follow.
+const READ: &[Verb] = &[Get, List, Watch];
+/// Read, follow and write the finalizer or an annotation.
+const ROOT: &[Verb] = &[Get, List, Watch, Patch];
+/// Make, follow and remove, content unread.
+const CHILD: &[Verb] = &[List, Watch, Create, Patch, Delete];
+/// The same, and read.
+const READ_CHILD: &[Verb] = &[Get, List, Watch, Create, Patch, Delete];
+
+/// The role `control-plane`: KamajiControlPlane → TenantControlPlane and back.
+pub const CONTROL_PLANE_ROLE: &[Grant] = &[
+    grant(CONTROL_PLANE, &["kamajicontrolplanes"], ROOT),
+    grant(CONTROL_PLANE, &["kamajicontrolplanes/status"], &[Patch]),
+    grant(CONTROL_PLANE, &["kamajicontrolplanes/finalizers"], &[Update]),
+    grant(KAMAJI, &["tenantcontrolplanes"], READ_CHILD),
+    grant(CAPI, &["clusters", "machines"], READ),
+    // `<cluster>-kubeconfig` and `<cluster>-ca`; the admin kubeconfig and a user's CA are read.
+    grant(CORE, &["secrets"], READ_CHILD),
+    grant("events.k8s.io", &["events"], &[Create, Patch]),
+    // The contract version of an infrastructure kind stands on its CRD.
+    grant("apiextensions.k8s.io", &["customresourcedefinitions"], &[Get]),
+    PEERS,
+];
+
+/// The role `hosting`: TenantControlPlane and DataStore → what runs.
+pub const HOSTING_ROLE: &[Grant] = &[
+    grant(KAMAJI, &["tenantcontrolplanes"], ROOT),
+    // The DataStore `default` is made where `--default-datastore=managed` asks for it.
+    grant(KAMAJI, &["datastores"], &[Get, List, Watch, Create, Patch]),
+    grant(
+        KAMAJI,
+        &["tenantcontrolplanes/status", "datastores/status"],
+        &[Patch],
+    ),
+    grant(
+        KAMAJI,
+        &["tenantcontrolplanes/finalizers", "datastores/finalizers"],
+        &[Update],
+    ),
+    // Key material of tenants and stores; what DataStores and users refer to is read by name.
+    grant(CORE, &["secrets"], READ_CHILD),
+    grant(CORE, &["services", "configmaps"], CHILD),
+    grant(APPS, &["deployments", "statefulsets"], CHILD),
+    grant("networking.k8s.io", &["networkpolicies"], CHILD),
+    grant("policy", &["poddisruptionbudgets"], CHILD),
+    // Claims of managed DataStores: whether they are bound, and their removal.
+    grant(CORE, &["persistentvolumeclaims"], &[List, Watch, Delete]),
+    grant("storage.k8s.io", &["storageclasses"], READ),
+    Grant {
+        group: CORE,
+        resources: &["namespaces"],
+        names: &[kamaji_api::labels::namespace::DATASTORES],
+        verbs: &[Get, Create, Patch],
+    },
+    // Its UID tells management clusters apart in a store's ownership mark.
+    Grant {
+        group: CORE,
+        resources: &["namespaces"],
+        names: &["kube-system"],
+        verbs: &[Get],
+    },
+    grant("events.k8s.io", &["events"], &[Create, Patch]),
+    PEERS,
+];
+
+/// The role `bootstrap`: KamajiConfig → bootstrap data, and the admission of nodes.
+pub const BOOTSTRAP_ROLE: &[Grant] = &[
+    grant(BOOTSTRAP, &["kamajiconfigs"], ROOT),
+    grant(BOOTSTRAP, &["kamajiconfigs/status"], &[Patch]),
+    grant(BOOTSTRAP, &["kamajiconfigs/finalizers"], &[Update]),
+    grant(CAPI, &["clusters", "machines", "machinepools"], READ),
+    // Versions and the address for workers.
+    grant(CONTROL_PLANE, &["kamajicontrolplanes"], READ),
+    // Data Secrets, staged files, and the identity in the tenant that the control plane side makes.
+    grant(CORE, &["secrets"], READ_CHILD),
+    grant(CORE, &["configmaps"], &[Get]),
+    grant("events.k8s.io", &["events"], &[Create, Patch]),
+];
+
+/// For Cluster API's kubeadm bootstrap provider: it reads the control plane of the workers it prepares.
+pub const KUBEADM_READS: &[Grant] = &[grant(CONTROL_PLANE, &["kamajicontrolplanes"], &[Get])];
+
+/// A held lease of a Go engine, in whatever namespace, forbids the start. A list by name is a request for that name.
+const PEERS: Grant = Grant {
+    group: COORDINATION,
+    resources: &["leases"],
+    names: &[
+        kamaji_api::labels::kamaji::LEASE,
+        "kamaji.controlplane.cluster.x-k8s.io",
+    ],
+    verbs: &[List],
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> impl Iterator<Item = &'static Grant> {
+        [CONTROL_PLANE_ROLE, HOSTING_ROLE, BOOTSTRAP_ROLE, KUBEADM_READS]
+            .into_iter()
+            .flatten()
+    }
+
+    #[test]
+    fn no_rule_has_a_wildcard_or_lets_rights_grow() {
+        for grant in all() {
+            assert!(!grant.group.contains('*'), "{grant:?}");
+            assert!(!grant.resources.iter().any(|r| r.contains('*')), "{grant:?}");
+            assert!(grant.group != "rbac.authorization.k8s.io", "{grant:?}");
+        }
+    }
+
+    #[test]
+    fn contract_27_every_kind_that_owns_children_lets_its_role_update_finalizers() {
+        for (role, owners) in [
+            (CONTROL_PLANE_ROLE, &["kamajicontrolplanes"][..]),
+            (HOSTING_ROLE, &["tenantcontrolplanes", "datastores"]),
+            (BOOTSTRAP_ROLE, &["kamajiconfigs"]),
+        ] {
+            for owner in owners {
+                let name = format!("{owner}/finalizers");
+                let may =
+                    |grant: &Grant| grant.resources.contains(&name.as_str()) && grant.verbs.contains(&Update);
+                assert!(role.iter().any(may), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn roles_cannot_touch_what_belongs_to_another() {
+        let may = |role: &[Grant], resource: &str| {
+            role.iter()
+                .any(|g| g.resources.contains(&resource) && g.verbs.iter().any(|v| !READ.contains(v)))
+        };
+        assert!(!may(BOOTSTRAP_ROLE, "tenantcontrolplanes"));
+        assert!(!may(BOOTSTRAP_ROLE, "kamajicontrolplanes"));
+        assert!(!may(HOSTING_ROLE, "kamajicontrolplanes"));
+        assert!(!may(CONTROL_PLANE_ROLE, "deployments"));
+        assert!(!all().any(|g| g.resources == ["clusters"] && g.verbs.contains(&Patch)));
+    }
+
+    #[test]
+    fn what_is_applied_may_be_created() {
+        for grant in all().filter(|g| g.verbs.contains(&Delete) && g.verbs.contains(&Patch)) {
+            assert!(grant.verbs.contains(&Create), "{grant:?}");
+        }
+    }
+}
