@@ -250,6 +250,8 @@ named! {
         DataStoreUnreachable,
         /// The store refused our credentials.
         DataStoreUnauthorized,
+        /// The store does not check who asks, so tenants would not be separated.
+        DataStoreAuthenticationDisabled,
         /// The driver is not supported yet.
         DriverNotSupported,
         /// The DataStore is being deleted.

@@ -3,15 +3,42 @@
 //! It meets the Cluster API providers only through TenantControlPlane objects (DESIGN 1) and imports none of them.
 
 pub mod datastore;
+pub mod engine;
 
-use crate::runtime::role::Role;
+use tokio::task::JoinSet;
+
+use self::engine::Engine;
+use crate::runtime::{driver::drive, role::Role};
 
 /// Runs the engine's controllers until the process stops.
 ///
 /// # Errors
-/// When one cannot start.
+/// When one cannot start, or ends before its time.
 pub async fn start(role: Role) -> anyhow::Result<()> {
+    let engine = Engine::new(&role).await?;
+    let mut watches = engine.watch();
+    tokio::select! {
+        () = watches.listed() => {}
+        () = role.stop.cancelled() => return Ok(()),
+    }
+    datastore::prime(&engine);
+    let mut controllers = JoinSet::new();
+    let shared = engine.clone();
+    controllers.spawn(drive(
+        datastore::CONTROLLER,
+        engine.store_queue.clone(),
+        datastore::CONCURRENCY,
+        role.metrics.clone(),
+        role.stop.clone(),
+        move |key| Box::pin(datastore::reconcile(shared.clone(), key)),
+    ));
     role.readiness.set(role.name, true);
-    role.stop.cancelled().await;
+    while let Some(ended) = controllers.join_next().await {
+        ended?;
+        anyhow::ensure!(
+            role.stop.is_cancelled(),
+            "a controller of the hosting engine ended"
+        );
+    }
     Ok(())
 }

@@ -234,13 +234,7 @@ impl Authority {
                 place: certificate.place.clone(),
             });
         }
-        let pair = private_key(key)?;
-        if parsed.public_key().subject_public_key.data.as_ref() != pair.der_bytes() {
-            return Err(Error::KeyMismatch {
-                certificate: certificate.place.clone(),
-                key: key.place.clone(),
-            });
-        }
+        let pair = matching(&parsed, certificate, key)?;
         let not_before =
             Timestamp::from_second(parsed.validity().not_before.timestamp()).map_err(|_| unreadable())?;
         let not_after =
@@ -354,6 +348,34 @@ pub fn private_key(found: &Found<'_>) -> Result<KeyPair, Error> {
     };
     let der = rustls::pki_types::PrivateKeyDer::from_pem_slice(found.bytes).map_err(|_| unreadable())?;
     KeyPair::try_from(&der).map_err(|_| unreadable())
+}
+
+/// Reads the key that belongs to a certificate.
+fn matching(
+    parsed: &X509Certificate<'_>,
+    certificate: &Found<'_>,
+    key: &Found<'_>,
+) -> Result<KeyPair, Error> {
+    let pair = private_key(key)?;
+    if parsed.public_key().subject_public_key.data.as_ref() == pair.der_bytes() {
+        return Ok(pair);
+    }
+    Err(Error::KeyMismatch {
+        certificate: certificate.place.clone(),
+        key: key.place.clone(),
+    })
+}
+
+/// Checks that a certificate, the first of its text, and a key belong together.
+pub fn check_pair(certificate: &Found<'_>, key: &Found<'_>) -> Result<(), Error> {
+    let list = certificates(certificate)?;
+    let parsed = list.first().and_then(|der| X509Certificate::from_der(der).ok());
+    let Some((_, parsed)) = parsed else {
+        return Err(Error::NotACertificate {
+            place: certificate.place.clone(),
+        });
+    };
+    matching(&parsed, certificate, key).map(drop)
 }
 
 /// Whether a PEM public key (PKIX) is the public half of a private key.

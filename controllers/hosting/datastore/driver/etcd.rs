@@ -41,6 +41,14 @@ pub struct EtcdAdmin {
     turns: Arc<Semaphore>,
 }
 
+impl std::fmt::Debug for EtcdAdmin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EtcdAdmin")
+            .field("endpoints", &self.endpoints)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Answers that a step expects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Known {
@@ -113,7 +121,7 @@ impl EtcdAdmin {
 
     /// Sees one authenticated answer.
     pub async fn ping(&self) -> Result<(), Error> {
-        self.call("read the ownership marks", async |client: &mut Client| {
+        self.call("read the ownership marks", |mut client: Client| async move {
             client
                 .get(
                     SCHEMA_MARKS,
@@ -128,7 +136,7 @@ impl EtcdAdmin {
     /// Whether users and roles are enforced. Without, tenants are not separated from each other.
     pub async fn auth_enabled(&self) -> Result<bool, Error> {
         let answer = self
-            .call("ask whether authentication is on", async |client: &mut Client| {
+            .call("ask whether authentication is on", |client: Client| async move {
                 client
                     .auth_client()
                     .authenticate(ROOT.to_owned(), "-".to_owned())
@@ -153,7 +161,7 @@ impl EtcdAdmin {
         }
         self.ensure_role(ROOT).await?;
         self.ensure_user(ROOT, ROOT).await?;
-        self.call("turn authentication on", async |client: &mut Client| {
+        self.call("turn authentication on", |mut client: Client| async move {
             client.auth_enable().await
         })
         .await?;
@@ -162,11 +170,11 @@ impl EtcdAdmin {
 
     /// Number of keys of a schema.
     pub async fn key_count(&self, schema: &str) -> Result<u64, Error> {
-        let prefix = prefix(schema);
+        let prefix = &prefix(schema);
         let found = self
             .call(
                 &format!("count the keys of schema {schema}"),
-                async |client: &mut Client| {
+                |mut client: Client| async move {
                     client
                         .get(
                             prefix.as_str(),
@@ -203,15 +211,16 @@ impl EtcdAdmin {
         let mut keys = self.delete_keys(&place.schema).await?;
         let schema = place.schema.as_str();
         let removed = self
-            .call(&format!("delete role {schema}"), async |client: &mut Client| {
-                client.role_delete(schema).await
-            })
+            .call(
+                &format!("delete role {schema}"),
+                |mut client: Client| async move { client.role_delete(schema).await },
+            )
             .await;
         unless(removed, Known::Absent)?;
         if marks.user.is_some() || place.adopt {
             let user = place.user.as_str();
             let removed = self
-                .call(&format!("delete user {user}"), async |client: &mut Client| {
+                .call(&format!("delete user {user}"), |mut client: Client| async move {
                     client.user_delete(user).await
                 })
                 .await;
@@ -256,11 +265,11 @@ impl EtcdAdmin {
             let empty = Compare::create_revision(prefix(&place.schema), CompareOp::Equal, 0).with_prefix();
             conditions.push(empty);
         }
-        let transaction = Txn::new().when(conditions).and_then(writes);
+        let transaction = &Txn::new().when(conditions).and_then(writes);
         let written = self
             .call(
                 &format!("mark schema {}", place.schema),
-                async |client: &mut Client| client.txn(transaction.clone()).await,
+                |mut client: Client| async move { client.txn(transaction.clone()).await },
             )
             .await?;
         if written.succeeded() {
@@ -280,7 +289,7 @@ impl EtcdAdmin {
             return Ok(());
         }
         let added = self
-            .call(&format!("add role {role}"), async |client: &mut Client| {
+            .call(&format!("add role {role}"), |mut client: Client| async move {
                 client.role_add(role).await
             })
             .await;
@@ -289,19 +298,19 @@ impl EtcdAdmin {
     }
 
     async fn ensure_permission(&self, schema: &str, kind: PermissionType) -> Result<(), Error> {
-        let wanted = Permission::new(kind, prefix(schema)).with_prefix();
+        let wanted = &Permission::new(kind, prefix(schema)).with_prefix();
         let operation = format!("read role {schema}");
         let role = self
-            .call(&operation, async |client: &mut Client| {
+            .call(&operation, |mut client: Client| async move {
                 client.role_get(schema).await
             })
             .await?;
-        if role.permissions().contains(&wanted) {
+        if role.permissions().contains(wanted) {
             return Ok(());
         }
         self.call(
             &format!("grant role {schema} its prefix"),
-            async |client: &mut Client| client.role_grant_permission(schema, wanted.clone()).await,
+            |mut client: Client| async move { client.role_grant_permission(schema, wanted.clone()).await },
         )
         .await?;
         Ok(())
@@ -312,7 +321,7 @@ impl EtcdAdmin {
         let held = self.roles_of(user).await?;
         if held.is_none() {
             let added = self
-                .call(&format!("add user {user}"), async |client: &mut Client| {
+                .call(&format!("add user {user}"), |mut client: Client| async move {
                     client
                         .user_add(user, "", Some(UserAddOptions::new().with_no_pwd()))
                         .await
@@ -325,7 +334,7 @@ impl EtcdAdmin {
             let revoked = self
                 .call(
                     &format!("revoke role {other} from user {user}"),
-                    async |client: &mut Client| client.user_revoke_role(user, other.as_str()).await,
+                    |mut client: Client| async move { client.user_revoke_role(user, other.as_str()).await },
                 )
                 .await;
             unless(revoked, Known::Absent)?;
@@ -333,7 +342,7 @@ impl EtcdAdmin {
         if !held.iter().any(|held| held == role) {
             self.call(
                 &format!("grant role {role} to user {user}"),
-                async |client: &mut Client| client.user_grant_role(user, role).await,
+                |mut client: Client| async move { client.user_grant_role(user, role).await },
             )
             .await?;
         }
@@ -343,12 +352,12 @@ impl EtcdAdmin {
     /// Removes every key of a schema in batches, so that no single request holds etcd up.
     async fn delete_keys(&self, schema: &str) -> Result<u64, Error> {
         let operation = format!("delete the keys of schema {schema}");
-        let prefix = prefix(schema);
+        let prefix = &prefix(schema);
         let mut deleted = 0;
         loop {
-            let options = GetOptions::new().with_prefix().with_keys_only().with_limit(BATCH);
+            let options = &GetOptions::new().with_prefix().with_keys_only().with_limit(BATCH);
             let found = self
-                .call(&operation, async |client: &mut Client| {
+                .call(&operation, |mut client: Client| async move {
                     client.get(prefix.as_str(), Some(options.clone())).await
                 })
                 .await?;
@@ -358,8 +367,9 @@ impl EtcdAdmin {
             let first = first.key().to_vec();
             let mut end = last.key().to_vec();
             end.push(0);
+            let (first, end) = (&first, &end);
             let gone = self
-                .call(&operation, async |client: &mut Client| {
+                .call(&operation, |mut client: Client| async move {
                     let range = DeleteOptions::new().with_range(end.clone());
                     client.delete(first.clone(), Some(range)).await
                 })
@@ -379,10 +389,10 @@ impl EtcdAdmin {
                 writes.push(TxnOp::delete(key, None));
             }
         }
-        let transaction = Txn::new().when(conditions).and_then(writes);
+        let transaction = &Txn::new().when(conditions).and_then(writes);
         self.call(
             &format!("remove the mark of schema {}", place.schema),
-            async |client: &mut Client| client.txn(transaction.clone()).await,
+            |mut client: Client| async move { client.txn(transaction.clone()).await },
         )
         .await?;
         Ok(())
@@ -396,7 +406,7 @@ impl EtcdAdmin {
         if marks.user.is_some() {
             let user = place.user.as_str();
             let removed = self
-                .call(&format!("delete user {user}"), async |client: &mut Client| {
+                .call(&format!("delete user {user}"), |mut client: Client| async move {
                     client.user_delete(user).await
                 })
                 .await;
@@ -410,7 +420,7 @@ impl EtcdAdmin {
 
     async fn role_exists(&self, role: &str) -> Result<bool, Error> {
         let answer = self
-            .call(&format!("read role {role}"), async |client: &mut Client| {
+            .call(&format!("read role {role}"), |mut client: Client| async move {
                 client.role_get(role).await
             })
             .await;
@@ -419,7 +429,7 @@ impl EtcdAdmin {
 
     async fn roles_of(&self, user: &str) -> Result<Option<Vec<String>>, Error> {
         let answer = self
-            .call(&format!("read user {user}"), async |client: &mut Client| {
+            .call(&format!("read user {user}"), |mut client: Client| async move {
                 client.user_get(user).await
             })
             .await;
@@ -428,11 +438,11 @@ impl EtcdAdmin {
 
     async fn marks(&self, place: &Place) -> Result<Marks, Error> {
         let (schema, user) = mark_keys(place);
-        let reads = Txn::new().and_then(vec![TxnOp::get(schema, None), TxnOp::get(user, None)]);
+        let reads = &Txn::new().and_then(vec![TxnOp::get(schema, None), TxnOp::get(user, None)]);
         let answer = self
             .call(
                 &format!("read the mark of schema {}", place.schema),
-                async |client: &mut Client| client.txn(reads.clone()).await,
+                |mut client: Client| async move { client.txn(reads.clone()).await },
             )
             .await?;
         let mut values = answer.op_responses().into_iter().map(|response| match response {
@@ -456,15 +466,13 @@ impl EtcdAdmin {
     }
 
     /// One bounded request. A request that met a change of users on its way is sent again.
-    async fn call<T>(
-        &self,
-        operation: &str,
-        mut ask: impl AsyncFnMut(&mut Client) -> Result<T, etcd_client::Error>,
-    ) -> Result<T, Failure> {
+    async fn call<T, F>(&self, operation: &str, ask: impl Fn(Client) -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>> + Send,
+    {
         let mut attempt = 0;
         loop {
-            let mut client = self.client.clone();
-            let answer = tokio::time::timeout(CALL, Box::pin(ask(&mut client))).await;
+            let answer = tokio::time::timeout(CALL, Box::pin(ask(self.client.clone()))).await;
             match answer {
                 Ok(Ok(value)) => return Ok(value),
                 Ok(Err(error)) if is_stale(&error) && attempt < STALE_RETRIES => attempt += 1,

@@ -2,21 +2,23 @@
 //!
 //! A tenant calls three things, all safe to call again after a crash at any await:
 //!
-//! - [`Pool::etcd`]: the administrator's connection to a DataStore, one per DataStore and set of credentials;
+//! - [`super::access`]: the administrator's connection to a DataStore, shared, opened where it is not open;
 //! - [`etcd::EtcdAdmin::ensure_tenant`]: ownership mark, role, grant, user, in an order in which everything that
 //!   exists is already marked as ours;
 //! - [`etcd::EtcdAdmin::delete_tenant`]: the reverse, refused without our mark.
 //!
 //! Every call is bounded in time and its error says, by [`Error::class`], whether waiting helps.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use kamaji_api::conditions::Reason;
+use kamaji_api::datastore::DataStore;
+use kube::ResourceExt as _;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::names;
 use crate::k8s::error::Class;
@@ -121,20 +123,6 @@ impl Credentials {
             None,
         )
     }
-
-    fn digest(&self) -> [u8; 32] {
-        let mut digest = Sha256::new();
-        let parts = self.endpoints.iter().map(String::as_str).chain([
-            self.authority_pem.as_str(),
-            self.certificate_pem.as_str(),
-            self.key.expose(),
-        ]);
-        for part in parts {
-            digest.update((part.len() as u64).to_be_bytes());
-            digest.update(part.as_bytes());
-        }
-        digest.finalize().into()
-    }
 }
 
 /// Why a datastore did not do what it was asked.
@@ -222,28 +210,61 @@ impl Error {
     }
 }
 
-/// Connections of this process: one per DataStore, replaced when its credentials change.
+/// An open DataStore.
+#[derive(Debug)]
+pub struct Access {
+    /// The administrator's connection.
+    pub admin: etcd::EtcdAdmin,
+    /// `host:port` of each member, for the API servers of tenants.
+    pub endpoints: Vec<String>,
+    /// Signs the certificates of tenants.
+    pub authority: Authority,
+}
+
+impl Access {
+    /// Connects and sees one authenticated answer.
+    pub async fn open(credentials: &Credentials) -> Result<Self, Error> {
+        Ok(Self {
+            authority: credentials
+                .authority()
+                .map_err(|error| Error::Credentials(error.to_string()))?,
+            admin: etcd::EtcdAdmin::connect(credentials).await?,
+            endpoints: credentials.endpoints.clone(),
+        })
+    }
+}
+
+/// What a connection was opened for: it is opened anew when the DataStore changes, or somebody touches it.
+type Intent = (Option<String>, Option<i64>, Option<BTreeMap<String, String>>);
+
+/// Connections of this process, one per DataStore.
 #[derive(Default)]
-pub struct Pool(Mutex<HashMap<String, ([u8; 32], etcd::EtcdAdmin)>>);
+pub struct Pool(Mutex<HashMap<String, (Intent, Arc<Access>)>>);
 
 impl Pool {
-    /// The administrator's connection to an etcd DataStore.
-    pub async fn etcd(&self, datastore: &str, credentials: &Credentials) -> Result<etcd::EtcdAdmin, Error> {
-        let digest = credentials.digest();
-        if let Some((known, admin)) = self.0.lock().get(datastore)
-            && *known == digest
-        {
-            return Ok(admin.clone());
-        }
-        let admin = etcd::EtcdAdmin::connect(credentials).await?;
-        self.0
-            .lock()
-            .insert(datastore.to_owned(), (digest, admin.clone()));
-        Ok(admin)
+    /// What is open to this DataStore as it stands.
+    pub fn get(&self, store: &DataStore) -> Option<Arc<Access>> {
+        let open = self.0.lock();
+        let (intent, access) = open.get(&store.name_any())?;
+        (*intent == intent_of(store)).then(|| access.clone())
     }
 
-    /// Closes what is open to a DataStore that is gone.
-    pub fn forget(&self, datastore: &str) {
-        self.0.lock().remove(datastore);
+    /// Keeps what was opened.
+    pub fn put(&self, store: &DataStore, access: Access) -> Arc<Access> {
+        let access = Arc::new(access);
+        self.0
+            .lock()
+            .insert(store.name_any(), (intent_of(store), access.clone()));
+        access
     }
+
+    /// Lets go of a DataStore: it is gone, its credentials changed, or it failed.
+    pub fn forget(&self, store: &str) {
+        self.0.lock().remove(store);
+    }
+}
+
+fn intent_of(store: &DataStore) -> Intent {
+    let meta = &store.metadata;
+    (meta.uid.clone(), meta.generation, meta.annotations.clone())
 }

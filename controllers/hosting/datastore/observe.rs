@@ -1,0 +1,197 @@
+//! What a DataStore's spec points at: the Secrets of its credentials, and the storage classes of the cluster.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::storage::v1::StorageClass;
+use kamaji_api::conditions::Reason;
+use kamaji_api::labels::namespace;
+use kube::{Api, Client, ResourceExt as _};
+
+use super::desired;
+use super::driver::Credentials;
+use super::status::Class as ClassOfStorage;
+use super::validate::{External, Managed, Problem, Source, Valid};
+use crate::k8s::error::{ApiError, Class};
+use crate::pki::material::{Authority, CLUSTER_AUTHORITY, Found, PrivateKeyPem, check_pair};
+
+/// Annotation by which a storage class is the default.
+const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
+
+/// Bytes and where they stood.
+struct Read {
+    place: String,
+    bytes: Vec<u8>,
+}
+
+impl Read {
+    fn found(&self) -> Found<'_> {
+        Found {
+            place: self.place.clone(),
+            bytes: &self.bytes,
+        }
+    }
+
+    fn text(&self) -> Result<String, Problem> {
+        String::from_utf8(self.bytes.clone()).map_err(|_| invalid(format!("{} is not PEM text", self.place)))
+    }
+}
+
+/// Reads the administrator's credentials and checks that they belong together.
+pub async fn credentials(client: &Client, valid: &Valid) -> Result<Credentials, Problem> {
+    let (endpoints, sources) = match valid {
+        Valid::External(external) => {
+            let External {
+                endpoints,
+                authority,
+                authority_key,
+                certificate,
+                key,
+            } = &**external;
+            let sources = [authority, authority_key, certificate, key].map(Clone::clone);
+            (endpoints.clone(), sources)
+        }
+        Valid::Managed(managed) => (desired::endpoints(managed), own(managed)),
+    };
+    let mut secrets = BTreeMap::new();
+    let mut all = Vec::with_capacity(sources.len());
+    for source in &sources {
+        all.push(read(client, source, &mut secrets).await?);
+    }
+    let [authority, authority_key, certificate, key] = &all[..] else {
+        return Err(invalid("credentials are incomplete".to_owned()));
+    };
+    Authority::from_pem(&authority.found(), &authority_key.found(), None)
+        .map_err(|error| invalid(error.to_string()))?;
+    check_pair(&certificate.found(), &key.found()).map_err(|error| invalid(error.to_string()))?;
+    Ok(Credentials {
+        endpoints,
+        authority_pem: authority.text()?,
+        authority_key: Some(PrivateKeyPem::new(authority_key.text()?)),
+        certificate_pem: certificate.text()?,
+        key: PrivateKeyPem::new(key.text()?),
+        authority_places: (authority.place.clone(), authority_key.place.clone()),
+    })
+}
+
+/// Where the credentials of a managed DataStore stand.
+fn own(managed: &Managed) -> [Source; 4] {
+    let at = |name: String, key: &str| Source::Secret {
+        field: "spec.managed".to_owned(),
+        namespace: namespace::DATASTORES.to_owned(),
+        name,
+        key: key.to_owned(),
+    };
+    let authority = desired::authority(&managed.name).name;
+    let administrator = desired::administrator(&managed.name).name;
+    [
+        at(authority.clone(), "ca.crt"),
+        at(authority, "ca.key"),
+        at(administrator.clone(), "tls.crt"),
+        at(administrator, "tls.key"),
+    ]
+}
+
+/// The authority of a managed DataStore.
+pub async fn authority(client: &Client, managed: &Managed) -> Result<Authority, Problem> {
+    let name = desired::authority(&managed.name).name;
+    let secret = get(client, namespace::DATASTORES, &name).await?;
+    Authority::read(
+        &format!("{}/{name}", namespace::DATASTORES),
+        CLUSTER_AUTHORITY,
+        &secret.unwrap_or_default(),
+    )
+    .map_err(|error| invalid(error.to_string()))
+}
+
+async fn read(
+    client: &Client,
+    source: &Source,
+    secrets: &mut BTreeMap<(String, String), BTreeMap<String, ByteString>>,
+) -> Result<Read, Problem> {
+    let (field, namespace, name, key) = match source {
+        Source::Inline { field, bytes } => {
+            return Ok(Read {
+                place: field.clone(),
+                bytes: bytes.clone(),
+            });
+        }
+        Source::Secret {
+            field,
+            namespace,
+            name,
+            key,
+        } => (field, namespace, name, key),
+    };
+    let missing = |what: String| Problem {
+        reason: Reason::SecretNotFound,
+        message: format!("{field}: {what}"),
+        class: Class::Foreign,
+    };
+    let id = (namespace.clone(), name.clone());
+    if !secrets.contains_key(&id) {
+        let data = get(client, namespace, name)
+            .await?
+            .ok_or_else(|| missing(format!("Secret {namespace}/{name} does not exist")))?;
+        secrets.insert(id.clone(), data);
+    }
+    let bytes = secrets
+        .get(&id)
+        .and_then(|data| data.get(key))
+        .ok_or_else(|| missing(format!("Secret {namespace}/{name} has no key {key:?}")))?;
+    Ok(Read {
+        place: format!("Secret {namespace}/{name}, key {key:?}"),
+        bytes: bytes.0.clone(),
+    })
+}
+
+async fn get(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<BTreeMap<String, ByteString>>, Problem> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    match api.get_opt(name).await {
+        Ok(secret) => Ok(secret.map(|secret| secret.data.unwrap_or_default())),
+        Err(error) => {
+            let error = ApiError::new(format!("get Secret {namespace}/{name}"), error);
+            Err(Problem {
+                reason: match error.class() {
+                    Class::Denied => Reason::Forbidden,
+                    _ => Reason::InternalError,
+                },
+                message: error.to_string(),
+                class: error.class(),
+            })
+        }
+    }
+}
+
+/// The storage classes of the cluster.
+pub async fn storage_classes(client: &Client) -> Result<Vec<ClassOfStorage>, ApiError> {
+    let api: Api<StorageClass> = Api::all(client.clone());
+    let list = api
+        .list(&kube::api::ListParams::default())
+        .await
+        .map_err(|error| ApiError::new("list StorageClasses", error))?;
+    Ok(list
+        .iter()
+        .map(|class| ClassOfStorage {
+            name: class.name_any(),
+            is_default: class
+                .annotations()
+                .get(DEFAULT_CLASS)
+                .is_some_and(|value| value == "true"),
+        })
+        .collect())
+}
+
+fn invalid(message: String) -> Problem {
+    Problem {
+        reason: Reason::CredentialsInvalid,
+        message,
+        // They may stand in a Secret that nobody watches: look again, rarely.
+        class: Class::Foreign,
+    }
+}

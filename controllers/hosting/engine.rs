@@ -1,0 +1,158 @@
+//! What the engine's controllers share: one client, one index of children, one way to write, both kinds of roots.
+//!
+//! Wiring only. Own writes wake nobody, so a controller whose status another one waits for says so itself
+//! ([`Engine::wake_tenants_of`]).
+
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Secret, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kamaji_api::datastore::DataStore;
+use kamaji_api::labels::{field_manager, ours};
+use kamaji_api::tenantcontrolplane::TenantControlPlane;
+use kube::api::PartialObjectMeta;
+use kube::runtime::watcher;
+use kube::{Api, Client};
+
+use super::datastore::driver::Pool;
+use super::datastore::usage;
+use crate::args::Settings;
+use crate::k8s::{apply::Applier, events::Events, index::ChildIndex, key::RootKey, roots::Roots};
+use crate::runtime::{queue::Queue, role::Role, watch::Watches};
+
+/// The engine while it leads.
+pub struct Engine {
+    /// Client of the management cluster.
+    pub client: Client,
+    /// Flags.
+    pub settings: Arc<Settings>,
+    /// Rows of everything the engine made.
+    pub index: Arc<ChildIndex>,
+    /// Writes to the management cluster.
+    pub applier: Applier,
+    /// Events for people.
+    pub events: Events,
+    /// All TenantControlPlanes.
+    pub tenants: Arc<Roots<TenantControlPlane>>,
+    /// All DataStores.
+    pub stores: Arc<Roots<DataStore>>,
+    /// TenantControlPlanes that are due.
+    pub tenant_queue: Arc<Queue>,
+    /// DataStores that are due.
+    pub store_queue: Arc<Queue>,
+    /// Connections to datastores.
+    pub pool: Pool,
+    /// Id of the management cluster: the UID of its namespace `kube-system`. It stands in ownership marks.
+    pub cluster_id: String,
+}
+
+impl Engine {
+    /// Builds the engine and says who wakes whom. Nothing is watched yet.
+    pub async fn new(role: &Role) -> anyhow::Result<Arc<Self>> {
+        let client = role.client.clone();
+        let namespaces: Api<Namespace> = Api::all(client.clone());
+        let cluster_id = namespaces
+            .get("kube-system")
+            .await?
+            .metadata
+            .uid
+            .unwrap_or_default();
+        let index = Arc::new(ChildIndex::default());
+        let engine = Arc::new(Self {
+            applier: Applier::new(client.clone(), field_manager::HOSTING, index.clone()),
+            events: Events::new(client.clone(), field_manager::HOSTING, role.instance()),
+            client,
+            settings: role.settings.clone(),
+            index,
+            tenants: Arc::default(),
+            stores: Arc::default(),
+            tenant_queue: Arc::default(),
+            store_queue: Arc::default(),
+            pool: Pool::default(),
+            cluster_id,
+        });
+        engine.connect();
+        Ok(engine)
+    }
+
+    /// Routes of wake-ups.
+    fn connect(&self) {
+        let queue = self.store_queue.clone();
+        self.index.route(move |row| {
+            if let Some(name) = row.labels.get(ours::DATASTORE) {
+                queue.add(RootKey::new("", name.as_str()));
+            }
+        });
+        let queue = self.store_queue.clone();
+        self.stores.wake_on_intent(move |key| queue.add(key));
+        let queue = self.store_queue.clone();
+        self.stores.route(move |old, new| {
+            if let (Some(gone), None) = (old, new) {
+                queue.add(RootKey::of(gone));
+            }
+        });
+        let (queue, settings) = (self.store_queue.clone(), self.settings.clone());
+        self.tenants.route(move |old, new| {
+            let default = settings.default_datastore.name();
+            let names = |tenant: Option<&TenantControlPlane>| {
+                tenant
+                    .map(|tenant| usage::stores_of(tenant, default))
+                    .unwrap_or_default()
+            };
+            let (before, after) = (names(old), names(new));
+            for name in before.symmetric_difference(&after) {
+                queue.add(RootKey::new("", name.as_str()));
+            }
+        });
+        let queue = self.tenant_queue.clone();
+        self.index
+            .wake_owner("TenantControlPlane", move |key| queue.add(key));
+        let (queue, settings) = (self.tenant_queue.clone(), self.settings.clone());
+        self.tenants.wake_on_intent(move |key| {
+            if settings.acts_on(&key.namespace) {
+                queue.add(key);
+            }
+        });
+        let queue = self.tenant_queue.clone();
+        self.tenants.route(move |old, new| {
+            if let (Some(gone), None) = (old, new) {
+                queue.add(RootKey::of(gone));
+            }
+        });
+    }
+
+    /// Watches everything the engine reads, one watch a kind.
+    pub fn watch(&self) -> Watches {
+        let made =
+            watcher::Config::default().labels(&format!("{}={}", ours::MANAGED_BY, field_manager::HOSTING));
+        let mut watches = Watches::default();
+        let client = || self.client.clone();
+        watches.children::<PartialObjectMeta<Secret>>(Api::all(client()), made.clone(), &self.index);
+        watches.children::<PartialObjectMeta<ConfigMap>>(Api::all(client()), made.clone(), &self.index);
+        watches.children::<PartialObjectMeta<NetworkPolicy>>(Api::all(client()), made.clone(), &self.index);
+        watches.children::<PartialObjectMeta<PodDisruptionBudget>>(
+            Api::all(client()),
+            made.clone(),
+            &self.index,
+        );
+        watches.children::<Service>(Api::all(client()), made.clone(), &self.index);
+        watches.children::<Deployment>(Api::all(client()), made.clone(), &self.index);
+        watches.children::<StatefulSet>(Api::all(client()), made.clone(), &self.index);
+        watches.children::<PersistentVolumeClaim>(Api::all(client()), made, &self.index);
+        watches.roots::<DataStore>(Api::all(client()), watcher::Config::default(), &self.stores);
+        watches.roots::<TenantControlPlane>(Api::all(client()), watcher::Config::default(), &self.tenants);
+        watches
+    }
+
+    /// Wakes the tenants of a DataStore: it became ready, or ceased to be.
+    pub fn wake_tenants_of(&self, store: &str) {
+        let default = self.settings.default_datastore.name();
+        for tenant in self.tenants.all() {
+            if usage::stores_of(&tenant, default).contains(store) {
+                self.tenant_queue.add(RootKey::of(&*tenant));
+            }
+        }
+    }
+}
