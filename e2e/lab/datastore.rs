@@ -1,24 +1,136 @@
-//! The managed DataStore of the lab, seen from the host.
+//! The managed DataStore `default` of the lab, seen from the host with etcd's own client.
 
-use anyhow::{Context as _, Result};
-use k8s_openapi::api::core::v1::Service;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kamaji_api::labels;
 use kube::{Api, api::ListParams};
+use tokio::process::Command;
 
-use super::access::Lab;
+use super::access::{Lab, value};
 
-/// `https://address:port` of the DataStore `default`; a Service address that the host reaches.
+/// Credentials on disk for the time of one question.
+struct Credentials(PathBuf);
+
+impl Credentials {
+    /// Writes `ca.crt` and this pair of keys of `secret`.
+    async fn of(secret: &Secret, certificate: &str, key: &str) -> Result<Self> {
+        let directory = std::env::temp_dir().join(format!("kamaji-etcd-{:08x}", rand::random::<u32>()));
+        tokio::fs::create_dir_all(&directory).await?;
+        for (from, to) in [("ca.crt", "ca.crt"), (certificate, "tls.crt"), (key, "tls.key")] {
+            let content = value(secret, from).with_context(|| format!("no {from}"))?;
+            tokio::fs::write(directory.join(to), content).await?;
+        }
+        Ok(Self(directory))
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+}
+
+impl Drop for Credentials {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// `https://address:port` of the member; the host reaches pods by their address.
+async fn endpoint(lab: &Lab) -> Result<String> {
+    let pods = Api::<Pod>::namespaced(lab.management.clone(), labels::namespace::DATASTORES);
+    let selector = ListParams::default().labels(&format!("{}=default", labels::ours::DATASTORE));
+    let member = pods
+        .list(&selector)
+        .await?
+        .items
+        .into_iter()
+        .find_map(|p| p.status?.pod_ip);
+    Ok(format!(
+        "https://{}:2379",
+        member.context("the managed DataStore has no running member")?
+    ))
+}
+
+/// Runs etcdctl; the member's certificate names no pod address, so its name is not checked here.
+async fn etcdctl(lab: &Lab, credentials: &Credentials, command: &[&str]) -> Result<String> {
+    let output = Command::new(lab.directory.join("bin/etcdctl"))
+        .args(["--endpoints", &endpoint(lab).await?, "--insecure-skip-tls-verify"])
+        .args(["--cacert", &credentials.path("ca.crt")])
+        .args([
+            "--cert",
+            &credentials.path("tls.crt"),
+            "--key",
+            &credentials.path("tls.key"),
+        ])
+        .args(command)
+        .output()
+        .await?;
+    if !output.status.success() {
+        bail!("{}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+async fn administrator(lab: &Lab) -> Result<Credentials> {
+    let secrets = Api::<Secret>::namespaced(lab.management.clone(), labels::namespace::DATASTORES);
+    let name = capi_kamaji::hosting::datastore::desired::administrator("default").name;
+    Credentials::of(&secrets.get(&name).await?, "tls.crt", "tls.key").await
+}
+
+/// Reads one key below the prefix of `schema` with the credentials of a tenant (`<tcp>-datastore-certificate`).
 ///
 /// # Errors
-/// When there is no managed DataStore.
-pub async fn endpoint(lab: &Lab) -> Result<String> {
-    let services =
-        Api::<Service>::namespaced(lab.management.clone(), kamaji_api::labels::namespace::DATASTORES);
-    let selector = ListParams::default().labels(&format!("{}=default", kamaji_api::labels::ours::DATASTORE));
-    let found = services.list(&selector).await?.items;
-    let address = found
-        .iter()
-        .filter_map(|s| s.spec.as_ref()?.cluster_ip.clone())
-        .find(|ip| ip != "None")
-        .context("the managed DataStore has no Service with an address")?;
-    Ok(format!("https://{address}:2379"))
+/// What etcd answered.
+pub async fn read_as(lab: &Lab, tenant: &Secret, schema: &str) -> Result<()> {
+    let credentials = Credentials::of(tenant, "server.crt", "server.key").await?;
+    let prefix = format!("/{schema}/");
+    etcdctl(
+        lab,
+        &credentials,
+        &["get", "--prefix", "--keys-only", "--limit=1", &prefix],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Prefixes with keys, users and roles, one line each.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn inventory(lab: &Lab) -> Result<Vec<String>> {
+    let credentials = administrator(lab).await?;
+    let keys = etcdctl(lab, &credentials, &["get", "/", "--prefix", "--keys-only"]).await?;
+    let mut lines: Vec<_> = keys
+        .lines()
+        .filter_map(|key| key.split('/').nth(1))
+        .map(|first| format!("prefix {first}"))
+        .collect();
+    for what in ["user", "role"] {
+        let listed = etcdctl(lab, &credentials, &[what, "list"]).await?;
+        lines.extend(listed.lines().map(|name| format!("{what} {name}")));
+    }
+    lines.sort();
+    lines.dedup();
+    Ok(lines)
+}
+
+/// Keys below the prefix of `schema` that do not come and go by themselves (events, leases).
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn count(lab: &Lab, schema: &str) -> Result<usize> {
+    let prefix = format!("/{schema}/");
+    let keys = etcdctl(
+        lab,
+        &administrator(lab).await?,
+        &["get", &prefix, "--prefix", "--keys-only"],
+    )
+    .await?;
+    let restless =
+        |key: &&str| key.contains("/events/") || key.contains("/leases/") || key.contains("/masterleases/");
+    Ok(keys
+        .lines()
+        .filter(|key| !key.is_empty() && !restless(key))
+        .count())
 }

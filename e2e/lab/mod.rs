@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod audit;
+pub mod clusters;
 pub mod datastore;
 pub mod machine;
 pub mod snapshot;

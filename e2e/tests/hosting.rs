@@ -10,8 +10,9 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::lab::{
-    access::{Lab, client, value},
+    access::{Lab, client},
     audit::{self, Mark},
+    datastore,
     tenants::Scope,
     until::until,
 };
@@ -98,25 +99,21 @@ async fn hosting_beyond_06_a_tenant_reads_nothing_of_another_and_only_kcm_holds_
     for name in ["one", "two"] {
         scope.reaches(name, "Ready", VERSION).await?;
     }
-    let secrets = Api::<Secret>::namespaced(lab.management.clone(), &scope.name);
-    let schema = async |name: &str| -> Result<(String, String)> {
-        let config = secrets.get(&format!("{name}-datastore-config")).await?;
-        let text = |key| {
-            value(&config, key)
-                .and_then(|v| String::from_utf8(v).ok())
-                .context("no value")
-        };
-        Ok((
-            text("DB_SCHEMA")?,
-            text("DB_CONNECTION_STRING").unwrap_or_default(),
-        ))
+    let schema = async |name: &str| -> Result<String> {
+        let tenant = serde_json::to_value(scope.tenants().get(name).await?)?;
+        let schema = tenant
+            .pointer("/status/storage/setup/schema")
+            .and_then(|s| s.as_str());
+        Ok(schema.context("no schema in the status")?.to_owned())
     };
-    let ((own, _), (foreign, _)) = (schema("one").await?, schema("two").await?);
+    let secrets = Api::<Secret>::namespaced(lab.management.clone(), &scope.name);
     let credentials = secrets.get("one-datastore-certificate").await?;
-    let reads_own = etcdctl_get(&lab, &credentials, &own).await?;
-    ensure!(reads_own.contains("OK"), "own keys: {reads_own}");
-    let reads_foreign = etcdctl_get(&lab, &credentials, &foreign).await?;
-    assert!(reads_foreign.contains("permission denied"), "{reads_foreign}");
+    datastore::read_as(&lab, &credentials, &schema("one").await?)
+        .await
+        .context("its own keys")?;
+    let refused = datastore::read_as(&lab, &credentials, &schema("two").await?).await;
+    let refused = refused.expect_err("one reads the keys of two").to_string();
+    assert!(refused.contains("permission denied"), "{refused}");
 
     let selector = ListParams::default().labels("kamaji.clastix.io/name=one");
     let pods = Api::<Pod>::namespaced(lab.management.clone(), &scope.name)
@@ -159,34 +156,6 @@ fn holders_of(file: &str, pods: &[Pod]) -> Vec<String> {
     }
     holders.dedup();
     holders
-}
-
-/// What etcd answers to a read of a tenant's prefix with these credentials: `OK` or its refusal.
-async fn etcdctl_get(lab: &Lab, credentials: &Secret, schema: &str) -> Result<String> {
-    let directory = std::env::temp_dir().join(format!("kamaji-etcd-{:08x}", rand::random::<u32>()));
-    tokio::fs::create_dir_all(&directory).await?;
-    for key in ["ca.crt", "server.crt", "server.key"] {
-        tokio::fs::write(directory.join(key), value(credentials, key).context("no key")?).await?;
-    }
-    let endpoint = e2e::lab::datastore::endpoint(lab).await?;
-    let path = |key: &str| directory.join(key).display().to_string();
-    let output = tokio::process::Command::new(lab.directory.join("bin/etcdctl"))
-        .args(["--endpoints", &endpoint, "--cacert", &path("ca.crt")])
-        .args(["--cert", &path("server.crt"), "--key", &path("server.key")])
-        .args([
-            "get",
-            "--prefix",
-            "--keys-only",
-            "--limit=1",
-            &format!("/{schema}/"),
-        ])
-        .output()
-        .await?;
-    tokio::fs::remove_dir_all(&directory).await?;
-    if output.status.success() {
-        return Ok("OK".to_owned());
-    }
-    Ok(String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 #[tokio::test]
