@@ -25,8 +25,10 @@ image_push() {
 
   local work
   work=$(mktemp -d "${TMPDIR:-/tmp}/capi-kamaji-image.XXXXXX")
-  image_root "$work/root"
-  image_layer "$work" && image_upload "$work" || { rm -rf "$work"; return 1; }
+  if ! { image_root "$work/root" && image_layer "$work" && image_upload "$work"; }; then
+    rm -rf "$work"
+    return 1
+  fi
   rm -rf "$work"
 }
 
@@ -59,14 +61,14 @@ image_root() { # directory
   printf 'root:x:0:\nnonroot:x:65532:\n' >"$root/etc/group"
   for entry in "${files[@]}"; do
     path=$root/${entry%%=*}
-    install -D -m 0755 "${entry#*=}" "$path"
+    install -D -m 0755 "${entry#*=}" "$path" || return 1
   done
   for entry in "${links[@]}"; do
     path=$root/${entry#*=}
     mkdir -p "$(dirname "$path")"
     ln -sfn "${entry%%=*}" "$path"
   done
-  for entry in "${caps[@]}"; do setcap cap_net_bind_service+ep "$root/$entry"; done
+  for entry in "${caps[@]}"; do setcap cap_net_bind_service+ep "$root/$entry" || return 1; done
 }
 
 image_layer() { # work directory with root/

@@ -154,6 +154,7 @@ containers_end() { # socket
 containers_shims() {
   local file
   for file in /proc/[0-9]*/cmdline; do
+    # shellcheck disable=SC2002  # cat, as the process may be gone by now
     if cat "$file" 2>/dev/null | tr '\0' ' ' | grep -q -- "^[^ ]*containerd-shim[^ ]* .*-address $1 "; then
       file=${file#/proc/}
       echo "${file%/cmdline}"

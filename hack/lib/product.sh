@@ -45,6 +45,8 @@ product_host_binary() { # name -> path
   printf '%s\n' "$path"
 }
 
+product_machine_host_answers() { process_alive lab-machines && curl -sf "http://$LAB_HOST:7780/healthz"; }
+
 # The stand-in for cert-manager and the machine host.
 product_host_services() {
   local machines root
@@ -57,7 +59,12 @@ product_host_services() {
   process_start lab-machines "$machines" run --state "$LAB_DATA/machines" --token-file "$LAB_DATA/machines.token" \
     --image "default=$root" --mirror "http://$LAB_REGISTRY"
   process_start lab-cert-issuer env "KUBECONFIG=$LAB_PKI/admin.kubeconfig" "$(product_host_binary lab-cert-issuer)"
-  WAIT_LOG=$LAB_LOGS/lab-machines.log wait_for 'the machine host' 30 curl -sf "http://$LAB_HOST:7780/healthz"
+  WAIT_LOG=$LAB_LOGS/lab-machines.log wait_for 'the machine host' 30 product_machine_host_answers
   WAIT_LOG=$LAB_LOGS/lab-cert-issuer.log wait_for 'the certificate issuer' 60 \
+    product_certificates_served
+}
+
+product_certificates_served() {
+  process_alive lab-cert-issuer &&
     kubectl wait --for=condition=Established --timeout=1s crd/certificates.cert-manager.io crd/issuers.cert-manager.io
 }

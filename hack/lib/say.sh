@@ -11,12 +11,15 @@ duration() {
 }
 
 # step "text" command...: one line, completed with the time when the command is done. The command's own output goes to
-# the file STEP_LOG; its last lines are shown when it fails.
+# the file STEP_LOG; its last lines are shown when it fails. It runs in a subshell, where the first error ends it.
 step() {
   local text=$1 start=$SECONDS rc=0
   shift
   printf '%s … ' "$text" >&2
-  "$@" >>"${STEP_LOG:-/dev/null}" 2>&1 || rc=$?
+  set +e
+  (set -e; "$@") >>"${STEP_LOG:-/dev/null}" 2>&1
+  rc=$?
+  set -e
   if ((rc != 0)); then
     printf 'failed after %s\n' "$(duration $((SECONDS - start)))" >&2
     [ -z "${STEP_LOG:-}" ] || { say "last lines of $STEP_LOG:"; tail -n 20 "$STEP_LOG" >&2; }
