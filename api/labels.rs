@@ -167,6 +167,11 @@ pub mod ours {
     /// `<cluster>-kamaji-bootstrap`, made by the control plane side beside `<cluster>-kubeconfig`, with the label
     /// [`super::capi::CLUSTER_NAME`] (DESIGN 7).
     pub const BOOTSTRAP_KUBECONFIG_SUFFIX: &str = "-kamaji-bootstrap";
+    /// Suffix of the engine's Secret that the former is a copy of: `<tcp>-bootstrap-kubeconfig`, same key, made beside
+    /// `<tcp>-admin-kubeconfig`. The engine knows no Cluster; the control plane provider does.
+    pub const TENANT_BOOTSTRAP_SUFFIX: &str = "-bootstrap-kubeconfig";
+    /// Annotation of a copied Secret: digest of what it was made from; another one means «copy again».
+    pub const SOURCE: &str = "capi-kamaji.io/source";
     /// Group of our nodes' bootstrap tokens (bootstrap.md D3).
     pub const NODE_BOOTSTRAP_GROUP: &str = "system:bootstrappers:kamaji:nodes";
     /// Name of the DataStore made by `--default-datastore=managed`.

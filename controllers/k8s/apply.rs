@@ -8,13 +8,17 @@
 //! Objects with random content (keys) are created, never applied, when they are missing: two replicas that race
 //! get `AlreadyExists`, not each other's keys.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use kube::{
     Client, Resource,
     api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions},
 };
 use parking_lot::Mutex;
+use serde_json::json;
 
 use super::{
     child::row_of, error::ApiError, index::ChildIndex, key::ObjectKey, manifest::Manifest, row::Row,
@@ -110,6 +114,42 @@ impl Applier {
         Ok(self.note(manifest, &object))
     }
 
+    /// The row of `key`, when we applied the object and nobody touched it since (or since the process started). For
+    /// objects whose manifest costs a request to build: what they were made from stands in an annotation.
+    pub fn untouched(&self, key: &ObjectKey) -> Option<Arc<Row>> {
+        let row = self.index.get(key)?;
+        let digest = row.digest()?.to_owned();
+        self.untouched_with(key, &digest)
+    }
+
+    /// Adds labels to an object that somebody else makes, and nothing else: no digest, no fields.
+    ///
+    /// # Errors
+    /// What the API server answered; a conflict when the object is another one by now.
+    pub async fn label<K: Resource<DynamicType = ()>>(
+        &self,
+        row: &Row,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<(), ApiError> {
+        let patch = json!({
+            "apiVersion": K::api_version(&()),
+            "kind": K::kind(&()),
+            // The UID keeps this from making an empty object where the one meant is gone.
+            "metadata": { "name": row.key.name, "uid": row.uid, "labels": labels },
+        });
+        let object = self
+            .api_of(&ApiResource::erase::<K>(&()), &row.key)
+            .patch(
+                &row.key.name,
+                &PatchParams::apply(self.field_manager).force(),
+                &Patch::Apply(patch),
+            )
+            .await
+            .map_err(|e| ApiError::new(format!("label {}", row.key), e))?;
+        self.index.put(row_of(row.key.kind, &object));
+        Ok(())
+    }
+
     /// Deletes the object of this row, and only that one (UID precondition). Missing is fine. `true` when it is
     /// gone already, `false` while finalizers or dependents hold it.
     ///
@@ -145,20 +185,24 @@ impl Applier {
 
     /// The row, when it carries this manifest and nobody touched it since.
     fn in_place(&self, manifest: &Manifest) -> Option<Arc<Row>> {
-        let row = self.index.get(&manifest.key)?;
-        if row.digest() != Some(manifest.digest.as_str()) || row.deleting {
+        self.untouched_with(&manifest.key, &manifest.digest)
+    }
+
+    fn untouched_with(&self, key: &ObjectKey, digest: &str) -> Option<Arc<Row>> {
+        let row = self.index.get(key)?;
+        if row.digest() != Some(digest) || row.deleting {
             return None;
         }
         let now = Memo {
             fingerprint: row.fingerprint(),
-            digest: manifest.digest.clone(),
+            digest: digest.to_owned(),
         };
         let mut memo = self.memo.lock();
-        match memo.get(&manifest.key) {
+        match memo.get(key) {
             Some(then) if *then != now => None,
             Some(_) => Some(row),
             None => {
-                memo.insert(manifest.key.clone(), now);
+                memo.insert(key.clone(), now);
                 Some(row)
             }
         }

@@ -278,9 +278,10 @@ pub fn datastore_name(tenant: &str) -> String {
     format!("{tenant}-datastore-certificate")
 }
 
-/// Name of the Secret with the bootstrap provider's kubeconfig for a cluster.
-pub fn bootstrap_name(cluster: &str) -> String {
-    format!("{cluster}{}", ours::BOOTSTRAP_KUBECONFIG_SUFFIX)
+/// Name of the engine's Secret with the bootstrap provider's kubeconfig. The control plane provider copies it for the
+/// Cluster, under [`ours::BOOTSTRAP_KUBECONFIG_SUFFIX`].
+pub fn bootstrap_name(tenant: &str) -> String {
+    format!("{tenant}{}", ours::TENANT_BOOTSTRAP_SUFFIX)
 }
 
 /// All Secrets of key material of a tenant, authorities first.
@@ -461,14 +462,14 @@ pub fn datastore(tenant: &str, user: &str) -> SecretSpec {
 
 /// The bootstrap provider's own way into a tenant (DESIGN 7): one client certificate, never the administrator's.
 /// `server` is `https://host:port`.
-pub fn bootstrap(cluster: &str, server: &str) -> SecretSpec {
+pub fn bootstrap(tenant: &str, server: &str) -> SecretSpec {
     SecretSpec {
-        name: bootstrap_name(cluster),
+        name: bootstrap_name(tenant),
         component: component::BOOTSTRAP,
         secret_type: SECRET_TYPE,
         renewal: Renewal::HalfLife,
         content: Content::Kubeconfigs {
-            cluster: cluster.to_owned(),
+            cluster: tenant.to_owned(),
             identities: vec![KubeconfigIdentity {
                 leaf: Leaf::client(BOOTSTRAP_USER),
                 user: BOOTSTRAP_USER.to_owned(),
