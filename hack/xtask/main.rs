@@ -1,6 +1,7 @@
 //! Repository chores, run as `cargo xtask <task>`: one module a task, this file only picks.
 
 mod access;
+mod arch;
 mod components;
 mod crds;
 mod objects;
@@ -20,6 +21,8 @@ struct Args {
 /// The chores.
 #[derive(Subcommand)]
 enum Task {
+    /// Check who imports whom and which files do I/O.
+    Arch,
     /// Write the custom resource definitions to config/crd.
     Crds(crds::Args),
     /// Write config/{rbac,manager}, or with --out a provider repository for clusterctl.
@@ -33,6 +36,7 @@ enum Task {
 fn main() -> anyhow::Result<()> {
     match Args::parse().task {
         Task::Crds(args) => crds::run(&args),
+        Task::Arch => arch::run(),
         Task::Components(args) => components::run(&args),
         Task::ImageName => image_name(),
         Task::PodSchemas(args) => podschemas::run(&args),
