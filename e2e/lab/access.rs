@@ -73,6 +73,7 @@ impl Lab {
         let output = Command::new(self.directory.join("bin").join(name))
             .args(args)
             .env("KUBECONFIG", self.directory.join("management.kubeconfig"))
+            .env("CLUSTERCTL_DISABLE_VERSIONCHECK", "true")
             .stdin(Stdio::null())
             .output()
             .await

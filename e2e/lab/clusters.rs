@@ -47,7 +47,11 @@ impl Cluster {
     /// # Errors
     /// When clusterctl or kubectl fail.
     pub async fn create(&self, lab: &Lab, workers: u32) -> Result<()> {
-        let config = lab.directory.join("clusterctl.yaml").display().to_string();
+        let config = lab
+            .directory
+            .join("repository/clusterctl.yaml")
+            .display()
+            .to_string();
         let workers = workers.to_string();
         let manifest = lab
             .tool(
