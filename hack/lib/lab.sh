@@ -57,7 +57,8 @@ lab_refuse_foreign_node() {
   [ ! -f "$LAB_STATE/complete" ] || return 0
   ! iptables-save 2>/dev/null | grep -q '^:KUBE-' ||
     die 'iptables holds chains of another kubelet or kube-proxy; the lab would mix with it. Use another machine'
-  ! compgen -G '/sys/fs/cgroup/*/kubepods*' >/dev/null || die 'another kubelet has made cgroups on this machine; use another machine'
+  ! { compgen -G '/sys/fs/cgroup/*/kubepods*' || compgen -G '/sys/fs/cgroup/kubepods*'; } >/dev/null ||
+    die 'another kubelet has made cgroups on this machine; use another machine'
 }
 
 lab_clear() {
