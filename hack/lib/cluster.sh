@@ -76,7 +76,7 @@ EOF
 
 # What stands in the way: every condition that is not as it should be, warnings, and the last words of our pods.
 cluster_explain() { # name
-  local kind namespace
+  local kind namespace pod
   {
     printf '\n--- clusterctl describe cluster %s\n' "$1"
     clusterctl describe cluster "$1" --kubeconfig "$LAB/management.kubeconfig" -n "$CLUSTER_NAMESPACE" --show-conditions all
@@ -91,7 +91,7 @@ cluster_explain() { # name
     kubectl get pods -A -o wide
     for namespace in capi-kamaji-control-plane-system capi-kamaji-bootstrap-system; do
       printf '\n--- last log lines of %s\n' "$namespace"
-      kubectl -n "$namespace" logs -l cluster.x-k8s.io/provider --all-containers --tail 20
+      for pod in $(kubectl -n "$namespace" get pods -o name); do kubectl -n "$namespace" logs "$pod" --tail 20; done
     done
     printf '\n--- last log lines of the machine host (.lab/logs/lab-machines.log)\n'
     tail -n 10 "$LAB_LOGS/lab-machines.log"
