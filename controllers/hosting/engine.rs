@@ -81,7 +81,12 @@ impl Engine {
     fn connect(&self) {
         let queue = self.store_queue.clone();
         self.index.route(move |row| {
-            if let Some(name) = row.labels.get(ours::DATASTORE) {
+            // The owner outlives an edit of labels; a claim has no owner before it was adopted.
+            let owner = row.owner.as_ref().filter(|owner| owner.kind == "DataStore");
+            let name = owner
+                .map(|owner| &owner.name)
+                .or_else(|| row.labels.get(ours::DATASTORE));
+            if let Some(name) = name {
                 queue.add(RootKey::new("", name.as_str()));
             }
         });

@@ -257,7 +257,10 @@ async fn ensure_parts(engine: &Engine, store: &DataStore, managed: &Managed) -> 
     let claim = engine
         .index
         .find("PersistentVolumeClaim", namespace::DATASTORES, &claim_name);
-    if claim.as_ref().is_some_and(|claim| !claim.deleting) {
+    if claim
+        .as_ref()
+        .is_some_and(|claim| claim.owner.is_none() && !claim.deleting)
+    {
         let adopted = desired::adopted_claim(store, &claim_name).map_err(unwritable)?;
         engine.applier.apply(&adopted).await?;
     }
@@ -337,18 +340,11 @@ async fn write(engine: &Engine, api: &Api<DataStore>, store: &DataStore, seen: &
     if let Some(now) = conditions::get(&new.conditions, ready)
         && now.status == "False"
         && before.as_ref() != Some(&now.reason)
-        && (was_ready || !is_starting(&now.reason))
+        && (was_ready || !status::is_starting(seen))
     {
         engine.events.warn(store, &now.reason, &now.message).await;
     }
     Ok(())
-}
-
-/// Reasons of an ordinary beginning, which deserve no warning.
-fn is_starting(reason: &str) -> bool {
-    [Reason::WaitingForMembers, Reason::Pending]
-        .iter()
-        .any(|starting| starting.as_str() == reason)
 }
 
 fn users(engine: &Engine, name: &str) -> Vec<String> {

@@ -118,6 +118,11 @@ fn ready(seen: &Seen) -> Result<(), Problem> {
     seen.reached.clone().unwrap_or_else(|| pending("not asked yet"))
 }
 
+/// Whether it is not ready for an ordinary reason of beginnings, which deserves no warning.
+pub fn is_starting(seen: &Seen) -> bool {
+    ready(seen).is_err_and(|problem| problem.class == Retry::Transient)
+}
+
 fn verdict(on: On, result: &Result<(), Problem>, good: Reason) -> Verdict {
     match result {
         Ok(()) => Verdict::yes(on.as_str(), good, ""),
@@ -184,20 +189,29 @@ fn some_of(users: &[String]) -> String {
 /// Why a claim is not bound.
 pub fn storage_problem(claim: &str, size: &str, class: Option<&str>, classes: &[Class]) -> Problem {
     let fix = "set spec.managed.storage.className of a new DataStore";
-    let why = match class {
-        Some(name) if !classes.iter().any(|class| class.name == name) => {
-            format!("its StorageClass {name:?} does not exist: create it, or {fix}")
-        }
-        Some(name) => format!("StorageClass {name:?} has not provided a volume of {size} yet"),
-        None if classes.iter().any(|class| class.is_default) => {
-            format!("the default StorageClass has not provided a volume of {size} yet")
-        }
-        None => format!("the cluster has no default StorageClass: mark one as default, or {fix}"),
+    let known = class.map(|name| classes.iter().any(|class| class.name == name));
+    let (why, retry) = match (class, known) {
+        (Some(name), Some(true)) => (
+            format!("StorageClass {name:?} has not provided a volume of {size} yet"),
+            Retry::Transient,
+        ),
+        (Some(name), _) => (
+            format!("its StorageClass {name:?} does not exist: create it, or {fix}"),
+            Retry::Foreign,
+        ),
+        (None, _) if classes.iter().any(|class| class.is_default) => (
+            format!("the default StorageClass has not provided a volume of {size} yet"),
+            Retry::Transient,
+        ),
+        (None, _) => (
+            format!("the cluster has no default StorageClass: mark one as default, or {fix}"),
+            Retry::Foreign,
+        ),
     };
     Problem {
         reason: Reason::StorageUnavailable,
         message: format!("PersistentVolumeClaim {claim} is not bound: {why}"),
-        class: Retry::Transient,
+        class: retry,
     }
 }
 
