@@ -33,15 +33,17 @@ lab_up() {
   say "management cluster: up after $(duration $((SECONDS - start))); kubeconfig .lab/management.kubeconfig"
 }
 
-# What an earlier run has left: of another boot, cut off half way, or with its API server dead. A lab that is alive is
-# kept, unless it belongs to another checkout.
+# What an earlier run has left: of another boot, cut off half way, or with its processes dead. A lab that is alive is
+# kept, unless it belongs to another checkout: one that is gone has no use for it, nor has a finished run of CI (the lock
+# is ours, so it is finished); a living one is somebody's.
 lab_clear_stale() {
   local owner
   [ -f "$MADE" ] || return 0
   owner=$(cat "$LAB_STATE/owner" 2>/dev/null || true)
   if [ -f "$LAB_STATE/complete" ] && [ "$(cat "$LAB_STATE/boot" 2>/dev/null)" = "$(boot_id)" ] && lab_any_alive; then
-    [ "$owner" = "$ROOT" ] || die "this machine's lab was started from $owner; take it down first (hack/lab down, from either checkout)"
-    return 0
+    [ "$owner" != "$ROOT" ] || return 0
+    [ ! -d "$owner" ] || [ "${CI:-}" = true ] ||
+      die "this machine's lab was started from $owner; take it down first (hack/lab down, from either checkout)"
   fi
   say 'clearing what an earlier run has left'
   lab_clear
