@@ -251,6 +251,21 @@ fn typed<K: serde::de::DeserializeOwned + serde::Serialize>(object: &Value) -> R
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn contract_112_manifests_of_the_peers_users_are_taken() -> Result<()> {
+    let Some(server) = server().await? else {
+        return Ok(());
+    };
+    let client = server.client()?;
+    for (what, mut manifest) in manifests::accepted() {
+        if manifest["kind"] == "DataStore" {
+            manifest["spec"]["basicAuth"] = Value::Null;
+        }
+        create(&client, &manifest).await?.with_context(|| what)?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bad_input_is_refused_with_field_and_fix() -> Result<()> {
     let Some(server) = server().await? else {
         return Ok(());

@@ -779,6 +779,59 @@ pub fn refused_on_change() -> Vec<Change> {
     ]
 }
 
+/// Objects shaped as the peers' users write them: nulls and empty lists where nothing is meant, versions with and
+/// without `v`, fields that have no effect here yet.
+pub fn accepted() -> Vec<(&'static str, Value)> {
+    vec![
+        ("null for a part that is left out", store(json!({}))),
+        ("version without v", kcp(json!({"version": "1.27.0"}))),
+        (
+            "version with build metadata",
+            kcp(json!({"version": "v1.34.1+build1"})),
+        ),
+        (
+            "pre-release",
+            tcp(json!({"kubernetes": {"version": "v1.37.0-rc.1"}})),
+        ),
+        (
+            "empty lists",
+            kcp(json!({
+                "apiServer": {"extraVolumeMounts": [], "extraArgs": []},
+                "deployment": {"extraInitContainers": [], "extraContainers": [], "extraVolumes": []},
+                "addons": {"coreDNS": {}, "konnectivity": {}, "kubeProxy": {}},
+            })),
+        ),
+        (
+            "dual stack",
+            tcp(json!({"networkProfile": {
+                "podCidrs": ["10.244.0.0/16", "fd00:244::/56"], "serviceCidrs": ["10.96.0.0/16", "fd00::/120"],
+                "dnsServiceIPs": ["10.96.0.10", "fd00::10"],
+            }})),
+        ),
+        (
+            "gateway with default parent",
+            tcp(json!({"dataStore": "default", "controlPlane": {
+                "gateway": {"hostname": "a.example.com", "parentRefs": [{"name": "gateway", "namespace": "default"}]},
+            }})),
+        ),
+        (
+            "node port with address",
+            tcp(json!({
+                "controlPlane": {"service": {"serviceType": "NodePort"}},
+                "networkProfile": {"address": "172.18.0.2", "port": 31443},
+            })),
+        ),
+        (
+            "empty advertised address",
+            tcp(json!({"networkProfile": {"advertiseAddress": ""}})),
+        ),
+        (
+            "registry's own schema in other words",
+            tcp(json!({"dataStoreSchema": "default_tenant"})),
+        ),
+    ]
+}
+
 /// Parts of a pod as users write them, fields of recent versions included.
 fn pod() -> Value {
     json!({
