@@ -1,6 +1,12 @@
-//! What every program of this crate does at start and end: logs to stderr, a stop on a signal.
+//! What every program of this crate does: logs to stderr, a stop on a signal, one answer to errors.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::runtime::controller::{self, Action};
+use kube::runtime::reflector::{Lookup, ObjectRef};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
 /// Writes logs to stderr; `RUST_LOG` filters them.
@@ -29,4 +35,26 @@ pub async fn stopped() {
 pub fn crypto() {
     // An error means that it has been installed before: nothing to do.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+/// Logs what a reconciler met, but for what the next event settles by itself.
+pub fn report<K, W>(kind: &str, outcome: Result<(ObjectRef<K>, Action), controller::Error<kube::Error, W>>)
+where
+    K: Lookup,
+    K::DynamicType: std::fmt::Debug,
+    W: std::error::Error + 'static,
+{
+    match outcome {
+        Ok(_) | Err(controller::Error::ObjectNotFound(_)) => {}
+        Err(controller::Error::ReconcilerFailed(kube::Error::Api(status), _)) if status.code == 409 => {}
+        Err(error) => warn!(kind, %error, "will be tried again"),
+    }
+}
+
+/// When to try again: soon if only somebody else was faster.
+pub fn retry<K, C>(_: Arc<K>, error: &kube::Error, _: Arc<C>) -> Action {
+    match error {
+        kube::Error::Api(status) if status.code == 409 => Action::requeue(Duration::from_millis(200)),
+        _ => Action::requeue(Duration::from_secs(5)),
+    }
 }

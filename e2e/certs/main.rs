@@ -27,7 +27,7 @@ async fn main() -> Result<()> {
     serving::install(&client).await?;
     if !cli.install_only {
         let stop = CancellationToken::new();
-        let serving = tokio::spawn(Box::pin(serving::run(client, stop.clone())));
+        let serving = tokio::spawn(Box::pin(serving::serve(client, stop.clone())));
         run::stopped().await;
         stop.cancel();
         serving.await?;

@@ -21,11 +21,12 @@ use kube::{Client, CustomResourceExt as _, Resource, ResourceExt as _};
 use serde_json::json;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::api::{Certificate, ConditionStatus, INJECT, Issuer};
 use super::{injection, issuing};
 use crate::infra::conditions::{Verdict, set};
+use crate::run;
 
 const FIELD_MANAGER: &str = "lab-cert-issuer";
 const RETRY: Duration = Duration::from_secs(2);
@@ -53,7 +54,7 @@ pub async fn install(client: &Client) -> Result<()> {
 }
 
 /// Serves until `stop`.
-pub async fn run(client: Client, stop: CancellationToken) {
+pub async fn serve(client: Client, stop: CancellationToken) {
     let injections = [
         ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"),
         ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"),
@@ -70,8 +71,8 @@ pub async fn run(client: Client, stop: CancellationToken) {
 async fn issuers(client: Client, stop: CancellationToken) {
     Controller::new(Api::<Issuer>::all(client.clone()), watcher::Config::default())
         .graceful_shutdown_on(stop.cancelled_owned())
-        .run(issuer, |_, _, _| Action::requeue(RETRY), Arc::new(client))
-        .for_each(async |outcome| report("Issuer", outcome.err()))
+        .run(issuer, run::retry, Arc::new(client))
+        .for_each(async |outcome| run::report("Issuer", outcome))
         .await;
 }
 
@@ -95,8 +96,8 @@ async fn certificates(client: Client, stop: CancellationToken) {
         watcher::Config::default().fields("type=kubernetes.io/tls"),
     )
     .graceful_shutdown_on(stop.cancelled_owned())
-    .run(certificate, |_, _, _| Action::requeue(RETRY), Arc::new(client))
-    .for_each(async |outcome| report("Certificate", outcome.err()))
+    .run(certificate, run::retry, Arc::new(client))
+    .for_each(async |outcome| run::report("Certificate", outcome))
     .await;
 }
 
@@ -216,8 +217,8 @@ async fn inject_all(client: Client, group: &str, kind: &str, stop: CancellationT
                 .collect::<Vec<_>>()
         })
         .graceful_shutdown_on(stop.cancelled_owned())
-        .run(inject, |_, _, _| Action::requeue(RETRY), context)
-        .for_each(async |outcome| report(kind, outcome.err()))
+        .run(inject, run::retry, context)
+        .for_each(async |outcome| run::report(kind, outcome))
         .await;
 }
 
@@ -255,10 +256,4 @@ async fn inject(
         .await?;
     info!(object = object.name_any(), "CA bundle injected");
     Ok(Action::await_change())
-}
-
-fn report(kind: &str, error: Option<impl std::fmt::Display>) {
-    if let Some(error) = error {
-        warn!(kind, %error, "will be tried again");
-    }
 }

@@ -15,10 +15,11 @@ use kube::runtime::watcher;
 use kube::{Client, Resource, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::capi;
 use super::names::{GRANTS, NAMESPACE, PROVIDER, grant};
+use crate::run;
 
 struct Context {
     client: Client,
@@ -27,7 +28,7 @@ struct Context {
 }
 
 /// Runs until `stop`.
-pub async fn run(client: Client, stop: impl Future<Output = ()> + Send + Sync + 'static) {
+pub async fn serve(client: Client, stop: impl Future<Output = ()> + Send + Sync + 'static) {
     let machines: Api<DynamicObject> = Api::all_with(client.clone(), &capi::machines());
     let context = Context {
         client,
@@ -40,11 +41,7 @@ pub async fn run(client: Client, stop: impl Future<Output = ()> + Send + Sync + 
             |_, _, _| Action::requeue(Duration::from_secs(5)),
             Arc::new(context),
         )
-        .for_each(async |outcome| {
-            if let Err(error) = outcome {
-                warn!(%error, "Machine");
-            }
-        })
+        .for_each(async |outcome| run::report("Machine", outcome))
         .await;
 }
 

@@ -13,16 +13,16 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use kube::{Client, Resource as _, ResourceExt as _};
 use serde_json::json;
-use tracing::warn;
 
 use super::api::{Initialization, LocalCluster, LocalClusterStatus};
 use super::capi;
 use super::conditions::{Verdict, set};
 use super::names::FIELD_MANAGER;
 use crate::machines::addresses::{MACHINE_PREFIX, Network};
+use crate::run;
 
 /// Runs until `stop`.
-pub async fn run(client: Client, stop: impl Future<Output = ()> + Send + Sync + 'static) {
+pub async fn serve(client: Client, stop: impl Future<Output = ()> + Send + Sync + 'static) {
     let clusters = Api::all_with(client.clone(), &capi::clusters());
     Controller::new(
         Api::<LocalCluster>::all(client.clone()),
@@ -43,11 +43,7 @@ pub async fn run(client: Client, stop: impl Future<Output = ()> + Send + Sync + 
         |_, _, _| Action::requeue(Duration::from_secs(5)),
         Arc::new(client),
     )
-    .for_each(async |outcome| {
-        if let Err(error) = outcome {
-            warn!(%error, "LocalCluster");
-        }
-    })
+    .for_each(async |outcome| run::report("LocalCluster", outcome))
     .await;
 }
 

@@ -16,7 +16,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
 use kube::{Client, Resource as _, ResourceExt as _};
 use serde_json::json;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::api::{LocalCluster, LocalMachine};
 use super::machine_status::{Stage, status};
@@ -24,6 +24,7 @@ use super::names::{DEFAULT_IMAGE, FIELD_MANAGER, FINALIZER, provider_id};
 use super::{capi, machine_status};
 use crate::machines::client::{HostClient, HostError};
 use crate::machines::wire::Order;
+use crate::run;
 
 /// How often the host is asked whether a booted machine still runs; no request to the API server.
 const LOOK: Duration = Duration::from_mins(1);
@@ -37,7 +38,7 @@ struct Context {
 }
 
 /// Runs until `stop`.
-pub async fn run(client: Client, host: HostClient, stop: impl Future<Output = ()> + Send + Sync + 'static) {
+pub async fn serve(client: Client, host: HostClient, stop: impl Future<Output = ()> + Send + Sync + 'static) {
     let machines = Api::all_with(client.clone(), &capi::machines());
     let clusters = Api::all_with(client.clone(), &capi::clusters());
     let controller = Controller::new(
@@ -67,11 +68,7 @@ pub async fn run(client: Client, host: HostClient, stop: impl Future<Output = ()
             |_, _, _| Action::requeue(RETRY),
             Arc::new(Context { client, host }),
         )
-        .for_each(async |outcome| {
-            if let Err(error) = outcome {
-                warn!(%error, "LocalMachine");
-            }
-        })
+        .for_each(async |outcome| run::report("LocalMachine", outcome))
         .await;
 }
 

@@ -50,14 +50,14 @@ async fn main() -> Result<()> {
             let stop = stop();
             let host = HostClient::new(&host, &token);
             futures::future::join(
-                local_cluster::run(client.clone(), stop.clone().cancelled_owned()),
-                Box::pin(local_machine::run(client, host, stop.cancelled_owned())),
+                local_cluster::serve(client.clone(), stop.clone().cancelled_owned()),
+                Box::pin(local_machine::serve(client, host, stop.cancelled_owned())),
             )
             .await;
             Ok(())
         }
         Cli::Grants => {
-            grants::run(client().await?, stop().cancelled_owned()).await;
+            grants::serve(client().await?, stop().cancelled_owned()).await;
             Ok(())
         }
         Cli::Print(Print::Components { image }) => print(&components::components(&image)?),
