@@ -1,5 +1,11 @@
 //! The `KamajiConfig` controller.
 
+pub mod cloudinit;
+pub mod join;
+pub mod kubelet;
+pub mod plan;
+pub mod token;
+
 use crate::runtime::role::Role;
 
 /// Runs the controller until the process stops.

@@ -1,0 +1,354 @@
+//! The texts a machine gets: join script, units, the values the script reads, the bootstrap kubeconfig, module and
+//! sysctl lists (bootstrap.md 1.2, 1.3, 1.8, 4.3). Pure. Shell and units are templates, everything else is serialised.
+
+use std::time::Duration;
+
+use askama::Template;
+use base64::Engine as _;
+use kamaji_api::bootstrap::{KamajiConfigSpec, KubeletArg};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{
+    kubelet,
+    plan::{self, DEFAULT_CRI_SOCKET, Inputs, Target},
+};
+
+/// A text could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum RenderError {
+    /// A template.
+    #[error("template: {0}")]
+    Template(#[from] askama::Error),
+    /// A document.
+    #[error("document: {0}")]
+    Yaml(#[from] serde_yaml::Error),
+}
+
+/// Where a kubelet is looked for when no path is given.
+const KUBELET_PATHS: &str =
+    "/usr/bin/kubelet /usr/local/bin/kubelet /opt/bin/kubelet /opt/kamaji/bin/kubelet";
+/// Kernel modules of every node.
+const MODULES: [&str; 3] = ["overlay", "br_netfilter", "nf_conntrack"];
+/// What the kubelet checks with `protectKernelDefaults`.
+const KERNEL_DEFAULTS: [(&str, &str); 6] = [
+    ("vm.overcommit_memory", "1"),
+    ("vm.panic_on_oom", "0"),
+    ("kernel.panic", "10"),
+    ("kernel.panic_on_oops", "1"),
+    ("kernel.keys.root_maxkeys", "1000000"),
+    ("kernel.keys.root_maxbytes", "25000000"),
+];
+/// What pods need to reach each other. Bridged traffic matters to some networks only, so it is not insisted on.
+const NETWORK: [(&str, &str); 3] = [
+    ("net.ipv4.ip_forward", "1"),
+    ("net.bridge.bridge-nf-call-iptables", "1"),
+    ("net.bridge.bridge-nf-call-ip6tables", "1"),
+];
+
+/// The join script, without what only its readers need. The kubelet's drop-in travels inside it, which is smaller
+/// than beside it; no line of it is free text of a user, so none can end the quotation.
+pub fn script(inputs: &Inputs<'_>) -> Result<String, RenderError> {
+    Ok(bare_script().replace("@DROP_IN@", &drop_in(inputs)?))
+}
+
+fn bare_script() -> String {
+    const SOURCE: &str = include_str!("../../templates/node/join.sh");
+    SOURCE
+        .lines()
+        .map(str::trim_start)
+        .enumerate()
+        .filter(|(number, line)| *number == 0 || !(line.is_empty() || line.starts_with('#')))
+        .fold(String::with_capacity(SOURCE.len()), |mut script, (_, line)| {
+            script.push_str(line);
+            script.push('\n');
+            script
+        })
+}
+
+#[derive(Template)]
+#[template(path = "node/kamaji-join.service", escape = "none")]
+struct JoinUnit {
+    timeout_seconds: u64,
+}
+
+/// The unit that runs the script. The script ends by itself at `timeout`, so the unit waits a little longer.
+pub fn join_unit(timeout: Duration) -> Result<String, RenderError> {
+    let timeout_seconds = timeout.as_secs() + 120;
+    Ok(JoinUnit { timeout_seconds }.render()?)
+}
+
+#[derive(Template)]
+#[template(path = "node/90-kamaji.conf", escape = "none")]
+struct DropIn {
+    inherit_image_args: bool,
+    flags: Vec<String>,
+}
+
+/// The drop-in that starts the kubelet with our flags alone (bootstrap.md 1.3).
+pub fn drop_in(inputs: &Inputs<'_>) -> Result<String, RenderError> {
+    let spec = inputs.spec;
+    let registration = &spec.node_registration;
+    let mut flags = vec![
+        "--config=/var/lib/kubelet/config.yaml".to_owned(),
+        "--config-dir=/etc/kubernetes/kubelet.conf.d".to_owned(),
+        "--kubeconfig=/etc/kubernetes/kubelet.conf".to_owned(),
+        "--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf".to_owned(),
+        // Known on the machine only: the script fills both lines in, or drops the second.
+        "--hostname-override=@NODENAME@".to_owned(),
+        "--node-ip=@NODEIP@".to_owned(),
+    ];
+    if !registration.labels.is_empty() {
+        let labels: Vec<_> = registration
+            .labels
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        flags.push(argument("node-labels", &labels.join(",")));
+    }
+    if registration.cloud_provider.is_some() {
+        flags.push("--cloud-provider=external".to_owned());
+    }
+    for KubeletArg { name, value } in &registration.kubelet_extra_args {
+        flags.push(argument(name, value));
+    }
+    let inherit_image_args = spec.kubelet.inherit_image_args;
+    Ok(DropIn {
+        inherit_image_args,
+        flags,
+    }
+    .render()?)
+}
+
+/// A flag in the quoting of systemd's `ExecStart`.
+fn argument(name: &str, value: &str) -> String {
+    let mut quoted = format!("\"--{name}=");
+    for character in value.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            '%' | '$' => quoted.extend([character, character]),
+            '\t' => quoted.push_str("\\t"),
+            other => quoted.push(other),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// The values the script reads, quoted for the shell.
+pub fn environment(inputs: &Inputs<'_>, config: &Value) -> String {
+    let spec = inputs.spec;
+    let registration = &spec.node_registration;
+    let target = inputs.target;
+    let interface = registration.node_ip.as_ref().and_then(|ip| ip.interface.clone());
+    let family = registration.node_ip.as_ref().and_then(|ip| ip.family);
+    let text = |key: &str| config.get(key).and_then(Value::as_str);
+    let is = |key: &str| config.get(key) == Some(&Value::Bool(true));
+    let mut required = vec!["net.ipv4.ip_forward"];
+    if is("protectKernelDefaults") {
+        required.push("protect");
+    }
+    required.extend(spec.os.sysctls.keys().map(String::as_str));
+    let modules: Vec<_> = MODULES
+        .into_iter()
+        .chain(spec.os.modules.iter().map(String::as_str))
+        .collect();
+    let health_port = config.get("healthzPort").and_then(Value::as_u64).unwrap_or(10248);
+    let health = match health_port {
+        0 => String::new(),
+        port => format!("{}:{port}", text("healthzBindAddress").unwrap_or("127.0.0.1")),
+    };
+    let values: [(&str, String); 22] = [
+        ("CONFIG_NAME", inputs.name.to_owned()),
+        ("SPEC_HASH", inputs.spec_hash.chars().take(16).collect()),
+        ("VERSION", inputs.version.to_string()),
+        (
+            "VERSION_CHECK",
+            plan::version_check(spec.version_check).to_owned(),
+        ),
+        ("NAME_SOURCE", format!("{:?}", plan::name_source(spec))),
+        ("SET_HOSTNAME", registration.set_hostname.to_string()),
+        ("NODE_IP_INTERFACE", interface.unwrap_or_default()),
+        ("NODE_IP_FAMILY", plan::family_flag(family).to_owned()),
+        ("SERVER_HOST", target.url_host()),
+        ("SERVER_PORT", target.port.to_string()),
+        ("TLS_NAME", target.tls_server_name.clone().unwrap_or_default()),
+        (
+            "CRI_SOCKET",
+            text("containerRuntimeEndpoint")
+                .unwrap_or(DEFAULT_CRI_SOCKET)
+                .to_owned(),
+        ),
+        (
+            "KUBELET_PATHS",
+            spec.kubelet
+                .path
+                .clone()
+                .unwrap_or_else(|| KUBELET_PATHS.to_owned()),
+        ),
+        ("CGROUP_V1", kubelet::cgroup_v1(config, inputs.version).to_owned()),
+        ("SWAP", plan::swap(spec.os.swap).to_owned()),
+        ("SWAP_FATAL", is("failSwapOn").to_string()),
+        (
+            "RESOLV_CONF",
+            if config.get("resolvConf").is_some() {
+                "given"
+            } else {
+                "auto"
+            }
+            .to_owned(),
+        ),
+        ("HEALTHZ", health),
+        ("MODULES", modules.join(" ")),
+        ("SYSCTLS", sysctls(spec, target)),
+        ("SYSCTL_REQUIRED", required.join(" ")),
+        ("JOIN_TIMEOUT", plan::join_timeout(spec).as_secs().to_string()),
+    ];
+    values
+        .map(|(key, value)| format!("{key}={}\n", shell(&value)))
+        .concat()
+}
+
+/// A word in single quotes, where it needs them.
+fn shell(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._/:-".contains(&byte);
+    if !text.is_empty() && text.bytes().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// Kernel settings, `key = value` a line; the user's come last and win.
+fn sysctls(spec: &KamajiConfigSpec, target: &Target) -> String {
+    let dual_stack = target.cluster_dns.iter().any(|ip| ip.contains(':'));
+    let forward6 = dual_stack.then_some(("net.ipv6.conf.all.forwarding", "1"));
+    let lines: Vec<_> = KERNEL_DEFAULTS
+        .into_iter()
+        .chain(NETWORK)
+        .chain(forward6)
+        .filter(|(key, _)| !spec.os.sysctls.contains_key(*key))
+        .chain(
+            spec.os
+                .sysctls
+                .iter()
+                .map(|(key, value)| (key.as_str(), value.as_str())),
+        )
+        .map(|(key, value)| format!("{key} = {value}"))
+        .collect();
+    lines.join("\n")
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Kubeconfig<'a> {
+    #[serde(rename = "apiVersion")]
+    api_version: &'a str,
+    kind: &'a str,
+    clusters: [NamedCluster<'a>; 1],
+    contexts: [NamedContext<'a>; 1],
+    current_context: &'a str,
+    users: [NamedUser<'a>; 1],
+}
+
+#[derive(Serialize)]
+struct NamedCluster<'a> {
+    name: &'a str,
+    cluster: ClusterEntry<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct ClusterEntry<'a> {
+    server: String,
+    certificate_authority: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_server_name: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct NamedContext<'a> {
+    name: &'a str,
+    context: ContextEntry<'a>,
+}
+
+#[derive(Serialize)]
+struct ContextEntry<'a> {
+    cluster: &'a str,
+    user: &'a str,
+}
+
+#[derive(Serialize)]
+struct NamedUser<'a> {
+    name: &'a str,
+    user: UserEntry<'a>,
+}
+
+#[derive(Serialize)]
+struct UserEntry<'a> {
+    token: &'a str,
+}
+
+/// The kubeconfig with the token. The authority stands in a file of its own, so that its rotation is one file.
+pub fn kubeconfig(inputs: &Inputs<'_>) -> Result<String, RenderError> {
+    let target = inputs.target;
+    let token = inputs.token.expose();
+    Ok(serde_yaml::to_string(&Kubeconfig {
+        api_version: "v1",
+        kind: "Config",
+        clusters: [NamedCluster {
+            name: "tenant",
+            cluster: ClusterEntry {
+                server: format!("https://{}:{}", target.url_host(), target.port),
+                certificate_authority: "/etc/kubernetes/pki/ca.crt",
+                tls_server_name: target.tls_server_name.as_deref(),
+            },
+        }],
+        contexts: [NamedContext {
+            name: "node",
+            context: ContextEntry {
+                cluster: "tenant",
+                user: "node",
+            },
+        }],
+        current_context: "node",
+        users: [NamedUser {
+            name: "node",
+            user: UserEntry { token: &token },
+        }],
+    })?)
+}
+
+/// `value` as YAML.
+pub fn yaml(value: &Value) -> Result<String, RenderError> {
+    Ok(serde_yaml::to_string(value)?)
+}
+
+/// Standard base64.
+pub fn base64(bytes: &[u8]) -> String {
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn systemd_sees_the_value_that_was_given() {
+        assert_eq!(argument("x", r#"a"b\c%d$e f"#), r#""--x=a\"b\\c%%d$$e f""#);
+    }
+
+    #[test]
+    fn the_shell_sees_the_value_that_was_given() {
+        assert_eq!(shell("a-b.c/d:1"), "a-b.c/d:1");
+        assert_eq!(shell(""), "''");
+        assert_eq!(shell("it's $HOME `x`"), r"'it'\''s $HOME `x`'");
+    }
+
+    #[test]
+    fn the_script_on_the_machine_has_no_comments_and_never_traces() {
+        let script = bare_script();
+        assert!(script.starts_with("#!/bin/sh\nset -eu\n"));
+        assert!(!script.lines().skip(1).any(|line| line.starts_with('#')));
+        assert!(!script.contains("set -x") && !script.contains("kubeadm"));
+    }
+}

@@ -1,0 +1,308 @@
+//! KubeletConfiguration: ours, the user's merged over it, and what may not be changed (bootstrap.md 1.4). Pure.
+
+use kamaji_api::{
+    bootstrap::{CgroupV1, KamajiConfigSpec, Swap},
+    labels::capi,
+};
+use semver::Version;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::plan::{DEFAULT_CRI_SOCKET, Target};
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_excessive_bools, reason = "the fields are the kubelet's")]
+struct KubeletConfiguration<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    authentication: Value,
+    authorization: Value,
+    rotate_certificates: bool,
+    read_only_port: u16,
+    #[serde(rename = "clusterDNS")]
+    cluster_dns: &'a [String],
+    cluster_domain: &'a str,
+    container_runtime_endpoint: &'a str,
+    cgroup_driver: &'static str,
+    register_with_taints: Vec<Value>,
+    #[serde(rename = "tlsMinVersion")]
+    tls_min_version: &'static str,
+    tls_cipher_suites: [&'static str; 6],
+    fail_swap_on: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_swap: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fail_cgroup_v1: Option<bool>,
+    seccomp_default: bool,
+    protect_kernel_defaults: bool,
+    shutdown_grace_period: &'static str,
+    shutdown_grace_period_critical_pods: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logging: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    feature_gates: Option<Value>,
+}
+
+/// The configuration that is written, the user's fields merged in.
+pub fn configuration(spec: &KamajiConfigSpec, version: &Version, target: &Target) -> Value {
+    let mut value = ours(spec, version, target);
+    merge(&mut value, &Value::Object(spec.kubelet.config.clone()));
+    value
+}
+
+fn ours(spec: &KamajiConfigSpec, version: &Version, target: &Target) -> Value {
+    let registration = &spec.node_registration;
+    let keep_swap = spec.os.swap == Swap::Keep;
+    let mut taints: Vec<Value> = registration
+        .taints
+        .iter()
+        .map(|taint| match &taint.value {
+            Some(text) => json!({"key": taint.key, "value": text, "effect": taint.effect.as_str()}),
+            None => json!({"key": taint.key, "effect": taint.effect.as_str()}),
+        })
+        .collect();
+    // Cluster API takes it off once the node has its labels.
+    taints.push(json!({"key": capi::UNINITIALIZED_TAINT, "effect": "NoSchedule"}));
+    let configuration = KubeletConfiguration {
+        api_version: "kubelet.config.k8s.io/v1beta1",
+        kind: "KubeletConfiguration",
+        authentication: json!({
+            "anonymous": {"enabled": false},
+            "webhook": {"enabled": true},
+            "x509": {"clientCAFile": "/etc/kubernetes/pki/ca.crt"},
+        }),
+        authorization: json!({"mode": "Webhook"}),
+        rotate_certificates: true,
+        read_only_port: 0,
+        cluster_dns: &target.cluster_dns,
+        cluster_domain: &target.cluster_domain,
+        container_runtime_endpoint: registration.cri_socket.as_deref().unwrap_or(DEFAULT_CRI_SOCKET),
+        cgroup_driver: "systemd",
+        register_with_taints: taints,
+        tls_min_version: "VersionTLS12",
+        tls_cipher_suites: [
+            "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+            "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+            "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+            "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+            "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+            "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+        ],
+        fail_swap_on: !keep_swap,
+        memory_swap: keep_swap.then(|| json!({"swapBehavior": "NoSwap"})),
+        fail_cgroup_v1: match spec.kubelet.cgroup_v1 {
+            // The field is there since 1.31.
+            CgroupV1::Fail if version.minor >= 31 => Some(true),
+            CgroupV1::Allow if version.minor >= 31 => Some(false),
+            CgroupV1::Auto | CgroupV1::Fail | CgroupV1::Allow => None,
+        },
+        seccomp_default: true,
+        protect_kernel_defaults: true,
+        shutdown_grace_period: "60s",
+        shutdown_grace_period_critical_pods: "20s",
+        logging: spec.kubelet.verbosity.map(|level| json!({"verbosity": level})),
+        feature_gates: (!spec.kubelet.feature_gates.is_empty()).then(|| json!(spec.kubelet.feature_gates)),
+    };
+    serde_json::to_value(configuration).unwrap_or_default()
+}
+
+/// JSON merge patch (RFC 7386): null deletes, objects merge, everything else replaces.
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    if let Value::Object(target) = target {
+        for (key, value) in patch {
+            if value.is_null() {
+                target.remove(key);
+            } else {
+                merge(target.entry(key).or_insert(Value::Null), value);
+            }
+        }
+    }
+}
+
+/// `fail` or `allow`: what a kubelet of this version does on control groups of version 1.
+pub fn cgroup_v1(config: &Value, version: &Version) -> &'static str {
+    let fails = config
+        .get("failCgroupV1")
+        .and_then(Value::as_bool)
+        .unwrap_or(version.minor >= 35);
+    if fails { "fail" } else { "allow" }
+}
+
+/// Settings that would open the node. Any other value needs `allowUnsafeOverrides`.
+const PROTECTED: [&str; 7] = [
+    "/authentication/anonymous/enabled",
+    "/authentication/webhook/enabled",
+    "/authentication/x509/clientCAFile",
+    "/authorization/mode",
+    "/rotateCertificates",
+    "/serverTLSBootstrap",
+    "/readOnlyPort",
+];
+/// Settings that have a field of their own, and where.
+const ELSEWHERE: [(&str, &str); 6] = [
+    ("apiVersion", "nothing: it is set"),
+    ("kind", "nothing: it is set"),
+    ("registerWithTaints", "nodeRegistration.taints"),
+    ("providerID", "nodeRegistration.providerID"),
+    ("featureGates", "kubelet.featureGates"),
+    ("containerRuntimeEndpoint", "nodeRegistration.criSocket"),
+];
+/// Fields behind a gate that is off before some minor: setting one alone ends such a kubelet (bootstrap.md 1.4).
+const GATED: [(&str, &str, u64); 3] = [
+    (
+        "imagePullCredentialsVerificationPolicy",
+        "KubeletEnsureSecretPulledImages",
+        35,
+    ),
+    (
+        "preloadedImagesVerificationAllowlist",
+        "KubeletEnsureSecretPulledImages",
+        35,
+    ),
+    ("crashLoopBackOff", "KubeletCrashLoopBackOffMax", 35),
+];
+/// Gates locked to true since some minor: another value ends the kubelet.
+const LOCKED: [(&str, u64); 2] = [("KubeletCgroupDriverFromCRI", 34), ("NodeSwap", 34)];
+
+/// Paths in `kubelet.config` that would open the node.
+pub fn unsafe_overrides(spec: &KamajiConfigSpec) -> Vec<String> {
+    let version = Version::new(1, 36, 0);
+    let target = Target::default();
+    let (before, after) = (
+        ours(spec, &version, &target),
+        configuration(spec, &version, &target),
+    );
+    PROTECTED
+        .iter()
+        .filter(|path| before.pointer(path) != after.pointer(path))
+        .map(|path| format!("kubelet.config{}", path.replace('/', ".")))
+        .collect()
+}
+
+/// Settings in `kubelet.config` that belong into another field, with that field.
+pub fn misplaced(spec: &KamajiConfigSpec) -> Vec<(&'static str, &'static str)> {
+    ELSEWHERE
+        .into_iter()
+        .filter(|(key, _)| spec.kubelet.config.contains_key(*key))
+        .collect()
+}
+
+/// What a kubelet of this version would end over, if there is anything.
+pub fn fatal_for(spec: &KamajiConfigSpec, version: &Version) -> Vec<String> {
+    let gate = |name: &str| spec.kubelet.feature_gates.get(name);
+    let gated = GATED
+        .into_iter()
+        .filter(|(field, name, minor)| {
+            spec.kubelet.config.contains_key(*field) && version.minor < *minor && gate(name) != Some(&true)
+        })
+        .map(|(field, name, minor)| {
+            format!("kubelet.config.{field} needs 1.{minor} or kubelet.featureGates.{name}: true")
+        });
+    let locked = LOCKED
+        .into_iter()
+        .filter(|(name, minor)| version.minor >= *minor && gate(name) == Some(&false))
+        .map(|(name, minor)| {
+            format!("kubelet.featureGates.{name} is locked to true since 1.{minor}: remove it")
+        });
+    gated.chain(locked).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn with(config: Value) -> KamajiConfigSpec {
+        let mut spec = KamajiConfigSpec::default();
+        let Value::Object(config) = config else {
+            panic!("not an object");
+        };
+        spec.kubelet.config = config;
+        spec
+    }
+
+    #[rstest]
+    #[case(json!({"authentication": {"anonymous": {"enabled": true}}}), "kubelet.config.authentication.anonymous.enabled")]
+    #[case(json!({"authentication": null}), "kubelet.config.authentication.anonymous.enabled")]
+    #[case(json!({"authorization": {"mode": "AlwaysAllow"}}), "kubelet.config.authorization.mode")]
+    #[case(json!({"readOnlyPort": 10255}), "kubelet.config.readOnlyPort")]
+    #[case(json!({"serverTLSBootstrap": true}), "kubelet.config.serverTLSBootstrap")]
+    fn bootstrap_32_settings_that_open_the_node_are_found(#[case] config: Value, #[case] path: &str) {
+        assert!(unsafe_overrides(&with(config)).iter().any(|found| found == path));
+    }
+
+    #[test]
+    fn harmless_settings_are_merged() {
+        let spec = with(
+            json!({"maxPods": 60, "authentication": {"webhook": {"cacheTTL": "1m"}}, "protectKernelDefaults": false}),
+        );
+        assert_eq!(unsafe_overrides(&spec), Vec::<String>::new());
+        let made = configuration(&spec, &Version::new(1, 36, 3), &Target::default());
+        assert_eq!(made["maxPods"], 60);
+        assert_eq!(
+            made["authentication"]["webhook"],
+            json!({"enabled": true, "cacheTTL": "1m"})
+        );
+        assert_eq!(made["protectKernelDefaults"], false);
+        assert_eq!(
+            made["registerWithTaints"][0]["key"],
+            "node.cluster.x-k8s.io/uninitialized"
+        );
+    }
+
+    #[rstest]
+    #[case(30, None, "allow")]
+    #[case(31, Some(false), "allow")]
+    #[case(34, Some(false), "allow")]
+    #[case(36, Some(false), "allow")]
+    fn bootstrap_48_cgroup_v1_allowed_per_minor(
+        #[case] minor: u64,
+        #[case] field: Option<bool>,
+        #[case] word: &str,
+    ) {
+        let mut spec = KamajiConfigSpec::default();
+        spec.kubelet.cgroup_v1 = CgroupV1::Allow;
+        let version = Version::new(1, minor, 0);
+        let made = configuration(&spec, &version, &Target::default());
+        assert_eq!(made.get("failCgroupV1").and_then(Value::as_bool), field);
+        assert_eq!(cgroup_v1(&made, &version), word);
+        let default = configuration(&KamajiConfigSpec::default(), &version, &Target::default());
+        assert_eq!(default.get("failCgroupV1"), None);
+        assert_eq!(
+            cgroup_v1(&default, &version),
+            if minor >= 35 { "fail" } else { "allow" }
+        );
+    }
+
+    #[test]
+    fn bootstrap_48_fields_behind_a_gate_are_errors_before_their_minor() {
+        let mut spec = with(json!({"crashLoopBackOff": {"maxContainerRestartPeriod": "2s"}}));
+        assert_eq!(fatal_for(&spec, &Version::new(1, 34, 1)).len(), 1);
+        assert_eq!(fatal_for(&spec, &Version::new(1, 35, 0)).len(), 0);
+        spec.kubelet
+            .feature_gates
+            .insert("KubeletCrashLoopBackOffMax".into(), true);
+        assert_eq!(fatal_for(&spec, &Version::new(1, 34, 1)).len(), 0);
+        spec.kubelet.feature_gates.insert("NodeSwap".into(), false);
+        assert_eq!(fatal_for(&spec, &Version::new(1, 34, 1)).len(), 1);
+        assert_eq!(fatal_for(&spec, &Version::new(1, 33, 1)).len(), 0);
+    }
+
+    #[test]
+    fn swap_that_stays_is_not_used() {
+        let mut spec = KamajiConfigSpec::default();
+        spec.os.swap = Swap::Keep;
+        let made = configuration(&spec, &Version::new(1, 36, 3), &Target::default());
+        assert_eq!(made["failSwapOn"], false);
+        assert_eq!(made["memorySwap"]["swapBehavior"], "NoSwap");
+    }
+}

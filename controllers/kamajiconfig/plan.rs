@@ -1,0 +1,329 @@
+//! What a machine is given on its first boot, before any envelope: staged files and users (bootstrap.md D1, D2, 1.2).
+//! Pure: everything arrives as an argument. The same plan becomes a cloud-config, and Ignition later.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use kamaji_api::bootstrap::{
+    ContentFormat, Encoding, File, IpFamily, KamajiConfigSpec, NameSource, ProviderIdSource, Swap, User,
+    VersionCheck,
+};
+use semver::Version;
+use serde::Serialize;
+
+use super::{join, kubelet, token::Token};
+
+/// Folder of the staged files.
+pub const STAGE: &str = "/etc/kamaji/bootstrap";
+/// Socket of the container runtime where none is named.
+pub const DEFAULT_CRI_SOCKET: &str = "unix:///run/containerd/containerd.sock";
+/// How long a machine tries to join where nothing is said.
+pub const DEFAULT_JOIN_TIMEOUT: Duration = Duration::from_mins(10);
+
+/// Everything the plan is made from. The user's files and passwords are resolved already.
+pub struct Inputs<'a> {
+    /// Name of the KamajiConfig.
+    pub name: &'a str,
+    /// Digest of its spec.
+    pub spec_hash: &'a str,
+    /// Its spec, validated.
+    pub spec: &'a KamajiConfigSpec,
+    /// Name of the Machine.
+    pub machine: &'a str,
+    /// Version of the Machine.
+    pub version: &'a Version,
+    /// The API server.
+    pub target: &'a Target,
+    /// The credential.
+    pub token: &'a Token,
+    /// Content of `spec.files`, by position; `None` for an optional one that does not exist.
+    pub files: &'a [Option<Vec<u8>>],
+    /// Password hashes read from Secrets, by user name.
+    pub passwords: &'a BTreeMap<String, String>,
+}
+
+/// The API server as nodes see it, and what the cluster's network tells them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Target {
+    /// Host: a name or an address, without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Name its certificate is checked for, where that is not the host.
+    pub tls_server_name: Option<String>,
+    /// Authorities to trust, PEM.
+    pub authority_pem: String,
+    /// Addresses of cluster DNS.
+    pub cluster_dns: Vec<String>,
+    /// Domain of the cluster.
+    pub cluster_domain: String,
+}
+
+impl Target {
+    /// The host as it stands in a URL.
+    pub fn url_host(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]", self.host)
+        } else {
+            self.host.clone()
+        }
+    }
+}
+
+/// What the machine gets.
+#[derive(Debug)]
+pub struct NodePlan {
+    /// Files, ours first.
+    pub files: Vec<NodeFile>,
+    /// Users.
+    pub users: Vec<NodeUser>,
+    /// Something is to be evaluated on the machine.
+    pub templated: bool,
+}
+
+/// One file.
+#[derive(Debug)]
+pub struct NodeFile {
+    /// Absolute path.
+    pub path: String,
+    /// Octal digits.
+    pub mode: String,
+    /// `user:group`, where it is not root.
+    pub owner: Option<String>,
+    /// Append instead of replace.
+    pub append: bool,
+    /// Write after users were made.
+    pub late: bool,
+    /// Content.
+    pub content: Content,
+}
+
+/// Content of a file, by what an envelope may do to it.
+pub enum Content {
+    /// Text that stays as it is in the envelope: rotation of the token changes its bytes and no others.
+    Plain(String),
+    /// Text that is evaluated on the machine.
+    Template(String),
+    /// Bytes that arrive unchanged, however they travel.
+    Bytes(Vec<u8>),
+    /// Text that the user encoded; it is decoded on the machine.
+    Encoded(String, Encoding),
+}
+
+impl std::fmt::Debug for Content {
+    /// Contents hold the token and what users put into Secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[content]")
+    }
+}
+
+/// One user, in the words of cloud-init.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct NodeUser {
+    /// Name.
+    pub name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gecos: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    groups: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    homedir: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inactive: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shell: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    passwd: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    primary_group: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lock_passwd: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sudo: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ssh_authorized_keys: Vec<String>,
+}
+
+/// Makes the plan.
+///
+/// # Errors
+/// When a part cannot be rendered, which validated input does not bring about.
+pub fn plan(inputs: &Inputs<'_>) -> Result<NodePlan, join::RenderError> {
+    let spec = inputs.spec;
+    let mut files = staged(inputs)?;
+    let users: Vec<_> = spec
+        .users
+        .iter()
+        .map(|user| node_user(user, inputs.passwords))
+        .collect();
+    for (file, content) in spec.files.iter().zip(inputs.files) {
+        if let Some(bytes) = content {
+            files.push(user_file(file, bytes, &spec.users));
+        }
+    }
+    let templated = files
+        .iter()
+        .any(|file| matches!(file.content, Content::Template(_)));
+    Ok(NodePlan {
+        files,
+        users,
+        templated,
+    })
+}
+
+/// Our own files (bootstrap.md 1.2): all of them below [`STAGE`] but the join unit.
+fn staged(inputs: &Inputs<'_>) -> Result<Vec<NodeFile>, join::RenderError> {
+    let spec = inputs.spec;
+    let config = kubelet::configuration(spec, inputs.version, inputs.target);
+    let stage = |name: &str, mode: &str, content: Content| NodeFile {
+        path: format!("{STAGE}/{name}"),
+        mode: mode.to_owned(),
+        owner: None,
+        append: false,
+        late: false,
+        content,
+    };
+    let text = |text: String| Content::Bytes(text.into_bytes());
+    let mut files = vec![
+        stage("join.sh", "0700", text(join::script(inputs)?)),
+        stage("plan.env", "0600", text(join::environment(inputs, &config))),
+        stage("node.facts", "0600", facts(inputs)),
+        stage(
+            "bootstrap.conf",
+            "0600",
+            Content::Plain(join::kubeconfig(inputs)?),
+        ),
+        stage("ca.crt", "0600", text(inputs.target.authority_pem.clone())),
+        stage("config.yaml", "0600", text(join::yaml(&config)?)),
+        NodeFile {
+            path: "/etc/systemd/system/kamaji-join.service".to_owned(),
+            ..stage("", "0600", text(join::join_unit(join_timeout(spec))?))
+        },
+    ];
+    for (folder, commands) in [
+        ("pre.d", &spec.pre_join_commands),
+        ("post.d", &spec.post_join_commands),
+    ] {
+        for (number, command) in commands.iter().enumerate() {
+            files.push(stage(
+                &format!("{folder}/{number:04}"),
+                "0600",
+                text(format!("{command}\n")),
+            ));
+        }
+    }
+    Ok(files)
+}
+
+/// Facts that only the machine may know. Parsed there, never sourced (bootstrap.md 1.2).
+fn facts(inputs: &Inputs<'_>) -> Content {
+    let registration = &inputs.spec.node_registration;
+    let name = match name_source(inputs.spec) {
+        NameSource::MachineName => Some(inputs.machine),
+        NameSource::Template => registration.name_template.as_deref(),
+        NameSource::Hostname => None,
+    };
+    let provider_id = match registration.provider_id.source {
+        ProviderIdSource::Template => registration.provider_id.template.as_deref(),
+        _ => None,
+    };
+    let address = registration.node_ip.as_ref().and_then(|ip| ip.address.as_deref());
+    let text = [
+        ("nodename", name),
+        ("providerid", provider_id),
+        ("nodeip", address),
+    ]
+    .map(|(key, value)| format!("{key}={}\n", value.unwrap_or_default()))
+    .concat();
+    if is_expression(&text) {
+        Content::Template(text)
+    } else {
+        Content::Bytes(text.into_bytes())
+    }
+}
+
+/// The text holds what cloud-init would evaluate.
+pub fn is_expression(text: &str) -> bool {
+    ["{{", "{%", "{#"].iter().any(|mark| text.contains(mark))
+}
+
+/// Where the node's name comes from: by default the Machine's name, known before the machine boots.
+pub fn name_source(spec: &KamajiConfigSpec) -> NameSource {
+    spec.node_registration
+        .name_source
+        .unwrap_or(NameSource::MachineName)
+}
+
+/// How long the machine tries to join.
+pub fn join_timeout(spec: &KamajiConfigSpec) -> Duration {
+    spec.join_timeout.map_or(DEFAULT_JOIN_TIMEOUT, Duration::from)
+}
+
+/// `ip`'s word for the family.
+pub(super) fn family_flag(family: Option<IpFamily>) -> &'static str {
+    match family {
+        None | Some(IpFamily::V4) => "-4",
+        Some(IpFamily::V6) => "-6",
+    }
+}
+
+/// The word of `plan.env`.
+pub(super) fn version_check(check: VersionCheck) -> &'static str {
+    match check {
+        VersionCheck::Minor => "Minor",
+        VersionCheck::Exact => "Exact",
+        VersionCheck::Off => "Off",
+    }
+}
+
+/// The word of `plan.env`.
+pub(super) fn swap(swap: Swap) -> &'static str {
+    match swap {
+        Swap::Off => "off",
+        Swap::Keep => "keep",
+    }
+}
+
+fn user_file(file: &File, bytes: &[u8], users: &[User]) -> NodeFile {
+    let text = || String::from_utf8(bytes.to_vec()).ok();
+    let content = match (file.encoding, file.content_format) {
+        (Some(Encoding::Gzip), _) => Content::Encoded(join::base64(bytes), Encoding::GzipBase64),
+        (Some(encoding), _) => text().map_or_else(
+            || Content::Bytes(bytes.to_vec()),
+            |text| Content::Encoded(text.trim().to_owned(), encoding),
+        ),
+        (None, ContentFormat::Jinja) => {
+            text().map_or_else(|| Content::Bytes(bytes.to_vec()), Content::Template)
+        }
+        (None, ContentFormat::Raw) => Content::Bytes(bytes.to_vec()),
+    };
+    let owner_is_made = file
+        .owner
+        .as_deref()
+        .and_then(|owner| owner.split(':').next())
+        .is_some_and(|owner| users.iter().any(|user| user.name == owner));
+    NodeFile {
+        path: file.path.clone(),
+        mode: file.permissions.clone().unwrap_or_else(|| "0644".to_owned()),
+        owner: file.owner.clone(),
+        append: file.append,
+        late: file.defer || owner_is_made,
+        content,
+    }
+}
+
+fn node_user(user: &User, passwords: &BTreeMap<String, String>) -> NodeUser {
+    NodeUser {
+        name: user.name.clone(),
+        gecos: user.gecos.clone(),
+        groups: user.groups.clone(),
+        homedir: user.home_dir.clone(),
+        // cloud-init wants days; zero is at once.
+        inactive: (user.inactive == Some(true)).then(|| "0".to_owned()),
+        shell: user.shell.clone(),
+        passwd: user.passwd.clone().or_else(|| passwords.get(&user.name).cloned()),
+        primary_group: user.primary_group.clone(),
+        lock_passwd: user.lock_password,
+        sudo: user.sudo.clone(),
+        ssh_authorized_keys: user.ssh_authorized_keys.clone(),
+    }
+}

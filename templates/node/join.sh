@@ -1,0 +1,327 @@
+#!/bin/sh
+# Joins this machine to its cluster. Every step can be repeated. The first failure is reported and ends the run.
+# No token is ever printed: do not trace this script.
+set -eu
+umask 077
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/bin
+LC_ALL=C
+export PATH LC_ALL
+
+stage=/etc/kamaji/bootstrap
+certificate=/var/lib/kubelet/pki/kubelet-client-current.pem
+marker=/var/lib/kamaji/joined
+. "$stage/plan.env"
+deadline=$(($(date +%s) + JOIN_TIMEOUT))
+
+have() { command -v "$1" >/dev/null 2>&1; }
+say() { printf 'kamaji-join: %s\n' "$*"; }
+late() { [ "$(date +%s)" -ge "$deadline" ]; }
+
+# One line of harmless characters, without anything that looks like a token.
+clean() {
+    tr -c 'A-Za-z0-9 .,:;=_/()@+-' ' ' | sed -e 's/[a-z0-9]\{6\}\.[a-z0-9]\{16\}/(token)/g' | tail -c 900
+}
+
+# shellcheck disable=SC2086 # two words or none
+request() { # curl arguments
+    curl -sS --max-time 10 --cacert "$stage/ca.crt" ${TLS_NAME:+--connect-to ::$SERVER_HOST:$SERVER_PORT} "$@"
+}
+url=https://${TLS_NAME:-$SERVER_HOST}:$SERVER_PORT
+
+# Tells the control plane why this machine does not join, as an event in the tenant.
+report() { # reason message
+    have curl && [ -r "$stage/bootstrap.conf" ] || return 0
+    token=$(sed -n "s/^ *token: ['\"]*\([a-z0-9.]*\)['\"]*\$/\1/p" "$stage/bootstrap.conf")
+    time=$(date -u +%Y-%m-%dT%H:%M:%SZ)
+    random=$(od -An -N8 -tx1 /dev/urandom | tr -d ' \n')
+    id=$(cat /etc/machine-id 2>/dev/null || :)
+    body='{"apiVersion":"v1","kind":"Event","metadata":{"namespace":"kamaji-bootstrap","name":"'${token%%.*}.$random'"}'
+    body=$body',"involvedObject":{"apiVersion":"bootstrap.cluster.x-k8s.io/v1alpha1","kind":"KamajiConfig"'
+    body=$body',"namespace":"kamaji-bootstrap","name":"'$CONFIG_NAME'"},"type":"Warning"'
+    body=$body',"reason":"'$1'","message":"'$2'","firstTimestamp":"'$time'","lastTimestamp":"'$time'"'
+    body=$body',"reportingComponent":"kamaji-join","reportingInstance":"'$id'"}'
+    printf 'header = "Authorization: Bearer %s"\n' "$token" |
+        request -K - -H 'Content-Type: application/json' -o /dev/null -d "$body" \
+            "$url/api/v1/namespaces/kamaji-bootstrap/events" || :
+}
+
+fail() { # reason message
+    text=$(printf '%s' "$2" | clean)
+    say "failed: $1: $text"
+    report "$1" "$text" 2>/dev/null || :
+    exit 1
+}
+
+# Temporary file and rename: nobody ever reads half a file.
+put() { # source target mode
+    (umask 022 && mkdir -p "${2%/*}")
+    cp "$1" "$2.kamaji" && chmod "$3" "$2.kamaji" && mv -f "$2.kamaji" "$2"
+    if have restorecon; then restorecon -F "$2" 2>/dev/null || :; fi
+}
+
+succeed() {
+    (umask 022 && mkdir -p /run/cluster-api && printf 'success\n' >/run/cluster-api/bootstrap-success.complete)
+}
+
+wipe() {
+    for file in "$stage/bootstrap.conf" /etc/kubernetes/bootstrap-kubelet.conf; do
+        if [ -f "$file" ]; then
+            shred -u "$file" 2>/dev/null || rm -f "$file"
+        fi
+    done
+}
+
+kubelet_log() { journalctl -u kubelet.service -n 20 --no-pager -o cat 2>/dev/null | clean; }
+
+# --- joined before: a reboot, or cloud-init under another instance id
+if [ -s "$marker" ] && [ -s "$certificate" ] &&
+    { ! have openssl || openssl x509 -noout -checkend 0 -in "$certificate" >/dev/null 2>&1; }; then
+    wipe
+    succeed
+    systemctl start --no-block kubelet.service
+    say "joined already, nothing to do"
+    exit 0
+fi
+[ -s "$stage/bootstrap.conf" ] || fail TokenMissing "neither a token nor a valid certificate: replace the machine"
+
+# --- who this machine is
+fact() { sed -n "s/^$1=//p" "$stage/node.facts" | head -n 1; }
+name=$(fact nodename)
+if [ "$NAME_SOURCE" = Hostname ]; then name=$(uname -n); fi
+name=$(printf '%s' "$name" | tr 'A-Z' 'a-z')
+case $name in
+'' | localhost | localhost.* | *ci_missing_jinja_var*) fail NodeNameInvalid "no usable node name from $NAME_SOURCE: $name" ;;
+esac
+if [ "${#name}" -gt 253 ] || ! printf '%s\n' "$name" |
+    grep -Eqx '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*'; then
+    fail NodeNameInvalid "$name is not a DNS name (RFC 1123)"
+fi
+provider=$(fact providerid)
+case $provider in
+*CI_MISSING_JINJA_VAR*) fail NodeNameInvalid "the metadata of this machine lacks what providerID is made of" ;;
+*[!A-Za-z0-9:/._-]*) fail NodeNameInvalid "not a provider id: $provider" ;;
+esac
+address=$(fact nodeip)
+if [ -n "$NODE_IP_INTERFACE" ]; then
+    until address=$(ip -o "$NODE_IP_FAMILY" address show dev "$NODE_IP_INTERFACE" scope global 2>/dev/null |
+        awk '{ sub("/.*", "", $4); print $4; exit }') && [ -n "$address" ]; do
+        late && fail NodeAddressMissing "no address on $NODE_IP_INTERFACE"
+        sleep 2
+    done
+fi
+case $address in
+*[!0-9a-fA-F:.,]*) fail NodeAddressMissing "not an address: $address" ;;
+esac
+say "node $name"
+
+if [ "$SET_HOSTNAME" = true ] && [ "$(uname -n)" != "$name" ]; then
+    (umask 022 && printf '%s\n' "$name" >/etc/hostname)
+    hostname "$name" 2>/dev/null || hostnamectl set-hostname "$name"
+    grep -qw "$name" /etc/hosts || printf '127.0.1.1 %s\n' "$name" >>/etc/hosts
+fi
+
+# --- commands before the join
+run_all() { # folder reason
+    for command in "$stage/$1"/*; do
+        [ -f "$command" ] || continue
+        code=0
+        sh -eu "$command" || code=$?
+        [ "$code" = 0 ] || fail "$2" "command ${command##*/} exited with $code"
+    done
+}
+run_all pre.d PreJoinFailed
+
+# --- is this machine fit
+for tool in mount systemctl awk sed; do have "$tool" || fail ComponentMissing "$tool is not installed"; done
+for tool in iptables conntrack; do have "$tool" || say "warning: $tool is not installed"; done
+if [ "$CGROUP_V1" = fail ] && [ "$(stat -f -c %T /sys/fs/cgroup 2>/dev/null)" != cgroup2fs ]; then
+    fail CgroupV1 "this kubelet does not run on control groups v1: use an image with v2, or kubelet.cgroupV1: Allow"
+fi
+memory=$(awk '/^MemTotal:/ { print int($2 / 1024) }' /proc/meminfo)
+[ "${memory:-1024}" -ge 900 ] || fail MemoryTooSmall "$memory MiB of memory, 1 GiB is needed"
+[ -s /etc/machine-id ] || say "warning: no machine-id"
+# Absent firmware tables (containers) are fine, an empty id is not unique.
+uuid=/sys/class/dmi/id/product_uuid
+[ ! -r $uuid ] || grep -q . $uuid || say "warning: $uuid is empty"
+if have ss && ss -Hltn 2>/dev/null | awk '{ print $4 }' | grep -q ':10250$' && ! systemctl -q is-active kubelet.service; then
+    fail PortInUse "something else listens on port 10250"
+fi
+
+# --- kubelet and its version
+kubelet=
+for path in $KUBELET_PATHS; do
+    if [ -x "$path" ]; then
+        kubelet=$path
+        break
+    fi
+done
+[ -n "$kubelet" ] || fail ComponentMissing "no kubelet at $KUBELET_PATHS"
+core() { printf '%s' "$1" | sed -e 's/^v//' -e 's/[-+].*//'; }
+found=$("$kubelet" --version 2>/dev/null | awk '{ print $2 }') || :
+found=$(core "$found")
+wanted=$(core "$VERSION")
+if [ "$VERSION_CHECK" != Off ] && [ "$found" != "$wanted" ]; then
+    problem="the kubelet is $found, the Machine asks for $wanted"
+    if [ "$VERSION_CHECK" = Exact ] || [ "${found%.*}" != "${wanted%.*}" ]; then fail KubeletVersionMismatch "$problem"; fi
+    say "warning: $problem"
+fi
+
+# --- kernel modules and settings: already right is fine, wrong and not ours to change is a report
+for module in $MODULES; do
+    file=$(printf '%s' "$module" | tr - _)
+    if [ -d "/sys/module/$file" ] || modprobe "$module" 2>/dev/null; then continue; fi
+    problem="$module cannot be loaded"
+    case $module in
+    overlay) grep -qw overlay /proc/filesystems || fail KernelModuleMissing "$problem" ;;
+    br_netfilter) [ -d /proc/sys/net/bridge ] || say "warning: $problem" ;;
+    nf_conntrack) [ -d /proc/sys/net/netfilter ] || say "warning: $problem" ;;
+    *) fail KernelModuleMissing "$problem" ;;
+    esac
+done
+printf '%s\n' $MODULES >"$stage/modules"
+put "$stage/modules" /etc/modules-load.d/kamaji.conf 0644
+
+words() { printf '%s' "$*"; }
+# shellcheck disable=SC2046 # words are meant to be split
+while read -r key _ value; do
+    [ -n "$key" ] || continue
+    file=/proc/sys/$(printf '%s' "$key" | tr . /)
+    current() { words $(cat "$file" 2>/dev/null); }
+    [ "$(current)" != "$(words $value)" ] || continue
+    (printf '%s' "$value" >"$file") 2>/dev/null || :
+    [ "$(current)" != "$(words $value)" ] || continue
+    problem="$key is '$(current)' and cannot be set to $value here"
+    group=$key
+    case $key in vm.* | kernel.*) group=protect ;; esac
+    case " $SYSCTL_REQUIRED " in
+    *" $key "* | *" $group "*) fail SysctlNotSet "$problem" ;;
+    esac
+    say "warning: $problem"
+done <<END
+$SYSCTLS
+END
+printf '%s\n' "$SYSCTLS" >"$stage/sysctl"
+put "$stage/sysctl" /etc/sysctl.d/90-kamaji.conf 0644
+# Ports of the kubelet and of kube-proxy that an outgoing connection could take before them.
+ports=/proc/sys/net/ipv4/ip_local_reserved_ports
+if [ -w "$ports" ] && ! grep -q 10248-10250 "$ports"; then
+    (printf '%s' "$(cat "$ports"),10248-10250,10256" | sed 's/^,//' >"$ports") 2>/dev/null || :
+fi
+
+if [ "$SWAP" = off ] && [ "$(wc -l </proc/swaps 2>/dev/null || echo 0)" -gt 1 ]; then
+    swapoff -a || :
+    systemctl list-units --plain --no-legend --type=swap | awk '{ print $1 }' | xargs -r systemctl mask || :
+    if [ "$(wc -l </proc/swaps)" -gt 1 ]; then
+        [ "$SWAP_FATAL" = false ] || fail SwapOn "swap cannot be turned off here: set os.swap: Keep"
+        say "warning: swap is on"
+    fi
+fi
+if [ "$SWAP" = off ] && [ -f /etc/fstab ]; then
+    sed -i '/^[^#].*[[:space:]]swap[[:space:]]/s/^/# kamaji: /' /etc/fstab
+fi
+
+# --- container runtime
+socket=${CRI_SOCKET#unix://}
+answers() {
+    [ -S "$socket" ] || return 1
+    if have crictl; then
+        crictl --runtime-endpoint "$CRI_SOCKET" --timeout 5s version >/dev/null 2>&1
+    elif have ctr && [ "${socket##*/}" = containerd.sock ]; then
+        ctr --address "$socket" --timeout 5s version >/dev/null 2>&1
+    fi
+}
+until answers; do
+    systemctl start --no-block containerd.service 2>/dev/null || :
+    late && fail RuntimeUnavailable "nothing answers at $CRI_SOCKET"
+    sleep 2
+done
+
+# --- the API server, its certificate, the clock
+skew() { # headers
+    theirs=$(printf '%s\n' "$1" | tr -d '\r' | sed -n 's/^[Dd]ate: //p' | head -n 1)
+    theirs=$(date -d "${theirs:-now}" +%s 2>/dev/null) || return 0
+    off=$(($(date +%s) - theirs))
+    if [ "$off" -gt 300 ] || [ "$off" -lt -300 ]; then fail ClockSkew "the clock is $off s off"; fi
+}
+distrusted=0
+while have curl; do
+    code=0
+    headers=$(request -D - -o /dev/null "$url/healthz" 2>&1) || code=$?
+    if [ "$code" = 0 ]; then
+        skew "$headers"
+        break
+    fi
+    case $code in
+    51 | 60)
+        # No credential is sent: only the date is asked for.
+        headers=$(request -k -D - -o /dev/null "$url/healthz" 2>/dev/null) || :
+        skew "$headers"
+        distrusted=$((distrusted + 1))
+        [ "$distrusted" -lt 5 ] || fail CertificateUntrusted "the certificate of $url is not of this cluster"
+        ;;
+    esac
+    late && fail APIServerUnreachable "$url: $headers"
+    sleep 3
+done
+
+# --- everything of the kubelet, then the kubelet
+(umask 022 && mkdir -p /etc/kubernetes/pki /etc/kubernetes/kubelet.conf.d /var/lib/kubelet)
+mkdir -p /var/lib/kubelet/pki /var/lib/kamaji
+chmod 0700 /var/lib/kubelet/pki
+put "$stage/ca.crt" /etc/kubernetes/pki/ca.crt 0644
+{
+    printf 'apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n'
+    if [ -n "$provider" ]; then printf 'providerID: "%s"\n' "$provider"; fi
+    if [ "$RESOLV_CONF" = auto ] && systemctl -q is-active systemd-resolved.service && [ -s /run/systemd/resolve/resolv.conf ]; then
+        printf 'resolvConf: /run/systemd/resolve/resolv.conf\n'
+    fi
+} >"$stage/20-node.conf"
+put "$stage/20-node.conf" /etc/kubernetes/kubelet.conf.d/20-node.conf 0600
+put "$stage/config.yaml" /var/lib/kubelet/config.yaml 0600
+if ! systemctl cat kubelet.service >/dev/null 2>&1; then
+    printf '[Unit]\nDescription=kubelet\n[Service]\nExecStart=/bin/false\n[Install]\nWantedBy=multi-user.target\n' >"$stage/kubelet.service"
+    put "$stage/kubelet.service" /etc/systemd/system/kubelet.service 0600
+fi
+cat >"$stage/unit.tpl" <<'UNIT'
+@DROP_IN@
+UNIT
+sed -e "s|^ExecStart=@KUBELET@|ExecStart=$kubelet|" -e "s|^  --hostname-override=@NODENAME@|  --hostname-override=$name|" \
+    "$stage/unit.tpl" >"$stage/90-kamaji.conf"
+if [ -n "$address" ]; then
+    sed -i "s|^  --node-ip=@NODEIP@|  --node-ip=$address|" "$stage/90-kamaji.conf"
+else
+    sed -i '/^  --node-ip=@NODEIP@/d' "$stage/90-kamaji.conf"
+fi
+put "$stage/90-kamaji.conf" /etc/systemd/system/kubelet.service.d/90-kamaji.conf 0600
+put "$stage/bootstrap.conf" /etc/kubernetes/bootstrap-kubelet.conf 0600
+systemctl daemon-reload
+systemctl enable kubelet.service >/dev/null 2>&1 || :
+systemctl restart --no-block kubelet.service
+
+healthy() {
+    systemctl -q is-active kubelet.service || return 1
+    [ -n "$HEALTHZ" ] && have curl || return 0
+    curl -fsS --noproxy '*' --max-time 3 -o /dev/null "http://$HEALTHZ/healthz" 2>/dev/null
+}
+crashes=0
+until [ -s "$certificate" ] && healthy; do
+    if late; then
+        problem="no client certificate"
+        [ ! -s "$certificate" ] || problem="the kubelet is not healthy"
+        fail JoinTimeout "$problem after $JOIN_TIMEOUT s: $(kubelet_log)"
+    fi
+    count=$(systemctl show -p NRestarts --value kubelet.service 2>/dev/null || echo 0)
+    if [ "${count:-0}" -gt "$crashes" ]; then
+        crashes=$count
+        say "the kubelet ended ($crashes): $(kubelet_log)"
+    fi
+    sleep 1
+done
+
+# --- joined
+wipe
+printf 'spec=%s\nnode=%s\ntime=%s\n' "$SPEC_HASH" "$name" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >"$marker.kamaji"
+mv -f "$marker.kamaji" "$marker"
+succeed
+say "joined as $name"
+run_all post.d PostJoinFailed
