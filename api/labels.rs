@@ -161,6 +161,18 @@ pub mod ours {
     /// Annotation of a TenantControlPlane that ends the wait for an unreachable store on deletion: the data stays
     /// behind (DESIGN 7).
     pub const ABANDON_DATA: &str = "capi-kamaji.io/abandon-data";
+    /// Annotation of a TenantControlPlane: [`DISABLED`] leaves NodeRestriction out of the admission plugins, which a
+    /// node may then use against its neighbours (DESIGN 2.7).
+    pub const NODE_RESTRICTION: &str = "capi-kamaji.io/node-restriction";
+    /// Annotation of a TenantControlPlane: [`DISABLED`] makes no NetworkPolicy for its pods (DESIGN 2.7).
+    pub const NETWORK_POLICY: &str = "capi-kamaji.io/network-policy";
+    /// Annotation of a TenantControlPlane: [`ENABLED`] makes the API server verify kubelets' serving certificates, so
+    /// that nodes with self-signed ones lose logs and exec (DESIGN 2.7).
+    pub const VERIFY_KUBELETS: &str = "capi-kamaji.io/verify-kubelets";
+    /// Value of an annotation that turns something on.
+    pub const ENABLED: &str = "enabled";
+    /// Value of an annotation that turns something off.
+    pub const DISABLED: &str = "disabled";
     /// Annotation of the pod template: time of the last restart asked for by `rollout.after` (RFC 3339).
     pub const RESTARTED_AT: &str = "capi-kamaji.io/restarted-at";
     /// Suffix of the Secret with the bootstrap provider's own kubeconfig for a tenant, key [`super::capi::VALUE_KEY`]:

@@ -1,11 +1,18 @@
 //! The definitions on a real API server that behaves like Kubernetes 1.33, the oldest management cluster: they are
 //! served, they take what they should, they refuse what they should and say which field and what to do.
 
+#[path = "api/change.rs"]
+mod change;
+#[path = "api/creation.rs"]
+mod creation;
+#[path = "api/full.rs"]
+mod full;
 #[path = "api/manifests.rs"]
 mod manifests;
 
 use anyhow::{Context, Result, ensure};
 use e2e::apiserver::{Options, TestApiServer};
+use full::full;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kamaji_api::bootstrap::{KamajiConfig, KamajiConfigTemplate};
 use kamaji_api::controlplane::{KamajiControlPlane, KamajiControlPlaneTemplate};
@@ -14,7 +21,7 @@ use kamaji_api::tenantcontrolplane::TenantControlPlane;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Client, Resource};
-use manifests::{full, merged, minimal};
+use manifests::{merged, minimal};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -256,7 +263,7 @@ async fn contract_112_manifests_of_the_peers_users_are_taken() -> Result<()> {
         return Ok(());
     };
     let client = server.client()?;
-    for (what, mut manifest) in manifests::accepted() {
+    for (what, mut manifest) in creation::accepted() {
         if manifest["kind"] == "DataStore" {
             manifest["spec"]["basicAuth"] = Value::Null;
         }
@@ -271,7 +278,7 @@ async fn bad_input_is_refused_with_field_and_fix() -> Result<()> {
         return Ok(());
     };
     let client = server.client()?;
-    let rows = manifests::refused_on_creation();
+    let rows = creation::refused_on_creation();
     assert!(rows.len() > 50);
     let mut wrong = Vec::new();
     for (what, manifest, words) in rows {
@@ -290,7 +297,7 @@ async fn what_cannot_change_is_refused_with_field_and_fix() -> Result<()> {
     };
     let client = server.client()?;
     let mut wrong = Vec::new();
-    for (index, (what, before, after, words)) in manifests::refused_on_change().into_iter().enumerate() {
+    for (index, (what, before, after, words)) in change::refused_on_change().into_iter().enumerate() {
         let rename = json!({"metadata": {"name": format!("change-{index}")}});
         let (before, after) = (merged(before, rename.clone()), merged(after, rename));
         apply(&client, &before, false).await.with_context(|| what)?;
