@@ -88,12 +88,11 @@ pub const CONTROL_PLANE_ROLE: &[Grant] = &[
     grant(CONTROL_PLANE, &["kamajicontrolplanes/status"], &[Patch]),
     grant(CONTROL_PLANE, &["kamajicontrolplanes/finalizers"], &[Update]),
     grant(KAMAJI, &["tenantcontrolplanes"], READ_CHILD),
-    grant(CAPI, &["clusters", "machines"], READ),
+    // Machines and pools: a control plane outlives its workers.
+    grant(CAPI, &["clusters", "machines", "machinepools"], READ),
     // `<cluster>-kubeconfig` and `<cluster>-ca`; the admin kubeconfig and a user's CA are read.
     grant(CORE, &["secrets"], READ_CHILD),
     grant("events.k8s.io", &["events"], &[Create, Patch]),
-    // The contract version of an infrastructure kind stands on its CRD.
-    grant("apiextensions.k8s.io", &["customresourcedefinitions"], &[Get]),
     PEERS,
 ];
 
@@ -118,14 +117,14 @@ pub const HOSTING_ROLE: &[Grant] = &[
     grant(APPS, &["deployments", "statefulsets"], CHILD),
     grant("networking.k8s.io", &["networkpolicies"], CHILD),
     grant("policy", &["poddisruptionbudgets"], CHILD),
-    // Claims of managed DataStores: whether they are bound, and their removal.
-    grant(CORE, &["persistentvolumeclaims"], &[List, Watch, Delete]),
-    grant("storage.k8s.io", &["storageclasses"], READ),
+    // Claims of managed DataStores, which their StatefulSets make: whether they are bound, and who owns them.
+    grant(CORE, &["persistentvolumeclaims"], &[List, Watch, Patch]),
+    grant("storage.k8s.io", &["storageclasses"], &[List]),
     Grant {
         group: CORE,
         resources: &["namespaces"],
         names: &[kamaji_api::labels::namespace::DATASTORES],
-        verbs: &[Get, Create, Patch],
+        verbs: &[Create, Patch],
     },
     // Its UID tells management clusters apart in a store's ownership mark.
     Grant {
