@@ -63,12 +63,13 @@ registry_image() { # tool, reference, image_push arguments...
 
 # kube-proxy calls iptables and conntrack: Debian's, from the host, beside the static binary.
 registry_kube_proxy() { # version
-  local tree=$CACHE/kube-proxy-userland file name
+  local tree=$CACHE/kube-proxy-files file name
   if [ ! -d "$tree" ]; then
     rm -rf "$tree.part"
     mkdir -p "$tree.part/usr/sbin"
+    # Under every name: libxt_MASQUERADE.so and others are links to one library.
     for file in /usr/sbin/xtables-nft-multi /usr/sbin/conntrack /usr/lib/x86_64-linux-gnu/xtables/*.so; do
-      registry_copy_with_libraries "$(readlink -f "$file")" "$tree.part"
+      registry_copy_with_libraries "$file" "$tree.part"
     done
     for name in iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore; do
       ln -s xtables-nft-multi "$tree.part/usr/sbin/$name"
