@@ -14,15 +14,61 @@ use std::{
 };
 
 use kube::{
-    Client, Resource,
+    Client, Resource, ResourceExt,
     api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions},
 };
 use parking_lot::Mutex;
-use serde_json::json;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
 use super::{
-    child::row_of, error::ApiError, index::ChildIndex, key::ObjectKey, manifest::Manifest, row::Row,
+    child::row_of,
+    error::ApiError,
+    index::ChildIndex,
+    key::{ObjectKey, RootKey},
+    manifest::Manifest,
+    roots::Roots,
+    row::Row,
 };
+
+/// Applies `spec`, and nothing else, to a root object, and writes the result through to `roots`. For the few paths of a
+/// user's object that are ours: fields we do not name stay whose they are.
+///
+/// # Errors
+/// What the API server answered; a conflict when the object is another one by now.
+pub async fn root_spec<K>(
+    api: &Api<K>,
+    roots: &Roots<K>,
+    object: &K,
+    spec: Value,
+    field_manager: &str,
+) -> Result<(), ApiError>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let name = object.name_any();
+    let patch = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": { "name": name, "uid": object.uid() },
+        "spec": spec,
+    });
+    let written = api
+        .patch(
+            &name,
+            &PatchParams::apply(field_manager).force(),
+            &Patch::Apply(patch),
+        )
+        .await
+        .map_err(|e| {
+            ApiError::new(
+                format!("apply spec of {} {}", K::kind(&()), RootKey::of(object)),
+                e,
+            )
+        })?;
+    roots.put(written);
+    Ok(())
+}
 
 /// Writes with one field manager and keeps the index current.
 pub struct Applier {

@@ -1,13 +1,266 @@
-//! The `KamajiControlPlane` controller.
+//! The `KamajiControlPlane` controller: a control plane of Cluster API, run as a TenantControlPlane.
+//!
+//! It meets the hosting engine only through the TenantControlPlane of the same name and the Secrets the engine makes
+//! beside it (DESIGN 1), so an upstream Kamaji can stand in for ours. One pass, in [`reconcile`]:
+//!
+//! pause → finalizer → [`observe`] → [`validate`] → [`desired`] → apply → Secrets → endpoint → [`status`]
+//!
+//! Wiring stands here: what is watched and who is woken. Nothing is polled.
 
-use crate::runtime::role::Role;
+mod delete;
+mod desired;
+mod endpoint;
+#[cfg(test)]
+mod example;
+mod health;
+mod observe;
+mod reconcile;
+mod secrets;
+mod status;
+mod validate;
+mod versions;
+
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use k8s_openapi::api::core::v1::Secret;
+use kamaji_api::{
+    controlplane::KamajiControlPlane,
+    labels::{capi, field_manager},
+    tenantcontrolplane::TenantControlPlane,
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::PartialObjectMeta,
+    runtime::watcher::{Config, Event},
+};
+
+use crate::{
+    capi::{
+        cluster::Cluster,
+        machine::{Machine, MachinePool},
+        owner,
+    },
+    k8s::{
+        apply::Applier,
+        events::Events,
+        index::ChildIndex,
+        key::RootKey,
+        roots::Roots,
+        row::{Facts, Row},
+    },
+    runtime::{driver, queue::Queue, role::Role, watch::Watches},
+};
+
+/// Name of this controller in metrics and logs.
+pub const CONTROLLER: &str = "kamajicontrolplane";
+/// Kind of the TenantControlPlane in the index.
+const TENANT: &str = "TenantControlPlane";
+
+/// What every pass needs.
+pub struct Context {
+    /// Client of the management cluster.
+    client: Client,
+    /// All KamajiControlPlanes.
+    control_planes: Arc<Roots<KamajiControlPlane>>,
+    /// All Clusters.
+    clusters: Arc<Roots<Cluster>>,
+    /// All TenantControlPlanes.
+    tenants: Arc<Roots<TenantControlPlane>>,
+    /// What we make and what carries a Cluster's label: Secrets, Machines, MachinePools, TenantControlPlanes.
+    index: Arc<ChildIndex>,
+    /// The engine's Secrets that are copied. Apart from `index`, since an index has one watch a kind.
+    engine: Arc<ChildIndex>,
+    /// Writes to the management cluster.
+    applier: Applier,
+    /// Events for people.
+    events: Events,
+    /// Control planes that are due.
+    queue: Arc<Queue>,
+}
+
+impl Context {
+    /// Everything empty, and who wakes whom.
+    fn new(role: &Role) -> Arc<Self> {
+        let client = role.client.clone();
+        let index = Arc::new(ChildIndex::default());
+        let context = Arc::new(Self {
+            applier: Applier::new(client.clone(), field_manager::CONTROL_PLANE, index.clone()),
+            events: Events::new(client.clone(), field_manager::CONTROL_PLANE, role.instance()),
+            client,
+            control_planes: Arc::default(),
+            clusters: Arc::default(),
+            tenants: Arc::default(),
+            index,
+            engine: Arc::default(),
+            queue: Arc::default(),
+        });
+        let settings = role.settings.clone();
+        context.connect(move |namespace| settings.acts_on(namespace));
+        context
+    }
+
+    /// Routes of wake-ups.
+    fn connect(&self, acts_on: impl Fn(&str) -> bool + Send + Sync + 'static) {
+        let queue = self.queue.clone();
+        let wake = Arc::new(move |key: RootKey| {
+            if acts_on(&key.namespace) {
+                queue.add(key);
+            }
+        });
+
+        let woken = wake.clone();
+        self.control_planes.wake_on_intent(move |key| woken(key));
+
+        // A Cluster matters by its spec and metadata; core's status writes do not.
+        let (woken, control_planes) = (wake.clone(), self.control_planes.clone());
+        self.clusters.route(move |old, new| {
+            let intent = |cluster: Option<&Cluster>| {
+                cluster.map(|c| {
+                    (
+                        c.spec.clone(),
+                        c.metadata.uid.clone(),
+                        c.metadata.annotations.clone(),
+                    )
+                })
+            };
+            if intent(old) != intent(new)
+                && let Some(cluster) = new.or(old)
+            {
+                control_planes_of(cluster, &control_planes)
+                    .into_iter()
+                    .for_each(|key| woken(key));
+            }
+        });
+
+        // One watch of TenantControlPlanes feeds the whole objects and the rows of the apply path.
+        let (woken, index) = (wake.clone(), self.index.clone());
+        self.tenants.route(move |old, new| {
+            let event = match (old, new) {
+                (_, Some(tenant)) => Event::Apply(tenant_row(tenant)),
+                (Some(tenant), None) => Event::Delete(tenant_row(tenant)),
+                (None, None) => return,
+            };
+            index.fold(TENANT, event);
+            if let Some(tenant) = new.or(old) {
+                woken(RootKey::of(tenant));
+            }
+        });
+
+        // The engine's Secrets belong to the TenantControlPlane, which has the control plane's name.
+        let woken = wake.clone();
+        self.engine.wake_owner(TENANT, move |key| woken(key));
+
+        let (clusters, control_planes) = (self.clusters.clone(), self.control_planes.clone());
+        self.index.route(move |row| {
+            if row.key.kind == TENANT {
+                return;
+            }
+            let Some(name) = row.labels.get(capi::CLUSTER_NAME) else {
+                return;
+            };
+            let of_contract = row.key.kind == "Secret"
+                && secrets::Part::ALL
+                    .iter()
+                    .any(|part| part.name(name) == row.key.name);
+            let worker = row.key.kind != "Secret";
+            if !of_contract && !worker {
+                return;
+            }
+            let Some(cluster) = clusters.get(&RootKey::new(row.key.namespace.clone(), name.clone())) else {
+                return;
+            };
+            for key in control_planes_of(&cluster, &control_planes) {
+                // Machines matter to a control plane that waits for their end.
+                let deleting = || {
+                    control_planes
+                        .get(&key)
+                        .is_some_and(|known| known.metadata.deletion_timestamp.is_some())
+                };
+                if of_contract || deleting() {
+                    wake(key);
+                }
+            }
+        });
+    }
+
+    /// One watch a kind.
+    fn watch(&self) -> Watches {
+        let client = || self.client.clone();
+        let of_clusters = || Config::default().labels(capi::CLUSTER_NAME);
+        let mut watches = Watches::default();
+        watches.roots(Api::all(client()), Config::default(), &self.control_planes);
+        watches.roots(Api::all(client()), Config::default(), &self.clusters);
+        watches.roots(Api::all(client()), Config::default(), &self.tenants);
+        watches.children(
+            Api::<PartialObjectMeta<Secret>>::all(client()),
+            of_clusters(),
+            &self.index,
+        );
+        watches.children(
+            Api::<PartialObjectMeta<Machine>>::all(client()),
+            of_clusters(),
+            &self.index,
+        );
+        watches.children(
+            Api::<PartialObjectMeta<MachinePool>>::all(client()),
+            of_clusters(),
+            &self.index,
+        );
+        watches.children(
+            Api::<PartialObjectMeta<Secret>>::all(client()),
+            Config::default().labels(&secrets::sources()),
+            &self.engine,
+        );
+        watches
+    }
+}
+
+/// The control plane that a Cluster refers to; without a reference, those that call it their owner.
+fn control_planes_of(cluster: &Cluster, control_planes: &Roots<KamajiControlPlane>) -> Vec<RootKey> {
+    let namespace = cluster.namespace().unwrap_or_default();
+    match &cluster.spec.control_plane_ref {
+        Some(reference) => vec![RootKey::new(namespace, reference.name.clone())],
+        None => control_planes
+            .all()
+            .iter()
+            .filter(|known| {
+                known.namespace().as_deref() == Some(namespace.as_str())
+                    && owner::cluster(&***known) == Some(cluster.name_any().as_str())
+            })
+            .map(|known| RootKey::of(&**known))
+            .collect(),
+    }
+}
+
+fn tenant_row(tenant: &TenantControlPlane) -> Row {
+    Row::new(TENANT, &tenant.metadata, Facts::Metadata)
+}
 
 /// Runs the controller until the process stops.
 ///
 /// # Errors
 /// When it cannot start.
 pub async fn start(role: Role) -> anyhow::Result<()> {
+    let context = Context::new(&role);
+    let mut watches = context.watch();
+    tokio::select! {
+        () = watches.listed() => {}
+        () = role.stop.cancelled() => return Ok(()),
+    }
     role.readiness.set(role.name, true);
-    role.stop.cancelled().await;
+    let pass = context.clone();
+    driver::drive(
+        CONTROLLER,
+        context.queue.clone(),
+        role.settings.concurrency,
+        role.metrics.clone(),
+        role.stop.clone(),
+        move |key| {
+            let context = pass.clone();
+            async move { reconcile::reconcile(&context, &key).await }.boxed()
+        },
+    )
+    .await;
     Ok(())
 }

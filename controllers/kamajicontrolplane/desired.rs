@@ -1,0 +1,357 @@
+//! The TenantControlPlane that a KamajiControlPlane and its Cluster ask for. Pure.
+//!
+//! Every field of the spec goes through, also those the engine does not support yet: it says so itself. Labels and
+//! annotations of the KamajiControlPlane stay where they are (contract.md 1.8). Source: hosting.md 1.1.
+
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
+use kamaji_api::{
+    addons::AddonImage,
+    admission::AdmissionPlugin,
+    controlplane::{ComponentSettings, ControlPlaneSettings, Endpoint, KamajiControlPlane, NetworkSettings},
+    gateway::ParentReference,
+    labels::{capi, field_manager, kamaji, ours},
+    metadata::AdditionalMetadata,
+    probes::{ControlPlaneProbes, ProbeSet},
+    tenantcontrolplane::{
+        Addons, ComponentArgs, ComponentResources, ComponentVolumeMounts, ControlPlane, DeploymentSpec,
+        GatewaySpec, IngressSpec, KubeletSpec, KubernetesSpec, NetworkProfile, RegistrySettings, ServiceSpec,
+        TenantControlPlane, TenantControlPlaneSpec, default_strategy,
+    },
+};
+use kube::ResourceExt;
+
+use super::endpoint::Choice;
+use crate::{
+    capi::cluster::{Cluster, ClusterNetwork},
+    k8s::meta,
+};
+
+/// What the TenantControlPlane is made from.
+#[derive(Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The control plane.
+    pub control_plane: &'a KamajiControlPlane,
+    /// Its Cluster.
+    pub cluster: &'a Cluster,
+    /// The endpoint in force, if there is one.
+    pub endpoint: Option<&'a Choice>,
+    /// The tenant as it stands.
+    pub tenant: Option<&'a TenantControlPlane>,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// The TenantControlPlane to apply.
+pub fn tenant(wanted: Wanted<'_>) -> TenantControlPlane {
+    let Wanted {
+        control_plane,
+        cluster,
+        endpoint,
+        ..
+    } = wanted;
+    let spec = &control_plane.spec;
+    let mut made = TenantControlPlane::new(
+        &control_plane.name_any(),
+        TenantControlPlaneSpec {
+            data_store: spec.data_store_name.clone(),
+            data_store_schema: spec.data_store_schema.clone(),
+            data_store_username: spec.data_store_username.clone(),
+            data_store_overrides: spec.data_store_overrides.clone(),
+            control_plane: ControlPlane {
+                deployment: deployment(spec.replicas, &spec.settings, restarted_at(wanted)),
+                service: service(&spec.network),
+                ingress: ingress(&spec.network),
+                gateway: gateway(&spec.network),
+            },
+            kubernetes: KubernetesSpec {
+                version: version(&spec.version),
+                kubelet: KubeletSpec {
+                    preferred_address_types: spec.kubelet.preferred_address_types.clone(),
+                    cgroupfs: spec.kubelet.cgroupfs,
+                    configuration_json_patches: spec.kubelet.configuration_json_patches.clone(),
+                },
+                admission_controllers: if spec.admission_controllers.is_empty() {
+                    AdmissionPlugin::defaults()
+                } else {
+                    spec.admission_controllers.clone()
+                },
+            },
+            network_profile: network(&spec.settings, &cluster.spec.cluster_network, endpoint),
+            addons: addons(&spec.settings),
+            ..TenantControlPlaneSpec::default()
+        },
+    );
+    made.metadata = metadata(control_plane, cluster);
+    made
+}
+
+fn metadata(control_plane: &KamajiControlPlane, cluster: &Cluster) -> ObjectMeta {
+    let key = kamaji::KUBECONFIG_SECRET_KEY;
+    ObjectMeta {
+        name: Some(control_plane.name_any()),
+        namespace: control_plane.namespace(),
+        labels: Some(
+            [
+                (capi::CLUSTER_NAME.to_owned(), cluster.name_any()),
+                (
+                    ours::MANAGED_BY.to_owned(),
+                    field_manager::CONTROL_PLANE.to_owned(),
+                ),
+            ]
+            .into(),
+        ),
+        annotations: control_plane
+            .annotations()
+            .get(key)
+            .filter(|value| !value.is_empty())
+            .map(|value| [(key.to_owned(), value.clone())].into()),
+        owner_references: Some(vec![meta::controller_of(control_plane)]),
+        ..ObjectMeta::default()
+    }
+}
+
+/// Kamaji's spelling of a version: with `v`.
+pub fn version(text: &str) -> String {
+    if text.starts_with('v') {
+        text.to_owned()
+    } else {
+        format!("v{text}")
+    }
+}
+
+/// When the pods were last asked to restart: never taken back, since that would restart them again. A time before the
+/// tenant was made asks for nothing.
+fn restarted_at(wanted: Wanted<'_>) -> Option<String> {
+    let asked = due(wanted.control_plane, wanted.now).filter(|after| {
+        let made = wanted.tenant.and_then(|t| t.metadata.creation_timestamp.as_ref());
+        made.is_some_and(|made| made.0 < *after)
+    });
+    let known = wanted.tenant.and_then(|tenant| {
+        let pods = &tenant.spec.control_plane.deployment.pod_additional_metadata;
+        pods.annotations.get(ours::RESTARTED_AT)
+    });
+    let known_time = known.and_then(|text| text.parse::<Timestamp>().ok());
+    match (asked, known_time) {
+        (Some(asked), since) if since.is_none_or(|since| since < asked) => Some(asked.to_string()),
+        _ => known.cloned(),
+    }
+}
+
+/// `rollout.after`, once it has passed.
+fn due(control_plane: &KamajiControlPlane, now: Timestamp) -> Option<Timestamp> {
+    rollout_after(control_plane).filter(|after| *after <= now)
+}
+
+/// `rollout.after`.
+pub fn rollout_after(control_plane: &KamajiControlPlane) -> Option<Timestamp> {
+    Some(control_plane.spec.rollout.as_ref()?.after.as_ref()?.0)
+}
+
+fn deployment(
+    replicas: i32,
+    settings: &ControlPlaneSettings,
+    restarted_at: Option<String>,
+) -> DeploymentSpec {
+    let pods = &settings.deployment;
+    let defaults = RegistrySettings::default();
+    let image = |component: &ComponentSettings, default: String| {
+        component.container_image_name.clone().unwrap_or(default)
+    };
+    let (api_server, manager, scheduler) = (
+        &settings.api_server,
+        &settings.controller_manager,
+        &settings.scheduler,
+    );
+    let mut pod_metadata = pods.pod_additional_metadata.clone();
+    if let Some(time) = restarted_at {
+        pod_metadata
+            .annotations
+            .insert(ours::RESTARTED_AT.to_owned(), time);
+    }
+    DeploymentSpec {
+        registry_settings: RegistrySettings {
+            registry: settings.registry.clone(),
+            tag_suffix: None,
+            api_server_image: image(api_server, defaults.api_server_image),
+            controller_manager_image: image(manager, defaults.controller_manager_image),
+            scheduler_image: image(scheduler, defaults.scheduler_image),
+        },
+        replicas,
+        node_selector: pods.node_selector.clone(),
+        runtime_class_name: pods.runtime_class_name.clone(),
+        tolerations: pods.tolerations.clone(),
+        affinity: pods.affinity.clone(),
+        topology_spread_constraints: pods.topology_spread_constraints.clone(),
+        strategy: pods.strategy.clone().unwrap_or_else(default_strategy),
+        resources: ComponentResources {
+            api_server: api_server.resources.clone(),
+            controller_manager: manager.resources.clone(),
+            scheduler: scheduler.resources.clone(),
+            kine: settings.kine.resources.clone(),
+        },
+        extra_args: ComponentArgs {
+            api_server: api_server.extra_args.clone(),
+            controller_manager: manager.extra_args.clone(),
+            scheduler: scheduler.extra_args.clone(),
+            kine: settings.kine.extra_args.clone(),
+        },
+        additional_metadata: pods.additional_metadata.clone(),
+        pod_additional_metadata: pod_metadata,
+        additional_init_containers: pods.extra_init_containers.clone(),
+        additional_containers: pods.extra_containers.clone(),
+        additional_volumes: pods.extra_volumes.clone(),
+        additional_volume_mounts: ComponentVolumeMounts {
+            api_server: api_server.extra_volume_mounts.clone(),
+            controller_manager: manager.extra_volume_mounts.clone(),
+            scheduler: scheduler.extra_volume_mounts.clone(),
+        },
+        probes: probes(settings),
+        service_account_name: pods
+            .service_account_name
+            .clone()
+            .unwrap_or_else(|| "default".to_owned()),
+        ..DeploymentSpec::default()
+    }
+}
+
+fn probes(settings: &ControlPlaneSettings) -> Option<ControlPlaneProbes> {
+    let all: ProbeSet = settings.deployment.probes.clone().unwrap_or_default();
+    let made = ControlPlaneProbes {
+        liveness: all.liveness,
+        readiness: all.readiness,
+        startup: all.startup,
+        api_server: settings.api_server.probes.clone(),
+        controller_manager: settings.controller_manager.probes.clone(),
+        scheduler: settings.scheduler.probes.clone(),
+    };
+    (made != ControlPlaneProbes::default()).then_some(made)
+}
+
+fn service(network: &NetworkSettings) -> ServiceSpec {
+    ServiceSpec {
+        service_type: network.service_type,
+        additional_metadata: AdditionalMetadata {
+            labels: network.service_labels.clone(),
+            annotations: network.service_annotations.clone(),
+        },
+        additional_ports: network.additional_service_ports.clone(),
+        allocate_load_balancer_node_ports: None,
+    }
+}
+
+fn ingress(network: &NetworkSettings) -> Option<IngressSpec> {
+    let ingress = network.ingress.as_ref()?;
+    Some(IngressSpec {
+        additional_metadata: AdditionalMetadata {
+            labels: ingress.extra_labels.clone(),
+            annotations: ingress.extra_annotations.clone(),
+        },
+        ingress_class_name: ingress.class_name.clone(),
+        hostname: Some(ingress.hostname.clone()),
+    })
+}
+
+fn gateway(network: &NetworkSettings) -> Option<GatewaySpec> {
+    let gateway = network.gateway.as_ref()?;
+    Some(GatewaySpec {
+        additional_metadata: AdditionalMetadata {
+            labels: gateway.extra_labels.clone(),
+            annotations: gateway.extra_annotations.clone(),
+        },
+        hostname: Some(host_of(&gateway.hostname).to_owned()),
+        parent_refs: vec![ParentReference {
+            group: "gateway.networking.k8s.io".to_owned(),
+            kind: "Gateway".to_owned(),
+            name: gateway.name.clone(),
+            namespace: Some(gateway.namespace.clone()),
+            section_name: gateway.section_name.clone(),
+            port: gateway.port,
+        }],
+    })
+}
+
+/// `host` or `host:port` without the port.
+fn host_of(text: &str) -> &str {
+    text.rsplit_once(':').map_or(text, |(host, _)| host)
+}
+
+fn network(
+    settings: &ControlPlaneSettings,
+    asked: &ClusterNetwork,
+    endpoint: Option<&Choice>,
+) -> NetworkProfile {
+    let network = &settings.network;
+    let defaults = NetworkProfile::default();
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let (service_cidr, service_cidrs) = ranges(&asked.services.cidr_blocks, defaults.service_cidr);
+    let (pod_cidr, pod_cidrs) = ranges(&asked.pods.cidr_blocks, defaults.pod_cidr);
+    let dns = settings.addons.core_dns.as_ref().map(|dns| &dns.dns_service_ips);
+    let balancer = network.load_balancer_config.as_ref();
+    NetworkProfile {
+        address: given(&network.service_address),
+        advertise_address: given(&network.advertise_address),
+        port: port(asked, endpoint.map(|choice| &choice.endpoint)).unwrap_or(defaults.port),
+        cluster_domain: Some(asked.service_domain.clone())
+            .filter(|domain| !domain.is_empty())
+            .unwrap_or(defaults.cluster_domain),
+        cert_sans: cert_sans(network, endpoint),
+        service_cidr,
+        pod_cidr,
+        service_cidrs,
+        pod_cidrs,
+        dns_service_ips: match dns {
+            Some(dns) if network.dns_service_ips.is_empty() => dns.clone(),
+            _ => network.dns_service_ips.clone(),
+        },
+        allow_address_as_external_ip: false,
+        load_balancer_class: balancer.and_then(|lb| lb.load_balancer_class.clone()),
+        load_balancer_source_ranges: balancer
+            .map(|lb| lb.load_balancer_source_ranges.clone())
+            .unwrap_or_default(),
+    }
+}
+
+/// The port that the Cluster asks for, else that of its endpoint.
+fn port(asked: &ClusterNetwork, endpoint: Option<&Endpoint>) -> Option<i32> {
+    Some(asked.api_server_port)
+        .filter(|port| *port != 0)
+        .or_else(|| endpoint.map(|endpoint| endpoint.port))
+}
+
+/// One range goes into the field that existing tenants have it in; two need the list.
+fn ranges(blocks: &[String], default: String) -> (String, Vec<String>) {
+    match blocks {
+        [] => (default, Vec::new()),
+        [one] => (one.clone(), Vec::new()),
+        [first, ..] => (first.clone(), blocks.to_vec()),
+    }
+}
+
+/// The user's names, those of what stands in front, and a preset endpoint; each once.
+fn cert_sans(network: &NetworkSettings, endpoint: Option<&Choice>) -> Vec<String> {
+    let mut names = network.cert_sans.clone();
+    let more = [
+        network.gateway.as_ref().map(|gateway| host_of(&gateway.hostname)),
+        network.ingress.as_ref().map(|ingress| host_of(&ingress.hostname)),
+        endpoint
+            .filter(|choice| choice.preset)
+            .map(|choice| choice.endpoint.host.as_str()),
+    ];
+    for name in more.into_iter().flatten() {
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    }
+    names
+}
+
+fn addons(settings: &ControlPlaneSettings) -> Addons {
+    Addons {
+        core_dns: settings.addons.core_dns.as_ref().map(|dns| AddonImage {
+            image_repository: dns.image_repository.clone(),
+            image_tag: dns.image_tag.clone(),
+        }),
+        kube_proxy: settings.addons.kube_proxy.clone(),
+        konnectivity: settings.addons.konnectivity.clone(),
+    }
+}

@@ -1,0 +1,496 @@
+//! The status of a KamajiControlPlane out of what a pass found and did. Pure.
+//!
+//! Source: contract.md 1.3–1.5 and the table of 1.12, DESIGN 2.3 and 2.12. Every condition is set on every way out.
+//! Only two things are kept from before: `controlPlaneInitialized`, which never goes back, and versions and selector
+//! while the tenant does not tell.
+
+use k8s_openapi::jiff::Timestamp;
+use kamaji_api::{
+    conditions::{KamajiControlPlaneCondition as Own, Reason, TenantControlPlaneCondition as Tenant},
+    controlplane::{KamajiControlPlane, KamajiControlPlaneStatus},
+    labels::kamaji,
+    tenantcontrolplane::{TenantControlPlane, VersionPhase as Phase},
+    unsupported::UnsupportedFields as _,
+};
+use kube::ResourceExt;
+
+use super::{
+    endpoint::{self, Choice},
+    health::{self, Cause, Health},
+    validate,
+    versions::{self, deployment},
+};
+use crate::k8s::conditions::{self, Verdict};
+
+/// What a pass found and did, as far as it got.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Why nothing may be done.
+    pub paused: Option<String>,
+    /// The step of the deletion.
+    pub deleting: Option<Cause>,
+    /// Why nothing can be made yet.
+    pub waiting: Option<Cause>,
+    /// Why the spec is not handed on.
+    pub invalid: Option<Cause>,
+    /// Why the TenantControlPlane was not applied.
+    pub tenant: Option<Cause>,
+    /// The endpoint in force.
+    pub endpoint: Option<Choice>,
+    /// `<cluster>-ca`: why it is not in place.
+    pub authority: Option<Cause>,
+    /// `<cluster>-kubeconfig`: why it is not in place.
+    pub kubeconfig: Option<Cause>,
+    /// The bootstrap provider's kubeconfig: why it is not in place.
+    pub bootstrap: Option<Cause>,
+}
+
+/// The status to write.
+pub fn status(
+    control_plane: &KamajiControlPlane,
+    tenant: Option<&TenantControlPlane>,
+    progress: &Progress,
+    now: Timestamp,
+) -> KamajiControlPlaneStatus {
+    let mut made = control_plane.status.clone().unwrap_or_default();
+    made.external_managed_control_plane = Some(true);
+    made.conditions
+        .retain(|known| Own::ALL.iter().any(|own| own.as_str() == known.type_));
+    let generation = control_plane.metadata.generation;
+    if let Some(why) = &progress.paused {
+        let verdict = Verdict::yes(Own::Paused.as_str(), Reason::Paused, why.clone());
+        conditions::set(&mut made.conditions, verdict, generation, now);
+        return made;
+    }
+    made.observed_generation = generation;
+    counters(&mut made, control_plane, tenant);
+    let facts = Facts {
+        control_plane,
+        tenant,
+        progress,
+    };
+    if facts.initialized().is_ok() {
+        made.initialization
+            .get_or_insert_default()
+            .control_plane_initialized = Some(true);
+    }
+    for verdict in facts.verdicts() {
+        conditions::set(&mut made.conditions, verdict, generation, now);
+    }
+    let (ready, because) = facts.summary(&made);
+    made.ready = Some(ready);
+    let verdict = if ready {
+        Verdict::yes(Own::Ready.as_str(), Reason::Ready, "")
+    } else {
+        Verdict::no(Own::Ready.as_str(), Reason::NotReady, because)
+    };
+    conditions::set(&mut made.conditions, verdict, generation, now);
+    match control_plane.spec.unsupported_message() {
+        Some(message) => {
+            let verdict = Verdict::yes(
+                Own::FieldNotSupported.as_str(),
+                Reason::FieldNotSupported,
+                message,
+            );
+            conditions::set(&mut made.conditions, verdict, generation, now);
+        }
+        None => conditions::remove(&mut made.conditions, Own::FieldNotSupported.as_str()),
+    }
+    made
+}
+
+/// Versions, selector and counters; zeros are written, not left out.
+fn counters(
+    made: &mut KamajiControlPlaneStatus,
+    control_plane: &KamajiControlPlane,
+    tenant: Option<&TenantControlPlane>,
+) {
+    let pods = tenant.and_then(deployment);
+    made.versions = versions::list(control_plane, tenant);
+    made.version = made.versions.first().map(|entry| entry.version.clone());
+    made.selector = pods
+        .map(|pods| pods.selector.clone())
+        .filter(|selector| !selector.is_empty())
+        .or(made.selector.take())
+        .or_else(|| Some(format!("{}={}", kamaji::NAME, control_plane.name_any())));
+    let count = |pick: fn(&kamaji_api::tenantcontrolplane::DeploymentStatus) -> Option<i32>| {
+        Some(pods.and_then(pick).unwrap_or(0))
+    };
+    made.replicas = count(|pods| pods.replicas);
+    made.ready_replicas = count(|pods| pods.ready_replicas);
+    made.available_replicas = count(|pods| pods.available_replicas);
+    made.up_to_date_replicas = count(|pods| pods.updated_replicas);
+    made.worker_endpoint = endpoint::for_workers(control_plane, tenant);
+}
+
+/// What the verdicts are made from.
+#[derive(Clone, Copy)]
+struct Facts<'a> {
+    control_plane: &'a KamajiControlPlane,
+    tenant: Option<&'a TenantControlPlane>,
+    progress: &'a Progress,
+}
+
+/// A condition of positive polarity.
+fn verdict(condition: Own, holds: Result<(), Cause>, reason: Reason) -> Verdict {
+    match holds {
+        Ok(()) => Verdict::yes(condition.as_str(), reason, ""),
+        Err(cause) => Verdict::no(condition.as_str(), cause.reason, cause.message),
+    }
+}
+
+/// A condition of negative polarity.
+fn negative(condition: Own, holds: Option<Cause>, otherwise: Reason) -> Verdict {
+    match holds {
+        Some(cause) => Verdict::yes(condition.as_str(), cause.reason, cause.message),
+        None => Verdict::no(condition.as_str(), otherwise, ""),
+    }
+}
+
+impl Facts<'_> {
+    fn verdicts(self) -> Vec<Verdict> {
+        let p = self.progress;
+        vec![
+            negative(Own::Paused, None, Reason::NotPaused),
+            negative(Own::Deleting, p.deleting.clone(), Reason::NotDeleting),
+            verdict(Own::SpecValid, self.spec_valid(), Reason::Valid),
+            verdict(Own::Available, self.available(), Reason::Available),
+            negative(Own::RollingOut, self.rolling_out(), Reason::NotRollingOut),
+            negative(Own::ScalingUp, self.scaling_up(), Reason::NotScalingUp),
+            negative(Own::ScalingDown, self.scaling_down(), Reason::NotScalingDown),
+            verdict(
+                Own::CertificatesAvailable,
+                self.certificates(),
+                Reason::CertificatesAvailable,
+            ),
+            verdict(Own::TenantControlPlaneCreated, self.created(), Reason::Created),
+            verdict(
+                Own::TenantControlPlaneAddressReady,
+                self.address(),
+                Reason::EndpointReady,
+            ),
+            verdict(
+                Own::ControlPlaneEndpointPatched,
+                self.published(),
+                Reason::Patched,
+            ),
+            Verdict::yes(
+                Own::InfrastructureClusterPatched.as_str(),
+                Reason::NotApplicable,
+                "the infrastructure cluster takes the endpoint from the Cluster",
+            ),
+            verdict(
+                Own::KamajiControlPlaneIsInitialized,
+                self.latched(),
+                Reason::Initialized,
+            ),
+            verdict(Own::KamajiControlPlaneIsReady, self.tenant_ready(), Reason::Ready),
+            verdict(Own::KubeadmResourcesCreated, self.secrets(), Reason::Created),
+            self.external_reference(),
+        ]
+    }
+
+    /// The tenant, or why there is none.
+    fn tenant(&self) -> Result<&TenantControlPlane, Cause> {
+        let p = self.progress;
+        let none = || {
+            p.waiting
+                .clone()
+                .or_else(|| p.invalid.clone())
+                .or_else(|| p.tenant.clone())
+                .or_else(|| p.authority.clone())
+                .unwrap_or_else(|| {
+                    Cause::new(
+                        Reason::WaitingForTenantControlPlane,
+                        "the TenantControlPlane is not seen yet",
+                    )
+                })
+        };
+        self.tenant.ok_or_else(none)
+    }
+
+    fn asleep(self) -> Cause {
+        Cause::new(
+            Reason::Sleeping,
+            "spec.replicas is 0; set it to 1 or more to wake the control plane",
+        )
+    }
+
+    fn spec_valid(self) -> Result<(), Cause> {
+        if let Some(invalid) = &self.progress.invalid {
+            return Err(invalid.clone());
+        }
+        let tenant = self
+            .tenant
+            .and_then(|tenant| health::against(tenant, Tenant::SpecValid));
+        tenant.map_or(Ok(()), Err)
+    }
+
+    fn available(self) -> Result<(), Cause> {
+        match health::of(self.tenant()?) {
+            Health::Up => Ok(()),
+            Health::Asleep => Err(self.asleep()),
+            Health::Down(cause) => Err(cause),
+        }
+    }
+
+    fn tenant_ready(self) -> Result<(), Cause> {
+        self.available()?;
+        let tenant = self.tenant()?;
+        health::holds(tenant, Tenant::Ready)
+    }
+
+    fn rolling_out(self) -> Option<Cause> {
+        let tenant = self.tenant?;
+        let installed = validate::running(tenant)?;
+        if self.control_plane.spec.replicas == 0 {
+            return None;
+        }
+        let asked = super::desired::version(&self.control_plane.spec.version);
+        if installed != asked {
+            // A version that is refused is not being rolled out.
+            return self
+                .progress
+                .invalid
+                .is_none()
+                .then(|| Cause::new(Reason::RollingOut, format!("from {installed} to {asked}")));
+        }
+        if let Some(cause) = health::against(tenant, Tenant::RollingOut) {
+            return Some(cause);
+        }
+        matches!(
+            health::phase(tenant),
+            Phase::Upgrading | Phase::CertificateAuthorityRotating | Phase::Migrating
+        )
+        .then(|| {
+            Cause::new(
+                Reason::RollingOut,
+                format!("TenantControlPlane: status is {}", health::phase(tenant).as_str()),
+            )
+        })
+    }
+
+    fn pods(self) -> (i32, i32, i32) {
+        let pods = self.tenant.and_then(deployment);
+        (
+            self.control_plane.spec.replicas,
+            pods.and_then(|pods| pods.replicas).unwrap_or(0),
+            pods.and_then(|pods| pods.updated_replicas).unwrap_or(0),
+        )
+    }
+
+    fn scaling_up(self) -> Option<Cause> {
+        let (desired, pods, _) = self.pods();
+        (pods < desired).then(|| Cause::new(Reason::ScalingUp, format!("{pods} of {desired} replicas")))
+    }
+
+    /// More pods than asked for, the surplus of a rollout aside.
+    fn scaling_down(self) -> Option<Cause> {
+        let (desired, pods, updated) = self.pods();
+        (pods > desired && updated == pods).then(|| {
+            Cause::new(
+                Reason::ScalingDown,
+                format!("{pods} replicas, {desired} asked for"),
+            )
+        })
+    }
+
+    fn certificates(self) -> Result<(), Cause> {
+        if let Some(cause) = &self.progress.authority {
+            return Err(cause.clone());
+        }
+        health::holds(self.tenant()?, Tenant::CertificatesAvailable)?;
+        self.secrets()
+    }
+
+    /// The Secrets of the contract are in place.
+    fn secrets(self) -> Result<(), Cause> {
+        self.tenant()?;
+        let p = self.progress;
+        [&p.authority, &p.kubeconfig, &p.bootstrap]
+            .into_iter()
+            .flatten()
+            .next()
+            .map_or(Ok(()), |cause| Err(cause.clone()))
+    }
+
+    fn created(self) -> Result<(), Cause> {
+        if let Some(cause) = &self.progress.tenant {
+            return Err(cause.clone());
+        }
+        self.tenant().map(|_| ())
+    }
+
+    fn address(self) -> Result<(), Cause> {
+        let tenant = self.tenant()?;
+        if let Some(cause) = health::against(tenant, Tenant::EndpointReady) {
+            return Err(cause);
+        }
+        if endpoint::reported(tenant).is_none() {
+            return Err(Cause::new(
+                Reason::WaitingForTenantControlPlane,
+                "the TenantControlPlane has no address yet",
+            ));
+        }
+        Ok(())
+    }
+
+    fn published(self) -> Result<(), Cause> {
+        let drift = self
+            .progress
+            .endpoint
+            .as_ref()
+            .and_then(|choice| choice.drift.clone());
+        if let Some(drift) = drift {
+            return Err(Cause::new(Reason::EndpointChanged, drift));
+        }
+        if self.has_endpoint() {
+            return Ok(());
+        }
+        self.address()?;
+        self.secrets()?;
+        Err(Cause::new(
+            Reason::WaitingForEndpoint,
+            "spec.controlPlaneEndpoint is not written yet",
+        ))
+    }
+
+    fn has_endpoint(self) -> bool {
+        self.control_plane
+            .spec
+            .control_plane_endpoint
+            .as_ref()
+            .is_some_and(kamaji_api::controlplane::Endpoint::is_valid)
+    }
+
+    /// «Initialized means it» (DESIGN 2.3): the API answered, rights were read back, kubeconfig and endpoint are there.
+    fn initialized(self) -> Result<(), Cause> {
+        self.available()?;
+        health::rights_in_place(self.tenant()?)?;
+        let p = self.progress;
+        if let Some(cause) = p.authority.as_ref().or(p.kubeconfig.as_ref()) {
+            return Err(cause.clone());
+        }
+        if self.has_endpoint() {
+            Ok(())
+        } else {
+            self.published()
+        }
+    }
+
+    /// Initialized now or before.
+    fn latched(self) -> Result<(), Cause> {
+        let before = self
+            .control_plane
+            .status
+            .as_ref()
+            .and_then(|status| status.initialization.as_ref()?.control_plane_initialized);
+        if before == Some(true) {
+            return Ok(());
+        }
+        self.initialized()
+    }
+
+    fn external_reference(self) -> Verdict {
+        let condition = Own::FoundExternalReferenceClient.as_str();
+        if self
+            .control_plane
+            .spec
+            .deployment
+            .external_cluster_reference
+            .is_some()
+        {
+            Verdict::no(
+                condition,
+                Reason::FieldNotSupported,
+                "spec.deployment.externalClusterReference is not supported yet; the pods run in this cluster",
+            )
+        } else {
+            Verdict::yes(condition, Reason::NotApplicable, "the pods run in this cluster")
+        }
+    }
+
+    /// Ready, or the first condition that speaks against it.
+    fn summary(self, made: &KamajiControlPlaneStatus) -> (bool, String) {
+        if self.progress.deleting.is_some() {
+            return (false, "the control plane is being deleted".to_owned());
+        }
+        let needed = [
+            Own::SpecValid,
+            Own::TenantControlPlaneCreated,
+            Own::Available,
+            Own::CertificatesAvailable,
+            Own::ControlPlaneEndpointPatched,
+            Own::KamajiControlPlaneIsInitialized,
+            Own::KamajiControlPlaneIsReady,
+        ];
+        let failing = needed
+            .iter()
+            .filter_map(|own| conditions::get(&made.conditions, own.as_str()))
+            .find(|condition| condition.status != "True");
+        match failing {
+            None => (true, String::new()),
+            Some(condition) => (
+                false,
+                format!(
+                    "{} is {}: {}",
+                    condition.type_, condition.status, condition.message
+                ),
+            ),
+        }
+    }
+}
+
+/// News for people: what became true or wrong with this status (DESIGN 2.12).
+pub struct News {
+    /// A warning, or a piece of good news.
+    pub warning: bool,
+    /// Reason of the condition.
+    pub reason: String,
+    /// Its message.
+    pub note: String,
+}
+
+/// Conditions whose trouble is worth an event: it needs somebody to act.
+const TELLING: [Own; 5] = [
+    Own::SpecValid,
+    Own::TenantControlPlaneCreated,
+    Own::CertificatesAvailable,
+    Own::ControlPlaneEndpointPatched,
+    Own::FieldNotSupported,
+];
+
+/// What changed between two statuses. Waiting for something that comes by itself is no news.
+pub fn news(old: Option<&KamajiControlPlaneStatus>, new: &KamajiControlPlaneStatus) -> Vec<News> {
+    let before = old.map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let mut list: Vec<_> = new
+        .conditions
+        .iter()
+        .filter(|condition| {
+            TELLING.iter().any(|own| own.as_str() == condition.type_)
+                && (condition.status == "True") == kamaji_api::conditions::is_negative(&condition.type_)
+                && !condition.reason.starts_with("WaitingFor")
+                && conditions::get(before, &condition.type_)
+                    .is_none_or(|known| known.reason != condition.reason)
+        })
+        .map(|condition| News {
+            warning: true,
+            reason: condition.reason.clone(),
+            note: condition.message.clone(),
+        })
+        .collect();
+    let initialized = |status: &KamajiControlPlaneStatus| {
+        status
+            .initialization
+            .as_ref()
+            .is_some_and(|known| known.control_plane_initialized == Some(true))
+    };
+    if initialized(new) && !old.is_some_and(initialized) {
+        list.push(News {
+            warning: false,
+            reason: Reason::Initialized.into(),
+            note: "the API answers, kubeconfig and endpoint are published".to_owned(),
+        });
+    }
+    list
+}
