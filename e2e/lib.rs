@@ -11,6 +11,6 @@ pub mod run;
 /// Says that a test could not run, past the harness that keeps the output of passing tests to itself.
 pub fn skip(why: &str) {
     use std::io::Write as _;
-    // Standard error is gone only when nobody listens.
-    let _ = writeln!(std::io::stderr(), "skipped: {why}");
+    // A line of its own, whatever the harness has begun; standard error is gone only when nobody listens.
+    let _ = writeln!(std::io::stderr(), "\nskipped: {why}");
 }

@@ -78,7 +78,7 @@ const PEERS: &[&str] = &[
 fn contract_112_the_peers_manifests_can_be_said_here() {
     let Some(folder) = std::env::var_os("PROVIDER_CRDS") else {
         // Past the harness, which would keep it to itself.
-        let _ = writeln!(std::io::stderr(), "skipped: PROVIDER_CRDS not set");
+        let _ = writeln!(std::io::stderr(), "\nskipped: PROVIDER_CRDS not set");
         return;
     };
     let ours: Vec<Value> = all_crds()
