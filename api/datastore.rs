@@ -145,7 +145,8 @@ pub struct DataStoreSpec {
     /// CA and client certificate of the engine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_config: Option<TlsConfig>,
-    /// An etcd that the engine runs itself. It cannot be added to or taken from an existing DataStore.
+    /// An etcd that the engine runs itself. It cannot be added to or taken from an existing DataStore. Deleting the
+    /// DataStore, which waits until no tenant uses it, removes etcd and its volumes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub managed: Option<ManagedEtcd>,
 }

@@ -22,6 +22,7 @@ use kube::{Api, ResourceExt as _};
 
 pub mod desired;
 pub mod driver;
+mod member;
 pub mod names;
 pub mod observe;
 mod quantity;

@@ -1,0 +1,91 @@
+//! Roles and users of etcd. Each step asks before it acts and accepts that it was done already.
+
+use etcd_client::{Client, Permission, PermissionType, UserAddOptions};
+
+use super::super::Error;
+use super::{EtcdAdmin, Known, prefix, unless};
+
+impl EtcdAdmin {
+    pub(super) async fn ensure_role(&self, role: &str) -> Result<(), Error> {
+        if self.role_exists(role).await? {
+            return Ok(());
+        }
+        let added = self
+            .call(&format!("add role {role}"), |mut client: Client| async move {
+                client.role_add(role).await
+            })
+            .await;
+        unless(added, Known::Present)?;
+        Ok(())
+    }
+
+    pub(super) async fn ensure_permission(&self, schema: &str, kind: PermissionType) -> Result<(), Error> {
+        let wanted = &Permission::new(kind, prefix(schema)).with_prefix();
+        let operation = format!("read role {schema}");
+        let role = self
+            .call(&operation, |mut client: Client| async move {
+                client.role_get(schema).await
+            })
+            .await?;
+        if role.permissions().contains(wanted) {
+            return Ok(());
+        }
+        self.call(
+            &format!("grant role {schema} its prefix"),
+            |mut client: Client| async move { client.role_grant_permission(schema, wanted.clone()).await },
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// A user without password (known by certificate) that has `role` and, but for root, nothing else.
+    pub(super) async fn ensure_user(&self, user: &str, role: &str) -> Result<(), Error> {
+        let held = self.roles_of(user).await?;
+        if held.is_none() {
+            let added = self
+                .call(&format!("add user {user}"), |mut client: Client| async move {
+                    client
+                        .user_add(user, "", Some(UserAddOptions::new().with_no_pwd()))
+                        .await
+                })
+                .await;
+            unless(added, Known::Present)?;
+        }
+        let held = held.unwrap_or_default();
+        for other in held.iter().filter(|held| *held != role) {
+            let revoked = self
+                .call(
+                    &format!("revoke role {other} from user {user}"),
+                    |mut client: Client| async move { client.user_revoke_role(user, other.as_str()).await },
+                )
+                .await;
+            unless(revoked, Known::Absent)?;
+        }
+        if !held.iter().any(|held| held == role) {
+            self.call(
+                &format!("grant role {role} to user {user}"),
+                |mut client: Client| async move { client.user_grant_role(user, role).await },
+            )
+            .await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn role_exists(&self, role: &str) -> Result<bool, Error> {
+        let answer = self
+            .call(&format!("read role {role}"), |mut client: Client| async move {
+                client.role_get(role).await
+            })
+            .await;
+        Ok(unless(answer, Known::Absent)?.is_some())
+    }
+
+    pub(super) async fn roles_of(&self, user: &str) -> Result<Option<Vec<String>>, Error> {
+        let answer = self
+            .call(&format!("read user {user}"), |mut client: Client| async move {
+                client.user_get(user).await
+            })
+            .await;
+        Ok(unless(answer, Known::Absent)?.map(|user| user.roles().to_vec()))
+    }
+}

@@ -1,0 +1,161 @@
+//! The pod of one member of a managed etcd: hardened as Pod Security `restricted` asks (DESIGN 2.7), compaction and
+//! quota on, since many API servers share it. Pure.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    Capabilities, Container, ContainerPort, HTTPGetAction, KeyToPath, PodSecurityContext, PodSpec, Probe,
+    ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::desired::{CLIENT, PEER, VOLUME, host, server};
+use super::validate::Managed;
+
+/// Port for probes and metrics, without TLS; the NetworkPolicy keeps it to the node.
+const PROBES: i32 = 2381;
+/// User and group of the process.
+const NOBODY: i64 = 65532;
+/// Mode of mounted keys: the group reads, since files of Secrets belong to root.
+const KEY_MODE: i32 = 0o440;
+/// Where the volume is mounted.
+const DATA: &str = "/var/lib/etcd";
+/// Where the certificates are mounted.
+const PKI: &str = "/etc/etcd/pki";
+
+/// The pod.
+pub(super) fn pod(managed: &Managed) -> PodSpec {
+    PodSpec {
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        security_context: Some(PodSecurityContext {
+            run_as_non_root: Some(true),
+            run_as_user: Some(NOBODY),
+            run_as_group: Some(NOBODY),
+            fs_group: Some(NOBODY),
+            fs_group_change_policy: Some("OnRootMismatch".to_owned()),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".to_owned(),
+                ..SeccompProfile::default()
+            }),
+            ..PodSecurityContext::default()
+        }),
+        containers: vec![container(managed)],
+        volumes: Some(vec![Volume {
+            name: "pki".to_owned(),
+            secret: Some(SecretVolumeSource {
+                secret_name: Some(server(&managed.name).name),
+                default_mode: Some(KEY_MODE),
+                items: Some(
+                    ["ca.crt", "tls.crt", "tls.key"]
+                        .map(|key| KeyToPath {
+                            key: key.to_owned(),
+                            path: key.to_owned(),
+                            mode: None,
+                        })
+                        .to_vec(),
+                ),
+                ..SecretVolumeSource::default()
+            }),
+            ..Volume::default()
+        }]),
+        ..PodSpec::default()
+    }
+}
+
+/// Its one container.
+fn container(managed: &Managed) -> Container {
+    let probe = |path: &str, period: i32, failures: i32| {
+        Some(Probe {
+            http_get: Some(HTTPGetAction {
+                path: Some(path.to_owned()),
+                port: IntOrString::Int(PROBES),
+                scheme: Some("HTTP".to_owned()),
+                ..HTTPGetAction::default()
+            }),
+            period_seconds: Some(period),
+            timeout_seconds: Some(5),
+            failure_threshold: Some(failures),
+            ..Probe::default()
+        })
+    };
+    let port = |name: &str, port: i32| ContainerPort {
+        name: Some(name.to_owned()),
+        container_port: port,
+        protocol: Some("TCP".to_owned()),
+        ..ContainerPort::default()
+    };
+    let mount = |name: &str, path: &str, read_only: bool| VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        read_only: read_only.then_some(true),
+        ..VolumeMount::default()
+    };
+    Container {
+        name: "etcd".to_owned(),
+        image: Some(format!("registry.k8s.io/etcd:{}-0", managed.version)),
+        image_pull_policy: Some("IfNotPresent".to_owned()),
+        command: Some(vec!["/usr/local/bin/etcd".to_owned()]),
+        args: Some(arguments(managed)),
+        ports: Some(vec![
+            port("client", CLIENT),
+            port("peer", PEER),
+            port("probes", PROBES),
+        ]),
+        startup_probe: probe("/readyz", 2, 150),
+        readiness_probe: probe("/readyz", 5, 3),
+        liveness_probe: probe("/livez", 10, 6),
+        resources: Some(ResourceRequirements {
+            requests: Some(BTreeMap::from([
+                ("cpu".to_owned(), Quantity("50m".to_owned())),
+                ("memory".to_owned(), Quantity("128Mi".to_owned())),
+            ])),
+            ..ResourceRequirements::default()
+        }),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            capabilities: Some(Capabilities {
+                drop: Some(vec!["ALL".to_owned()]),
+                ..Capabilities::default()
+            }),
+            ..SecurityContext::default()
+        }),
+        volume_mounts: Some(vec![mount(VOLUME, DATA, false), mount("pki", PKI, true)]),
+        ..Container::default()
+    }
+}
+
+fn arguments(managed: &Managed) -> Vec<String> {
+    let name = &managed.name;
+    let member = format!("{name}-0");
+    let host = host(name, 0);
+    let flags = [
+        ("name", member.clone()),
+        // etcd wants a directory of its own that nobody else may enter.
+        ("data-dir", format!("{DATA}/data")),
+        ("listen-client-urls", format!("https://0.0.0.0:{CLIENT}")),
+        ("advertise-client-urls", format!("https://{host}:{CLIENT}")),
+        ("listen-peer-urls", format!("https://0.0.0.0:{PEER}")),
+        ("initial-advertise-peer-urls", format!("https://{host}:{PEER}")),
+        ("initial-cluster", format!("{member}=https://{host}:{PEER}")),
+        ("listen-metrics-urls", format!("http://0.0.0.0:{PROBES}")),
+        ("client-cert-auth", "true".to_owned()),
+        ("trusted-ca-file", format!("{PKI}/ca.crt")),
+        ("cert-file", format!("{PKI}/tls.crt")),
+        ("key-file", format!("{PKI}/tls.key")),
+        ("peer-client-cert-auth", "true".to_owned()),
+        ("peer-trusted-ca-file", format!("{PKI}/ca.crt")),
+        ("peer-cert-file", format!("{PKI}/tls.crt")),
+        ("peer-key-file", format!("{PKI}/tls.key")),
+        // The API servers of tenants share this etcd and leave compaction to it.
+        ("auto-compaction-mode", "periodic".to_owned()),
+        ("auto-compaction-retention", "5m".to_owned()),
+        ("quota-backend-bytes", managed.quota.to_string()),
+    ];
+    flags
+        .iter()
+        .map(|(flag, value)| format!("--{flag}={value}"))
+        .collect()
+}
