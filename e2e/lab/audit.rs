@@ -90,6 +90,14 @@ pub struct Mark {
 }
 
 impl Mark {
+    /// The beginning of the lab's log.
+    pub fn start(lab: &Lab) -> Self {
+        Self {
+            file: lab.directory.join("audit.log"),
+            offset: 0,
+        }
+    }
+
     /// Now.
     ///
     /// # Errors

@@ -24,9 +24,10 @@ done
 mkdir -p /run/systemd/nspawn
 mount -t overlay overlay -o "lowerdir=$lower,upperdir=$dir/upper,workdir=$dir/work" "$dir/root"
 
+# The root is this machine's alone: no lock file is needed, and none can be left behind.
 # The container runtime and the kubelet keep their data on the host's own file system: an overlay cannot be the
 # upper layer of another overlay.
-exec systemd-nspawn --quiet --directory="$dir/root" --machine="$id" --hostname="$hostname" --boot \
+SYSTEMD_NSPAWN_LOCK=0 exec systemd-nspawn --quiet --directory="$dir/root" --machine="$id" --hostname="$hostname" --boot \
     --bind="$dir/containerd:/var/lib/containerd" --bind="$dir/kubelet:/var/lib/kubelet" \
     --network-bridge="$bridge" --capability=all --private-users=no --register=no --keep-unit \
     --resolv-conf=off --timezone=off --link-journal=no --console=read-only \
