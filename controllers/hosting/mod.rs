@@ -4,6 +4,8 @@
 
 pub mod datastore;
 pub mod engine;
+pub mod render;
+pub mod tenantcontrolplane;
 
 use tokio::task::JoinSet;
 
@@ -31,6 +33,15 @@ pub async fn start(role: Role) -> anyhow::Result<()> {
         role.metrics.clone(),
         role.stop.clone(),
         move |key| Box::pin(datastore::reconcile(shared.clone(), key)),
+    ));
+    let tenants = tenantcontrolplane::Controller::new(engine.clone());
+    controllers.spawn(drive(
+        tenantcontrolplane::CONTROLLER,
+        engine.tenant_queue.clone(),
+        role.settings.concurrency,
+        role.metrics.clone(),
+        role.stop.clone(),
+        move |key| Box::pin(tenants.clone().reconcile(key)),
     ));
     role.readiness.set(role.name, true);
     while let Some(ended) = controllers.join_next().await {

@@ -85,6 +85,15 @@ struct Memo {
     digest: String,
 }
 
+/// What happens to the dependents of a deleted object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deletion {
+    /// They go after it.
+    Background,
+    /// It goes after them.
+    Foreground,
+}
+
 /// What an apply came to.
 #[derive(Clone, Debug)]
 pub struct Applied {
@@ -202,13 +211,26 @@ impl Applier {
     /// # Errors
     /// What the API server answered.
     pub async fn delete<K: Resource<DynamicType = ()>>(&self, row: &Row) -> Result<bool, ApiError> {
-        let params = DeleteParams {
-            preconditions: Some(Preconditions {
-                uid: Some(row.uid.clone()),
-                resource_version: None,
-            }),
-            ..DeleteParams::background()
+        self.delete_as::<K>(row, Deletion::Background).await
+    }
+
+    /// Like [`Applier::delete`], with a choice of what happens to dependents.
+    ///
+    /// # Errors
+    /// What the API server answered.
+    pub async fn delete_as<K: Resource<DynamicType = ()>>(
+        &self,
+        row: &Row,
+        deletion: Deletion,
+    ) -> Result<bool, ApiError> {
+        let how = match deletion {
+            Deletion::Background => DeleteParams::background(),
+            Deletion::Foreground => DeleteParams::foreground(),
         };
+        let params = how.preconditions(Preconditions {
+            uid: Some(row.uid.clone()),
+            resource_version: None,
+        });
         match self
             .api_of(&ApiResource::erase::<K>(&()), &row.key)
             .delete(&row.key.name, &params)

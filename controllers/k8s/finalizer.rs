@@ -1,11 +1,13 @@
 //! Finalizers: added before the first side effect, removed after the last.
 
+use std::collections::BTreeMap;
+
 use kube::{
     Resource, ResourceExt,
     api::{Api, Patch, PatchParams},
 };
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{error::ApiError, key::RootKey, roots::Roots};
 
@@ -32,6 +34,42 @@ where
         .chain([finalizer.to_owned()])
         .collect();
     let written = write(api, object, finalizers).await?;
+    roots.put(written);
+    Ok(())
+}
+
+/// Adds `finalizer` and `annotations` in one request, unless all of them are there: what was drawn once for an
+/// object is recorded together with the promise to clean up after it.
+///
+/// # Errors
+/// What the API server answered; a conflict when somebody else wrote meanwhile.
+pub async fn claim<K>(
+    api: &Api<K>,
+    roots: &Roots<K>,
+    object: &K,
+    finalizer: &str,
+    annotations: &[(&str, &str)],
+) -> Result<(), ApiError>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let known = |(key, value): &(&str, &str)| object.annotations().get(*key).is_some_and(|v| v == value);
+    if has(object, finalizer) && annotations.iter().all(known) {
+        return Ok(());
+    }
+    let mut finalizers = object.finalizers().to_vec();
+    if !has(object, finalizer) {
+        finalizers.push(finalizer.to_owned());
+    }
+    let added: BTreeMap<_, _> = annotations.iter().copied().collect();
+    let patch = json!({
+        "metadata": {
+            "resourceVersion": object.resource_version(),
+            "finalizers": finalizers,
+            "annotations": added,
+        }
+    });
+    let written = patched(api, object, "claim", &patch).await?;
     roots.put(written);
     Ok(())
 }
@@ -71,12 +109,14 @@ where
     let patch = json!({
         "metadata": { "resourceVersion": object.resource_version(), "finalizers": finalizers }
     });
+    patched(api, object, "set finalizers of", &patch).await
+}
+
+async fn patched<K>(api: &Api<K>, object: &K, action: &str, patch: &Value) -> Result<K, ApiError>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+{
     api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(patch))
         .await
-        .map_err(|e| {
-            ApiError::new(
-                format!("set finalizers of {} {}", K::kind(&()), RootKey::of(object)),
-                e,
-            )
-        })
+        .map_err(|e| ApiError::new(format!("{action} {} {}", K::kind(&()), RootKey::of(object)), e))
 }

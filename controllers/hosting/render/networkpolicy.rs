@@ -1,0 +1,43 @@
+//! The NetworkPolicy of a tenant: ingress on served ports, nothing else (DESIGN 2.7). Egress is left alone.
+
+use k8s_openapi::api::networking::v1::{
+    NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPort, NetworkPolicySpec,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kamaji_api::tenantcontrolplane::TenantControlPlane;
+use kube::ResourceExt;
+
+use super::{Result, metadata, selector, service::protocol};
+use crate::k8s::manifest::Manifest;
+
+/// The NetworkPolicy.
+pub fn render(tenant: &TenantControlPlane) -> Result<Manifest> {
+    let served = NetworkPolicyPort {
+        port: Some(IntOrString::Int(tenant.spec.network_profile.port)),
+        protocol: Some("TCP".to_owned()),
+        end_port: None,
+    };
+    let others = &tenant.spec.control_plane.service.additional_ports;
+    let ports = std::iter::once(served).chain(others.iter().map(|port| NetworkPolicyPort {
+        port: Some(port.target_port.clone()),
+        protocol: Some(protocol(port.protocol).to_owned()),
+        end_port: None,
+    }));
+    let policy = NetworkPolicy {
+        metadata: metadata(tenant, &tenant.name_any(), "networkpolicy", None),
+        spec: Some(NetworkPolicySpec {
+            pod_selector: Some(LabelSelector {
+                match_labels: Some(selector(tenant)),
+                ..LabelSelector::default()
+            }),
+            policy_types: Some(vec!["Ingress".to_owned()]),
+            ingress: Some(vec![NetworkPolicyIngressRule {
+                from: None,
+                ports: Some(ports.collect()),
+            }]),
+            egress: None,
+        }),
+    };
+    Manifest::new("NetworkPolicy", &policy)
+}

@@ -1,0 +1,149 @@
+//! Deletion in the order of DESIGN 7: pods → keys, role and user → objects → finalizer.
+//!
+//! The Deployment is deleted in the foreground instead of being scaled to 0 first: it goes only after its pods have,
+//! and its own delete event ends the wait, where pods would have to be watched or polled.
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kamaji_api::conditions::Reason;
+use kamaji_api::labels::{capi, kamaji, ours};
+use kamaji_api::tenantcontrolplane::TenantControlPlane;
+use kube::{Api, ResourceExt};
+
+use super::problem::Problem;
+use super::status::Seen;
+use super::{Controller, storage};
+use crate::k8s::apply::Deletion;
+use crate::k8s::error::Class;
+use crate::k8s::finalizer;
+use crate::k8s::row::Row;
+use crate::runtime::driver::{Outcome, Reconciled};
+
+impl Controller {
+    pub(super) async fn delete(&self, tenant: &TenantControlPlane, seen: &mut Seen) -> Reconciled {
+        if !finalizer::has(tenant, kamaji::FINALIZER) && !finalizer::has(tenant, kamaji::SOOT_FINALIZER) {
+            return Ok(Outcome::Done);
+        }
+        match self.delete_steps(tenant).await {
+            Ok(()) => {
+                seen.deleting = Some((Reason::DeletionCompleted, String::new()));
+                Ok(Outcome::Done)
+            }
+            Err(problem) => {
+                seen.deleting = Some((problem.reason, problem.message.clone()));
+                problem.settle()
+            }
+        }
+    }
+
+    async fn delete_steps(&self, tenant: &TenantControlPlane) -> Result<(), Problem> {
+        // At the source of a move the data lives on, and so does what the target now owns.
+        if !tenant.annotations().contains_key(capi::DELETE_FOR_MOVE) {
+            self.stop_pods(tenant).await?;
+            self.delete_data(tenant).await?;
+            self.delete_objects(tenant).await?;
+        }
+        let api: Api<TenantControlPlane> = Api::namespaced(
+            self.engine.client.clone(),
+            &tenant.namespace().unwrap_or_default(),
+        );
+        let ours = [kamaji::FINALIZER, kamaji::SOOT_FINALIZER];
+        Ok(finalizer::remove(&api, &self.engine.tenants, tenant, &ours).await?)
+    }
+
+    async fn stop_pods(&self, tenant: &TenantControlPlane) -> Result<(), Problem> {
+        let rows = self.rows_of(tenant);
+        let Some(row) = rows.iter().find(|row| row.key.kind == "Deployment") else {
+            return Ok(());
+        };
+        let gone = if row.deleting {
+            false
+        } else {
+            let applier = &self.engine.applier;
+            applier.delete_as::<Deployment>(row, Deletion::Foreground).await?
+        };
+        if gone {
+            return Ok(());
+        }
+        Err(Problem::wait(
+            Reason::WaitingForPodsDeletion,
+            format!("pods of Deployment {} still run", row.key.name),
+        ))
+    }
+
+    async fn delete_data(&self, tenant: &TenantControlPlane) -> Result<(), Problem> {
+        if !storage::is_recorded(tenant) || tenant.annotations().contains_key(ours::ABANDON_DATA) {
+            return Ok(());
+        }
+        let names = storage::names_of(tenant, 0);
+        let Ok(name) = storage::choose(tenant, &self.engine.settings.default_datastore) else {
+            // Nothing was ever placed anywhere.
+            return Ok(());
+        };
+        let waiting = |problem: &Problem| Problem {
+            reason: match problem.reason {
+                Reason::DataStoreUnreachable | Reason::DataStoreNotFound | Reason::SecretNotFound => {
+                    Reason::WaitingForDataStore
+                }
+                other => other,
+            },
+            message: format!(
+                "the data of schema {} cannot be deleted: {problem}; to leave it behind, annotate the TenantControlPlane \
+                 with {}",
+                names.schema,
+                ours::ABANDON_DATA
+            ),
+            retry: problem.retry.or(Some(Class::Foreign)),
+        };
+        let store = match storage::find(&self.engine, &name) {
+            Ok(store) => store,
+            // It was never used: the names were drawn while the DataStore was awaited.
+            Err(_) if storage::used(tenant).is_none() => return Ok(()),
+            Err(problem) => return Err(waiting(&problem)),
+        };
+        let deleted = storage::tear_down(&self.engine, tenant, &store, &names)
+            .await
+            .map_err(|problem| waiting(&problem))?;
+        tracing::info!(
+            tenant = %crate::k8s::key::RootKey::of(tenant),
+            schema = names.schema,
+            keys = deleted.keys,
+            "data deleted"
+        );
+        Ok(())
+    }
+
+    /// Objects of ours; a user's authority is none of them.
+    async fn delete_objects(&self, tenant: &TenantControlPlane) -> Result<(), Problem> {
+        let applier = &self.engine.applier;
+        let mut left = Vec::new();
+        for row in self.rows_of(tenant) {
+            let gone = !row.deleting
+                && match row.key.kind {
+                    "Secret" => applier.delete::<Secret>(&row).await?,
+                    "Service" => applier.delete::<Service>(&row).await?,
+                    "NetworkPolicy" => applier.delete::<NetworkPolicy>(&row).await?,
+                    "PodDisruptionBudget" => applier.delete::<PodDisruptionBudget>(&row).await?,
+                    _ => continue,
+                };
+            if !gone {
+                left.push(row.key.to_string());
+            }
+        }
+        if left.is_empty() {
+            return Ok(());
+        }
+        Err(Problem::wait(
+            Reason::WaitingForObjectsDeletion,
+            format!("still there: {}", left.join(", ")),
+        ))
+    }
+
+    fn rows_of(&self, tenant: &TenantControlPlane) -> Vec<std::sync::Arc<Row>> {
+        self.engine
+            .index
+            .owned_by(tenant.metadata.uid.as_deref().unwrap_or_default())
+    }
+}

@@ -1,0 +1,192 @@
+//! The last step of a pass: the tenant's own API. It is asked when something there may have changed, never of a
+//! quiet tenant: what was applied there is recorded by digest, and whether pods serve is what Kubernetes itself
+//! probes and reports.
+
+use k8s_openapi::ByteString;
+use kamaji_api::conditions::{Reason, TenantControlPlaneCondition as On};
+use kamaji_api::tenantcontrolplane::TenantControlPlane;
+use kube::Client;
+use serde_json::json;
+
+use super::certificates::Certificates;
+use super::endpoint::Endpoint;
+use super::problem::Problem;
+use super::status::{Inside, Seen};
+use super::validate::Valid;
+use super::{Controller, phase};
+use crate::k8s::error::Class;
+use crate::k8s::{conditions, digest, key::RootKey};
+use crate::pki::kubeconfig::Kubeconfig;
+use crate::pki::spec;
+use crate::tenant::{self, addons::Wanted, bundle::Bundle};
+
+/// Key of the break-glass kubeconfig by which the first rights are made.
+const MASTER: &str = "super-admin.svc";
+/// Key of the kubeconfig that those rights are for.
+const ADMIN: &str = "admin.svc";
+
+impl Controller {
+    pub(super) async fn inside(
+        &self,
+        tenant: &TenantControlPlane,
+        valid: &Valid,
+        endpoint: &Endpoint,
+        certificates: &Certificates,
+        seen: &mut Seen,
+    ) -> Result<(), Problem> {
+        if tenant.spec.control_plane.deployment.replicas == 0 {
+            return Ok(());
+        }
+        let key = RootKey::of(tenant);
+        let row = self.engine.index.find("Deployment", &key.namespace, &key.name);
+        let ready = row
+            .as_deref()
+            .and_then(phase::facts)
+            .is_some_and(|facts| facts.status.ready_replicas.unwrap_or(0) > 0);
+        let bundle = bundle(&self.engine.cluster_id, tenant, valid, endpoint);
+        let digest = digest::of(&json!([bundle.digest(), endpoint.published, certificates.hashes]));
+        let unreached = |problem: Problem| Inside {
+            digest: digest.clone(),
+            answered: Err(problem.clone()),
+            rights: Err(problem.clone()),
+            addons: Err(problem),
+        };
+        if !ready {
+            let problem = Problem::wait(Reason::WaitingForPods, "no pod of the control plane is ready yet");
+            // What was applied inside is still there when the pods come back.
+            let mut inside = unreached(problem.clone());
+            if has(tenant, On::TenantRBACReady) && recorded(tenant) == Some(digest.as_str()) {
+                (inside.rights, inside.addons) = (Ok(()), Ok(()));
+            }
+            seen.inside = Some(inside);
+            return Ok(());
+        }
+        let quiet =
+            has(tenant, On::Available) && has(tenant, On::TenantRBACReady) && has(tenant, On::AddonsReady);
+        // A proxy must not be newer than the API server: what is inside follows a rollout, it does not lead it.
+        let rolling = !row.as_deref().is_some_and(phase::complete);
+        if quiet && (rolling || recorded(tenant) == Some(digest.as_str())) {
+            return Ok(());
+        }
+        let (client, admin) = match self.clients_of(tenant, endpoint, certificates).await {
+            Ok(clients) => clients,
+            Err(problem) => {
+                seen.inside = Some(unreached(problem.clone()));
+                return Err(problem);
+            }
+        };
+        if let Err(error) = tenant::probe(&client).await {
+            let problem = problem(&error, Reason::APIServerUnreachable);
+            seen.inside = Some(unreached(problem.clone()));
+            return Err(problem);
+        }
+        let rights = match bundle.apply_rights(&client).await {
+            Ok(()) => tenant::rbac::read_back(&admin).await,
+            Err(error) => Err(error),
+        };
+        let rights = rights.map_err(|error| problem(&error, Reason::TenantRBACFailed));
+        let addons = bundle
+            .apply_addons(&client)
+            .await
+            .map_err(|error| problem(&error, Reason::AddonsFailed));
+        seen.inside = Some(Inside {
+            digest,
+            answered: Ok(()),
+            rights: rights.clone(),
+            addons: addons.clone(),
+        });
+        rights.and(addons)
+    }
+
+    /// Clients as break-glass and as administrator, through the Service.
+    async fn clients_of(
+        &self,
+        tenant: &TenantControlPlane,
+        endpoint: &Endpoint,
+        certificates: &Certificates,
+    ) -> Result<(Client, Client), Problem> {
+        let key = RootKey::of(tenant);
+        let version = digest::of(&json!([
+            endpoint.service,
+            certificates.hashes.get(spec::component::ADMIN)
+        ]));
+        let ids = [MASTER, ADMIN].map(|file| format!("{key}/{file}"));
+        if let [Some(master), Some(admin)] = ids.each_ref().map(|id| self.clients.get(id, &version)) {
+            return Ok((master, admin));
+        }
+        let data = match &certificates.admin {
+            Some(material) => material.to_data(),
+            None => self
+                .get(&key.namespace, &spec::admin_name(&key.name))
+                .await?
+                .and_then(|secret| secret.data)
+                .unwrap_or_default(),
+        };
+        let made = [MASTER, ADMIN].map(|file| {
+            let empty = ByteString::default();
+            let text = data.get(file).unwrap_or(&empty);
+            let kubeconfig = Kubeconfig::parse(&text.0).map_err(|error| error.to_string())?;
+            tenant::connect(&kubeconfig, &endpoint.service).map_err(|error| error.to_string())
+        });
+        let [Ok(master), Ok(admin)] = made else {
+            return Err(Problem::retry(
+                Class::Foreign,
+                Reason::WaitingForKubeconfig,
+                format!(
+                    "Secret {} holds no usable kubeconfigs; delete it",
+                    spec::admin_name(&key.name)
+                ),
+            ));
+        };
+        for (id, client) in ids.iter().zip([&master, &admin]) {
+            self.clients.put(id, &version, client.clone());
+        }
+        Ok((master, admin))
+    }
+}
+
+fn bundle(cluster: &str, tenant: &TenantControlPlane, valid: &Valid, endpoint: &Endpoint) -> Bundle {
+    let profile = &tenant.spec.network_profile;
+    let server = endpoint.advertise.map_or_else(
+        || endpoint.published.clone(),
+        |address| std::net::SocketAddr::new(address, valid.network.port).to_string(),
+    );
+    let before = tenant.status.as_ref().and_then(|status| status.addons.as_ref());
+    let was_on =
+        |addon: Option<&kamaji_api::tenantcontrolplane::AddonStatus>| addon.is_some_and(|a| a.enabled);
+    tenant::bundle::bundle(&Wanted {
+        management_cluster: cluster,
+        version: &valid.version,
+        tag: &tenant.spec.kubernetes.version,
+        registry: &tenant.spec.control_plane.deployment.registry_settings.registry,
+        dns: &valid.network.dns,
+        domain: &profile.cluster_domain,
+        server: &format!("https://{server}"),
+        pod_cidrs: &valid.network.pod_cidrs,
+        core_dns: tenant.spec.addons.core_dns.as_ref(),
+        kube_proxy: tenant.spec.addons.kube_proxy.as_ref(),
+        had_core_dns: was_on(before.and_then(|addons| addons.core_dns.as_ref())),
+        had_kube_proxy: was_on(before.and_then(|addons| addons.kube_proxy.as_ref())),
+    })
+}
+
+fn has(tenant: &TenantControlPlane, on: On) -> bool {
+    tenant
+        .status
+        .as_ref()
+        .is_some_and(|status| conditions::is_true(&status.conditions, on.as_str()))
+}
+
+fn recorded(tenant: &TenantControlPlane) -> Option<&str> {
+    let phase = tenant.status.as_ref()?.kubeadm_phase.as_ref()?;
+    phase.bootstrap_token.checksum.as_deref()
+}
+
+fn problem(error: &tenant::Error, reason: Reason) -> Problem {
+    let reason = match error {
+        tenant::Error::Unreachable(_) => Reason::APIServerUnreachable,
+        tenant::Error::Unhealthy(_) => Reason::APIServerUnhealthy,
+        tenant::Error::Refused(_) | tenant::Error::Credentials(_) => reason,
+    };
+    Problem::retry(Class::Foreign, reason, error.to_string())
+}

@@ -1,0 +1,156 @@
+//! The TenantControlPlane controller: `validate` → `storage` → Service → `endpoint` → `certificates` → Deployment →
+//! the tenant's own API → `status`. One pass brings everything up that can be brought up; what it waits for is a
+//! condition, and a watched change or a backoff ends the wait (DESIGN 2.11, 2.12).
+//!
+//! Does not: read or write anything of Cluster API. The engine's objects and the status of a TenantControlPlane are
+//! all that others see of it (DESIGN 1).
+
+pub mod certificates;
+pub mod deletion;
+pub mod endpoint;
+mod inside;
+mod pass;
+pub mod phase;
+pub mod problem;
+pub mod status;
+pub mod storage;
+pub mod validate;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use k8s_openapi::jiff::Timestamp;
+use kamaji_api::labels::{field_manager, kamaji};
+use kamaji_api::tenantcontrolplane::TenantControlPlane;
+use kube::{Api, ResourceExt};
+use parking_lot::Mutex;
+
+use self::certificates::Seeded;
+use self::status::Seen;
+use super::engine::Engine;
+use crate::k8s::key::{ObjectKey, RootKey};
+use crate::k8s::row::Row;
+use crate::runtime::driver::{Outcome, Reconciled};
+use crate::tenant::Clients;
+
+/// Name of the controller in logs and metrics.
+pub const CONTROLLER: &str = "tenantcontrolplane";
+
+/// The controller: the engine and what it remembers between passes. Nothing of it has to survive the process.
+pub struct Controller {
+    engine: Arc<Engine>,
+    clients: Clients,
+    memo: Mutex<Memo>,
+}
+
+#[derive(Default)]
+struct Memo {
+    /// Authorities of users, with the version at which they were read where that is watched.
+    seeded: HashMap<RootKey, (Option<String>, Seeded)>,
+    /// Versions of key material that were ours, or read and found unchanged.
+    untouched: HashMap<ObjectKey, String>,
+}
+
+impl Controller {
+    /// The controller of `engine`.
+    pub fn new(engine: Arc<Engine>) -> Arc<Self> {
+        Arc::new(Self {
+            engine,
+            clients: Clients::default(),
+            memo: Mutex::default(),
+        })
+    }
+
+    /// One pass for one tenant.
+    pub async fn reconcile(self: Arc<Self>, key: RootKey) -> Reconciled {
+        let Some(tenant) = self.engine.tenants.get(&key) else {
+            self.forget(&key);
+            return Ok(Outcome::Done);
+        };
+        if !self.engine.settings.acts_on(&key.namespace) {
+            return Ok(Outcome::Done);
+        }
+        let mut seen = Seen::default();
+        if tenant.annotations().contains_key(kamaji::PAUSED) {
+            seen.paused = true;
+            self.publish(&key, &seen).await?;
+            return Ok(Outcome::Done);
+        }
+        if tenant.metadata.deletion_timestamp.is_some() {
+            let result = self.delete(&tenant, &mut seen).await;
+            self.publish(&key, &seen).await?;
+            return result;
+        }
+        let result = self.pass(&key, &mut seen, Timestamp::now()).await;
+        // Told even when the pass failed; the failure of the pass counts for the retry.
+        let told = self.publish(&key, &seen).await;
+        let outcome = result?;
+        told?;
+        Ok(outcome)
+    }
+
+    /// Writes the status and tells what got worse.
+    async fn publish(&self, key: &RootKey, seen: &Seen) -> Result<(), crate::k8s::error::ApiError> {
+        // The pass may have written through a newer one.
+        let Some(tenant) = self.engine.tenants.get(key) else {
+            return Ok(());
+        };
+        let deployment = self.engine.index.find("Deployment", &key.namespace, &key.name);
+        let service = self.engine.index.find("Service", &key.namespace, &key.name);
+        let sight = status::Rows {
+            deployment: deployment.as_deref(),
+            service: service.as_deref(),
+        };
+        let new = status::status(&tenant, seen, sight, Timestamp::now());
+        let api: Api<TenantControlPlane> = Api::namespaced(self.engine.client.clone(), &key.namespace);
+        let roots = &self.engine.tenants;
+        let old = tenant.status.as_ref();
+        let sent =
+            crate::k8s::status::apply(&api, roots, &*tenant, old, &new, field_manager::HOSTING).await?;
+        if sent {
+            for (reason, message) in status::worsened(old, &new) {
+                self.engine.events.warn(&*tenant, &reason, &message).await;
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&self, key: &RootKey) {
+        let mut memo = self.memo.lock();
+        memo.seeded.remove(key);
+        let prefix = format!("{}-", key.name);
+        memo.untouched
+            .retain(|known, _| known.namespace != key.namespace || !known.name.starts_with(&prefix));
+        drop(memo);
+        self.clients.forget(&key.to_string());
+    }
+
+    fn seeded(&self, tenant: &TenantControlPlane, version: Option<&str>) -> Option<Seeded> {
+        let memo = self.memo.lock();
+        let (known, seeded) = memo.seeded.get(&RootKey::of(tenant))?;
+        (known.as_deref() == version).then(|| seeded.clone())
+    }
+
+    fn seed(&self, tenant: &TenantControlPlane, version: Option<String>, seeded: &Seeded) {
+        let entry = (version, seeded.clone());
+        self.memo.lock().seeded.insert(RootKey::of(tenant), entry);
+    }
+
+    /// Nobody else wrote the object since we saw it. After a restart what is there is believed.
+    fn is_untouched(&self, row: &Row) -> bool {
+        let mut memo = self.memo.lock();
+        match memo.untouched.get(&row.key) {
+            Some(version) => *version == row.resource_version,
+            None => {
+                memo.untouched
+                    .insert(row.key.clone(), row.resource_version.clone());
+                true
+            }
+        }
+    }
+
+    fn saw(&self, row: &Row) {
+        let version = row.resource_version.clone();
+        self.memo.lock().untouched.insert(row.key.clone(), version);
+    }
+}

@@ -1,0 +1,291 @@
+//! The steps of one pass, in order. Each leaves what it found in [`Seen`]; the first that cannot be done ends it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::jiff::Timestamp;
+use kamaji_api::conditions::Reason;
+use kamaji_api::labels::{kamaji, ours};
+use kamaji_api::tenantcontrolplane::TenantControlPlane;
+use kamaji_api::unsupported::UnsupportedFields as _;
+use kube::{Api, ResourceExt};
+
+use super::certificates::Certificates;
+use super::endpoint::{self, Endpoint};
+use super::problem::Problem;
+use super::status::{Placed, Seen};
+use super::storage::{self, Names};
+use super::validate::{Valid, validate};
+use super::{Controller, phase};
+use crate::hosting::datastore::driver::Access;
+use crate::hosting::datastore::{self, status::usable};
+use crate::hosting::render::deployment::{self, Inputs, Storage};
+use crate::hosting::render::{flags, networkpolicy, pdb, secrets, service};
+use crate::k8s::error::{ApiError, Class};
+use crate::k8s::finalizer;
+use crate::k8s::key::RootKey;
+use crate::k8s::row::Facts;
+use crate::pki::spec;
+use crate::runtime::driver::{Outcome, Reconciled};
+
+/// Longest time until a tenant looks at its certificates again; it costs nothing.
+const LOOK: Duration = Duration::from_hours(24);
+
+impl Controller {
+    pub(super) async fn pass(&self, key: &RootKey, seen: &mut Seen, now: Timestamp) -> Reconciled {
+        match self.steps(key, seen, now).await {
+            Ok(renew_at) => Ok(Outcome::After(until(renew_at, now))),
+            Err(problem) => problem.settle(),
+        }
+    }
+
+    async fn steps(
+        &self,
+        key: &RootKey,
+        seen: &mut Seen,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, Problem> {
+        let engine = &self.engine;
+        let gone = || Problem::wait(Reason::Deleting, "the TenantControlPlane is gone");
+        let tenant = engine.tenants.get(key).ok_or_else(gone)?;
+        seen.unsupported = unsupported(&tenant);
+        let valid = seen
+            .valid
+            .insert(validate(&tenant).map_err(Problem::from))
+            .clone()?;
+        let names = storage::names_of(&tenant, rand::random());
+        seen.names = Some(names.clone());
+        storage::check_names(&tenant, &names)
+            .inspect_err(|problem| seen.valid = Some(Err(problem.clone())))?;
+        let chosen = storage::choose(&tenant, &engine.settings.default_datastore);
+        let chosen = seen.note_store(chosen)?;
+        let store = seen.note_store(storage::find(engine, &chosen))?;
+        self.claim(&tenant, &names).await?;
+        let tenant = engine.tenants.get(key).ok_or_else(gone)?;
+        let endpoint = self.endpoint(&tenant, &valid).await;
+        // The datastore is prepared while a load balancer is awaited.
+        let placed = self.placed(&tenant, &store, &names, now).await;
+        let placed = seen.note_store(placed)?;
+        seen.placed = Some(placed.clone());
+        let endpoint = seen.endpoint.insert(endpoint).clone()?;
+        let certificates = self.key_material(&tenant, &valid, &endpoint, &placed, now).await;
+        let certificates = seen.certificates.insert(certificates).clone()?;
+        let workload = self
+            .workload(&tenant, &valid, &endpoint, &certificates, &placed)
+            .await;
+        seen.deployment = Some(workload.clone());
+        workload?;
+        seen.rendered = Some(tenant.spec.kubernetes.version.clone());
+        self.inside(&tenant, &valid, &endpoint, &certificates, seen)
+            .await?;
+        Ok(certificates.renew_at)
+    }
+
+    /// Finalizer and drawn names in one request, before anything is made anywhere.
+    async fn claim(&self, tenant: &TenantControlPlane, names: &Names) -> Result<(), Problem> {
+        let namespace = tenant.namespace().unwrap_or_default();
+        let api: Api<TenantControlPlane> = Api::namespaced(self.engine.client.clone(), &namespace);
+        let drawn = [
+            (ours::SCHEMA, names.schema.as_str()),
+            (ours::USER, names.user.as_str()),
+        ];
+        // Names that an earlier Kamaji kept in status stay there alone: that is how a takeover is known.
+        let annotations = if names.adopted { &[][..] } else { &drawn[..] };
+        let roots = &self.engine.tenants;
+        Ok(finalizer::claim(&api, roots, tenant, kamaji::FINALIZER, annotations).await?)
+    }
+
+    /// The Service, and the endpoint that follows from it.
+    async fn endpoint(&self, tenant: &TenantControlPlane, valid: &Valid) -> Result<Endpoint, Problem> {
+        let applied = self
+            .engine
+            .applier
+            .apply(&service::render(tenant)?)
+            .await
+            .map_err(|error| rejected(tenant, error))?;
+        let Facts::Service(facts) = &applied.row.facts else {
+            return Err(Problem::wait(
+                Reason::WaitingForService,
+                "the Service was not read yet",
+            ));
+        };
+        endpoint::endpoint(tenant, &valid.network, facts)
+    }
+
+    /// The tenant's place in the datastore, made where it is not recorded as made.
+    async fn placed(
+        &self,
+        tenant: &TenantControlPlane,
+        store: &kamaji_api::datastore::DataStore,
+        names: &Names,
+        now: Timestamp,
+    ) -> Result<Placed, Problem> {
+        let engine = &self.engine;
+        let endpoints = storage::endpoints(store)?;
+        let digest = storage::setup_digest(store, names);
+        let mut placed = Placed {
+            store: store.name_any(),
+            names: names.clone(),
+            endpoints,
+            digest,
+            access: engine.pool.get(store),
+        };
+        if storage::recorded_setup(tenant) == Some(placed.digest.as_str()) {
+            return Ok(placed);
+        }
+        // Its controller wakes us when that changes.
+        usable(store).map_err(|problem| Problem::wait(problem.reason, problem.message))?;
+        placed.access = Some(storage::set_up(engine, tenant, store, names, now).await?);
+        Ok(placed)
+    }
+
+    async fn key_material(
+        &self,
+        tenant: &TenantControlPlane,
+        valid: &Valid,
+        endpoint: &Endpoint,
+        placed: &Placed,
+        now: Timestamp,
+    ) -> Result<Certificates, Problem> {
+        let name = tenant.name_any();
+        let profile = &tenant.spec.network_profile;
+        let mut specs = spec::tenant(&spec::Tenant {
+            namespace: tenant.namespace().unwrap_or_default(),
+            name: name.clone(),
+            cluster_domain: profile.cluster_domain.clone(),
+            service_addresses: valid.network.service_addresses(),
+            hosts: endpoint.hosts.clone(),
+            extra_sans: profile.cert_sans.clone(),
+            port: valid.network.port,
+            endpoint: endpoint.published.clone(),
+            datastore_user: Some(placed.names.user.clone()),
+        });
+        // The control plane provider copies it to `<cluster>-kamaji-bootstrap` for the bootstrap provider (DESIGN 7).
+        specs.push(spec::bootstrap(&name, &format!("https://{}", endpoint.published)));
+        let missing = self
+            .engine
+            .index
+            .find(
+                "Secret",
+                &tenant.namespace().unwrap_or_default(),
+                &spec::datastore_name(&name),
+            )
+            .is_none();
+        let mut access = placed.access.clone();
+        if access.is_none() && missing {
+            access = Some(self.access(&placed.store).await?);
+        }
+        let known = access.is_some();
+        match self.certificates(tenant, &specs, access, now).await {
+            // The certificate for the datastore comes to its end: the authority there has to be read first.
+            Err(problem) if !known && problem.reason == Reason::InternalError => {
+                let access = self.access(&placed.store).await?;
+                self.certificates(tenant, &specs, Some(access), now).await
+            }
+            result => result,
+        }
+    }
+
+    async fn access(&self, store: &str) -> Result<Arc<Access>, Problem> {
+        let store = storage::find(&self.engine, store)?;
+        Ok(datastore::access(&self.engine, &store).await?)
+    }
+
+    /// NetworkPolicy, PodDisruptionBudget, and the Deployment last.
+    async fn workload(
+        &self,
+        tenant: &TenantControlPlane,
+        valid: &Valid,
+        endpoint: &Endpoint,
+        certificates: &Certificates,
+        placed: &Placed,
+    ) -> Result<(), Problem> {
+        let applier = &self.engine.applier;
+        let (namespace, name) = (tenant.namespace().unwrap_or_default(), tenant.name_any());
+        if !placed.names.adopted {
+            applier.apply(&networkpolicy::render(tenant)?).await?;
+        }
+        if let Some(budget) = pdb::render(tenant)? {
+            applier.apply(&budget).await?;
+        } else if let Some(row) = self
+            .engine
+            .index
+            .find("PodDisruptionBudget", &namespace, &name)
+            .filter(|row| {
+                !row.deleting
+                    && row
+                        .owner
+                        .as_ref()
+                        .is_some_and(|o| Some(&o.uid) == tenant.metadata.uid.as_ref())
+            })
+        {
+            applier.delete::<PodDisruptionBudget>(&row).await?;
+        }
+        let config = applier
+            .apply(&secrets::datastore_config(
+                tenant,
+                &placed.names.schema,
+                &placed.names.user,
+            )?)
+            .await?;
+        let config_hash = config
+            .row
+            .annotations
+            .get(ours::CONTENT_HASH)
+            .cloned()
+            .unwrap_or_default();
+        let inputs = Inputs {
+            tenant,
+            valid,
+            storage: Storage {
+                store: &placed.store,
+                schema: &placed.names.schema,
+                endpoints: &placed.endpoints,
+            },
+            advertise: endpoint.advertise,
+            authority: certificates.files,
+            hashes: &certificates.hashes,
+            config_hash: &config_hash,
+        };
+        let applied = applier.apply(&deployment::render(&inputs)?).await?;
+        phase::rejected(&applied.row).map_or(Ok(()), Err)
+    }
+}
+
+/// What is asked for in vain.
+fn unsupported(tenant: &TenantControlPlane) -> Option<String> {
+    let ignored = flags::ignored(tenant);
+    let fields = tenant.spec.unsupported_message();
+    if ignored.is_empty() {
+        return fields;
+    }
+    let ignored = format!("without effect: {}", ignored.join(", "));
+    Some(fields.map_or_else(|| ignored.clone(), |fields| format!("{fields}; {ignored}")))
+}
+
+/// A Service that the API refused: mostly a port that is no node port.
+fn rejected(tenant: &TenantControlPlane, error: ApiError) -> Problem {
+    if error.class() != Class::Invalid {
+        return error.into();
+    }
+    let text = error.to_string();
+    if text.to_ascii_lowercase().contains("port") {
+        let port = tenant.spec.network_profile.port;
+        return Problem::retry(
+            Class::Invalid,
+            Reason::PortNotAllocatable,
+            format!(
+                "spec.networkProfile.port: {port} cannot be had; choose a free port, with NodePort one of the range of \
+                 node ports ({text})"
+            ),
+        );
+    }
+    Problem::retry(Class::Invalid, Reason::ServiceRejected, text)
+}
+
+fn until(renew_at: Option<Timestamp>, now: Timestamp) -> Duration {
+    renew_at
+        .and_then(|at| u64::try_from(at.as_second() - now.as_second()).ok())
+        .map_or(LOOK, |seconds| Duration::from_secs(seconds.max(60)).min(LOOK))
+}

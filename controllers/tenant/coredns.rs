@@ -1,0 +1,198 @@
+//! CoreDNS inside a tenant (hosting specification 2.11). Pure.
+//!
+//! `kube-dns` has the addresses that kubelets are told, whatever they are; the peer gave it the tenth of the range.
+
+use kamaji_api::addons::AddonImage;
+use serde_json::{Value, json};
+
+use super::addons::{Wanted, metadata, role_ref, service_account};
+
+const NAME: &str = "coredns";
+const NAMESPACE: &str = "kube-system";
+const APP: (&str, &str) = ("k8s-app", "kube-dns");
+
+/// The version that kubeadm of this minor runs.
+pub fn version(minor: u64) -> &'static str {
+    match minor {
+        ..=30 => "v1.11.1",
+        31..=32 => "v1.11.3",
+        33 => "v1.12.0",
+        34 => "v1.12.1",
+        35 => "v1.13.1",
+        _ => "v1.14.2",
+    }
+}
+
+/// The objects, the Deployment last.
+pub fn objects(wanted: &Wanted<'_>, image: &AddonImage) -> Vec<Value> {
+    vec![
+        json!({
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": metadata(wanted, NAME, Some(NAMESPACE), &[]),
+        }),
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRole",
+            "metadata": metadata(wanted, "system:coredns", None, &[]),
+            "rules": [
+                { "apiGroups": [""], "resources": ["endpoints", "services", "pods", "namespaces"], "verbs": ["list", "watch"] },
+                { "apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"] },
+            ],
+        }),
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": metadata(wanted, "system:coredns", None, &[]),
+            "roleRef": role_ref("ClusterRole", "system:coredns"),
+            "subjects": [service_account(NAME)],
+        }),
+        json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": metadata(wanted, NAME, Some(NAMESPACE), &[]),
+            "data": { "Corefile": corefile(wanted.domain) },
+        }),
+        service(wanted),
+        deployment(wanted, image),
+    ]
+}
+
+fn corefile(domain: &str) -> String {
+    format!(
+        ".:53 {{
+    errors
+    health {{
+       lameduck 5s
+    }}
+    ready
+    kubernetes {domain} in-addr.arpa ip6.arpa {{
+       pods insecure
+       fallthrough in-addr.arpa ip6.arpa
+       ttl 30
+    }}
+    prometheus :9153
+    forward . /etc/resolv.conf {{
+       max_concurrent 1000
+    }}
+    cache 30 {{
+       disable success {domain}
+       disable denial {domain}
+    }}
+    loop
+    reload
+    loadbalance
+}}
+"
+    )
+}
+
+fn service(wanted: &Wanted<'_>) -> Value {
+    let addresses: Vec<String> = wanted.dns.iter().map(ToString::to_string).collect();
+    let port = |name: &str, protocol: &str, port: u16| json!({ "name": name, "port": port, "protocol": protocol, "targetPort": port });
+    let mut spec = json!({
+        "selector": { APP.0: APP.1 },
+        "ports": [port("dns", "UDP", 53), port("dns-tcp", "TCP", 53), port("metrics", "TCP", 9153)],
+    });
+    if let Some(first) = addresses.first() {
+        spec["clusterIP"] = json!(first);
+    }
+    let families: Vec<&str> = wanted
+        .dns
+        .iter()
+        .map(|address| if address.is_ipv6() { "IPv6" } else { "IPv4" })
+        .collect();
+    if let [a, b, ..] = families[..]
+        && a != b
+    {
+        spec["clusterIPs"] = json!(&addresses[..2]);
+        spec["ipFamilies"] = json!([a, b]);
+        spec["ipFamilyPolicy"] = json!("PreferDualStack");
+    }
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(
+            wanted,
+            "kube-dns",
+            Some(NAMESPACE),
+            &[APP, ("kubernetes.io/cluster-service", "true"), ("kubernetes.io/name", "CoreDNS")],
+        ),
+        "spec": spec,
+    })
+}
+
+fn deployment(wanted: &Wanted<'_>, image: &AddonImage) -> Value {
+    let registry = wanted.registry;
+    let repository = image
+        .image_repository
+        .clone()
+        .unwrap_or_else(|| format!("{registry}/coredns"));
+    let tag = image
+        .image_tag
+        .as_deref()
+        .unwrap_or_else(|| version(wanted.version.minor));
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata(wanted, NAME, Some(NAMESPACE), &[APP]),
+        "spec": {
+            "replicas": 2,
+            "strategy": { "type": "RollingUpdate", "rollingUpdate": { "maxUnavailable": 1 } },
+            "selector": { "matchLabels": { APP.0: APP.1 } },
+            "template": {
+                "metadata": { "labels": { APP.0: APP.1 } },
+                "spec": {
+                    "priorityClassName": "system-cluster-critical",
+                    "serviceAccountName": NAME,
+                    "dnsPolicy": "Default",
+                    "nodeSelector": { "kubernetes.io/os": "linux" },
+                    "tolerations": [
+                        { "key": "CriticalAddonsOnly", "operator": "Exists" },
+                        { "key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule" },
+                    ],
+                    "affinity": { "podAntiAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": [{
+                        "weight": 100,
+                        "podAffinityTerm": {
+                            "topologyKey": "kubernetes.io/hostname",
+                            "labelSelector": { "matchLabels": { APP.0: APP.1 } },
+                        },
+                    }] } },
+                    "containers": [{
+                        "name": NAME,
+                        "image": format!("{repository}/coredns:{tag}"),
+                        "imagePullPolicy": "IfNotPresent",
+                        "args": ["-conf", "/etc/coredns/Corefile"],
+                        "resources": {
+                            "limits": { "memory": "170Mi" },
+                            "requests": { "cpu": "100m", "memory": "70Mi" },
+                        },
+                        "volumeMounts": [{ "name": "config-volume", "mountPath": "/etc/coredns", "readOnly": true }],
+                        "ports": [
+                            { "name": "dns", "containerPort": 53, "protocol": "UDP" },
+                            { "name": "dns-tcp", "containerPort": 53, "protocol": "TCP" },
+                            { "name": "metrics", "containerPort": 9153, "protocol": "TCP" },
+                        ],
+                        "livenessProbe": {
+                            "httpGet": { "path": "/health", "port": 8080, "scheme": "HTTP" },
+                            "initialDelaySeconds": 60,
+                            "timeoutSeconds": 5,
+                            "successThreshold": 1,
+                            "failureThreshold": 5,
+                        },
+                        "readinessProbe": { "httpGet": { "path": "/ready", "port": 8181, "scheme": "HTTP" } },
+                        "securityContext": {
+                            "allowPrivilegeEscalation": false,
+                            "capabilities": { "add": ["NET_BIND_SERVICE"], "drop": ["ALL"] },
+                            "readOnlyRootFilesystem": true,
+                        },
+                    }],
+                    "volumes": [{
+                        "name": "config-volume",
+                        "configMap": { "name": NAME, "items": [{ "key": "Corefile", "path": "Corefile" }] },
+                    }],
+                },
+            },
+        },
+    })
+}
