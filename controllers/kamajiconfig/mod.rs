@@ -1,9 +1,13 @@
 //! The `KamajiConfig` controller.
 
 pub mod cloudinit;
+pub mod csr;
 pub mod join;
 pub mod kubelet;
 pub mod plan;
+pub mod report;
+pub mod rights;
+pub mod tenants;
 pub mod token;
 
 use crate::runtime::role::Role;

@@ -137,8 +137,12 @@ pub fn secret_name(id: &str) -> String {
 
 /// The id of the token whose bearer a user name names.
 pub fn id_of_user(user: &str) -> Option<&str> {
-    user.strip_prefix("system:bootstrap:")
-        .filter(|id| id.len() == 6 && id.bytes().all(|byte| ALPHABET.contains(&byte)))
+    user.strip_prefix("system:bootstrap:").filter(|id| is_id(id))
+}
+
+/// Whether this is the public part of a token.
+pub fn is_id(text: &str) -> bool {
+    text.len() == 6 && text.bytes().all(|byte| ALPHABET.contains(&byte))
 }
 
 /// Whole seconds, UTC, as the API servers write them.

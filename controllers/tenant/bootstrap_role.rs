@@ -113,7 +113,7 @@ pub fn role() -> Role {
             "",
             "secrets",
             &[],
-            &["get", "list", "create", "update", "patch", "delete"],
+            &["get", "list", "watch", "create", "update", "patch", "delete"],
         )]),
     }
 }

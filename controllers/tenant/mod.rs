@@ -8,6 +8,7 @@ pub mod bootstrap_role;
 pub mod bundle;
 pub mod coredns;
 pub mod kubeproxy;
+pub mod nodes;
 pub mod rbac;
 
 mod clients;

@@ -1,0 +1,194 @@
+//! What a tenant is given so that our nodes can join it: who may ask for a certificate, who may renew it, who may
+//! report a failure, and what our tokens may not do (bootstrap.md 1.7). Pure.
+
+use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
+use kamaji_api::labels::{kamaji, namespace::TENANT_REPORTS, ours};
+use serde_json::{Value, json};
+
+use crate::{
+    k8s::digest,
+    tenant::bootstrap_role::{
+        AUTO_APPROVE_BINDING, CLIENT_SIGNER, CSR_BINDING, NODE_BOOTSTRAPPER, NODE_CLIENT, POLICY,
+        RENEW_BINDING, REPORT, SELF_NODE_CLIENT,
+    },
+};
+
+/// The objects, in the order they are applied. `auto_approve` leaves the approval to kube-controller-manager.
+pub fn objects(auto_approve: bool) -> Vec<Value> {
+    let mut all = vec![
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata(TENANT_REPORTS, None)}),
+        binding(CSR_BINDING, NODE_BOOTSTRAPPER, ours::NODE_BOOTSTRAP_GROUP),
+        binding(RENEW_BINDING, SELF_NODE_CLIENT, "system:nodes"),
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "Role",
+            "metadata": metadata(REPORT, Some(TENANT_REPORTS)),
+            "rules": [{"apiGroups": [""], "resources": ["events"], "verbs": ["create"]}],
+        }),
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": metadata(REPORT, Some(TENANT_REPORTS)),
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": REPORT},
+            "subjects": [group(ours::NODE_BOOTSTRAP_GROUP)],
+        }),
+        policy(),
+        json!({
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "ValidatingAdmissionPolicyBinding",
+            "metadata": metadata(POLICY, None),
+            "spec": {"policyName": POLICY, "validationActions": ["Deny"]},
+        }),
+    ];
+    if auto_approve {
+        all.push(binding(
+            AUTO_APPROVE_BINDING,
+            NODE_CLIENT,
+            ours::NODE_BOOTSTRAP_GROUP,
+        ));
+    }
+    all
+}
+
+/// Digest of the objects: equal digests need no request.
+pub fn digest(objects: &[Value]) -> String {
+    digest::of(&Value::Array(objects.to_vec()))
+}
+
+/// Names of the bindings that let kube-controller-manager approve any name for bootstrap tokens: for all of them, or
+/// for ours. Our own binding is meant.
+pub fn automatic_approvals(bindings: &[ClusterRoleBinding]) -> Vec<String> {
+    bindings
+        .iter()
+        .filter(|binding| binding.role_ref.name == NODE_CLIENT)
+        .filter(|binding| {
+            binding.subjects.iter().flatten().any(|subject| {
+                subject.kind == "Group"
+                    && ["system:bootstrappers", ours::NODE_BOOTSTRAP_GROUP].contains(&subject.name.as_str())
+            })
+        })
+        .filter_map(|binding| binding.metadata.name.clone())
+        .filter(|name| name != AUTO_APPROVE_BINDING)
+        .collect()
+}
+
+/// What the group's members may create, and how (bootstrap.md 1.7, 4.4): an event is named after its own token, so
+/// that nobody speaks for another machine; a request goes to the one signer of client certificates.
+fn policy() -> Value {
+    let short = |field: &str, most: u32| {
+        json!({
+            "expression": format!("request.resource.resource != 'events' || !has(object.{field}) || size(object.{field}) <= {most}"),
+            "message": format!("{field} is longer than {most} bytes"),
+        })
+    };
+    json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": metadata(POLICY, None),
+        "spec": {
+            "failurePolicy": "Fail",
+            "matchConstraints": {"resourceRules": [
+                {"apiGroups": [""], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"], "resources": ["events"]},
+                {
+                    "apiGroups": ["certificates.k8s.io"], "apiVersions": ["*"], "operations": ["CREATE"],
+                    "resources": ["certificatesigningrequests"],
+                },
+            ]},
+            "matchConditions": [{
+                "name": "ours",
+                "expression": format!("'{}' in request.userInfo.groups", ours::NODE_BOOTSTRAP_GROUP),
+            }],
+            "validations": [
+                {
+                    "expression": format!(
+                        "request.resource.resource != 'certificatesigningrequests' || object.spec.signerName == '{CLIENT_SIGNER}'"
+                    ),
+                    "message": format!("a bootstrap token may only ask {CLIENT_SIGNER}"),
+                },
+                {
+                    "expression": "request.resource.resource != 'events' || (has(object.metadata.name) && \
+                        object.metadata.name.startsWith(request.userInfo.username.split(':')[2] + '.'))",
+                    "message": "the event is not named after the token",
+                },
+                {
+                    "expression": "request.resource.resource != 'events' || (has(object.type) && object.type in ['Normal', 'Warning'])",
+                    "message": "type is Normal or Warning",
+                },
+                {
+                    "expression": "request.resource.resource != 'events' || \
+                        (!has(object.metadata.labels) && !has(object.metadata.annotations) && !has(object.metadata.ownerReferences) \
+                        && !has(object.related) && !has(object.series))",
+                    "message": "the event carries more than a report",
+                },
+                short("message", 1024),
+                short("reason", 128),
+                short("action", 128),
+                short("reportingComponent", 128),
+                short("reportingInstance", 128),
+            ],
+        },
+    })
+}
+
+fn metadata(name: &str, namespace: Option<&str>) -> Value {
+    let mut metadata = json!({
+        "name": name,
+        "labels": {(kamaji::PROJECT): kamaji::PROJECT_VALUE, (ours::MANAGED_BY): kamaji_api::labels::field_manager::BOOTSTRAP},
+    });
+    if let Some(namespace) = namespace {
+        metadata["namespace"] = namespace.into();
+    }
+    metadata
+}
+
+fn group(name: &str) -> Value {
+    json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": name})
+}
+
+fn binding(name: &str, role: &str, to: &str) -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": metadata(name, None),
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [group(to)],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bound(name: &str, role: &str, to: &str) -> ClusterRoleBinding {
+        serde_json::from_value(binding(name, role, to)).unwrap()
+    }
+
+    #[test]
+    fn bootstrap_24_automatic_approval_is_found_and_named() {
+        let bindings = [
+            bound(
+                "kubeadm:node-autoapprove-bootstrap",
+                NODE_CLIENT,
+                "system:bootstrappers:kubeadm:default-node-token",
+            ),
+            bound("too-wide", NODE_CLIENT, "system:bootstrappers"),
+            bound("ours-by-hand", NODE_CLIENT, ours::NODE_BOOTSTRAP_GROUP),
+            bound(CSR_BINDING, NODE_BOOTSTRAPPER, ours::NODE_BOOTSTRAP_GROUP),
+            bound(AUTO_APPROVE_BINDING, NODE_CLIENT, ours::NODE_BOOTSTRAP_GROUP),
+        ];
+        assert_eq!(automatic_approvals(&bindings), ["too-wide", "ours-by-hand"]);
+    }
+
+    #[test]
+    fn tokens_are_not_approved_automatically_unless_asked() {
+        let names = |auto: bool| {
+            objects(auto)
+                .iter()
+                .filter(|o| o["roleRef"]["name"] == NODE_CLIENT)
+                .count()
+        };
+        assert_eq!((names(false), names(true)), (0, 1));
+        assert_eq!(digest(&objects(false)), digest(&objects(false)));
+        assert_ne!(digest(&objects(false)), digest(&objects(true)));
+    }
+}
