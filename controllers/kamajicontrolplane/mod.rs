@@ -127,9 +127,9 @@ impl Context {
             if intent(old) != intent(new)
                 && let Some(cluster) = new.or(old)
             {
-                control_planes_of(cluster, &control_planes)
-                    .into_iter()
-                    .for_each(|key| woken(key));
+                for key in control_planes_of(cluster, &control_planes) {
+                    woken(key);
+                }
             }
         });
 

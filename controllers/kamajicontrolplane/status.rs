@@ -111,7 +111,7 @@ fn counters(
     made.selector = pods
         .map(|pods| pods.selector.clone())
         .filter(|selector| !selector.is_empty())
-        .or(made.selector.take())
+        .or_else(|| made.selector.take())
         .or_else(|| Some(format!("{}={}", kamaji::NAME, control_plane.name_any())));
     let count = |pick: fn(&kamaji_api::tenantcontrolplane::DeploymentStatus) -> Option<i32>| {
         Some(pods.and_then(pick).unwrap_or(0))
@@ -209,7 +209,7 @@ impl Facts<'_> {
         self.tenant.ok_or_else(none)
     }
 
-    fn asleep(self) -> Cause {
+    fn asleep() -> Cause {
         Cause::new(
             Reason::Sleeping,
             "spec.replicas is 0; set it to 1 or more to wake the control plane",
@@ -229,7 +229,7 @@ impl Facts<'_> {
     fn available(self) -> Result<(), Cause> {
         match health::of(self.tenant()?) {
             Health::Up => Ok(()),
-            Health::Asleep => Err(self.asleep()),
+            Health::Asleep => Err(Self::asleep()),
             Health::Down(cause) => Err(cause),
         }
     }
