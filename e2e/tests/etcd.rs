@@ -50,6 +50,8 @@ async fn hosting_beyond_06_a_tenant_cannot_reach_its_neighbour() -> anyhow::Resu
     let foreign = [
         format!("/{}/registry/x", b.schema),
         format!("/{}", b.schema),
+        // A neighbour whose name begins with ours.
+        format!("/{}2/registry/x", a.schema),
         format!("/capi-kamaji/schema/{}", a.schema),
         "/registry/secrets".to_owned(),
     ];

@@ -146,12 +146,13 @@ pub fn secret(store: &DataStore, spec: &SecretSpec, material: &Material) -> Resu
     )
 }
 
-/// What serves etcd, in the order in which it is made.
-pub fn parts(store: &DataStore, managed: &Managed) -> Result<Vec<Manifest>> {
+/// What serves etcd, in the order in which it is made. `authority` is the fingerprint of the authority: etcd reads
+/// renewed certificates by itself, but not another authority.
+pub fn parts(store: &DataStore, managed: &Managed, authority: &str) -> Result<Vec<Manifest>> {
     Ok(vec![
         service(store, managed)?,
         network_policy(store, managed)?,
-        stateful_set(store, managed)?,
+        stateful_set(store, managed, authority)?,
     ])
 }
 
@@ -229,7 +230,7 @@ fn network_policy(store: &DataStore, managed: &Managed) -> Result<Manifest> {
     )
 }
 
-fn stateful_set(store: &DataStore, managed: &Managed) -> Result<Manifest> {
+fn stateful_set(store: &DataStore, managed: &Managed, authority: &str) -> Result<Manifest> {
     let name = &managed.name;
     let labels = labels(store, "etcd");
     let set = StatefulSet {
@@ -245,6 +246,7 @@ fn stateful_set(store: &DataStore, managed: &Managed) -> Result<Manifest> {
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
                     labels: Some(labels.clone()),
+                    annotations: Some(strings(&[(ours::CA_FINGERPRINT, authority)])),
                     ..ObjectMeta::default()
                 }),
                 spec: Some(member::pod(managed)),
@@ -344,7 +346,7 @@ mod tests {
     #[test]
     fn the_parts_of_a_managed_etcd() {
         let (store, managed) = example();
-        let text: Vec<String> = parts(&store, &managed)
+        let text: Vec<String> = parts(&store, &managed, "aa")
             .unwrap()
             .iter()
             .map(|manifest| serde_yaml::to_string(manifest.body()).unwrap())
@@ -389,7 +391,7 @@ mod tests {
         let Valid::Managed(managed) = validate(&store).unwrap() else {
             panic!("not managed");
         };
-        let body = stateful_set(&store, &managed).unwrap().body().clone();
+        let body = stateful_set(&store, &managed, "aa").unwrap().body().clone();
         let resources = body
             .pointer("/spec/template/spec/containers/0/resources")
             .unwrap();

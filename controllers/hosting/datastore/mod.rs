@@ -130,6 +130,21 @@ pub async fn reconcile(engine: Arc<Engine>, key: RootKey) -> Reconciled {
         finalizer::add(&api, &engine.stores, &*store, kamaji::DATASTORE_FINALIZER).await?;
     }
     let looked = look(&engine, &store, &mut seen).await;
+    if let Err(failure) = &looked {
+        // A management API that hiccups says nothing about the datastore.
+        if matches!(failure.class, Class::Transient | Class::Conflict) {
+            return looked;
+        }
+        seen.valid = Some(Err(Problem {
+            reason: if failure.class == Class::Denied {
+                Reason::Forbidden
+            } else {
+                Reason::InternalError
+            },
+            message: failure.to_string(),
+            class: failure.class,
+        }));
+    }
     write(&engine, &api, &store, &seen).await?;
     looked
 }
@@ -146,8 +161,9 @@ async fn look(engine: &Engine, store: &DataStore, seen: &mut Seen) -> Reconciled
     };
     let mut renew_at = None;
     if let Valid::Managed(managed) = &valid {
-        renew_at = ensure_material(engine, store, managed).await?;
-        let made = ensure_parts(engine, store, managed).await?;
+        let material = ensure_material(engine, store, managed).await?;
+        renew_at = material.renew_at;
+        let made = ensure_parts(engine, store, managed, &material.authority).await?;
         seen.valid = Some(Ok(()));
         let ready = made.members.is_ok();
         seen.managed = Some(made);
@@ -163,6 +179,7 @@ async fn look(engine: &Engine, store: &DataStore, seen: &mut Seen) -> Reconciled
             seen.reached = Some(Ok(()));
             Ok(renew_at.map_or(Outcome::Done, until))
         }
+        Err(problem) if matches!(problem.class, Class::Transient | Class::Conflict) => Err(problem.into()),
         Err(problem) => {
             if is_about_credentials(problem.reason) {
                 seen.valid = Some(Err(problem));
@@ -182,12 +199,16 @@ fn is_about_credentials(reason: Reason) -> bool {
     )
 }
 
-/// Makes the key material of a managed etcd, once, and renews its leaves. Returns when to look again.
-async fn ensure_material(
-    engine: &Engine,
-    store: &DataStore,
-    managed: &Managed,
-) -> Result<Option<Timestamp>, Failure> {
+/// The key material of a managed etcd.
+struct Keys {
+    /// Fingerprint of its authority.
+    authority: String,
+    /// When the next certificate is due.
+    renew_at: Option<Timestamp>,
+}
+
+/// Makes the key material of a managed etcd, once, and renews its leaves.
+async fn ensure_material(engine: &Engine, store: &DataStore, managed: &Managed) -> Result<Keys, Failure> {
     let now = Timestamp::now();
     let row = |spec: &SecretSpec| engine.index.find("Secret", namespace::DATASTORES, &spec.name);
     if engine
@@ -246,13 +267,21 @@ async fn ensure_material(
         }
         engine.pool.forget(&managed.name);
     }
-    Ok(renew)
+    Ok(Keys {
+        authority: fingerprint.unwrap_or_default(),
+        renew_at: renew,
+    })
 }
 
 /// Applies Service, policy and StatefulSet, and adopts the claim.
-async fn ensure_parts(engine: &Engine, store: &DataStore, managed: &Managed) -> Result<SeenManaged, Failure> {
+async fn ensure_parts(
+    engine: &Engine,
+    store: &DataStore,
+    managed: &Managed,
+    authority: &str,
+) -> Result<SeenManaged, Failure> {
     let name = managed.name.as_str();
-    let parts = desired::parts(store, managed).map_err(unwritable)?;
+    let parts = desired::parts(store, managed, authority).map_err(unwritable)?;
     engine.applier.apply_all(&parts).await?;
     let claim_name = desired::claim_name(name);
     let claim = engine
