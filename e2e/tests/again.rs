@@ -8,8 +8,14 @@ use k8s_openapi::api::core::v1::Node;
 use kube::{Api, ResourceExt as _, api::ListParams};
 
 async fn identity(lab: &Lab) -> Result<(Vec<u8>, BTreeMap<String, Option<String>>)> {
-    let nodes = Api::<Node>::all(QUICKSTART.client(lab).await?).list(&ListParams::default()).await?;
-    let uids = nodes.items.iter().map(|node| (node.name_any(), node.uid())).collect();
+    let nodes = Api::<Node>::all(QUICKSTART.client(lab).await?)
+        .list(&ListParams::default())
+        .await?;
+    let uids = nodes
+        .items
+        .iter()
+        .map(|node| (node.name_any(), node.uid()))
+        .collect();
     Ok((QUICKSTART.ca(lab).await?.0, uids))
 }
 
@@ -17,14 +23,22 @@ async fn identity(lab: &Lab) -> Result<(Vec<u8>, BTreeMap<String, Option<String>
 async fn a_second_quickstart_changes_no_ca_and_no_node() -> Result<()> {
     let lab = Lab::open().await?;
     let before = identity(&lab).await?;
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("hack").join("quickstart");
-    let output = tokio::process::Command::new(script).stdin(Stdio::null()).output().await?;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .with_file_name("hack")
+        .join("quickstart");
+    let output = tokio::process::Command::new(script)
+        .stdin(Stdio::null())
+        .output()
+        .await?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{said}");
     let printed = String::from_utf8_lossy(&output.stdout).into_owned() + &said;
     assert_eq!(before, identity(&lab).await?);
     for node in before.1.keys() {
-        assert!(printed.contains(node), "{node} is not in what it printed: {printed}");
+        assert!(
+            printed.contains(node),
+            "{node} is not in what it printed: {printed}"
+        );
     }
     Ok(())
 }
