@@ -14,6 +14,8 @@ pub mod pki;
 pub mod print;
 pub mod runtime;
 pub mod tenant;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 

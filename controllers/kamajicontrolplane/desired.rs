@@ -355,3 +355,211 @@ fn addons(settings: &ControlPlaneSettings) -> Addons {
         konnectivity: settings.addons.konnectivity.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use kamaji_api::labels::ours;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::kamajicontrolplane::example;
+
+    fn made(control_plane: &KamajiControlPlane) -> TenantControlPlane {
+        tenant(Wanted {
+            control_plane,
+            cluster: &example::cluster(),
+            endpoint: None,
+            tenant: None,
+            now: example::now(),
+        })
+    }
+
+    /// Every field of the spec, each with a value of its own.
+    fn everything() -> KamajiControlPlane {
+        let mut control_plane = example::control_plane();
+        control_plane.spec = serde_json::from_value(json!({
+            "version": "1.36.3",
+            "replicas": 3,
+            "dataStoreName": "store",
+            "dataStoreSchema": "schema",
+            "dataStoreUsername": "someone",
+            "dataStoreOverrides": [{"resource": "/events", "dataStore": "other"}],
+            "registry": "registry.example.org",
+            "network": {
+                "serviceType": "LoadBalancer", "serviceAddress": "192.0.2.1", "advertiseAddress": "192.0.2.2",
+                "serviceLabels": {"service-label": "a"}, "serviceAnnotations": {"service-annotation": "b"},
+                "additionalServicePorts": [{"name": "extra", "port": 1234, "targetPort": 4321}],
+                "loadBalancerConfig": {"loadBalancerClass": "lb.example.org/x", "loadBalancerSourceRanges": ["10.9.0.0/16"]},
+                "certSANs": ["san.example.org"], "dnsServiceIPs": ["10.96.0.53"],
+                "gateway": {"name": "gw", "namespace": "gw-ns", "hostname": "gw.example.org:443", "sectionName": "tls",
+                            "port": 8443, "extraLabels": {"gw-label": "c"}, "extraAnnotations": {"gw-annotation": "d"}},
+                "ingress": {"className": "nginx", "hostname": "in.example.org:444",
+                            "extraLabels": {"in-label": "e"}, "extraAnnotations": {"in-annotation": "f"}}
+            },
+            "deployment": {
+                "nodeSelector": {"pool": "g"}, "runtimeClassName": "gvisor",
+                "additionalMetadata": {"labels": {"deployment-label": "h"}},
+                "podAdditionalMetadata": {"annotations": {"pod-annotation": "i"}},
+                "serviceAccountName": "account", "strategy": {"type": "Recreate"},
+                "affinity": {"futureField": {"weight": 7}}, "tolerations": [{"key": "tolerated"}],
+                "topologySpreadConstraints": [{"topologyKey": "zone-key"}],
+                "probes": {"liveness": {"timeoutSeconds": 11}},
+                "extraInitContainers": [{"name": "init-extra"}], "extraContainers": [{"name": "side-extra"}],
+                "extraVolumes": [{"name": "volume-extra"}]
+            },
+            "apiServer": {"containerImageName": "api-image", "extraArgs": ["--api=1"],
+                          "extraVolumeMounts": [{"name": "api-mount", "mountPath": "/a"}],
+                          "probes": {"readiness": {"timeoutSeconds": 12}}, "resources": {"limits": {"cpu": "13"}}},
+            "controllerManager": {"containerImageName": "kcm-image", "extraArgs": ["--kcm=1"],
+                          "extraVolumeMounts": [{"name": "kcm-mount", "mountPath": "/k"}],
+                          "probes": {"readiness": {"timeoutSeconds": 14}}, "resources": {"limits": {"cpu": "15"}}},
+            "scheduler": {"containerImageName": "scheduler-image", "extraArgs": ["--scheduler=1"],
+                          "extraVolumeMounts": [{"name": "scheduler-mount", "mountPath": "/s"}],
+                          "probes": {"readiness": {"timeoutSeconds": 16}}, "resources": {"limits": {"cpu": "17"}}},
+            "kine": {"extraArgs": ["--kine=1"], "resources": {"limits": {"cpu": "18"}}},
+            "admissionControllers": ["NodeRestriction"],
+            "kubelet": {"preferredAddressTypes": ["Hostname"], "cgroupfs": "cgroupfs",
+                        "configurationJSONPatches": [{"op": "add", "path": "/patched", "value": 19}]},
+            "addons": {"coreDNS": {"imageRepository": "dns.example.org", "imageTag": "v20"},
+                       "kubeProxy": {"imageRepository": "proxy.example.org", "imageTag": "v21"},
+                       "konnectivity": {"server": {"port": 8222}, "agent": {}}}
+        }))
+        .unwrap();
+        control_plane
+    }
+
+    #[test]
+    fn the_tenant_of_a_bare_control_plane() {
+        insta::assert_yaml_snapshot!(made(&example::control_plane()));
+    }
+
+    #[test]
+    fn every_field_of_the_spec_arrives() {
+        let mut control_plane = everything();
+        let annotations = control_plane.metadata.annotations.get_or_insert_default();
+        annotations.insert(kamaji::KUBECONFIG_SECRET_KEY.into(), "super-admin.conf".into());
+        insta::assert_yaml_snapshot!(made(&control_plane));
+
+        // No text and no number that somebody wrote is lost on the way; names that stand for no value are apart.
+        fn leaves(value: &Value, found: &mut BTreeSet<String>) {
+            match value {
+                Value::Object(map) => map.values().for_each(|value| leaves(value, found)),
+                Value::Array(list) => list.iter().for_each(|value| leaves(value, found)),
+                Value::String(text) => {
+                    found.insert(text.clone());
+                }
+                Value::Number(number) => {
+                    found.insert(number.to_string());
+                }
+                Value::Bool(_) | Value::Null => {}
+            }
+        }
+        let (mut asked, mut got) = (BTreeSet::new(), BTreeSet::new());
+        leaves(&serde_json::to_value(&control_plane.spec).unwrap(), &mut asked);
+        leaves(
+            &serde_json::to_value(made(&control_plane).spec).unwrap(),
+            &mut got,
+        );
+        let lost: Vec<_> = asked.difference(&got).collect();
+        // The version gets its `v`, the Gateway's host loses the port that the parent reference has.
+        assert_eq!(lost, ["1.36.3", "gw.example.org:443"]);
+    }
+
+    #[test]
+    fn contract_25_nothing_of_the_objects_own_metadata_goes_down() {
+        let mut control_plane = example::control_plane();
+        control_plane.metadata.labels.get_or_insert_default().extend([
+            ("topology.cluster.x-k8s.io/owned".to_owned(), String::new()),
+            ("mine".to_owned(), "x".to_owned()),
+        ]);
+        control_plane
+            .metadata
+            .annotations
+            .get_or_insert_default()
+            .extend([
+                (capi::PAUSED.to_owned(), String::new()),
+                (
+                    "kubectl.kubernetes.io/last-applied-configuration".to_owned(),
+                    "{}".to_owned(),
+                ),
+            ]);
+        let metadata = made(&control_plane).metadata;
+        let labels: Vec<_> = metadata.labels.unwrap().into_keys().collect();
+        assert_eq!(labels, [ours::MANAGED_BY, capi::CLUSTER_NAME]);
+        assert_eq!(metadata.annotations, None);
+    }
+
+    #[test]
+    fn ranges_port_and_domain_come_from_the_cluster() {
+        let mut cluster = example::cluster();
+        cluster.spec.cluster_network = serde_json::from_value(json!({
+            "apiServerPort": 40000, "serviceDomain": "c.example",
+            "services": {"cidrBlocks": ["10.1.0.0/16", "fd00:1::/112"]}, "pods": {"cidrBlocks": ["10.2.0.0/16"]}
+        }))
+        .unwrap();
+        let profile = tenant(Wanted {
+            control_plane: &example::control_plane(),
+            cluster: &cluster,
+            endpoint: None,
+            tenant: None,
+            now: example::now(),
+        })
+        .spec
+        .network_profile;
+        assert_eq!(
+            (profile.port, profile.cluster_domain.as_str()),
+            (40000, "c.example")
+        );
+        assert_eq!(profile.effective_service_cidrs(), ["10.1.0.0/16", "fd00:1::/112"]);
+        assert_eq!(
+            (profile.pod_cidr.as_str(), profile.pod_cidrs.len()),
+            ("10.2.0.0/16", 0)
+        );
+    }
+
+    #[test]
+    fn rollout_after_restarts_once_and_is_never_taken_back() {
+        let restart = |after: Option<&str>, known: Option<&str>| {
+            let mut control_plane = example::control_plane();
+            if let Some(after) = after {
+                control_plane.spec.rollout = Some(serde_json::from_value(json!({"after": after})).unwrap());
+            }
+            let mut before = example::tenant();
+            if let Some(known) = known {
+                let pods = &mut before.spec.control_plane.deployment.pod_additional_metadata;
+                pods.annotations.insert(ours::RESTARTED_AT.into(), known.into());
+            }
+            let made = tenant(Wanted {
+                control_plane: &control_plane,
+                cluster: &example::cluster(),
+                endpoint: None,
+                tenant: Some(&before),
+                now: example::now(),
+            });
+            let pods = made.spec.control_plane.deployment.pod_additional_metadata;
+            pods.annotations.get(ours::RESTARTED_AT).cloned()
+        };
+        let (early, past, later, future) = (
+            "2026-03-01T10:00:00Z",
+            "2026-03-01T11:30:00Z",
+            "2026-03-01T11:45:00Z",
+            "2026-03-01T13:00:00Z",
+        );
+        assert_eq!(restart(Some(past), None).as_deref(), Some(past));
+        assert_eq!(restart(Some(later), Some(past)).as_deref(), Some(later));
+        assert_eq!(
+            restart(Some(past), Some(later)).as_deref(),
+            Some(later),
+            "never back"
+        );
+        assert_eq!(
+            restart(None, Some(past)).as_deref(),
+            Some(past),
+            "nor when it is left out"
+        );
+        assert_eq!(restart(Some(future), None), None, "not before its time");
+        assert_eq!(restart(Some(early), None), None, "the tenant is younger");
+    }
+}

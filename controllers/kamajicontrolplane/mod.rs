@@ -17,6 +17,8 @@ mod observe;
 mod reconcile;
 mod secrets;
 mod status;
+#[cfg(test)]
+mod tests;
 mod validate;
 mod versions;
 
@@ -81,12 +83,15 @@ pub struct Context {
 
 impl Context {
     /// Everything empty, and who wakes whom.
-    fn new(role: &Role) -> Arc<Self> {
-        let client = role.client.clone();
+    fn new(
+        client: Client,
+        instance: Option<String>,
+        acts_on: impl Fn(&str) -> bool + Send + Sync + 'static,
+    ) -> Arc<Self> {
         let index = Arc::new(ChildIndex::default());
         let context = Arc::new(Self {
             applier: Applier::new(client.clone(), field_manager::CONTROL_PLANE, index.clone()),
-            events: Events::new(client.clone(), field_manager::CONTROL_PLANE, role.instance()),
+            events: Events::new(client.clone(), field_manager::CONTROL_PLANE, instance),
             client,
             control_planes: Arc::default(),
             clusters: Arc::default(),
@@ -95,8 +100,7 @@ impl Context {
             engine: Arc::default(),
             queue: Arc::default(),
         });
-        let settings = role.settings.clone();
-        context.connect(move |namespace| settings.acts_on(namespace));
+        context.connect(acts_on);
         context
     }
 
@@ -242,7 +246,10 @@ fn tenant_row(tenant: &TenantControlPlane) -> Row {
 /// # Errors
 /// When it cannot start.
 pub async fn start(role: Role) -> anyhow::Result<()> {
-    let context = Context::new(&role);
+    let settings = role.settings.clone();
+    let context = Context::new(role.client.clone(), role.instance(), move |namespace| {
+        settings.acts_on(namespace)
+    });
     let mut watches = context.watch();
     tokio::select! {
         () = watches.listed() => {}

@@ -1,6 +1,8 @@
 //! One pass over one control plane. Reads through [`super::observe`], decides through the pure files, writes through
 //! the apply path, and writes the status on every way out.
 
+use std::sync::Arc;
+
 use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
 use kamaji_api::{
     conditions::Reason,
@@ -244,7 +246,11 @@ async fn hand_on(
         now,
     });
     match context.applier.apply(&manifest(TENANT, &made)?).await {
-        Ok(_) => Ok(true),
+        Ok(_) => {
+            // A new one is as it was applied until its first event comes: the status need not be written twice.
+            observed.tenant.get_or_insert_with(|| Arc::new(made));
+            Ok(true)
+        }
         Err(error) => {
             let reason = match error.class() {
                 Class::Invalid => Reason::InvalidSpec,

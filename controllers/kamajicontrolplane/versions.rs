@@ -7,11 +7,11 @@
 
 use kamaji_api::{
     controlplane::{KamajiControlPlane, VersionReplicas},
-    tenantcontrolplane::{DeploymentStatus, TenantControlPlane},
+    tenantcontrolplane::{DeploymentStatus, TenantControlPlane, VersionPhase},
 };
 
 use super::{
-    desired,
+    desired, health,
     validate::{parse_version, running},
 };
 
@@ -34,7 +34,8 @@ pub fn list(control_plane: &KamajiControlPlane, tenant: Option<&TenantControlPla
     }
     let old = spelled(installed, &known);
     // Only an engine that has taken the new version up rolls it out; before that the updated pods are old ones.
-    let taken_up = tenant.spec.kubernetes.version == desired::version(asked);
+    let taken_up = tenant.spec.kubernetes.version == desired::version(asked)
+        && health::phase(tenant) != VersionPhase::Ready;
     if !taken_up || updated == 0 || control_plane.spec.replicas == 0 {
         return vec![entry(&old, total)];
     }
@@ -82,14 +83,15 @@ mod tests {
     }
 
     fn with_pods(mut tenant: TenantControlPlane, total: i32, updated: i32) -> TenantControlPlane {
-        if let Some(pods) = tenant
+        let resources = tenant
             .status
             .as_mut()
-            .and_then(|s| s.kubernetes_resources.as_mut()?.deployment.as_mut())
-        {
-            pods.replicas = Some(total);
-            pods.updated_replicas = Some(updated);
-        }
+            .and_then(|s| s.kubernetes_resources.as_mut())
+            .unwrap();
+        resources.version.as_mut().unwrap().status = VersionPhase::Upgrading;
+        let pods = resources.deployment.as_mut().unwrap();
+        pods.replicas = Some(total);
+        pods.updated_replicas = Some(updated);
         tenant
     }
 
@@ -117,6 +119,11 @@ mod tests {
             texts(&list(&control_plane, Some(&behind))),
             [("v1.35.4".to_owned(), Some(2))],
             "the engine has not seen the new version"
+        );
+        assert_eq!(
+            texts(&list(&control_plane, Some(&old))),
+            [("v1.35.4".to_owned(), Some(2))],
+            "the engine has not begun: its pods are all old"
         );
         assert_eq!(
             texts(&list(&control_plane, Some(&with_pods(old.clone(), 3, 1)))),

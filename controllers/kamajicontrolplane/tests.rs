@@ -1,0 +1,599 @@
+//! Convergence in memory: the controller against an API server that forgets nothing, with the engine and Cluster API
+//! core played by the test. Every pass runs for real; only the watches are replaced by folding what changed.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Secret;
+use kamaji_api::{
+    conditions::TenantControlPlaneCondition as Tenant,
+    controlplane::{Endpoint, KamajiControlPlane, KamajiControlPlaneStatus},
+    labels::{capi, kamaji, ours},
+    tenantcontrolplane::TenantControlPlane,
+};
+use kube::{ResourceExt, api::PartialObjectMeta, runtime::watcher::Event};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::{Context, example, reconcile::reconcile};
+use crate::{
+    capi::machine::{Machine, MachinePool},
+    k8s::{child::Child, conditions, index::ChildIndex, key::RootKey},
+    pki::{kubeconfig::Kubeconfig, material::PrivateKeyPem, spec::component},
+    testing::{Change, FakeApi},
+};
+
+const CONTROL_PLANE: &str =
+    "/apis/controlplane.cluster.x-k8s.io/v1alpha2/namespaces/demo/kamajicontrolplanes/alpha";
+const TENANT: &str = "/apis/kamaji.clastix.io/v1alpha1/namespaces/demo/tenantcontrolplanes/alpha";
+const CLUSTER: &str = "/apis/cluster.x-k8s.io/v1beta2/namespaces/demo/clusters/alpha";
+const MACHINE: &str = "/apis/cluster.x-k8s.io/v1beta2/namespaces/demo/machines/m0";
+
+fn secret_path(name: &str) -> String {
+    format!("/api/v1/namespaces/demo/secrets/{name}")
+}
+
+/// The controller, the API server, and what the test plays.
+struct World {
+    api: FakeApi,
+    context: Arc<Context>,
+    /// The engine does its part.
+    engine: bool,
+}
+
+impl World {
+    /// A Cluster and its control plane, nothing reconciled.
+    fn new() -> Self {
+        let api = FakeApi::default();
+        let value = |object: Value, kind: &str, version: &str| {
+            let mut object = object;
+            object["kind"] = json!(kind);
+            object["apiVersion"] = json!(version);
+            object
+        };
+        api.edit(
+            CLUSTER,
+            &value(
+                serde_json::to_value(example::cluster()).unwrap(),
+                "Cluster",
+                "cluster.x-k8s.io/v1beta2",
+            ),
+        );
+        api.edit(
+            CONTROL_PLANE,
+            &value(
+                serde_json::to_value(example::control_plane()).unwrap(),
+                "KamajiControlPlane",
+                "controlplane.cluster.x-k8s.io/v1alpha2",
+            ),
+        );
+        let context = fresh(&api);
+        Self {
+            api,
+            context,
+            engine: true,
+        }
+    }
+
+    /// A new process: everything is listed again.
+    fn restart(&mut self) {
+        self.api.changes();
+        self.context = fresh(&self.api);
+        for object in self.api.objects() {
+            fold(&self.context, &Change { object, gone: false });
+        }
+    }
+
+    /// Folds what changed, plays the engine, reconciles what is due; `true` while anything happened.
+    async fn round(&mut self) -> bool {
+        let changes = self.api.changes();
+        for change in &changes {
+            fold(&self.context, change);
+        }
+        if self.engine {
+            play_engine(&self.api);
+        }
+        let mut worked = !changes.is_empty();
+        while !self.context.queue.is_empty() {
+            let key = self.context.queue.next().await;
+            let failed = reconcile(&self.context, &key).await.is_err();
+            self.context.queue.done(key.clone(), None);
+            if failed {
+                return false;
+            }
+            worked = true;
+        }
+        worked
+    }
+
+    /// Rounds until nothing happens any more.
+    async fn settle(&mut self) {
+        for _ in 0..30 {
+            if !self.round().await {
+                return;
+            }
+        }
+        panic!("no fixpoint: {:#?}", self.api.requests());
+    }
+
+    fn control_plane(&self) -> KamajiControlPlane {
+        serde_json::from_value(self.api.get(CONTROL_PLANE).unwrap()).unwrap()
+    }
+
+    fn status(&self) -> KamajiControlPlaneStatus {
+        self.control_plane().status.unwrap_or_default()
+    }
+
+    fn tenant(&self) -> TenantControlPlane {
+        serde_json::from_value(self.api.get(TENANT).unwrap()).unwrap()
+    }
+
+    fn secret(&self, name: &str) -> Option<Secret> {
+        self.api
+            .get(&secret_path(name))
+            .map(|secret| serde_json::from_value(secret).unwrap())
+    }
+
+    fn condition(&self, type_: &str) -> (String, String, String) {
+        let status = self.status();
+        let found = conditions::get(&status.conditions, type_).unwrap();
+        (found.status.clone(), found.reason.clone(), found.message.clone())
+    }
+
+    fn initialized(&self) -> bool {
+        self.status()
+            .initialization
+            .is_some_and(|known| known.control_plane_initialized == Some(true))
+    }
+
+    /// Everything but times, versions and UIDs.
+    fn picture(&self) -> Vec<Value> {
+        let mut objects = self.api.objects();
+        for object in &mut objects {
+            let metadata = object["metadata"].as_object_mut().unwrap();
+            for key in ["uid", "resourceVersion", "ownerReferences", "generation"] {
+                metadata.remove(key);
+            }
+            if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+                annotations.remove(ours::DIGEST);
+            }
+            if let Some(list) = object
+                .pointer_mut("/status/conditions")
+                .and_then(Value::as_array_mut)
+            {
+                for condition in list {
+                    let condition = condition.as_object_mut().unwrap();
+                    condition.remove("lastTransitionTime");
+                    condition.remove("observedGeneration");
+                }
+            }
+            if let Some(status) = object.get_mut("status").and_then(Value::as_object_mut) {
+                status.remove("observedGeneration");
+            }
+        }
+        objects
+    }
+}
+
+fn fresh(api: &FakeApi) -> Arc<Context> {
+    Context::new(api.client(), None, |_| true)
+}
+
+/// What the watches do.
+fn fold(context: &Context, change: &Change) {
+    fn read<K: DeserializeOwned>(change: &Change) -> Event<K> {
+        let object = serde_json::from_value(change.object.clone()).unwrap();
+        if change.gone {
+            Event::Delete(object)
+        } else {
+            Event::Apply(object)
+        }
+    }
+    fn child<K: Child + DeserializeOwned>(index: &ChildIndex, change: &Change) {
+        let event = match read::<K>(change) {
+            Event::Delete(object) => Event::Delete(object.row()),
+            Event::Apply(object) => Event::Apply(object.row()),
+            _ => return,
+        };
+        index.fold(K::KIND, event);
+    }
+    let labels = &change.object["metadata"]["labels"];
+    let of_cluster = !labels[capi::CLUSTER_NAME].is_null();
+    match change.object["kind"].as_str().unwrap_or_default() {
+        "KamajiControlPlane" => context.control_planes.fold(read(change)),
+        "Cluster" => context.clusters.fold(read(change)),
+        "TenantControlPlane" => context.tenants.fold(read(change)),
+        "Machine" => child::<PartialObjectMeta<Machine>>(&context.index, change),
+        "MachinePool" => child::<PartialObjectMeta<MachinePool>>(&context.index, change),
+        "Secret" => {
+            if of_cluster {
+                child::<PartialObjectMeta<Secret>>(&context.index, change);
+            }
+            let parts = [component::CA, component::ADMIN, component::BOOTSTRAP];
+            if labels[kamaji::COMPONENT]
+                .as_str()
+                .is_some_and(|part| parts.contains(&part))
+            {
+                child::<PartialObjectMeta<Secret>>(&context.engine, change);
+            }
+        }
+        other => panic!("nobody watches {other}"),
+    }
+}
+
+/// The engine: Secrets, then a status in which everything is well. Does nothing where that is so already.
+fn play_engine(api: &FakeApi) {
+    let Some(object) = api.get(TENANT) else { return };
+    let tenant: TenantControlPlane = serde_json::from_value(object).unwrap();
+    let name = tenant.name_any();
+    let secret = |part: &str, suffix: &str, data: Value| {
+        let path = secret_path(&format!("{name}{suffix}"));
+        if api.get(&path).is_some() {
+            return;
+        }
+        api.edit(
+            &path,
+            &json!({
+                "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+                "metadata": {
+                    "name": format!("{name}{suffix}"), "namespace": "demo",
+                    "labels": { kamaji::COMPONENT: part },
+                    "annotations": { ours::CONTENT_HASH: format!("hash-of-{suffix}") },
+                    "ownerReferences": [{
+                        "apiVersion": "kamaji.clastix.io/v1alpha1", "kind": "TenantControlPlane",
+                        "name": name, "uid": tenant.uid(), "controller": true,
+                    }],
+                },
+                "data": data,
+            }),
+        );
+    };
+    let kubeconfig = |user: &str| {
+        let text = Kubeconfig {
+            cluster: name.clone(),
+            user: user.into(),
+            server: "https://192.0.2.1:6443".into(),
+            authority_pem: "CA".into(),
+            certificate_pem: "CERT".into(),
+            key_pem: PrivateKeyPem::new("KEY".into()),
+        };
+        json!(k8s_openapi::ByteString(
+            text.to_yaml().unwrap().as_bytes().to_vec()
+        ))
+    };
+    secret(
+        component::CA,
+        "-ca",
+        json!({"ca.crt": "QQ==", "ca.key": "Qg==", "tls.crt": "QQ==", "tls.key": "Qg=="}),
+    );
+    secret(
+        component::ADMIN,
+        "-admin-kubeconfig",
+        json!({"admin.conf": kubeconfig("kubernetes-admin")}),
+    );
+    secret(
+        component::BOOTSTRAP,
+        "-bootstrap-kubeconfig",
+        json!({"value": kubeconfig("kamaji-bootstrap:controller")}),
+    );
+    let replicas = tenant.spec.control_plane.deployment.replicas;
+    let mut well = example::running(&tenant.spec.kubernetes.version).status.unwrap();
+    let resources = well.kubernetes_resources.as_mut().unwrap();
+    let pods = resources.deployment.as_mut().unwrap();
+    (pods.replicas, pods.updated_replicas) = (Some(replicas), Some(replicas));
+    (pods.ready_replicas, pods.available_replicas) = (Some(replicas), Some(replicas));
+    let said = tenant.status.as_ref().map(|status| status.conditions.clone());
+    if said
+        .as_ref()
+        .is_some_and(|said| said.iter().any(|c| c.status == "False"))
+    {
+        return;
+    }
+    let status = json!({ "status": well });
+    if tenant.status.as_ref() != Some(&well) {
+        api.edit(TENANT, &status);
+    }
+}
+
+#[tokio::test]
+async fn a_control_plane_is_initialized_and_then_nothing_is_written() {
+    let mut world = World::new();
+    world.settle().await;
+    assert!(world.initialized(), "{:#?}", world.status());
+    let endpoint = Endpoint {
+        host: "192.0.2.1".into(),
+        port: 6443,
+    };
+    assert_eq!(world.control_plane().spec.control_plane_endpoint, Some(endpoint));
+    assert_eq!(world.condition("Ready").0, "True");
+    for condition in &world.status().conditions {
+        let healthy = if kamaji_api::conditions::is_negative(&condition.type_) {
+            "False"
+        } else {
+            "True"
+        };
+        assert_eq!(condition.status, healthy, "{condition:?}");
+    }
+    let requests = world.api.requests();
+    assert!(requests.len() <= 20, "budget of a creation: {requests:#?}");
+    // The same again, warm and after a restart.
+    world.context.queue.add(RootKey::new("demo", "alpha"));
+    world.settle().await;
+    world.restart();
+    world.settle().await;
+    assert_eq!(world.api.requests(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn contract_28_a_crash_after_any_write_converges_to_the_same() {
+    let mut reference = World::new();
+    reference.settle().await;
+    let wanted = reference.picture();
+    for writes in 1..20 {
+        let mut world = World::new();
+        world.api.die_after(Some(writes));
+        for _ in 0..10 {
+            world.round().await;
+        }
+        world.api.die_after(None);
+        world.restart();
+        world.settle().await;
+        assert_json_diff::assert_json_eq!(json!(world.picture()), json!(wanted));
+    }
+}
+
+#[tokio::test]
+async fn contract_08_secrets_and_endpoint_come_before_initialized() {
+    let mut world = World::new();
+    let mut order: Vec<String> = Vec::new();
+    for _ in 0..20 {
+        let more = world.round().await;
+        for (name, there) in [
+            (
+                "ca",
+                world
+                    .secret("alpha-ca")
+                    .is_some_and(|s| s.labels().contains_key(capi::CLUSTER_NAME)),
+            ),
+            ("kubeconfig", world.secret("alpha-kubeconfig").is_some()),
+            ("initialized", world.initialized()),
+        ] {
+            if there && !order.iter().any(|known| known == name) {
+                order.push(name.into());
+            }
+        }
+        if !more {
+            break;
+        }
+    }
+    let requests = world.api.requests();
+    let at = |needle: &str| {
+        requests
+            .iter()
+            .rposition(|request| request.contains(needle))
+            .unwrap()
+    };
+    assert_eq!(order, ["ca", "kubeconfig", "initialized"]);
+    let endpoint = requests
+        .iter()
+        .rposition(|request| *request == format!("PATCH {CONTROL_PLANE}"))
+        .unwrap();
+    assert!(
+        at("POST /api/v1/namespaces/demo/secrets") < endpoint,
+        "{requests:#?}"
+    );
+    assert!(endpoint < at("/status"), "{requests:#?}");
+}
+
+#[tokio::test]
+async fn contract_09_the_kubeconfig_has_the_form_of_the_contract() {
+    let mut world = World::new();
+    world.settle().await;
+    let secret = world.secret("alpha-kubeconfig").unwrap();
+    assert_eq!(secret.type_.as_deref(), Some(capi::SECRET_TYPE));
+    assert_eq!(secret.labels()[capi::CLUSTER_NAME], "alpha");
+    let owner = &secret.owner_references()[0];
+    assert_eq!(
+        (owner.kind.as_str(), owner.controller),
+        ("KamajiControlPlane", Some(true))
+    );
+    let read = Kubeconfig::parse(&secret.data.unwrap()["value"].0).unwrap();
+    assert_eq!(read.context(), "alpha-admin@alpha");
+    assert_eq!(read.server, "https://192.0.2.1:6443");
+    let bootstrap = world.secret("alpha-kamaji-bootstrap").unwrap();
+    let read = Kubeconfig::parse(&bootstrap.data.unwrap()["value"].0).unwrap();
+    assert_eq!(
+        (read.user.as_str(), read.cluster.as_str()),
+        ("kamaji-bootstrap:controller", "alpha")
+    );
+}
+
+#[tokio::test]
+async fn contract_03_without_an_owner_nothing_is_made_and_the_owner_starts_it() {
+    let mut world = World::new();
+    let owners = world.api.get(CONTROL_PLANE).unwrap()["metadata"]["ownerReferences"].clone();
+    world
+        .api
+        .edit(CONTROL_PLANE, &json!({"metadata": {"ownerReferences": null}}));
+    world.settle().await;
+    assert!(world.api.get(TENANT).is_none());
+    assert_eq!(world.condition("Available").1, "WaitingForOwner");
+    assert_eq!(
+        world.status().external_managed_control_plane,
+        Some(true),
+        "contract_06"
+    );
+    world
+        .api
+        .edit(CONTROL_PLANE, &json!({"metadata": {"ownerReferences": owners}}));
+    world.settle().await;
+    assert!(world.initialized());
+}
+
+#[tokio::test]
+async fn contract_14_paused_edits_wait_and_go_on_without_any_other_event() {
+    for pause in [
+        (
+            CLUSTER,
+            json!({"spec": {"paused": true}}),
+            json!({"spec": {"paused": null}}),
+        ),
+        (
+            CONTROL_PLANE,
+            json!({"metadata": {"annotations": {capi::PAUSED: ""}}}),
+            json!({"metadata": {"annotations": {capi::PAUSED: null}}}),
+        ),
+    ] {
+        let mut world = World::new();
+        world.settle().await;
+        world.api.edit(pause.0, &pause.1);
+        world.settle().await;
+        assert_eq!(world.condition("Paused").0, "True");
+        world.api.edit(CONTROL_PLANE, &json!({"spec": {"replicas": 3}}));
+        world.settle().await;
+        assert_eq!(world.tenant().spec.control_plane.deployment.replicas, 2);
+        world.api.edit(pause.0, &pause.2);
+        world.settle().await;
+        assert_eq!(world.condition("Paused").0, "False");
+        assert_eq!(world.tenant().spec.control_plane.deployment.replicas, 3);
+    }
+}
+
+#[tokio::test]
+async fn contract_15_a_paused_deletion_tears_nothing_down() {
+    let mut world = World::new();
+    world.settle().await;
+    world.api.edit(CLUSTER, &json!({"spec": {"paused": true}}));
+    world.api.delete(CONTROL_PLANE);
+    world.settle().await;
+    assert!(world.api.get(TENANT).is_some());
+    world.api.edit(CLUSTER, &json!({"spec": {"paused": false}}));
+    world.settle().await;
+    assert!(world.api.get(CONTROL_PLANE).is_none() && world.api.get(TENANT).is_none());
+}
+
+#[tokio::test]
+async fn contract_21_22_deletion_waits_for_workers_then_for_the_tenant_and_leaves_nothing() {
+    let mut world = World::new();
+    world.settle().await;
+    world.api.edit(
+        MACHINE,
+        &json!({
+            "apiVersion": "cluster.x-k8s.io/v1beta2", "kind": "Machine",
+            "metadata": {"name": "m0", "namespace": "demo", "labels": {capi::CLUSTER_NAME: "alpha"}},
+        }),
+    );
+    world
+        .api
+        .edit(TENANT, &json!({"metadata": {"finalizers": [kamaji::FINALIZER]}}));
+    world.api.delete(CONTROL_PLANE);
+    world.settle().await;
+    assert_eq!(
+        world.condition("Deleting"),
+        (
+            "True".into(),
+            "WaitingForWorkersDeletion".into(),
+            "the API serves until these are gone: Machine/m0".into()
+        )
+    );
+    assert!(world.tenant().metadata.deletion_timestamp.is_none());
+    world.api.delete(MACHINE);
+    world.settle().await;
+    assert!(world.tenant().metadata.deletion_timestamp.is_some());
+    assert_eq!(
+        world.condition("Deleting").1,
+        "WaitingForTenantControlPlaneDeletion"
+    );
+    world.api.edit(TENANT, &json!({"metadata": {"finalizers": []}}));
+    world.settle().await;
+    let left: Vec<_> = world.api.objects().iter().map(|o| o["kind"].clone()).collect();
+    assert_eq!(left, ["Cluster"]);
+}
+
+#[tokio::test]
+async fn contract_20_initialized_stays_when_the_pods_die() {
+    let mut world = World::new();
+    world.settle().await;
+    let mut broken = world.tenant();
+    example::say(
+        &mut broken,
+        Tenant::Available,
+        "False",
+        "APIServerUnreachable",
+        "no answer",
+    );
+    world.engine = false;
+    world.api.edit(TENANT, &json!({"status": broken.status}));
+    world.settle().await;
+    assert_eq!(world.condition("Available").1, "APIServerUnreachable");
+    assert!(world.initialized());
+}
+
+#[tokio::test]
+async fn a_foreign_edit_or_delete_is_repaired() {
+    let mut world = World::new();
+    world.settle().await;
+    let wanted = world.picture();
+    world.api.edit(
+        &secret_path("alpha-kubeconfig"),
+        &json!({"data": {"value": "aGE="}}),
+    );
+    world.api.delete(&secret_path("alpha-kamaji-bootstrap"));
+    world
+        .api
+        .edit(TENANT, &json!({"spec": {"networkProfile": {"port": 1}}}));
+    world.settle().await;
+    assert_json_diff::assert_json_eq!(json!(world.picture()), json!(wanted));
+}
+
+#[tokio::test]
+async fn contract_24_a_renewed_admin_certificate_is_copied_and_a_users_kubeconfig_is_not_touched() {
+    let mut world = World::new();
+    world.settle().await;
+    world.api.delete(&secret_path("alpha-admin-kubeconfig"));
+    world.api.requests();
+    world.settle().await;
+    assert!(world.api.requests().is_empty(), "the same bytes are no news");
+    world.api.edit(
+        &secret_path("alpha-admin-kubeconfig"),
+        &json!({"metadata": {"annotations": {ours::CONTENT_HASH: "renewed"}}}),
+    );
+    world.settle().await;
+    let wrote = format!("PATCH {}", secret_path("alpha-kubeconfig"));
+    assert!(world.api.requests().contains(&wrote));
+
+    for label in [json!({capi::CLUSTER_NAME: "alpha"}), json!({})] {
+        let mut world = World::new();
+        world.api.edit(
+            &secret_path("alpha-kubeconfig"),
+            &json!({
+                "apiVersion": "v1", "kind": "Secret", "type": "Opaque", "data": {"value": "bWluZQ=="},
+                "metadata": {"name": "alpha-kubeconfig", "namespace": "demo", "labels": label},
+            }),
+        );
+        world.settle().await;
+        assert!(world.initialized());
+        let secret = world.secret("alpha-kubeconfig").unwrap();
+        assert_eq!(secret.data.unwrap()["value"].0, b"mine");
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_of_somebody_else_is_left_alone() {
+    let mut world = World::new();
+    world.engine = false;
+    world.api.edit(
+        TENANT,
+        &json!({
+            "apiVersion": "kamaji.clastix.io/v1alpha1", "kind": "TenantControlPlane",
+            "metadata": {"name": "alpha", "namespace": "demo"},
+            "spec": serde_json::to_value(&example::tenant().spec).unwrap(),
+        }),
+    );
+    let before = world.api.get(TENANT);
+    world.settle().await;
+    assert_eq!(world.condition("TenantControlPlaneCreated").1, "OwnedByAnother");
+    world.api.delete(CONTROL_PLANE);
+    world.settle().await;
+    assert!(world.api.get(CONTROL_PLANE).is_none());
+    assert_eq!(world.api.get(TENANT), before);
+}

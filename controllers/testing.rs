@@ -1,0 +1,327 @@
+//! An API server in memory, for the convergence tests: a tower service under a real client.
+//!
+//! It knows what the controllers rely on: resource versions, generations, UIDs, finalizers, server-side apply with
+//! removal of what a field manager gave up, status as a subresource, UID preconditions, and the garbage collector.
+//! It does not know schemas, defaults or admission: those are tested against a real API server.
+
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
+
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use kube::{Client, client::Body};
+use parking_lot::Mutex;
+use serde_json::{Map, Value, json};
+
+/// What changed: the object, and whether it is gone.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The object after the change, or the last one before it went.
+    pub object: Value,
+    /// It is gone.
+    pub gone: bool,
+}
+
+/// The server. Clones share the objects.
+#[derive(Clone, Default)]
+pub struct FakeApi {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// By path without subresource.
+    objects: BTreeMap<String, Value>,
+    /// What each field manager applied last, by path and manager.
+    applied: BTreeMap<(String, String), Value>,
+    revision: u64,
+    changes: Vec<Change>,
+    /// `METHOD path`, writes and reads alike.
+    requests: Vec<String>,
+    /// Writes that still succeed; then every request fails, as if the process had died.
+    lives: Option<usize>,
+}
+
+impl FakeApi {
+    /// A client of this server.
+    pub fn client(&self) -> Client {
+        let server = self.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let server = server.clone();
+            async move { Ok::<_, Infallible>(server.answer(request).await) }
+        });
+        Client::new(service, "default")
+    }
+
+    /// Lets `writes` more writes through, and none of anything after.
+    pub fn die_after(&self, writes: Option<usize>) {
+        self.state.lock().lives = writes;
+    }
+
+    /// Requests since the last call.
+    pub fn requests(&self) -> Vec<String> {
+        std::mem::take(&mut self.state.lock().requests)
+    }
+
+    /// Changes since the last call, in order.
+    pub fn changes(&self) -> Vec<Change> {
+        std::mem::take(&mut self.state.lock().changes)
+    }
+
+    /// All objects, as a list would give them.
+    pub fn objects(&self) -> Vec<Value> {
+        self.state.lock().objects.values().cloned().collect()
+    }
+
+    /// One object.
+    pub fn get(&self, path: &str) -> Option<Value> {
+        self.state.lock().objects.get(path).cloned()
+    }
+
+    /// Makes or changes an object as somebody else: `merge` is laid over it, status and all.
+    pub fn edit(&self, path: &str, merge: &Value) {
+        let mut state = self.state.lock();
+        let mut object = state.objects.get(path).cloned().unwrap_or_else(|| json!({}));
+        overlay(&mut object, merge, true);
+        state.store(path, object);
+    }
+
+    /// Deletes an object as somebody else.
+    pub fn delete(&self, path: &str) {
+        self.state.lock().delete(path);
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await.map(|b| b.to_bytes()).unwrap_or_default();
+        let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        let (code, answer) = self.state.lock().answer(&parts.method, &parts.uri, &body);
+        let mut response = Response::new(Body::from(answer.to_string().into_bytes()));
+        *response.status_mut() = code;
+        response
+    }
+}
+
+impl State {
+    fn answer(&mut self, method: &Method, uri: &http::Uri, body: &Value) -> (StatusCode, Value) {
+        self.requests.push(format!("{method} {}", uri.path()));
+        if self.lives == Some(0) {
+            return failure(500, "InternalError", "the process is dead");
+        }
+        let writes = method != Method::GET && !uri.path().contains("/events");
+        if let Some(lives) = self.lives.as_mut().filter(|_| writes) {
+            *lives -= 1;
+        }
+        let status = uri.path().ends_with("/status");
+        let path = uri.path().trim_end_matches("/status").to_owned();
+        let query = uri.query().unwrap_or_default();
+        if path.contains("/events") {
+            return (StatusCode::CREATED, body.clone());
+        }
+        match *method {
+            Method::GET => match self.objects.get(&path) {
+                Some(object) => (StatusCode::OK, object.clone()),
+                None => not_found(),
+            },
+            Method::POST => {
+                let path = format!("{path}/{}", body["metadata"]["name"].as_str().unwrap_or_default());
+                if self.objects.contains_key(&path) {
+                    return failure(409, "AlreadyExists", "it exists");
+                }
+                self.applied.insert((path.clone(), manager(query)), body.clone());
+                (StatusCode::CREATED, self.store(&path, body.clone()))
+            }
+            Method::PATCH => self.patch(&path, status, query, body),
+            Method::DELETE => {
+                let Some(object) = self.objects.get(&path) else {
+                    return not_found();
+                };
+                let wanted = &body["preconditions"]["uid"];
+                if !wanted.is_null() && *wanted != object["metadata"]["uid"] {
+                    return failure(409, "Conflict", "another object has that name");
+                }
+                match self.delete(&path) {
+                    Some(object) => (StatusCode::OK, object),
+                    None => (
+                        StatusCode::OK,
+                        json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 200}),
+                    ),
+                }
+            }
+            _ => failure(405, "MethodNotAllowed", "not known here"),
+        }
+    }
+
+    fn patch(&mut self, path: &str, status: bool, query: &str, body: &Value) -> (StatusCode, Value) {
+        let known = self.objects.get(path).cloned();
+        let apply = query.contains("fieldManager=") && query.contains("force=true");
+        let asked = &body["metadata"];
+        match &known {
+            None if status || !apply || !asked["uid"].is_null() => return not_found(),
+            Some(known) => {
+                for key in ["uid", "resourceVersion"] {
+                    if !asked[key].is_null() && asked[key] != known["metadata"][key] {
+                        return failure(409, "Conflict", "the object was modified");
+                    }
+                }
+            }
+            None => {}
+        }
+        let mut object = known.unwrap_or_else(|| json!({}));
+        if status {
+            object["status"] = body["status"].clone();
+        } else if apply {
+            let before = self
+                .applied
+                .insert((path.to_owned(), manager(query)), body.clone());
+            if let Some(before) = before {
+                give_up(&mut object, &before, body);
+            }
+            overlay(&mut object, body, false);
+        } else {
+            overlay(&mut object, body, true);
+        }
+        (StatusCode::OK, self.store(path, object))
+    }
+
+    /// Stores an object, when it differs, and tells of it.
+    fn store(&mut self, path: &str, mut object: Value) -> Value {
+        let known = self.objects.get(path);
+        if known == Some(&object) {
+            return object;
+        }
+        let generation = known.map_or(1, |known| {
+            let old = known["metadata"]["generation"].as_u64().unwrap_or(1);
+            old + u64::from(known["spec"] != object["spec"])
+        });
+        self.revision += 1;
+        // Secrets and their like have no generation.
+        let counts = object.get("spec").is_some();
+        let metadata = object["metadata"].as_object_mut().unwrap();
+        metadata
+            .entry("uid")
+            .or_insert_with(|| json!(format!("uid-{}", self.revision)));
+        metadata
+            .entry("creationTimestamp")
+            .or_insert_with(|| json!("2026-03-01T11:00:00Z"));
+        if counts {
+            metadata.insert("generation".into(), json!(generation));
+        }
+        metadata.insert("resourceVersion".into(), json!(self.revision.to_string()));
+        self.objects.insert(path.to_owned(), object.clone());
+        self.changes.push(Change {
+            object: object.clone(),
+            gone: false,
+        });
+        if !object["metadata"]["deletionTimestamp"].is_null() && no_finalizers(&object) {
+            self.remove(path);
+        }
+        object
+    }
+
+    /// Starts the deletion; the object while finalizers hold it.
+    fn delete(&mut self, path: &str) -> Option<Value> {
+        let mut object = self.objects.get(path)?.clone();
+        if no_finalizers(&object) {
+            self.remove(path);
+            return None;
+        }
+        object["metadata"]["deletionTimestamp"] = json!("2026-03-01T12:00:00Z");
+        Some(self.store(path, object))
+    }
+
+    /// Removes an object, and what it alone owns.
+    fn remove(&mut self, path: &str) {
+        let Some(mut object) = self.objects.remove(path) else {
+            return;
+        };
+        self.applied.retain(|(known, _), _| known != path);
+        self.revision += 1;
+        object["metadata"]["resourceVersion"] = json!(self.revision.to_string());
+        let uid = object["metadata"]["uid"].clone();
+        self.changes.push(Change { object, gone: true });
+        let owned: Vec<_> = self
+            .objects
+            .iter()
+            .filter(|(_, object)| {
+                let owners = object["metadata"]["ownerReferences"].as_array();
+                owners.is_some_and(|owners| owners.iter().any(|owner| owner["uid"] == uid))
+            })
+            .map(|(path, _)| path.clone())
+            .collect();
+        for path in owned {
+            self.delete(&path);
+        }
+    }
+}
+
+fn manager(query: &str) -> String {
+    query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("fieldManager="))
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn no_finalizers(object: &Value) -> bool {
+    object["metadata"]["finalizers"]
+        .as_array()
+        .is_none_or(Vec::is_empty)
+}
+
+/// Lays `over` over `under`. `null` removes where `merge` says so. Lists are replaced.
+fn overlay(under: &mut Value, over: &Value, merge: bool) {
+    match (under, over) {
+        (Value::Object(under), Value::Object(over)) => {
+            for (key, value) in over {
+                if value.is_null() && merge {
+                    under.remove(key);
+                } else {
+                    overlay(under.entry(key).or_insert(Value::Null), value, merge);
+                }
+            }
+        }
+        (under, over) => {
+            *under = match over {
+                Value::Object(over) => {
+                    let mut made = Value::Object(Map::new());
+                    overlay(&mut made, &Value::Object(over.clone()), merge);
+                    made
+                }
+                other => other.clone(),
+            }
+        }
+    }
+}
+
+/// Removes from `object` what `before` had and `now` has not.
+fn give_up(object: &mut Value, before: &Value, now: &Value) {
+    let (Some(object), Some(before)) = (object.as_object_mut(), before.as_object()) else {
+        return;
+    };
+    for (key, old) in before {
+        match now.get(key) {
+            None => {
+                object.remove(key);
+            }
+            Some(now) => {
+                if let Some(inner) = object.get_mut(key) {
+                    give_up(inner, old, now);
+                }
+            }
+        }
+    }
+}
+
+fn not_found() -> (StatusCode, Value) {
+    failure(404, "NotFound", "it is not there")
+}
+
+fn failure(code: u16, reason: &str, message: &str) -> (StatusCode, Value) {
+    (
+        StatusCode::from_u16(code).unwrap(),
+        json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "reason": reason, "message": message, "code": code,
+        }),
+    )
+}
