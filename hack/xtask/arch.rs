@@ -178,8 +178,11 @@ fn rust_files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Every rule on one file.
+/// Every rule on one file; tests in files of their own only have a head and a name.
 fn violations(source: &Source) -> Vec<String> {
+    if source.stem().ends_with("tests") {
+        return house(source);
+    }
     let rules = [house, pure, writing, importing, types];
     rules.iter().flat_map(|rule| rule(source)).collect()
 }

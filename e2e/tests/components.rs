@@ -1,0 +1,198 @@
+//! What `config/` installs, on a real API server: every object is taken as it is written, and the rights do what the
+//! controllers need and no more.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use e2e::apiserver::{Options, TestApiServer};
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use k8s_openapi::api::core::v1::Secret;
+use kamaji_api::labels::namespace;
+use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
+use kube::config::Config;
+use kube::core::GroupVersionKind;
+use kube::{Client, ResourceExt as _, discovery};
+use serde::Deserialize as _;
+use serde_json::{Value, json};
+
+const CONTROL_PLANE: &str =
+    "system:serviceaccount:capi-kamaji-control-plane-system:capi-kamaji-control-plane";
+const BOOTSTRAP: &str = "system:serviceaccount:capi-kamaji-bootstrap-system:capi-kamaji-bootstrap";
+const KUBEADM: &str = "system:serviceaccount:capi-kubeadm-bootstrap-system:capi-kubeadm-bootstrap-manager";
+
+/// A server with the components in it, which wants rights on owners from whoever blocks their deletion.
+async fn installed() -> Result<Option<Arc<TestApiServer>>> {
+    let options = Options {
+        emulated_version: Some("1.33"),
+        arguments: vec!["--enable-admission-plugins=OwnerReferencesPermissionEnforcement".to_owned()],
+    };
+    let Some(server) = TestApiServer::shared(&options).await? else {
+        return Ok(None);
+    };
+    let client = server.client()?;
+    for object in sources()? {
+        apply(&client, &object)
+            .await
+            .with_context(|| format!("{} {}", object["kind"], object["metadata"]["name"]))?;
+    }
+    Ok(Some(server))
+}
+
+/// Objects of `config/manager` and `config/rbac`; namespaces come first.
+fn sources() -> Result<Vec<Value>> {
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
+    let mut objects = Vec::new();
+    for folder in ["manager", "rbac"] {
+        for provider in ["control-plane", "bootstrap"] {
+            let text = fs::read_to_string(config.join(folder).join(format!("{provider}.yaml")))?;
+            for document in serde_yaml::Deserializer::from_str(&text) {
+                objects.push(Value::deserialize(document)?);
+            }
+        }
+    }
+    Ok(objects)
+}
+
+async fn apply(client: &Client, object: &Value) -> Result<DynamicObject> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (group, version) = match text(&object["apiVersion"]).split_once('/') {
+        Some((group, version)) => (group.to_owned(), version.to_owned()),
+        None => (String::new(), text(&object["apiVersion"])),
+    };
+    let gvk = GroupVersionKind::gvk(&group, &version, &text(&object["kind"]));
+    let (resource, capabilities) = discovery::pinned_kind(client, &gvk).await?;
+    let api: Api<DynamicObject> = match capabilities.scope {
+        discovery::Scope::Cluster => Api::all_with(client.clone(), &resource),
+        discovery::Scope::Namespaced => {
+            Api::namespaced_with(client.clone(), &text(&object["metadata"]["namespace"]), &resource)
+        }
+    };
+    let params = PatchParams::apply("clusterctl").force().validation_strict();
+    Ok(api
+        .patch(&text(&object["metadata"]["name"]), &params, &Patch::Apply(object))
+        .await?)
+}
+
+/// Whether `user` may do `verb` on `group/resource`, of this name and in this namespace where they are said.
+async fn may(client: &Client, user: &str, verb: &str, resource: &str, name: &str, within: &str) -> Result<bool> {
+    let (group, resource) = resource.split_once('/').context("group/resource")?;
+    let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+    let said = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let review = SubjectAccessReview {
+        spec: SubjectAccessReviewSpec {
+            user: Some(user.to_owned()),
+            resource_attributes: Some(ResourceAttributes {
+                verb: said(verb),
+                group: said(group),
+                resource: said(resource),
+                subresource: said(subresource),
+                name: said(name),
+                namespace: said(within),
+                ..ResourceAttributes::default()
+            }),
+            ..SubjectAccessReviewSpec::default()
+        },
+        ..SubjectAccessReview::default()
+    };
+    let answer = Api::<SubjectAccessReview>::all(client.clone())
+        .create(&PostParams::default(), &review)
+        .await?;
+    Ok(answer.status.is_some_and(|status| status.allowed))
+}
+
+#[tokio::test]
+async fn every_object_is_taken_as_it_is_written() -> Result<()> {
+    let Some(server) = installed().await? else { return Ok(()) };
+    // A second time changes nothing: defaults of the server are not fought over.
+    let client = server.client()?;
+    for object in sources()? {
+        let first = apply(&client, &object).await?;
+        let second = apply(&client, &object).await?;
+        assert_eq!(first.resource_version(), second.resource_version(), "{object}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn rights_reach_as_far_as_they_must_and_no_farther() -> Result<()> {
+    let Some(server) = installed().await? else { return Ok(()) };
+    let client = server.client()?;
+    let own = namespace::CONTROL_PLANE;
+    let allowed = [
+        (CONTROL_PLANE, "patch", "controlplane.cluster.x-k8s.io/kamajicontrolplanes/status", "", "x"),
+        (CONTROL_PLANE, "create", "kamaji.clastix.io/tenantcontrolplanes", "", "x"),
+        (CONTROL_PLANE, "create", "kamaji.clastix.io/datastores", "", ""),
+        (CONTROL_PLANE, "create", "/namespaces", namespace::DATASTORES, ""),
+        (CONTROL_PLANE, "get", "/namespaces", "kube-system", ""),
+        (CONTROL_PLANE, "list", "coordination.k8s.io/leases", "kamaji.clastix.io", ""),
+        (CONTROL_PLANE, "patch", "coordination.k8s.io/leases", "capi-kamaji-hosting", own),
+        (BOOTSTRAP, "watch", "cluster.x-k8s.io/machines", "", ""),
+        (BOOTSTRAP, "create", "/secrets", "", "x"),
+        (BOOTSTRAP, "patch", "coordination.k8s.io/leases", "capi-kamaji-bootstrap", namespace::BOOTSTRAP),
+        (KUBEADM, "get", "controlplane.cluster.x-k8s.io/kamajicontrolplanes", "x", "x"),
+    ];
+    for (user, verb, resource, name, within) in allowed {
+        assert!(may(&client, user, verb, resource, name, within).await?, "{user} must {verb} {resource} {name}");
+    }
+    let denied = [
+        (CONTROL_PLANE, "create", "/namespaces", "another", ""),
+        (CONTROL_PLANE, "delete", "/namespaces", namespace::DATASTORES, ""),
+        (CONTROL_PLANE, "patch", "cluster.x-k8s.io/clusters", "", "x"),
+        (CONTROL_PLANE, "get", "bootstrap.cluster.x-k8s.io/kamajiconfigs", "", "x"),
+        (CONTROL_PLANE, "list", "coordination.k8s.io/leases", "", ""),
+        (CONTROL_PLANE, "patch", "coordination.k8s.io/leases", "kamaji.clastix.io", "kamaji-system"),
+        (CONTROL_PLANE, "create", "/pods", "", "x"),
+        (CONTROL_PLANE, "escalate", "rbac.authorization.k8s.io/clusterroles", "", ""),
+        (BOOTSTRAP, "get", "kamaji.clastix.io/tenantcontrolplanes", "", "x"),
+        (BOOTSTRAP, "patch", "controlplane.cluster.x-k8s.io/kamajicontrolplanes", "", "x"),
+        (BOOTSTRAP, "create", "apps/deployments", "", "x"),
+        (BOOTSTRAP, "patch", "coordination.k8s.io/leases", "capi-kamaji-hosting", own),
+        (KUBEADM, "list", "controlplane.cluster.x-k8s.io/kamajicontrolplanes", "", "x"),
+    ];
+    for (user, verb, resource, name, within) in denied {
+        assert!(!may(&client, user, verb, resource, name, within).await?, "{user} may {verb} {resource} {name}");
+    }
+    Ok(())
+}
+
+/// A client that acts as one of the ServiceAccounts.
+fn acting_as(server: &TestApiServer, user: &str) -> Result<Client> {
+    let mut config: Config = server.config()?;
+    config.auth_info.impersonate = Some(user.to_owned());
+    Ok(Client::try_from(config)?)
+}
+
+#[tokio::test]
+async fn contract_27_children_that_block_their_owners_deletion_can_be_made() -> Result<()> {
+    let Some(server) = installed().await? else { return Ok(()) };
+    server.namespace("owners").await?;
+    let child = |owner: (&str, &str), name: &str| -> Result<Secret> {
+        Ok(serde_json::from_value(json!({
+            "metadata": {
+                "name": name,
+                "ownerReferences": [{
+                    "apiVersion": owner.0, "kind": owner.1, "name": "x",
+                    "uid": "00000000-0000-0000-0000-000000000001", "controller": true, "blockOwnerDeletion": true,
+                }],
+            },
+        }))?)
+    };
+    let control_plane = ("controlplane.cluster.x-k8s.io/v1alpha2", "KamajiControlPlane");
+    let tenant = ("kamaji.clastix.io/v1alpha1", "TenantControlPlane");
+    let config = ("bootstrap.cluster.x-k8s.io/v1alpha1", "KamajiConfig");
+    for (number, user, owner, made) in [
+        (0, CONTROL_PLANE, control_plane, true),
+        (1, CONTROL_PLANE, tenant, true),
+        (2, BOOTSTRAP, config, true),
+        (3, BOOTSTRAP, tenant, false),
+        (4, CONTROL_PLANE, config, false),
+    ] {
+        let secrets: Api<Secret> = Api::namespaced(acting_as(&server, user)?, "owners");
+        let name = format!("child-{number}");
+        let answer = secrets.create(&PostParams::default(), &child(owner, &name)?).await;
+        assert_eq!(answer.is_ok(), made, "{user} under {}: {answer:?}", owner.1);
+    }
+    Ok(())
+}
