@@ -17,7 +17,7 @@ use rstest::rstest;
 
 use super::{Decision, EXISTING_FOR, Facts, MachineFacts, decide, node_of, token_of};
 
-fn pem_of(params: CertificateParams, algorithm: &'static SignatureAlgorithm) -> String {
+fn pem_of(params: &CertificateParams, algorithm: &'static SignatureAlgorithm) -> String {
     let key = KeyPair::generate_for(algorithm).unwrap();
     params.serialize_request(&key).unwrap().pem().unwrap()
 }
@@ -52,7 +52,7 @@ fn request(pem: String) -> CertificateSigningRequest {
 
 fn good() -> CertificateSigningRequest {
     request(pem_of(
-        params("system:node:worker-1", &["system:nodes"]),
+        &params("system:node:worker-1", &["system:nodes"]),
         &PKCS_ECDSA_P256_SHA256,
     ))
 }
@@ -71,7 +71,7 @@ fn bootstrap_17_the_request_of_a_kubelet_is_read() {
     assert!(node_of(&with_encipherment).is_ok());
     for algorithm in [&PKCS_ECDSA_P384_SHA384, &PKCS_ED25519, &PKCS_RSA_SHA256] {
         let other = request(pem_of(
-            params("system:node:worker-1", &["system:nodes"]),
+            &params("system:node:worker-1", &["system:nodes"]),
             algorithm,
         ));
         assert_eq!(node_of(&other), Ok("worker-1".to_owned()));
@@ -106,7 +106,7 @@ fn bootstrap_21_whatever_a_kubelet_does_not_send_is_refused() {
         assert!(answer.contains(why), "{answer}");
     };
     let subject =
-        |name: &str, groups: &[&str]| request(pem_of(params(name, groups), &PKCS_ECDSA_P256_SHA256));
+        |name: &str, groups: &[&str]| request(pem_of(&params(name, groups), &PKCS_ECDSA_P256_SHA256));
     refused(&subject("system:node:w", &["system:masters"]), "organizations");
     refused(&subject("system:node:w", &[]), "organizations");
     refused(&subject("worker", &["system:nodes"]), "not that of a node");
@@ -126,14 +126,14 @@ fn bootstrap_21_whatever_a_kubelet_does_not_send_is_refused() {
 
     let mut named = params("system:node:w", &["system:nodes"]);
     named.subject_alt_names = vec![rcgen::SanType::DnsName("w".try_into().unwrap())];
-    refused(&request(pem_of(named, &PKCS_ECDSA_P256_SHA256)), "extensions");
+    refused(&request(pem_of(&named, &PKCS_ECDSA_P256_SHA256)), "extensions");
     let mut purposes = params("system:node:w", &["system:nodes"]);
     purposes.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    refused(&request(pem_of(purposes, &PKCS_ECDSA_P256_SHA256)), "extensions");
+    refused(&request(pem_of(&purposes, &PKCS_ECDSA_P256_SHA256)), "extensions");
     let mut located = params("system:node:w", &["system:nodes"]);
     located.distinguished_name.push(DnType::LocalityName, "x");
     refused(
-        &request(pem_of(located, &PKCS_ECDSA_P256_SHA256)),
+        &request(pem_of(&located, &PKCS_ECDSA_P256_SHA256)),
         "more than a name",
     );
 

@@ -398,7 +398,9 @@ impl Tenant {
                     view.nodes = Some(std::mem::take(listing));
                     view.names.values().cloned().collect()
                 };
-                woken.into_iter().for_each(|key| self.wake(Some(key)));
+                for key in woken {
+                    self.wake(Some(key));
+                }
                 return;
             }
             Event::Apply(node) => (node.name_any(), Some(NodeFacts::of(&node))),
@@ -443,7 +445,9 @@ impl Tenant {
                     .collect();
                 view.tokens = Some(std::mem::take(listing));
                 drop(view);
-                missing.into_iter().for_each(|key| self.wake(Some(key)));
+                for key in missing {
+                    self.wake(Some(key));
+                }
             }
             Event::Apply(name) => self.note_token(&id(&name), true),
             Event::Delete(name) => {

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::addons::Wanted;
 use super::{Error, coredns, kubeproxy, rbac, within};
 use crate::k8s::digest;
+use kamaji_api::addons::AddonImage;
 use kamaji_api::labels::field_manager;
 
 /// The set.
@@ -28,14 +29,16 @@ pub fn bundle(wanted: &Wanted<'_>) -> Bundle {
     };
     match wanted.core_dns {
         Some(image) => bundle.addons.extend(coredns::objects(wanted, image)),
-        None if wanted.had_core_dns => bundle.gone.extend(coredns::objects(wanted, &Default::default())),
+        None if wanted.had_core_dns => bundle
+            .gone
+            .extend(coredns::objects(wanted, &AddonImage::default())),
         None => {}
     }
     match wanted.kube_proxy {
         Some(image) => bundle.addons.extend(kubeproxy::objects(wanted, image)),
         None if wanted.had_kube_proxy => bundle
             .gone
-            .extend(kubeproxy::objects(wanted, &Default::default())),
+            .extend(kubeproxy::objects(wanted, &AddonImage::default())),
         None => {}
     }
     bundle

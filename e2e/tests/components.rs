@@ -22,6 +22,117 @@ const CONTROL_PLANE: &str =
 const BOOTSTRAP: &str = "system:serviceaccount:capi-kamaji-bootstrap-system:capi-kamaji-bootstrap";
 const KUBEADM: &str = "system:serviceaccount:capi-kubeadm-bootstrap-system:capi-kubeadm-bootstrap-manager";
 
+/// Who, verb, group/resource, name, namespace; empty where it is left open.
+type Attempt = (
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+);
+
+const ALLOWED: &[Attempt] = &[
+    (
+        CONTROL_PLANE,
+        "patch",
+        "controlplane.cluster.x-k8s.io/kamajicontrolplanes/status",
+        "",
+        "x",
+    ),
+    (
+        CONTROL_PLANE,
+        "create",
+        "kamaji.clastix.io/tenantcontrolplanes",
+        "",
+        "x",
+    ),
+    (CONTROL_PLANE, "create", "kamaji.clastix.io/datastores", "", ""),
+    (CONTROL_PLANE, "create", "/namespaces", namespace::DATASTORES, ""),
+    (CONTROL_PLANE, "get", "/namespaces", "kube-system", ""),
+    (
+        CONTROL_PLANE,
+        "list",
+        "coordination.k8s.io/leases",
+        "kamaji.clastix.io",
+        "",
+    ),
+    (
+        CONTROL_PLANE,
+        "patch",
+        "coordination.k8s.io/leases",
+        "capi-kamaji-hosting",
+        namespace::CONTROL_PLANE,
+    ),
+    (BOOTSTRAP, "watch", "cluster.x-k8s.io/machines", "", ""),
+    (BOOTSTRAP, "create", "/secrets", "", "x"),
+    (
+        BOOTSTRAP,
+        "patch",
+        "coordination.k8s.io/leases",
+        "capi-kamaji-bootstrap",
+        namespace::BOOTSTRAP,
+    ),
+    (
+        KUBEADM,
+        "get",
+        "controlplane.cluster.x-k8s.io/kamajicontrolplanes",
+        "x",
+        "x",
+    ),
+];
+
+const DENIED: &[Attempt] = &[
+    (CONTROL_PLANE, "create", "/namespaces", "another", ""),
+    (CONTROL_PLANE, "delete", "/namespaces", namespace::DATASTORES, ""),
+    (CONTROL_PLANE, "patch", "cluster.x-k8s.io/clusters", "", "x"),
+    (
+        CONTROL_PLANE,
+        "get",
+        "bootstrap.cluster.x-k8s.io/kamajiconfigs",
+        "",
+        "x",
+    ),
+    (CONTROL_PLANE, "list", "coordination.k8s.io/leases", "", ""),
+    (
+        CONTROL_PLANE,
+        "patch",
+        "coordination.k8s.io/leases",
+        "kamaji.clastix.io",
+        "kamaji-system",
+    ),
+    (CONTROL_PLANE, "create", "/pods", "", "x"),
+    (
+        CONTROL_PLANE,
+        "escalate",
+        "rbac.authorization.k8s.io/clusterroles",
+        "",
+        "",
+    ),
+    (BOOTSTRAP, "get", "kamaji.clastix.io/tenantcontrolplanes", "", "x"),
+    (
+        BOOTSTRAP,
+        "patch",
+        "controlplane.cluster.x-k8s.io/kamajicontrolplanes",
+        "",
+        "x",
+    ),
+    (BOOTSTRAP, "create", "apps/deployments", "", "x"),
+    (
+        BOOTSTRAP,
+        "patch",
+        "coordination.k8s.io/leases",
+        "capi-kamaji-hosting",
+        namespace::CONTROL_PLANE,
+    ),
+    (
+        KUBEADM,
+        "list",
+        "controlplane.cluster.x-k8s.io/kamajicontrolplanes",
+        "",
+        "x",
+    ),
+];
+
 /// A server with the components in it, which wants rights on owners from whoever blocks their deletion.
 async fn installed() -> Result<Option<Arc<TestApiServer>>> {
     let options = Options {
@@ -76,7 +187,14 @@ async fn apply(client: &Client, object: &Value) -> Result<DynamicObject> {
 }
 
 /// Whether `user` may do `verb` on `group/resource`, of this name and in this namespace where they are said.
-async fn may(client: &Client, user: &str, verb: &str, resource: &str, name: &str, within: &str) -> Result<bool> {
+async fn may(
+    client: &Client,
+    user: &str,
+    verb: &str,
+    resource: &str,
+    name: &str,
+    within: &str,
+) -> Result<bool> {
     let (group, resource) = resource.split_once('/').context("group/resource")?;
     let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
     let said = |text: &str| (!text.is_empty()).then(|| text.to_owned());
@@ -104,7 +222,9 @@ async fn may(client: &Client, user: &str, verb: &str, resource: &str, name: &str
 
 #[tokio::test]
 async fn every_object_is_taken_as_it_is_written() -> Result<()> {
-    let Some(server) = installed().await? else { return Ok(()) };
+    let Some(server) = installed().await? else {
+        return Ok(());
+    };
     // A second time changes nothing: defaults of the server are not fought over.
     let client = server.client()?;
     for object in sources()? {
@@ -117,42 +237,21 @@ async fn every_object_is_taken_as_it_is_written() -> Result<()> {
 
 #[tokio::test]
 async fn rights_reach_as_far_as_they_must_and_no_farther() -> Result<()> {
-    let Some(server) = installed().await? else { return Ok(()) };
+    let Some(server) = installed().await? else {
+        return Ok(());
+    };
     let client = server.client()?;
-    let own = namespace::CONTROL_PLANE;
-    let allowed = [
-        (CONTROL_PLANE, "patch", "controlplane.cluster.x-k8s.io/kamajicontrolplanes/status", "", "x"),
-        (CONTROL_PLANE, "create", "kamaji.clastix.io/tenantcontrolplanes", "", "x"),
-        (CONTROL_PLANE, "create", "kamaji.clastix.io/datastores", "", ""),
-        (CONTROL_PLANE, "create", "/namespaces", namespace::DATASTORES, ""),
-        (CONTROL_PLANE, "get", "/namespaces", "kube-system", ""),
-        (CONTROL_PLANE, "list", "coordination.k8s.io/leases", "kamaji.clastix.io", ""),
-        (CONTROL_PLANE, "patch", "coordination.k8s.io/leases", "capi-kamaji-hosting", own),
-        (BOOTSTRAP, "watch", "cluster.x-k8s.io/machines", "", ""),
-        (BOOTSTRAP, "create", "/secrets", "", "x"),
-        (BOOTSTRAP, "patch", "coordination.k8s.io/leases", "capi-kamaji-bootstrap", namespace::BOOTSTRAP),
-        (KUBEADM, "get", "controlplane.cluster.x-k8s.io/kamajicontrolplanes", "x", "x"),
-    ];
-    for (user, verb, resource, name, within) in allowed {
-        assert!(may(&client, user, verb, resource, name, within).await?, "{user} must {verb} {resource} {name}");
+    for &(user, verb, resource, name, within) in ALLOWED {
+        assert!(
+            may(&client, user, verb, resource, name, within).await?,
+            "{user} must {verb} {resource} {name}"
+        );
     }
-    let denied = [
-        (CONTROL_PLANE, "create", "/namespaces", "another", ""),
-        (CONTROL_PLANE, "delete", "/namespaces", namespace::DATASTORES, ""),
-        (CONTROL_PLANE, "patch", "cluster.x-k8s.io/clusters", "", "x"),
-        (CONTROL_PLANE, "get", "bootstrap.cluster.x-k8s.io/kamajiconfigs", "", "x"),
-        (CONTROL_PLANE, "list", "coordination.k8s.io/leases", "", ""),
-        (CONTROL_PLANE, "patch", "coordination.k8s.io/leases", "kamaji.clastix.io", "kamaji-system"),
-        (CONTROL_PLANE, "create", "/pods", "", "x"),
-        (CONTROL_PLANE, "escalate", "rbac.authorization.k8s.io/clusterroles", "", ""),
-        (BOOTSTRAP, "get", "kamaji.clastix.io/tenantcontrolplanes", "", "x"),
-        (BOOTSTRAP, "patch", "controlplane.cluster.x-k8s.io/kamajicontrolplanes", "", "x"),
-        (BOOTSTRAP, "create", "apps/deployments", "", "x"),
-        (BOOTSTRAP, "patch", "coordination.k8s.io/leases", "capi-kamaji-hosting", own),
-        (KUBEADM, "list", "controlplane.cluster.x-k8s.io/kamajicontrolplanes", "", "x"),
-    ];
-    for (user, verb, resource, name, within) in denied {
-        assert!(!may(&client, user, verb, resource, name, within).await?, "{user} may {verb} {resource} {name}");
+    for &(user, verb, resource, name, within) in DENIED {
+        assert!(
+            !may(&client, user, verb, resource, name, within).await?,
+            "{user} may {verb} {resource} {name}"
+        );
     }
     Ok(())
 }
@@ -166,7 +265,9 @@ fn acting_as(server: &TestApiServer, user: &str) -> Result<Client> {
 
 #[tokio::test]
 async fn contract_27_children_that_block_their_owners_deletion_can_be_made() -> Result<()> {
-    let Some(server) = installed().await? else { return Ok(()) };
+    let Some(server) = installed().await? else {
+        return Ok(());
+    };
     server.namespace("owners").await?;
     let child = |owner: (&str, &str), name: &str| -> Result<Secret> {
         Ok(serde_json::from_value(json!({
@@ -191,7 +292,9 @@ async fn contract_27_children_that_block_their_owners_deletion_can_be_made() -> 
     ] {
         let secrets: Api<Secret> = Api::namespaced(acting_as(&server, user)?, "owners");
         let name = format!("child-{number}");
-        let answer = secrets.create(&PostParams::default(), &child(owner, &name)?).await;
+        let answer = secrets
+            .create(&PostParams::default(), &child(owner, &name)?)
+            .await;
         assert_eq!(answer.is_ok(), made, "{user} under {}: {answer:?}", owner.1);
     }
     Ok(())

@@ -96,13 +96,14 @@ fn base(
         name: name.to_owned(),
         command: Some(vec![name.to_owned()]),
         image_pull_policy: Some("IfNotPresent".to_owned()),
-        liveness_probe: Some(probe(liveness, port, [&LIVENESS, &asked.liveness, &own.liveness])),
+        liveness_probe: Some(probe(liveness, port, &LIVENESS, [&asked.liveness, &own.liveness])),
         readiness_probe: Some(probe(
             readiness,
             port,
-            [&READINESS, &asked.readiness, &own.readiness],
+            &READINESS,
+            [&asked.readiness, &own.readiness],
         )),
-        startup_probe: Some(probe(startup, port, [&STARTUP, &asked.startup, &own.startup])),
+        startup_probe: Some(probe(startup, port, &STARTUP, [&asked.startup, &own.startup])),
         security_context: Some(security_context(None)),
         volume_mounts: Some(vec![volumes::mount(name)]),
         ..Container::default()
@@ -110,27 +111,27 @@ fn base(
 }
 
 /// The engine's timings, as (timeout, period, failures).
-const fn timings(timeout: i32, period: i32, failures: i32) -> Option<ProbeSpec> {
-    Some(ProbeSpec {
+const fn timings(timeout: i32, period: i32, failures: i32) -> ProbeSpec {
+    ProbeSpec {
         initial_delay_seconds: None,
         timeout_seconds: Some(timeout),
         period_seconds: Some(period),
         success_threshold: Some(1),
         failure_threshold: Some(failures),
-    })
+    }
 }
 
-const LIVENESS: Option<ProbeSpec> = timings(15, 10, 8);
-const READINESS: Option<ProbeSpec> = timings(5, 5, 3);
+const LIVENESS: ProbeSpec = timings(15, 10, 8);
+const READINESS: ProbeSpec = timings(5, 5, 3);
 /// Five minutes: two busy cores need more than Kamaji's 30 s for an API server.
-const STARTUP: Option<ProbeSpec> = timings(5, 3, 100);
+const STARTUP: ProbeSpec = timings(5, 3, 100);
 
 /// The engine's timings, the setting for all above them, the component's own above that.
-fn probe(path: &str, port: i32, layers: [&Option<ProbeSpec>; 3]) -> Probe {
+fn probe(path: &str, port: i32, engine: &ProbeSpec, layers: [&Option<ProbeSpec>; 2]) -> Probe {
     let timing = layers
         .into_iter()
         .flatten()
-        .fold(ProbeSpec::default(), |under, over| under.overlaid(over));
+        .fold(engine.clone(), |under, over| under.overlaid(over));
     Probe {
         http_get: Some(HTTPGetAction {
             path: Some(path.to_owned()),

@@ -133,17 +133,15 @@ impl Controller {
             return Ok(done);
         }
         let signs = |signer| wanted.iter().any(|spec| spec.signer() == Some(signer));
-        let cluster = match signs(Signer::Cluster) {
-            true => Some(self.authority(tenant, specs, component::CA, &fresh).await?),
-            false => None,
-        };
-        let front_proxy = match signs(Signer::FrontProxy) {
-            true => Some(
-                self.authority(tenant, specs, component::FRONT_PROXY_CA, &fresh)
-                    .await?,
-            ),
-            false => None,
-        };
+        let mut cluster = None;
+        if signs(Signer::Cluster) {
+            cluster = Some(self.authority(tenant, specs, component::CA, &fresh).await?);
+        }
+        let mut front_proxy = None;
+        if signs(Signer::FrontProxy) {
+            let name = component::FRONT_PROXY_CA;
+            front_proxy = Some(self.authority(tenant, specs, name, &fresh).await?);
+        }
         let made = issued(wanted, cluster, front_proxy, datastore, now).await?;
         for ((spec, material), exists) in made.into_iter().zip(existing) {
             if exists {

@@ -139,14 +139,12 @@ impl Controller {
     /// Nobody else wrote the object since we saw it. After a restart what is there is believed.
     fn is_untouched(&self, row: &Row) -> bool {
         let mut memo = self.memo.lock();
-        match memo.untouched.get(&row.key) {
-            Some(version) => *version == row.resource_version,
-            None => {
-                memo.untouched
-                    .insert(row.key.clone(), row.resource_version.clone());
-                true
-            }
+        if let Some(version) = memo.untouched.get(&row.key) {
+            return *version == row.resource_version;
         }
+        memo.untouched
+            .insert(row.key.clone(), row.resource_version.clone());
+        true
     }
 
     fn saw(&self, row: &Row) {

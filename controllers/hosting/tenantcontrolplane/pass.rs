@@ -248,8 +248,8 @@ impl Controller {
             hashes: &certificates.hashes,
             config_hash: &config_hash,
         };
-        let applied = applier.apply(&deployment::render(&inputs)?).await?;
-        phase::rejected(&applied.row).map_or(Ok(()), Err)
+        let workload = applier.apply(&deployment::render(&inputs)?).await?;
+        phase::rejected(&workload.row).map_or(Ok(()), Err)
     }
 }
 

@@ -143,7 +143,7 @@ pub fn status(
         let why = "spec.controlPlane.deployment.replicas is 0; set it to wake the control plane";
         set(list, Verdict::no(On::Available.as_str(), Reason::Sleeping, why));
     }
-    set(list, rolling(seen, rows, &new.kubernetes_resources));
+    set(list, rolling(seen, rows, new.kubernetes_resources.as_ref()));
     set(list, summary(list, asleep, deleting));
     if deleting.is_none()
         && [&seen.deployment]
@@ -155,21 +155,28 @@ pub fn status(
     new
 }
 
+/// How a step ended; `None` when it was not reached.
+type Step = Option<Result<(), Problem>>;
+
 /// Conditions of the steps that were reached.
 fn steps(list: &mut Vec<Condition>, seen: &Seen, set: &impl Fn(&mut Vec<Condition>, Verdict)) {
     let inside = seen.inside.as_ref();
-    let all: [(On, Option<Result<(), Problem>>, Reason); 8] = [
-        (On::SpecValid, done(&seen.valid), Reason::Valid),
+    let all: [(On, Step, Reason); 8] = [
+        (On::SpecValid, done(seen.valid.as_ref()), Reason::Valid),
         (On::DataStoreReady, seen.store.clone(), Reason::DataStoreReady),
-        (On::EndpointReady, done(&seen.endpoint), Reason::EndpointReady),
+        (
+            On::EndpointReady,
+            done(seen.endpoint.as_ref()),
+            Reason::EndpointReady,
+        ),
         (
             On::CertificatesAvailable,
-            done(&seen.certificates),
+            done(seen.certificates.as_ref()),
             Reason::CertificatesAvailable,
         ),
         (
             On::KubeconfigsAvailable,
-            done(&seen.certificates),
+            done(seen.certificates.as_ref()),
             Reason::KubeconfigsAvailable,
         ),
         (
@@ -211,9 +218,8 @@ fn steps(list: &mut Vec<Condition>, seen: &Seen, set: &impl Fn(&mut Vec<Conditio
     }
 }
 
-fn done<T>(step: &Option<Result<T, Problem>>) -> Option<Result<(), Problem>> {
-    step.as_ref()
-        .map(|result| result.as_ref().map(|_| ()).map_err(Clone::clone))
+fn done<T>(step: Option<&Result<T, Problem>>) -> Step {
+    step.map(|result| result.as_ref().map(|_| ()).map_err(Clone::clone))
 }
 
 fn flag(on: On, holds: bool, yes: Reason, no: Reason, message: &str) -> Verdict {
@@ -418,9 +424,9 @@ fn inside(new: &mut TenantControlPlaneStatus, tenant: &TenantControlPlane, seen:
     });
 }
 
-fn rolling(seen: &Seen, rows: Rows<'_>, resources: &Option<KubernetesResourcesStatus>) -> Verdict {
+fn rolling(seen: &Seen, rows: Rows<'_>, resources: Option<&KubernetesResourcesStatus>) -> Verdict {
     let on = On::RollingOut.as_str();
-    let version = resources.as_ref().and_then(|r| r.version.as_ref());
+    let version = resources.and_then(|r| r.version.as_ref());
     match (rows.deployment, version.map(|v| v.status)) {
         (Some(row), Some(phase)) if !phase::complete(row) => {
             let reason = match phase {

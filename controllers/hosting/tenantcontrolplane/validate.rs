@@ -270,8 +270,8 @@ mod tests {
     use super::*;
     use crate::hosting::render::example;
 
-    fn running(version: &str) -> Option<TenantControlPlaneStatus> {
-        Some(TenantControlPlaneStatus {
+    fn running(version: &str) -> TenantControlPlaneStatus {
+        TenantControlPlaneStatus {
             kubernetes_resources: Some(KubernetesResourcesStatus {
                 version: Some(VersionStatus {
                     version: Some(version.to_owned()),
@@ -280,7 +280,7 @@ mod tests {
                 ..KubernetesResourcesStatus::default()
             }),
             ..TenantControlPlaneStatus::default()
-        })
+        }
     }
 
     fn refusal(change: impl FnOnce(&mut TenantControlPlane)) -> (Reason, String) {
@@ -304,7 +304,7 @@ mod tests {
     fn hosting_peer_25_26_versions_go_up_one_minor_at_a_time() {
         let step = |from: &str, to: &str| {
             let mut tenant = example::tenant();
-            tenant.status = running(from);
+            tenant.status = Some(running(from));
             to.clone_into(&mut tenant.spec.kubernetes.version);
             validate(&tenant).map(|_| ()).map_err(|refused| refused.reason)
         };
