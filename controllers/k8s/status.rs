@@ -27,6 +27,42 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
     S: Serialize,
 {
+    write(api, roots, (object, None), old, new, field_manager).await
+}
+
+/// Like [`apply`], and only if nobody wrote the object since it was read: a conflict otherwise. For what must be
+/// written once, such as a claim.
+///
+/// # Errors
+/// What the API server answered; a missing object is fine.
+pub async fn apply_unchanged<K, S>(
+    api: &Api<K>,
+    roots: &Roots<K>,
+    object: &K,
+    old: Option<&S>,
+    new: &S,
+    field_manager: &str,
+) -> Result<bool, ApiError>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+    S: Serialize,
+{
+    let version = object.resource_version();
+    write(api, roots, (object, version), old, new, field_manager).await
+}
+
+async fn write<K, S>(
+    api: &Api<K>,
+    roots: &Roots<K>,
+    (object, version): (&K, Option<String>),
+    old: Option<&S>,
+    new: &S,
+    field_manager: &str,
+) -> Result<bool, ApiError>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+    S: Serialize,
+{
     let action = || format!("apply status of {} {}", K::kind(&()), RootKey::of(object));
     let canonical = |status: &S| -> Result<Value, ApiError> {
         let mut value =
@@ -40,13 +76,14 @@ where
     {
         return Ok(false);
     }
-    let patch = json!({
+    let mut patch = json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
         // The UID keeps a status from landing on a successor of the same name.
-        "metadata": { "name": object.name_any(), "uid": object.uid() },
+        "metadata": { "name": object.name_any(), "uid": object.uid(), "resourceVersion": version },
         "status": wanted,
     });
+    digest::prune(&mut patch);
     let params = PatchParams::apply(field_manager).force();
     match api
         .patch_status(&object.name_any(), &params, &Patch::Apply(patch))

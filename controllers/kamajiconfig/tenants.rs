@@ -237,13 +237,9 @@ impl Tenant {
         }
     }
 
-    /// The Node of this name: `None` until the watch has listed, `Some(None)` when there is none.
-    pub fn node(&self, name: &str) -> Option<Option<NodeFacts>> {
-        self.view
-            .lock()
-            .nodes
-            .as_ref()
-            .map(|nodes| nodes.get(name).cloned())
+    /// The Node of this name, when the watch has seen one.
+    pub fn node(&self, name: &str) -> Option<NodeFacts> {
+        self.view.lock().nodes.as_ref()?.get(name).cloned()
     }
 
     /// Undecided requests made with this token.
@@ -267,6 +263,16 @@ impl Tenant {
     /// Last report of the machine with this token.
     pub fn report(&self, token: &str) -> Option<NodeReport> {
         self.view.lock().reports.get(token).cloned()
+    }
+
+    /// Ids of the tokens that `key` waits with.
+    pub fn tokens_of(&self, key: &RootKey) -> Vec<String> {
+        let view = self.view.lock();
+        view.ids
+            .iter()
+            .filter(|(_, who)| *who == key)
+            .map(|(id, _)| id.clone())
+            .collect()
     }
 
     fn wake(&self, key: Option<RootKey>) {

@@ -1,0 +1,274 @@
+//! The data Secret and the token: one of each for a Machine, whatever happens between two steps.
+//!
+//! The data Secret is the one place where a token is decided. It is *created*, never applied, under a fixed name, so
+//! of two replicas one wins and the other reads what the winner wrote. Only then is the token made in the tenant, from
+//! the data Secret, and only then does the status announce the data, so no machine boots with a token that does not
+//! exist. A crash after any step leaves nothing that the next pass does not find: it reads the data Secret, makes the
+//! token if it is missing, and announces. After `clusterctl move` or the loss of the status it is the same: the data
+//! Secret is adopted and no second token is ever drawn.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp,
+};
+use kamaji_api::{
+    bootstrap::{BootstrapDataStatus, KamajiConfig},
+    conditions::Reason,
+    labels::{capi, field_manager, ours},
+};
+use kube::ResourceExt as _;
+use semver::Version;
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    Context, cloudinit,
+    gates::Gate,
+    observe::{self, References},
+    plan::{self, Inputs, Target},
+    token::Token,
+};
+use crate::{
+    k8s::{
+        digest::{self, hex},
+        error::Class,
+        manifest::Manifest,
+        meta,
+    },
+    runtime::driver::Failure,
+};
+
+/// Key of the data Secret with the token, so that a vanished one is made again.
+const TOKEN_KEY: &str = "token";
+
+/// The data as it stands in its Secret.
+pub struct Data {
+    /// The token in it; none in data that somebody else made.
+    pub token: Option<Token>,
+    /// Its figures.
+    pub figures: BootstrapDataStatus,
+}
+
+/// Digest of the spec the data is made from.
+pub fn spec_hash(config: &KamajiConfig) -> String {
+    digest::of(&serde_json::to_value(&config.spec).unwrap_or_default())
+}
+
+/// The data Secret of `config` when it exists and is its own.
+///
+/// # Errors
+/// When the API server does not answer; inside, that somebody else has the name.
+pub async fn find(context: &Context, config: &KamajiConfig) -> Result<Result<Option<Data>, Gate>, Failure> {
+    let (namespace, name) = (config.namespace().unwrap_or_default(), config.name_any());
+    let Some(secret) = observe::secret(context, &namespace, &name).await? else {
+        return Ok(Ok(None));
+    };
+    let uid = config.uid().unwrap_or_default();
+    let own = secret
+        .owner_references()
+        .iter()
+        .any(|owner| owner.controller == Some(true) && owner.uid == uid);
+    if !own {
+        return Ok(Err(taken(&name)));
+    }
+    let bytes = observe::value(&secret, capi::VALUE_KEY).unwrap_or_default();
+    if bytes.is_empty() {
+        return Ok(Err(Gate::closed(
+            Reason::InternalError,
+            format!("Secret {name} has no data: delete it to have it written again"),
+        )));
+    }
+    let token = observe::value(&secret, TOKEN_KEY)
+        .and_then(|bytes| std::str::from_utf8(bytes).ok())
+        .and_then(Token::parse);
+    let figures = BootstrapDataStatus {
+        sha256: Some(hex(&Sha256::digest(bytes))),
+        bytes: i64::try_from(bytes.len()).ok(),
+        gzip_bytes: None,
+        spec_hash: secret.annotations().get(ours::INPUTS_HASH).cloned(),
+    };
+    Ok(Ok(Some(Data { token, figures })))
+}
+
+/// The name is somebody else's: never overwritten.
+pub fn taken(name: &str) -> Gate {
+    Gate::closed(
+        Reason::SecretNameTaken,
+        format!("Secret {name} belongs to another owner and is left alone: delete it, or use another name"),
+    )
+}
+
+/// Renders the data with `token` and creates its Secret.
+///
+/// # Errors
+/// When the API server refuses; inside, what is wrong with the data. When somebody was faster it is a conflict: the
+/// next pass reads what is there.
+pub async fn create(
+    context: &Context,
+    config: &KamajiConfig,
+    cluster: &str,
+    (machine, version): (&str, &Version),
+    (target, references): (&Target, &References),
+    token: &Token,
+) -> Result<Result<Data, Gate>, Failure> {
+    let hash = spec_hash(config);
+    let plan = plan::plan(&Inputs {
+        name: &config.name_any(),
+        spec_hash: &hash,
+        spec: &config.spec,
+        machine,
+        version,
+        target,
+        token,
+        files: &references.files,
+        passwords: &references.passwords,
+    })
+    .map_err(|error| Failure::new(Class::Invalid, error))?;
+    let rendered = match cloudinit::render(&plan, token, cloudinit::LIMIT) {
+        Ok(rendered) => rendered,
+        Err(error @ cloudinit::Error::TooLarge { .. }) => {
+            return Ok(Err(Gate::closed(Reason::TooLarge, error.to_string())));
+        }
+        Err(error) => return Ok(Err(Gate::closed(Reason::InternalError, error.to_string()))),
+    };
+    let secret = secret(config, cluster, &hash, rendered.text.as_bytes(), token);
+    let manifest = Manifest::new("Secret", &secret).map_err(|error| Failure::new(Class::Invalid, error))?;
+    match context.applier.create(&manifest).await {
+        Ok(_) => {}
+        Err(error) if error.is_already_exists() => return Err(Failure::new(Class::Conflict, error)),
+        Err(error) => return Err(error.into()),
+    }
+    Ok(Ok(Data {
+        token: Some(token.clone()),
+        figures: BootstrapDataStatus {
+            sha256: Some(rendered.sha256),
+            bytes: i64::try_from(rendered.text.len()).ok(),
+            gzip_bytes: i64::try_from(rendered.gzip_bytes).ok(),
+            spec_hash: Some(hash),
+        },
+    }))
+}
+
+/// The Secret of the contract (contract.md 3.2), with the token beside the data.
+fn secret(config: &KamajiConfig, cluster: &str, hash: &str, data: &[u8], token: &Token) -> Secret {
+    let extra = &config.spec.secret_metadata;
+    let mut labels: BTreeMap<_, _> = extra.labels.clone();
+    labels.insert(capi::CLUSTER_NAME.to_owned(), cluster.to_owned());
+    labels.insert(ours::MANAGED_BY.to_owned(), field_manager::BOOTSTRAP.to_owned());
+    let mut annotations: BTreeMap<_, _> = extra.annotations.clone();
+    annotations.insert(ours::INPUTS_HASH.to_owned(), hash.to_owned());
+    let data: [(&str, Vec<u8>); 3] = [
+        (capi::VALUE_KEY, data.to_vec()),
+        (capi::FORMAT_KEY, config.spec.format.as_str().into()),
+        (TOKEN_KEY, token.expose().as_bytes().to_vec()),
+    ];
+    Secret {
+        metadata: ObjectMeta {
+            name: Some(config.name_any()),
+            namespace: config.namespace(),
+            labels: Some(labels),
+            annotations: Some(annotations),
+            owner_references: Some(vec![meta::controller_of(config)]),
+            ..ObjectMeta::default()
+        },
+        type_: Some(capi::SECRET_TYPE.to_owned()),
+        data: Some(
+            data.map(|(key, bytes)| (key.to_owned(), ByteString(bytes)))
+                .into(),
+        ),
+        ..Secret::default()
+    }
+}
+
+/// When a token made or extended now ends, when it is extended next, and when it is extended no more.
+pub struct Life {
+    ttl: i64,
+    longest: i64,
+}
+
+impl Life {
+    /// The life the spec asks for.
+    pub fn of(config: &KamajiConfig) -> Self {
+        let settings = &config.spec.auth.token;
+        let seconds = |value: Option<kube::core::Duration>, default: i64| {
+            value.map_or(default, |value| {
+                i64::try_from(std::time::Duration::from(value).as_secs()).unwrap_or(default)
+            })
+        };
+        Self {
+            ttl: seconds(settings.ttl, 15 * 60),
+            longest: seconds(settings.max_lifetime, 24 * 3600),
+        }
+    }
+
+    /// The end of a token that is made or extended at `now`: never after its longest life.
+    pub fn end(&self, created: Timestamp, now: Timestamp) -> Timestamp {
+        let end = (now.as_second() + self.ttl).min(created.as_second() + self.longest);
+        Timestamp::from_second(end).unwrap_or(now)
+    }
+
+    /// Seconds until it is to be extended: when less than two thirds of a life are left. Zero or less is now.
+    pub fn due_in(&self, expiration: Timestamp, now: Timestamp) -> i64 {
+        expiration.as_second() - self.ttl * 2 / 3 - now.as_second()
+    }
+
+    /// It is extended no more.
+    pub fn over(&self, created: Timestamp, now: Timestamp) -> bool {
+        now.as_second() >= created.as_second() + self.longest
+    }
+
+    /// Its end was reached for the longest life, so extending changes nothing.
+    pub fn last(&self, created: Timestamp, expiration: Timestamp) -> bool {
+        expiration.as_second() >= created.as_second() + self.longest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::api::ObjectMeta;
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn bootstrap_12_a_token_is_extended_below_two_thirds_until_its_longest_life() {
+        let life = Life {
+            ttl: 900,
+            longest: 3600,
+        };
+        let end = life.end(at(0), at(0));
+        assert_eq!(end, at(900));
+        assert_eq!(life.due_in(end, at(0)), 300);
+        assert!(life.due_in(end, at(300)) <= 0);
+        assert_eq!(life.end(at(0), at(3000)), at(3600));
+        assert!(life.last(at(0), at(3600)) && !life.last(at(0), at(3599)));
+        assert!(!life.over(at(0), at(3599)) && life.over(at(0), at(3600)));
+    }
+
+    #[test]
+    fn bootstrap_02_the_secret_is_what_the_contract_says() {
+        let mut config = KamajiConfig::default();
+        config.metadata = ObjectMeta {
+            name: Some("m".into()),
+            namespace: Some("ns".into()),
+            uid: Some("u".into()),
+            ..ObjectMeta::default()
+        };
+        let token = Token::parse("abcdef.0123456789abcdef").unwrap();
+        let made = secret(&config, "c", "h", b"#cloud-config\n", &token);
+        assert_eq!(made.type_.as_deref(), Some("cluster.x-k8s.io/secret"));
+        assert_eq!(made.labels()["cluster.x-k8s.io/cluster-name"], "c");
+        let owner = &made.owner_references()[0];
+        assert_eq!(
+            (owner.kind.as_str(), owner.controller),
+            ("KamajiConfig", Some(true))
+        );
+        let data = made.data.unwrap();
+        assert_eq!(data["format"].0, b"cloud-config");
+        assert_eq!(data["value"].0, b"#cloud-config\n");
+        assert_eq!(data.keys().collect::<Vec<_>>(), ["format", "token", "value"]);
+    }
+}
