@@ -24,7 +24,7 @@ use kube::{
     Api, ResourceExt as _,
     api::{ListParams, Patch, PatchParams, PostParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Instant, interval};
 
 const VERSION: &str = "v1.36.3";
@@ -120,33 +120,43 @@ async fn hosting_beyond_06_a_tenant_reads_nothing_of_another_and_only_kcm_holds_
         .list(&selector)
         .await?
         .items;
-    let holders = holders_of("ca.key", &pods);
+    let holders = holders_of_the_ca_key("one-ca", &pods);
     assert_eq!(holders, ["kube-controller-manager"]);
     scope.close().await
 }
 
-/// Containers that mount a volume with an item whose file is `file`.
-fn holders_of(file: &str, pods: &[Pod]) -> Vec<String> {
+/// Containers that mount a volume in which the private key of the tenant's CA (`<tcp>-ca`) lies.
+fn holders_of_the_ca_key(secret: &str, pods: &[Pod]) -> Vec<String> {
+    fn list<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
+        value
+            .pointer(pointer)
+            .and_then(Value::as_array)
+            .map_or(&[], Vec::as_slice)
+    }
+    // A Secret volume without items shows every key.
+    let shows_key = |source: &Value, name: &str| {
+        let items = list(source, "/items");
+        source[name] == secret
+            && (items.is_empty()
+                || items
+                    .iter()
+                    .any(|i| i["key"] == "tls.key" || i["key"] == "ca.key"))
+    };
     let mut holders = Vec::new();
     for pod in pods {
-        let json = serde_json::to_value(pod).unwrap_or_default();
-        let empty = Vec::new();
-        let list = |v: &serde_json::Value, p: &str| {
-            v.pointer(p).and_then(|l| l.as_array()).unwrap_or(&empty).clone()
-        };
-        let with_key: Vec<_> = list(&json, "/spec/volumes")
-            .into_iter()
+        let pod = serde_json::to_value(pod).unwrap_or_default();
+        let with_key: Vec<_> = list(&pod, "/spec/volumes")
+            .iter()
             .filter(|volume| {
-                let text = volume.to_string();
-                // A Secret volume without items shows all keys.
-                text.contains(&format!("\"{file}\""))
-                    || (volume.get("secret").is_some_and(|s| s.get("items").is_none())
-                        && text.contains("-ca\""))
+                shows_key(&volume["secret"], "secretName")
+                    || list(volume, "/projected/sources")
+                        .iter()
+                        .any(|s| shows_key(&s["secret"], "name"))
             })
             .map(|volume| volume["name"].clone())
             .collect();
-        for container in list(&json, "/spec/containers") {
-            if list(&container, "/volumeMounts")
+        for container in list(&pod, "/spec/containers") {
+            if list(container, "/volumeMounts")
                 .iter()
                 .any(|mount| with_key.contains(&mount["name"]))
             {
@@ -154,6 +164,7 @@ fn holders_of(file: &str, pods: &[Pod]) -> Vec<String> {
             }
         }
     }
+    holders.sort();
     holders.dedup();
     holders
 }
