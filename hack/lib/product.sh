@@ -9,10 +9,10 @@ INFRA_IMAGE=capi-kamaji.lab/infra-local:v0.1.0
 product_build() {
   command -v cargo >/dev/null || die 'cargo is needed to build the providers; install Rust (https://rustup.rs) and run this again'
   step 'building the providers (Rust)' env RUSTFLAGS='-C target-feature=+crt-static' CARGO_TARGET_DIR="$PRODUCT_TARGET" \
-    nice cargo build --locked --profile lab --target "$PRODUCT_TRIPLE" -p capi-kamaji -p e2e --bins
+    nice cargo build --locked --profile lab --target "$PRODUCT_TRIPLE" -p capi-kamaji -p e2e -p xtask --bins
 }
 
-product_xtask() { CARGO_TARGET_DIR=$PRODUCT_TARGET cargo xtask "$@"; }
+product_xtask() { "$PRODUCT_BIN/xtask" "$@"; }
 
 # A changed image under an unchanged tag: the node forgets the one it has, so that the next pod gets the new one.
 product_push() {

@@ -142,7 +142,7 @@ pub const BOOTSTRAP_ROLE: &[Grant] = &[
     grant(BOOTSTRAP, &["kamajiconfigs"], ROOT),
     grant(BOOTSTRAP, &["kamajiconfigs/status"], &[Patch]),
     grant(BOOTSTRAP, &["kamajiconfigs/finalizers"], &[Update]),
-    grant(CAPI, &["clusters", "machines", "machinepools"], READ),
+    grant(CAPI, &["clusters", "machines"], READ),
     // Versions and the address for workers.
     grant(CONTROL_PLANE, &["kamajicontrolplanes"], READ),
     // Data Secrets, staged files, and the identity in the tenant that the control plane side makes.
