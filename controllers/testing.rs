@@ -92,7 +92,11 @@ impl FakeApi {
 
     async fn answer(&self, request: Request<Body>) -> Response<Body> {
         let (parts, body) = request.into_parts();
-        let body = body.collect().await.map(|b| b.to_bytes()).unwrap_or_default();
+        let body = body
+            .collect()
+            .await
+            .map(http_body_util::Collected::to_bytes)
+            .unwrap_or_default();
         let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
         let (code, answer) = self.state.lock().answer(&parts.method, &parts.uri, &body);
         let mut response = Response::new(Body::from(answer.to_string().into_bytes()));

@@ -205,6 +205,28 @@ impl Applier {
         Ok(())
     }
 
+    /// Takes our owner reference off an object, so that it outlives its owner.
+    ///
+    /// # Errors
+    /// What the API server answered; a missing object is fine.
+    pub async fn release<K: Resource<DynamicType = ()>>(&self, row: &Row) -> Result<(), ApiError> {
+        let patch = json!({ "metadata": { "uid": row.uid, "ownerReferences": null } });
+        let params = PatchParams {
+            field_manager: Some(self.field_manager.to_owned()),
+            ..PatchParams::default()
+        };
+        let written = self
+            .api_of(&ApiResource::erase::<K>(&()), &row.key)
+            .patch(&row.key.name, &params, &Patch::Merge(patch))
+            .await;
+        match written {
+            Ok(object) => self.index.put(row_of(row.key.kind, &object)),
+            Err(kube::Error::Api(status)) if status.code == 404 => self.index.forget(&row.key),
+            Err(error) => return Err(ApiError::new(format!("release {}", row.key), error)),
+        }
+        Ok(())
+    }
+
     /// Deletes the object of this row, and only that one (UID precondition). Missing is fine. `true` when it is
     /// gone already, `false` while finalizers or dependents hold it.
     ///

@@ -70,6 +70,11 @@ async fn waiting_for(
     else {
         return Ok(None);
     };
+    if control_plane.annotations().contains_key(capi::DELETE_FOR_MOVE) {
+        // The control plane goes on elsewhere with the same data: nothing below may be collected with this object.
+        context.applier.release::<TenantControlPlane>(row).await?;
+        return Ok(None);
+    }
     if !row.deleting && context.applier.delete::<TenantControlPlane>(row).await? {
         return Ok(None);
     }

@@ -430,6 +430,21 @@ mod tests {
         control_plane
     }
 
+    /// Every text and every number in a value.
+    fn leaves(value: &Value, found: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(map) => map.values().for_each(|value| leaves(value, found)),
+            Value::Array(list) => list.iter().for_each(|value| leaves(value, found)),
+            Value::String(text) => {
+                found.insert(text.clone());
+            }
+            Value::Number(number) => {
+                found.insert(number.to_string());
+            }
+            Value::Bool(_) | Value::Null => {}
+        }
+    }
+
     #[test]
     fn the_tenant_of_a_bare_control_plane() {
         insta::assert_yaml_snapshot!(made(&example::control_plane()));
@@ -442,20 +457,7 @@ mod tests {
         annotations.insert(kamaji::KUBECONFIG_SECRET_KEY.into(), "super-admin.conf".into());
         insta::assert_yaml_snapshot!(made(&control_plane));
 
-        // No text and no number that somebody wrote is lost on the way; names that stand for no value are apart.
-        fn leaves(value: &Value, found: &mut BTreeSet<String>) {
-            match value {
-                Value::Object(map) => map.values().for_each(|value| leaves(value, found)),
-                Value::Array(list) => list.iter().for_each(|value| leaves(value, found)),
-                Value::String(text) => {
-                    found.insert(text.clone());
-                }
-                Value::Number(number) => {
-                    found.insert(number.to_string());
-                }
-                Value::Bool(_) | Value::Null => {}
-            }
-        }
+        // Nothing that somebody wrote is lost on the way.
         let (mut asked, mut got) = (BTreeSet::new(), BTreeSet::new());
         leaves(&serde_json::to_value(&control_plane.spec).unwrap(), &mut asked);
         leaves(

@@ -126,7 +126,14 @@ pub fn step(control_plane: &KamajiControlPlane, known: Known<'_>, inputs: &str) 
     };
     let source = fingerprint(source, inputs);
     match known.target {
-        Some(row) if known.untouched && row.annotations.get(ours::SOURCE) == Some(&source) => Step::Keep,
+        Some(row)
+            if known.untouched
+                && row.annotations.get(ours::SOURCE) == Some(&source)
+                && row.owner.as_ref().map(|owner| owner.uid.as_str())
+                    == control_plane.metadata.uid.as_deref() =>
+        {
+            Step::Keep
+        }
         target => Step::Copy {
             source,
             new: target.is_none(),
@@ -349,4 +356,144 @@ pub fn seed(
         ),
         ..Secret::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::{
+        k8s::row::Facts,
+        kamajicontrolplane::example,
+        pki::{issue, spec::AltNames},
+    };
+
+    fn row(name: &str, owner: Option<&str>, annotations: &[(&str, &str)]) -> Row {
+        let control_plane = example::control_plane();
+        let meta = ObjectMeta {
+            name: Some(name.into()),
+            namespace: Some("demo".into()),
+            uid: Some(format!("uid-{name}")),
+            resource_version: Some("7".into()),
+            annotations: Some(
+                annotations
+                    .iter()
+                    .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                    .collect(),
+            ),
+            owner_references: owner.map(|uid| {
+                let mut owner = meta::controller_of(&control_plane);
+                uid.clone_into(&mut owner.uid);
+                vec![owner]
+            }),
+            ..ObjectMeta::default()
+        };
+        Row::new("Secret", &meta, Facts::Metadata)
+    }
+
+    fn decide(source: Option<&Row>, target: Option<&Row>, same: bool, untouched: bool) -> Step {
+        let known = Known {
+            source,
+            target,
+            same,
+            untouched,
+        };
+        step(&example::control_plane(), known, "inputs")
+    }
+
+    #[test]
+    fn a_secret_of_the_engine_is_copied_once_and_again_when_it_or_the_copy_changed() {
+        let engine = row("s", None, &[(ours::CONTENT_HASH, "one")]);
+        let Step::Copy { source, new: true } = decide(Some(&engine), None, false, false) else {
+            panic!("it is not there");
+        };
+        let copy = row("t", Some("kcp-uid"), &[(ours::SOURCE, &source)]);
+        assert_eq!(decide(Some(&engine), Some(&copy), false, true), Step::Keep);
+        let again = |step| matches!(step, Step::Copy { new: false, .. });
+        assert!(again(decide(Some(&engine), Some(&copy), false, false)), "touched");
+        let renewed = row("s", None, &[(ours::CONTENT_HASH, "two")]);
+        assert!(again(decide(Some(&renewed), Some(&copy), false, true)), "renewed");
+        let restored = row("t", Some("old-uid"), &[(ours::SOURCE, &source)]);
+        assert!(
+            again(decide(Some(&engine), Some(&restored), false, true)),
+            "contract_29"
+        );
+    }
+
+    #[test]
+    fn what_is_somebody_elses_or_not_there_yet_is_left() {
+        let engine = row("s", None, &[]);
+        let theirs = row("t", None, &[]);
+        assert_eq!(decide(Some(&engine), Some(&theirs), false, true), Step::Theirs);
+        assert_eq!(decide(None, None, false, false), Step::WaitForSource);
+        assert_eq!(decide(None, None, true, false), Step::WaitForSource);
+        assert_eq!(decide(Some(&engine), None, true, false), Step::Label);
+        assert_eq!(decide(Some(&engine), Some(&engine), true, false), Step::Keep);
+    }
+
+    fn given(certificate: &str, key: &str) -> Secret {
+        Secret {
+            metadata: ObjectMeta {
+                name: Some("beta-ca".into()),
+                namespace: Some("demo".into()),
+                ..ObjectMeta::default()
+            },
+            data: Some(
+                [("tls.crt", certificate), ("tls.key", key)]
+                    .map(|(name, text)| (name.to_owned(), ByteString(text.as_bytes().to_vec())))
+                    .into(),
+            ),
+            ..Secret::default()
+        }
+    }
+
+    #[rstest]
+    #[case(0, None)]
+    #[case(1, Some("put a matching pair there"))]
+    fn a_users_authority_is_handed_on_as_it_is_or_refused(
+        #[case] key_of: usize,
+        #[case] refusal: Option<&str>,
+    ) {
+        let make = |name: &str| issue::authority(name, &AltNames::default(), example::now()).unwrap();
+        let made = [make("one"), make("two")];
+        let secret = given(&made[0].cert_pem, made[key_of].key_pem.expose());
+        let seeded = seed(&example::control_plane(), "beta", &secret);
+        match refusal {
+            None => {
+                let seeded = seeded.unwrap();
+                assert_eq!(seeded.name_any(), "alpha-ca");
+                assert_eq!(seeded.data, secret.data);
+            }
+            Some(text) => {
+                let error = seeded.unwrap_err().to_string();
+                assert!(error.contains(text) && error.contains("demo/beta-ca"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_of_the_svc_family_keeps_its_server() {
+        let text = "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{name: c, context: {cluster: k, user: u}}]\n\
+                    clusters: [{name: k, cluster: {server: 'https://alpha.demo.svc:6443', certificate-authority-data: QQ==}}]\n\
+                    users: [{name: u, user: {client-certificate-data: QQ==, client-key-data: QQ==}}]\n";
+        let mut source = given("", "");
+        source.data = Some(
+            ["admin.svc", "admin.conf"]
+                .map(|key| (key.to_owned(), ByteString(text.as_bytes().to_vec())))
+                .into(),
+        );
+        let endpoint = Endpoint {
+            host: "192.0.2.1".into(),
+            port: 443,
+        };
+        let server = |key: &str| {
+            let data = admin_data(&source, key, "beta", &endpoint).unwrap();
+            Kubeconfig::parse(&data["value"].0).unwrap().server
+        };
+        assert_eq!(server("admin.svc"), "https://alpha.demo.svc:6443");
+        assert_eq!(server("admin.conf"), "https://192.0.2.1:443");
+        let missing = admin_data(&source, "nope.conf", "beta", &endpoint).unwrap_err();
+        assert_eq!(missing.to_string(), "Secret beta-ca has no key \"nope.conf\"");
+    }
 }

@@ -494,3 +494,196 @@ pub fn news(old: Option<&KamajiControlPlaneStatus>, new: &KamajiControlPlaneStat
     }
     list
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::kamajicontrolplane::example;
+
+    fn published(mut control_plane: KamajiControlPlane) -> KamajiControlPlane {
+        control_plane.spec.control_plane_endpoint = endpoint::parse("192.0.2.1:6443");
+        control_plane
+    }
+
+    fn said(status: &KamajiControlPlaneStatus, condition: Own) -> (String, String) {
+        let found = conditions::get(&status.conditions, condition.as_str()).unwrap();
+        (found.status.clone(), found.reason.clone())
+    }
+
+    fn is(status: &str, reason: &str) -> (String, String) {
+        (status.into(), reason.into())
+    }
+
+    fn of(tenant: &TenantControlPlane) -> KamajiControlPlaneStatus {
+        status(
+            &published(example::control_plane()),
+            Some(tenant),
+            &Progress::default(),
+            example::now(),
+        )
+    }
+
+    fn initialized(status: &KamajiControlPlaneStatus) -> bool {
+        status.initialization.is_some()
+    }
+
+    #[test]
+    fn the_status_of_a_healthy_control_plane() {
+        insta::assert_yaml_snapshot!(of(&example::running("v1.36.3")));
+    }
+
+    /// The table of contract.md 1.12.
+    #[rstest]
+    #[case(Phase::Provisioning, "NotReady", ("False", "False"))]
+    #[case(Phase::Ready, "Available", ("True", "False"))]
+    #[case(Phase::Upgrading, "Available", ("True", "True"))]
+    #[case(Phase::CertificateAuthorityRotating, "Available", ("True", "True"))]
+    #[case(Phase::Migrating, "Available", ("True", "True"))]
+    #[case(Phase::WriteLimited, "Available", ("True", "False"))]
+    #[case(Phase::Sleeping, "Sleeping", ("False", "False"))]
+    fn contract_112_each_phase_of_the_engine_has_its_conditions(
+        #[case] phase: Phase,
+        #[case] reason: &str,
+        #[case] (available, rolling): (&str, &str),
+    ) {
+        let mut tenant = example::running("v1.36.3");
+        let resources = tenant
+            .status
+            .as_mut()
+            .and_then(|s| s.kubernetes_resources.as_mut());
+        resources.and_then(|r| r.version.as_mut()).unwrap().status = phase;
+        if available == "False" {
+            example::say(&mut tenant, Tenant::Available, "False", reason, "");
+        }
+        let made = of(&tenant);
+        assert_eq!(said(&made, Own::Available), is(available, reason));
+        assert_eq!(said(&made, Own::RollingOut).0, rolling);
+    }
+
+    #[rstest]
+    #[case(Tenant::Available, "APIServerUnreachable")]
+    #[case(Tenant::TenantRBACReady, "TenantRBACFailed")]
+    fn initialized_means_it(#[case] missing: Tenant, #[case] reason: &str) {
+        let mut tenant = example::running("v1.36.3");
+        assert!(initialized(&of(&tenant)));
+        example::say(&mut tenant, missing, "False", reason, "not yet");
+        let made = of(&tenant);
+        assert!(!initialized(&made));
+        assert_eq!(
+            said(&made, Own::KamajiControlPlaneIsInitialized),
+            is("False", reason)
+        );
+    }
+
+    #[test]
+    fn initialized_needs_the_kubeconfig_and_the_endpoint_and_never_goes_back() {
+        let tenant = example::running("v1.36.3");
+        let unpublished = status(
+            &example::control_plane(),
+            Some(&tenant),
+            &Progress::default(),
+            example::now(),
+        );
+        assert!(!initialized(&unpublished));
+        let without = Progress {
+            kubeconfig: Some(Cause::new(Reason::WaitingForKubeconfig, "no")),
+            ..Progress::default()
+        };
+        let mut control_plane = published(example::control_plane());
+        assert!(!initialized(&status(
+            &control_plane,
+            Some(&tenant),
+            &without,
+            example::now()
+        )));
+        control_plane.status = Some(of(&tenant));
+        let later = status(&control_plane, None, &without, example::now());
+        assert!(initialized(&later));
+        assert_eq!(later.versions.len(), 1, "contract rule 3: never cleared");
+    }
+
+    #[rstest]
+    #[case(Tenant::DataStoreReady, "DataStoreNotFound")]
+    #[case(Tenant::DataStoreReady, "DataStoreUnreachable")]
+    #[case(Tenant::SpecValid, "ReservedName")]
+    #[case(Tenant::EndpointReady, "PortNotAllocatable")]
+    #[case(Tenant::EndpointReady, "WaitingForLoadBalancer")]
+    #[case(Tenant::CertificatesAvailable, "CertificateAuthorityKeyMismatch")]
+    fn what_the_engine_refuses_is_told_with_its_words(#[case] condition: Tenant, #[case] reason: &str) {
+        let mut tenant = example::tenant();
+        tenant.status = example::running("v1.36.3").status;
+        example::say(&mut tenant, Tenant::Available, "False", "NotAvailable", "");
+        example::say(&mut tenant, condition, "False", reason, "field and fix");
+        let made = of(&tenant);
+        assert_eq!(said(&made, Own::Available), is("False", reason));
+        let mirrored = match condition {
+            Tenant::SpecValid => Some(Own::SpecValid),
+            Tenant::EndpointReady => Some(Own::TenantControlPlaneAddressReady),
+            Tenant::CertificatesAvailable => Some(Own::CertificatesAvailable),
+            _ => None,
+        };
+        if let Some(own) = mirrored {
+            assert_eq!(said(&made, own), is("False", reason));
+        }
+        let ready = conditions::get(&made.conditions, "Ready").unwrap();
+        assert!(ready.message.contains("field and fix"), "{}", ready.message);
+    }
+
+    #[test]
+    fn a_field_without_effect_is_named_and_cleared() {
+        let mut control_plane = published(example::control_plane());
+        control_plane.spec.addons.konnectivity = Some(kamaji_api::addons::Konnectivity::default());
+        let tenant = example::running("v1.36.3");
+        let made = status(
+            &control_plane,
+            Some(&tenant),
+            &Progress::default(),
+            example::now(),
+        );
+        let found = conditions::get(&made.conditions, "FieldNotSupported").unwrap();
+        assert!(found.message.contains("spec.addons.konnectivity"));
+        let told: Vec<_> = news(None, &made).into_iter().map(|news| news.reason).collect();
+        assert_eq!(told, ["FieldNotSupported", "Initialized"]);
+        control_plane.spec.addons.konnectivity = None;
+        control_plane.status = Some(made.clone());
+        let cleared = status(
+            &control_plane,
+            Some(&tenant),
+            &Progress::default(),
+            example::now(),
+        );
+        assert!(conditions::get(&cleared.conditions, "FieldNotSupported").is_none());
+        assert!(news(Some(&made), &cleared).is_empty());
+    }
+
+    #[test]
+    fn the_surplus_of_a_rollout_is_not_scaling_down() {
+        let mut tenant = example::running("v1.36.3");
+        let resources = tenant
+            .status
+            .as_mut()
+            .and_then(|s| s.kubernetes_resources.as_mut());
+        let pods = resources.and_then(|r| r.deployment.as_mut()).unwrap();
+        (pods.replicas, pods.updated_replicas) = (Some(3), Some(1));
+        assert_eq!(said(&of(&tenant), Own::ScalingDown).0, "False");
+    }
+
+    #[test]
+    fn paused_touches_nothing_else() {
+        let mut control_plane = published(example::control_plane());
+        let before = of(&example::running("v1.36.3"));
+        control_plane.status = Some(before.clone());
+        let progress = Progress {
+            paused: Some("Cluster.spec.paused is true".into()),
+            ..Progress::default()
+        };
+        let mut made = status(&control_plane, None, &progress, example::now());
+        assert_eq!(said(&made, Own::Paused), is("True", "Paused"));
+        made.conditions.retain(|c| c.type_ != "Paused");
+        let mut rest = before;
+        rest.conditions.retain(|c| c.type_ != "Paused");
+        assert_eq!(made, rest);
+    }
+}

@@ -597,3 +597,68 @@ async fn a_tenant_of_somebody_else_is_left_alone() {
     assert!(world.api.get(CONTROL_PLANE).is_none());
     assert_eq!(world.api.get(TENANT), before);
 }
+
+#[tokio::test]
+async fn contract_29_under_a_new_uid_and_without_status_the_same_tenant_goes_on() {
+    let mut world = World::new();
+    world.settle().await;
+    let (tenant, authority) = (world.tenant().uid(), world.secret("alpha-ca").unwrap().data);
+    world.api.edit(
+        CONTROL_PLANE,
+        &json!({"metadata": {"uid": "another-uid"}, "status": null}),
+    );
+    world.restart();
+    world.settle().await;
+    assert!(world.initialized());
+    assert_eq!(world.tenant().uid(), tenant);
+    assert_eq!(world.secret("alpha-ca").unwrap().data, authority);
+    for owned in [
+        world.tenant().owner_references().to_vec(),
+        world
+            .secret("alpha-kubeconfig")
+            .unwrap()
+            .owner_references()
+            .to_vec(),
+    ] {
+        assert_eq!(owned.len(), 1);
+        assert_eq!(owned[0].uid, "another-uid");
+    }
+}
+
+#[tokio::test]
+async fn contract_16_scaling_shows_in_conditions_and_versions_stay() {
+    let mut world = World::new();
+    world.settle().await;
+    for (replicas, up, down) in [(3, "True", "False"), (1, "False", "True"), (0, "False", "True")] {
+        world.engine = false;
+        world
+            .api
+            .edit(CONTROL_PLANE, &json!({"spec": {"replicas": replicas}}));
+        world.settle().await;
+        assert_eq!(world.condition("ScalingUp").0, up, "to {replicas}");
+        assert_eq!(world.condition("ScalingDown").0, down, "to {replicas}");
+        world.engine = true;
+        world.context.queue.add(RootKey::new("demo", "alpha"));
+        world.settle().await;
+        assert_eq!(world.status().replicas, Some(replicas));
+        assert_eq!(world.condition("ScalingDown").0, "False");
+        assert_eq!(world.status().version.as_deref(), Some("v1.36.3"));
+        assert!(world.initialized());
+    }
+    assert_eq!(world.condition("Available").1, "Sleeping");
+}
+
+#[tokio::test]
+async fn contract_30_what_is_deleted_for_a_move_leaves_the_tenant_and_its_data() {
+    let mut world = World::new();
+    world.settle().await;
+    world.api.edit(
+        CONTROL_PLANE,
+        &json!({"metadata": {"annotations": {capi::DELETE_FOR_MOVE: ""}}}),
+    );
+    world.api.delete(CONTROL_PLANE);
+    world.settle().await;
+    assert!(world.api.get(CONTROL_PLANE).is_none());
+    let tenant = world.tenant();
+    assert!(tenant.metadata.deletion_timestamp.is_none() && tenant.owner_references().is_empty());
+}
