@@ -35,6 +35,7 @@ pub async fn start(role: Role) -> anyhow::Result<()> {
         move |key| Box::pin(datastore::reconcile(shared.clone(), key)),
     ));
     let tenants = tenantcontrolplane::Controller::new(engine.clone());
+    controllers.spawn(tenants.clone().sweep(role.stop.clone()));
     controllers.spawn(drive(
         tenantcontrolplane::CONTROLLER,
         engine.tenant_queue.clone(),

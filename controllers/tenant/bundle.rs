@@ -118,3 +118,70 @@ fn place(client: &Client, object: &Value, verb: &str) -> Result<(Api<DynamicObje
     let action = format!("{verb} {kind} {name}");
     Ok((api, name, action))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted<'a>(
+        version: &'a semver::Version,
+        image: &'a AddonImage,
+        dns: &'a [std::net::IpAddr],
+    ) -> Wanted<'a> {
+        Wanted {
+            management_cluster: "cluster-id",
+            version,
+            tag: "v1.36.3",
+            registry: "registry.k8s.io",
+            dns,
+            domain: "cluster.local",
+            server: "https://10.0.0.7:6443",
+            pod_cidrs: &[],
+            core_dns: Some(image),
+            kube_proxy: Some(image),
+            had_core_dns: false,
+            had_kube_proxy: false,
+        }
+    }
+
+    #[test]
+    fn what_is_put_into_a_tenant() {
+        let (version, image) = (semver::Version::new(1, 36, 3), AddonImage::default());
+        let dns = ["10.96.0.10".parse().unwrap()];
+        let bundle = bundle(&wanted(&version, &image, &dns));
+        let objects: Vec<&Value> = bundle.objects().collect();
+        insta::assert_yaml_snapshot!("bundle", objects);
+    }
+
+    #[test]
+    fn an_addon_that_was_turned_off_is_removed_and_one_that_never_was_is_not() {
+        let (version, image) = (semver::Version::new(1, 36, 3), AddonImage::default());
+        let mut wanted = wanted(&version, &image, &[]);
+        (wanted.core_dns, wanted.kube_proxy) = (None, None);
+        wanted.had_core_dns = true;
+        let bundle = bundle(&wanted);
+        assert!(bundle.addons.is_empty());
+        let gone: Vec<_> = bundle
+            .gone
+            .iter()
+            .filter_map(|o| o["metadata"]["name"].as_str())
+            .collect();
+        assert!(
+            gone.contains(&"kube-dns") && !gone.contains(&"kube-proxy"),
+            "{gone:?}"
+        );
+    }
+
+    #[test]
+    fn the_addresses_of_dns_are_those_kubelets_are_told() {
+        let (version, image) = (semver::Version::new(1, 36, 3), AddonImage::default());
+        let dns = ["10.96.0.53".parse().unwrap(), "fd00::35".parse().unwrap()];
+        let bundle = bundle(&wanted(&version, &image, &dns));
+        let service = bundle.objects().find(|o| o["kind"] == "Service").unwrap();
+        assert_eq!(service["spec"]["clusterIP"], "10.96.0.53");
+        assert_eq!(
+            service["spec"]["clusterIPs"],
+            serde_json::json!(["10.96.0.53", "fd00::35"])
+        );
+    }
+}

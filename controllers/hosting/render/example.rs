@@ -1,7 +1,5 @@
 //! A tenant for tests: all defaults.
 
-use std::collections::BTreeMap;
-
 use kamaji_api::admission::AdmissionPlugin;
 use kamaji_api::tenantcontrolplane::{KubernetesSpec, TenantControlPlane, TenantControlPlaneSpec};
 
@@ -37,8 +35,4 @@ pub(in crate::hosting) fn storage() -> Storage<'static> {
         schema: "demo_alpha_bcdfghjk",
         endpoints: &[],
     }
-}
-
-pub(in crate::hosting) fn hashes() -> BTreeMap<&'static str, String> {
-    BTreeMap::from([("ca", "0123".to_owned())])
 }

@@ -18,6 +18,7 @@ use super::{Controller, storage};
 use crate::k8s::apply::Deletion;
 use crate::k8s::error::Class;
 use crate::k8s::finalizer;
+use crate::k8s::key::RootKey;
 use crate::k8s::row::Row;
 use crate::runtime::driver::{Outcome, Reconciled};
 
@@ -27,10 +28,7 @@ impl Controller {
             return Ok(Outcome::Done);
         }
         match self.delete_steps(tenant).await {
-            Ok(()) => {
-                seen.deleting = Some((Reason::DeletionCompleted, String::new()));
-                Ok(Outcome::Done)
-            }
+            Ok(()) => Ok(Outcome::Done),
             Err(problem) => {
                 seen.deleting = Some((problem.reason, problem.message.clone()));
                 problem.settle()
@@ -103,16 +101,16 @@ impl Controller {
             Err(_) if storage::used(tenant).is_none() => return Ok(()),
             Err(problem) => return Err(waiting(&problem)),
         };
-        let deleted = storage::tear_down(&self.engine, tenant, &store, &names)
-            .await
-            .map_err(|problem| waiting(&problem))?;
-        tracing::info!(
-            tenant = %crate::k8s::key::RootKey::of(tenant),
-            schema = names.schema,
-            keys = deleted.keys,
-            "data deleted"
-        );
-        Ok(())
+        match storage::tear_down(&self.engine, tenant, &store, &names).await {
+            Ok(deleted) => {
+                let (tenant, schema) = (RootKey::of(tenant), names.schema);
+                tracing::info!(%tenant, schema, keys = deleted.keys, "data deleted");
+                Ok(())
+            }
+            // It never was this tenant's: that is why nothing was made.
+            Err(problem) if is_foreign(&problem) && storage::recorded_setup(tenant).is_none() => Ok(()),
+            Err(problem) => Err(waiting(&problem)),
+        }
     }
 
     /// Objects of ours; a user's authority is none of them.
@@ -146,4 +144,11 @@ impl Controller {
             .index
             .owned_by(tenant.metadata.uid.as_deref().unwrap_or_default())
     }
+}
+
+fn is_foreign(problem: &Problem) -> bool {
+    matches!(
+        problem.reason,
+        Reason::SchemaOwnedByAnother | Reason::UserOwnedByAnother
+    )
 }

@@ -76,6 +76,8 @@ impl Controller {
             }
         };
         if let Err(error) = tenant::probe(&client).await {
+            // Perhaps the connection leads to a pod that goes: the next one is made anew.
+            self.clients.forget(&key.to_string());
             let problem = problem(&error, Reason::APIServerUnreachable);
             seen.inside = Some(unreached(problem.clone()));
             return Err(problem);
@@ -106,9 +108,12 @@ impl Controller {
         certificates: &Certificates,
     ) -> Result<(Client, Client), Problem> {
         let key = RootKey::of(tenant);
+        // After a rollout kept connections lead to pods that go.
+        let row = self.engine.index.find("Deployment", &key.namespace, &key.name);
         let version = digest::of(&json!([
             endpoint.service,
-            certificates.hashes.get(spec::component::ADMIN)
+            certificates.hashes.get(spec::component::ADMIN),
+            row.and_then(|row| row.generation),
         ]));
         let ids = [MASTER, ADMIN].map(|file| format!("{key}/{file}"));
         if let [Some(master), Some(admin)] = ids.each_ref().map(|id| self.clients.get(id, &version)) {

@@ -18,12 +18,14 @@ pub mod validate;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use kamaji_api::labels::{field_manager, kamaji};
 use kamaji_api::tenantcontrolplane::TenantControlPlane;
 use kube::{Api, ResourceExt};
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use self::certificates::Seeded;
 use self::status::Seen;
@@ -78,7 +80,9 @@ impl Controller {
         }
         if tenant.metadata.deletion_timestamp.is_some() {
             let result = self.delete(&tenant, &mut seen).await;
-            self.publish(&key, &seen).await?;
+            if seen.deleting.is_some() {
+                self.publish(&key, &seen).await?;
+            }
             return result;
         }
         let result = self.pass(&key, &mut seen, Timestamp::now()).await;
@@ -113,6 +117,17 @@ impl Controller {
             }
         }
         Ok(())
+    }
+
+    /// Lets go of tenant clients that nobody used for long, until the process stops.
+    pub async fn sweep(self: Arc<Self>, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(Duration::from_mins(1));
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => self.clients.sweep(),
+            }
+        }
     }
 
     fn forget(&self, key: &RootKey) {

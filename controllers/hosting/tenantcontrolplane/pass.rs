@@ -145,7 +145,7 @@ impl Controller {
         tenant: &TenantControlPlane,
         valid: &Valid,
         endpoint: &Endpoint,
-        placed: &Placed,
+        place: &Placed,
         now: Timestamp,
     ) -> Result<Certificates, Problem> {
         let name = tenant.name_any();
@@ -159,7 +159,7 @@ impl Controller {
             extra_sans: profile.cert_sans.clone(),
             port: valid.network.port,
             endpoint: endpoint.published.clone(),
-            datastore_user: Some(placed.names.user.clone()),
+            datastore_user: Some(place.names.user.clone()),
         });
         // The control plane provider copies it to `<cluster>-kamaji-bootstrap` for the bootstrap provider (DESIGN 7).
         specs.push(spec::bootstrap(&name, &format!("https://{}", endpoint.published)));
@@ -172,15 +172,15 @@ impl Controller {
                 &spec::datastore_name(&name),
             )
             .is_none();
-        let mut access = placed.access.clone();
+        let mut access = place.access.clone();
         if access.is_none() && missing {
-            access = Some(self.access(&placed.store).await?);
+            access = Some(self.access(&place.store).await?);
         }
         let known = access.is_some();
         match self.certificates(tenant, &specs, access, now).await {
             // The certificate for the datastore comes to its end: the authority there has to be read first.
             Err(problem) if !known && problem.reason == Reason::InternalError => {
-                let access = self.access(&placed.store).await?;
+                let access = self.access(&place.store).await?;
                 self.certificates(tenant, &specs, Some(access), now).await
             }
             result => result,

@@ -75,9 +75,17 @@ impl From<datastore::validate::Problem> for Problem {
 
 impl From<datastore::driver::Error> for Problem {
     fn from(error: datastore::driver::Error) -> Self {
+        use datastore::driver::Error;
+        let advice = |field: &str| {
+            format!("{field}: {error}; choose another name, or leave the field out and one is drawn")
+        };
         Self {
             reason: error.reason(),
-            message: error.to_string(),
+            message: match &error {
+                Error::ForeignSchema { .. } => advice("spec.dataStoreSchema"),
+                Error::ForeignUser { .. } => advice("spec.dataStoreUsername"),
+                other => other.to_string(),
+            },
             retry: Some(error.class()).filter(|class| *class != Class::Invalid),
         }
     }

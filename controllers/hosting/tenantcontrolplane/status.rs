@@ -132,6 +132,7 @@ pub fn status(
     );
     if deleting.is_none() {
         steps(list, seen, &set);
+        set(list, running(tenant, seen, rows));
     }
     workload(&mut new, tenant, seen, rows);
     storage(&mut new, tenant, seen, now);
@@ -445,7 +446,31 @@ fn rolling(seen: &Seen, rows: Rows<'_>, resources: Option<&KubernetesResourcesSt
     }
 }
 
-/// Ready: every step is.
+/// `DeploymentReady`: the pods run what is asked for.
+fn running(tenant: &TenantControlPlane, seen: &Seen, rows: Rows<'_>) -> Verdict {
+    let on = On::DeploymentReady.as_str();
+    if let Some(Err(problem)) = &seen.deployment {
+        return Verdict::no(on, problem.reason, problem.message.clone());
+    }
+    if tenant.spec.control_plane.deployment.replicas == 0 {
+        return Verdict::yes(on, Reason::Sleeping, "");
+    }
+    match rows.deployment {
+        None => Verdict::no(on, Reason::Pending, "there is no Deployment yet"),
+        Some(row) if phase::complete(row) => Verdict::yes(on, Reason::DeploymentReady, ""),
+        Some(row) => {
+            let serving = phase::facts(row).is_some_and(|f| f.status.ready_replicas.unwrap_or(0) > 0);
+            let reason = if serving {
+                Reason::RollingOut
+            } else {
+                Reason::WaitingForPods
+            };
+            Verdict::no(on, reason, "not every pod is ready and of the current template")
+        }
+    }
+}
+
+/// Ready: every step is. A rollout with pods that serve is no fault.
 fn summary(list: &[Condition], asleep: bool, deleting: Option<&(Reason, String)>) -> Verdict {
     let on = On::Ready.as_str();
     if deleting.is_some() {
@@ -465,7 +490,7 @@ fn summary(list: &[Condition], asleep: bool, deleting: Option<&(Reason, String)>
     let bad = parts
         .iter()
         .filter_map(|on| conditions::get(list, on.as_str()))
-        .find(|c| c.status != "True");
+        .find(|c| c.status != "True" && c.reason != Reason::RollingOut.as_str());
     match bad {
         None => Verdict::yes(on, Reason::Ready, ""),
         Some(_) if asleep => Verdict::no(on, Reason::Sleeping, "the control plane sleeps: replicas are 0"),
@@ -477,14 +502,16 @@ fn summary(list: &[Condition], asleep: bool, deleting: Option<&(Reason, String)>
 }
 
 /// Reasons of waits that are part of a healthy life: told by condition, not by event.
-const EXPECTED: [Reason; 12] = [
+const EXPECTED: [Reason; 14] = [
     Reason::Pending,
     Reason::WaitingForService,
     Reason::WaitingForPods,
     Reason::WaitingForCertificates,
     Reason::WaitingForPodsDeletion,
-    Reason::Sleeping,
+    Reason::WaitingForObjectsDeletion,
     Reason::Waking,
+    Reason::Sleeping,
+    Reason::DataStoreNotReady,
     Reason::Provisioning,
     Reason::Upgrading,
     Reason::RollingOut,
