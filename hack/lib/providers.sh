@@ -65,8 +65,10 @@ providers_again() {
   } | kubectl apply --server-side --force-conflicts --field-manager clusterctl -f -
 }
 
+# Every provider has a Deployment, each wants a pod, and has as many new ones as it wants.
 providers_available() {
-  [ -z "$(kubectl get deployments -A -l cluster.x-k8s.io/provider -o json |
-    jq -r '.items[] | select((.status.availableReplicas // 0) < .spec.replicas or .status.observedGeneration != .metadata.generation
-      or (.status.updatedReplicas // 0) < .spec.replicas) | .metadata.name')" ]
+  kubectl get deployments -A -l cluster.x-k8s.io/provider -o json | jq -e '
+    ([.items[].metadata.labels["cluster.x-k8s.io/provider"]] | unique | length) >= 4 and
+    all(.items[]; .spec.replicas > 0 and .status.observedGeneration == .metadata.generation
+      and (.status.availableReplicas // 0) >= .spec.replicas and (.status.updatedReplicas // 0) >= .spec.replicas)'
 }
