@@ -17,8 +17,12 @@ const KEPT: [&str; 4] = [
     "certs.kamaji.clastix.io/",
     "cluster.x-k8s.io/",
 ];
-/// Annotations that Kubernetes itself writes on what we applied.
-const FOREIGN: [&str; 2] = ["deployment.kubernetes.io/", "pv.kubernetes.io/"];
+/// Annotations that Kubernetes itself, and the engine on a TenantControlPlane, write on what was applied.
+const FOREIGN: [&str; 3] = [
+    "deployment.kubernetes.io/",
+    "pv.kubernetes.io/",
+    "capi-kamaji.io/datastore-",
+];
 
 /// The controller owner of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

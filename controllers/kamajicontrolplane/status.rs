@@ -470,6 +470,7 @@ pub fn news(old: Option<&KamajiControlPlaneStatus>, new: &KamajiControlPlaneStat
             TELLING.iter().any(|own| own.as_str() == condition.type_)
                 && (condition.status == "True") == kamaji_api::conditions::is_negative(&condition.type_)
                 && !condition.reason.starts_with("WaitingFor")
+                && condition.reason != Reason::Pending.as_str()
                 && conditions::get(before, &condition.type_)
                     .is_none_or(|known| known.reason != condition.reason)
         })
