@@ -88,7 +88,7 @@ fi
 fact() { sed -n "s/^$1=//p" "$stage/node.facts" | head -n 1; }
 name=$(fact nodename)
 if [ "$NAME_SOURCE" = Hostname ]; then name=$(uname -n); fi
-name=$(printf '%s' "$name" | tr 'A-Z' 'a-z')
+name=$(printf '%s' "$name" | tr '[:upper:]' '[:lower:]')
 case $name in
 '' | localhost | localhost.* | *ci_missing_jinja_var*) fail NodeNameInvalid "no usable node name from $NAME_SOURCE: $name" ;;
 esac
@@ -178,11 +178,12 @@ for module in $MODULES; do
     *) fail KernelModuleMissing "$problem" ;;
     esac
 done
+# shellcheck disable=SC2086 # words are meant to be split
 printf '%s\n' $MODULES >"$stage/modules"
 put "$stage/modules" /etc/modules-load.d/kamaji.conf 0644
 
 words() { printf '%s' "$*"; }
-# shellcheck disable=SC2046 # words are meant to be split
+# shellcheck disable=SC2046,SC2086 # words are meant to be split
 while read -r key _ value; do
     [ -n "$key" ] || continue
     file=/proc/sys/$(printf '%s' "$key" | tr . /)
@@ -204,8 +205,9 @@ printf '%s\n' "$SYSCTLS" >"$stage/sysctl"
 put "$stage/sysctl" /etc/sysctl.d/90-kamaji.conf 0644
 # Ports of the kubelet and of kube-proxy that an outgoing connection could take before them.
 ports=/proc/sys/net/ipv4/ip_local_reserved_ports
-if [ -w "$ports" ] && ! grep -q 10248-10250 "$ports"; then
-    (printf '%s' "$(cat "$ports"),10248-10250,10256" | sed 's/^,//' >"$ports") 2>/dev/null || :
+if [ -w $ports ] && ! grep -q 10248-10250 $ports; then
+    taken=$(cat $ports)
+    (printf '%s' "${taken:+$taken,}10248-10250,10256" >$ports) 2>/dev/null || :
 fi
 
 if [ "$SWAP" = off ] && [ "$(wc -l </proc/swaps 2>/dev/null || echo 0)" -gt 1 ]; then
