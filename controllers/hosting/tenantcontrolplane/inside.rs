@@ -131,7 +131,7 @@ impl Controller {
             let empty = ByteString::default();
             let text = data.get(file).unwrap_or(&empty);
             let kubeconfig = Kubeconfig::parse(&text.0).map_err(|error| error.to_string())?;
-            tenant::connect(&kubeconfig, &endpoint.service).map_err(|error| error.to_string())
+            (self.connect)(&kubeconfig, &endpoint.service).map_err(|error| error.to_string())
         });
         let [Ok(master), Ok(admin)] = made else {
             return Err(Problem::retry(

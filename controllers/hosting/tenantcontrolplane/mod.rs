@@ -14,6 +14,8 @@ pub mod phase;
 pub mod problem;
 pub mod status;
 pub mod storage;
+#[cfg(test)]
+mod tests;
 pub mod validate;
 
 use std::collections::HashMap;
@@ -23,7 +25,7 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 use kamaji_api::labels::{field_manager, kamaji};
 use kamaji_api::tenantcontrolplane::TenantControlPlane;
-use kube::{Api, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -32,16 +34,21 @@ use self::status::Seen;
 use super::engine::Engine;
 use crate::k8s::key::{ObjectKey, RootKey};
 use crate::k8s::row::Row;
+use crate::pki::kubeconfig::Kubeconfig;
 use crate::runtime::driver::{Outcome, Reconciled};
-use crate::tenant::Clients;
+use crate::tenant::{self, Clients};
 
 /// Name of the controller in logs and metrics.
 pub const CONTROLLER: &str = "tenantcontrolplane";
+
+/// Makes the client of a tenant from its kubeconfig and the address of its Service.
+type Connect = Box<dyn Fn(&Kubeconfig, &str) -> Result<Client, tenant::Error> + Send + Sync>;
 
 /// The controller: the engine and what it remembers between passes. Nothing of it has to survive the process.
 pub struct Controller {
     engine: Arc<Engine>,
     clients: Clients,
+    connect: Connect,
     memo: Mutex<Memo>,
 }
 
@@ -56,9 +63,14 @@ struct Memo {
 impl Controller {
     /// The controller of `engine`.
     pub fn new(engine: Arc<Engine>) -> Arc<Self> {
+        Self::with(engine, Box::new(tenant::connect))
+    }
+
+    fn with(engine: Arc<Engine>, connect: Connect) -> Arc<Self> {
         Arc::new(Self {
             engine,
             clients: Clients::default(),
+            connect,
             memo: Mutex::default(),
         })
     }

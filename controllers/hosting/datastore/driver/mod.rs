@@ -24,6 +24,7 @@ use super::names;
 use crate::k8s::error::Class;
 use crate::pki::material::{Authority, Error as MaterialError, Found, PrivateKeyPem};
 
+pub mod admin;
 pub mod etcd;
 
 /// Whose a schema is. Time is told, not compared.
@@ -214,7 +215,7 @@ impl Error {
 #[derive(Debug)]
 pub struct Access {
     /// The administrator's connection.
-    pub admin: etcd::EtcdAdmin,
+    pub admin: admin::Admin,
     /// `host:port` of each member, for the API servers of tenants.
     pub endpoints: Vec<String>,
     /// Signs the certificates of tenants.
@@ -228,7 +229,7 @@ impl Access {
             authority: credentials
                 .authority()
                 .map_err(|error| Error::Credentials(error.to_string()))?,
-            admin: etcd::EtcdAdmin::connect(credentials).await?,
+            admin: admin::Admin::Etcd(etcd::EtcdAdmin::connect(credentials).await?),
             endpoints: credentials.endpoints.clone(),
         })
     }

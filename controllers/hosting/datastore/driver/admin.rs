@@ -1,0 +1,137 @@
+//! The administrator of a datastore, whatever its kind: what a tenant needs done there.
+
+use jiff::Timestamp;
+
+use super::etcd::EtcdAdmin;
+use super::{Deleted, Error, Place};
+
+/// The kinds. An enum, not a trait: there are few, and all are ours.
+#[derive(Clone, Debug)]
+pub enum Admin {
+    /// etcd.
+    Etcd(EtcdAdmin),
+    /// Places in memory, for the convergence model.
+    #[cfg(test)]
+    Memory(memory::Memory),
+}
+
+impl Admin {
+    /// Makes a tenant's place: mark, role, permission, user, grant.
+    pub async fn ensure_tenant(&self, place: &Place, now: Timestamp) -> Result<(), Error> {
+        match self {
+            Self::Etcd(etcd) => etcd.ensure_tenant(place, now).await,
+            #[cfg(test)]
+            Self::Memory(memory) => memory.ensure_tenant(place),
+        }
+    }
+
+    /// Removes a tenant's place.
+    pub async fn delete_tenant(&self, place: &Place) -> Result<Deleted, Error> {
+        match self {
+            Self::Etcd(etcd) => etcd.delete_tenant(place).await,
+            #[cfg(test)]
+            Self::Memory(memory) => memory.delete_tenant(place),
+        }
+    }
+
+    /// Whether users and roles are enforced.
+    pub async fn auth_enabled(&self) -> Result<bool, Error> {
+        match self {
+            Self::Etcd(etcd) => etcd.auth_enabled().await,
+            #[cfg(test)]
+            Self::Memory(_) => Ok(true),
+        }
+    }
+
+    /// Turns the enforcement on, for a datastore that we run.
+    pub async fn ensure_auth(&self) -> Result<(), Error> {
+        match self {
+            Self::Etcd(etcd) => etcd.ensure_auth().await,
+            #[cfg(test)]
+            Self::Memory(_) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+pub mod memory {
+    //! Places in memory.
+
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+
+    use super::super::{Deleted, Error, Owner, Place};
+
+    /// Owners by schema. `down` makes every call fail.
+    #[derive(Clone, Debug, Default)]
+    pub struct Memory(Arc<Mutex<Store>>);
+
+    #[derive(Debug, Default)]
+    struct Store {
+        places: BTreeMap<String, Owner>,
+        calls: usize,
+        down: bool,
+    }
+
+    impl Memory {
+        /// Schemas that exist.
+        pub fn places(&self) -> Vec<String> {
+            self.0.lock().places.keys().cloned().collect()
+        }
+
+        /// Calls since the last question.
+        pub fn calls(&self) -> usize {
+            std::mem::take(&mut self.0.lock().calls)
+        }
+
+        /// Makes every call fail, or none.
+        pub fn down(&self, down: bool) {
+            self.0.lock().down = down;
+        }
+
+        fn enter(&self) -> Result<parking_lot::MutexGuard<'_, Store>, Error> {
+            let mut store = self.0.lock();
+            store.calls += 1;
+            if store.down {
+                return Err(Error::Unreachable {
+                    endpoints: "memory".to_owned(),
+                    seconds: 5,
+                    detail: "down".to_owned(),
+                });
+            }
+            Ok(store)
+        }
+
+        pub(super) fn ensure_tenant(&self, place: &Place) -> Result<(), Error> {
+            let mut store = self.enter()?;
+            let owner = store
+                .places
+                .entry(place.schema.clone())
+                .or_insert_with(|| place.owner.clone());
+            if *owner == place.owner {
+                return Ok(());
+            }
+            Err(Error::ForeignSchema {
+                schema: place.schema.clone(),
+                owner: Some(Box::new(owner.clone())),
+            })
+        }
+
+        pub(super) fn delete_tenant(&self, place: &Place) -> Result<Deleted, Error> {
+            let mut store = self.enter()?;
+            match store.places.get(&place.schema) {
+                Some(owner) if *owner != place.owner => Err(Error::ForeignSchema {
+                    schema: place.schema.clone(),
+                    owner: Some(Box::new(owner.clone())),
+                }),
+                found => {
+                    let keys = u64::from(found.is_some());
+                    store.places.remove(&place.schema);
+                    Ok(Deleted { keys })
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,538 @@
+//! Convergence in memory (style.md 5.2): the real passes against an API server that forgets nothing. The test plays
+//! the Deployment controller, the allocator of addresses, the datastore and the tenant's own API.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Secret, Service},
+    networking::v1::NetworkPolicy,
+    policy::v1::PodDisruptionBudget,
+};
+use k8s_openapi::jiff::Timestamp;
+use kamaji_api::conditions::TenantControlPlaneCondition as On;
+use kamaji_api::datastore::DataStore;
+use kamaji_api::labels::{field_manager, ours};
+use kamaji_api::tenantcontrolplane::{TenantControlPlane, VersionPhase};
+use kube::{api::PartialObjectMeta, runtime::watcher::Event};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::Controller;
+use crate::args::{DefaultDatastore, Settings};
+use crate::hosting::datastore::driver::Access;
+use crate::hosting::datastore::driver::admin::{Admin, memory::Memory};
+use crate::hosting::engine::Engine;
+use crate::hosting::render::example;
+use crate::k8s::{child::Child, conditions};
+use crate::pki::issue;
+use crate::pki::material::{Authority, Found};
+use crate::pki::spec::AltNames;
+use crate::runtime::role::Role;
+use crate::testing::{Change, FakeApi};
+
+const TENANT: &str = "/apis/kamaji.clastix.io/v1alpha1/namespaces/demo/tenantcontrolplanes/alpha";
+const STORE: &str = "/apis/kamaji.clastix.io/v1alpha1/datastores/default";
+const SERVICE: &str = "/api/v1/namespaces/demo/services/alpha";
+const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/demo/deployments/alpha";
+const KUBE_SYSTEM: &str = "/api/v1/namespaces/kube-system";
+/// Rounds within which everything has to come to rest.
+const ROUNDS: usize = 20;
+
+fn secret_path(name: &str) -> String {
+    format!("/api/v1/namespaces/demo/secrets/{name}")
+}
+
+struct World {
+    api: FakeApi,
+    /// The tenant's own API server.
+    inside: FakeApi,
+    store: Memory,
+    engine: Arc<Engine>,
+    controller: Arc<Controller>,
+}
+
+impl World {
+    async fn new() -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let api = FakeApi::default();
+        api.edit(
+            KUBE_SYSTEM,
+            &json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "kube-system" } }),
+        );
+        let pem = json!({ "content": "eA==" });
+        api.edit(
+            STORE,
+            &json!({
+                "apiVersion": "kamaji.clastix.io/v1alpha1", "kind": "DataStore",
+                "metadata": { "name": "default" },
+                "spec": {
+                    "driver": "etcd", "endpoints": ["etcd:2379"],
+                    "tlsConfig": {
+                        "certificateAuthority": { "certificate": pem, "privateKey": pem },
+                        "clientCertificate": { "certificate": pem, "privateKey": pem },
+                    },
+                },
+                "status": { "ready": true },
+            }),
+        );
+        let mut tenant = example::tenant();
+        tenant.metadata.uid = None;
+        tenant.metadata.resource_version = None;
+        tenant.spec.addons.core_dns = Some(kamaji_api::addons::AddonImage::default());
+        let mut body = serde_json::to_value(&tenant).unwrap();
+        body["apiVersion"] = json!("kamaji.clastix.io/v1alpha1");
+        body["kind"] = json!("TenantControlPlane");
+        api.edit(TENANT, &body);
+        let (inside, store) = (FakeApi::default(), Memory::default());
+        inside.edit("/readyz", &json!({ "metadata": {} }));
+        let (engine, controller) = start(&api, &inside, &store).await;
+        Self {
+            api,
+            inside,
+            store,
+            engine,
+            controller,
+        }
+    }
+
+    /// A new process: everything is listed again.
+    async fn restart(&mut self) {
+        (self.engine, self.controller) = start(&self.api, &self.inside, &self.store).await;
+    }
+
+    /// Folds what changed and reconciles what is due; `true` while anything happened.
+    async fn round(&self) -> bool {
+        play(&self.api);
+        let changes = self.api.changes();
+        for change in &changes {
+            fold(&self.engine, change);
+        }
+        let mut worked = !changes.is_empty();
+        let queue = &self.engine.tenant_queue;
+        let mut again = Vec::new();
+        while !queue.is_empty() {
+            let key = queue.next().await;
+            worked = true;
+            if self.controller.clone().reconcile(key.clone()).await.is_err() {
+                again.push(key.clone());
+            }
+            queue.done(key, None);
+        }
+        again.into_iter().for_each(|key| queue.add(key));
+        worked
+    }
+
+    /// Rounds until nothing happens any more; how many it took.
+    async fn settle(&self) -> usize {
+        for number in 0..ROUNDS {
+            if !self.round().await {
+                return number;
+            }
+        }
+        panic!("no rest: {:#?}\n{:#?}", self.api.requests(), self.api.get(TENANT));
+    }
+
+    fn tenant(&self) -> TenantControlPlane {
+        serde_json::from_value(self.api.get(TENANT).unwrap()).unwrap()
+    }
+
+    fn phase(&self) -> VersionPhase {
+        let resources = self.tenant().status.unwrap().kubernetes_resources.unwrap();
+        resources.version.unwrap().status
+    }
+
+    fn condition(&self, on: On) -> (String, String, String) {
+        let status = self.tenant().status.unwrap();
+        let found = conditions::get(&status.conditions, on.as_str()).unwrap();
+        (found.status.clone(), found.reason.clone(), found.message.clone())
+    }
+
+    /// Paths of what the engine made.
+    fn made(&self) -> Vec<String> {
+        let objects = self.api.objects();
+        objects
+            .iter()
+            .filter(|o| o["metadata"]["labels"][ours::MANAGED_BY] == field_manager::HOSTING)
+            .map(path_of)
+            .collect()
+    }
+
+    fn assert_ready(&self) {
+        assert_eq!(self.phase(), VersionPhase::Ready, "{:#?}", self.tenant().status);
+        assert_eq!(
+            self.condition(On::Ready).0,
+            "True",
+            "{:?}",
+            self.condition(On::Ready)
+        );
+    }
+}
+
+async fn start(api: &FakeApi, inside: &FakeApi, store: &Memory) -> (Arc<Engine>, Arc<Controller>) {
+    let role = Role {
+        name: "hosting",
+        client: api.client(),
+        settings: Arc::new(Settings {
+            namespaces: std::collections::BTreeSet::new(),
+            default_datastore: DefaultDatastore::None,
+            own_namespace: "system".to_owned(),
+            pod_name: None,
+            concurrency: 1,
+        }),
+        metrics: crate::runtime::metrics::Metrics::default(),
+        readiness: crate::runtime::http::Readiness::default(),
+        stop: tokio_util::sync::CancellationToken::new(),
+    };
+    let engine = Engine::new(&role).await.unwrap();
+    api.changes();
+    for object in api.objects() {
+        fold(&engine, &Change { object, gone: false });
+    }
+    open(api, &engine, store);
+    let inside = inside.clone();
+    let controller = Controller::with(engine.clone(), Box::new(move |_, _| Ok(inside.client())));
+    (engine, controller)
+}
+
+/// Opens the datastore, as its own controller does.
+fn open(api: &FakeApi, engine: &Engine, store: &Memory) {
+    let datastore: DataStore = serde_json::from_value(api.get(STORE).unwrap()).unwrap();
+    let access = Access {
+        admin: Admin::Memory(store.clone()),
+        endpoints: vec!["etcd:2379".to_owned()],
+        authority: authority(),
+    };
+    engine.pool.put(&datastore, access);
+}
+
+/// The datastore's authority: the same for every process.
+fn authority() -> Authority {
+    static PAIR: std::sync::OnceLock<(String, String)> = std::sync::OnceLock::new();
+    let (certificate, key) = PAIR.get_or_init(|| {
+        let made = issue::authority("etcd", &AltNames::default(), Timestamp::now()).unwrap();
+        (made.cert_pem.clone(), made.key_pem.expose().to_owned())
+    });
+    let found = |text: &'static str, bytes: &'static str| Found {
+        place: text.to_owned(),
+        bytes: bytes.as_bytes(),
+    };
+    Authority::from_pem(&found("certificate", certificate), &found("key", key), None).unwrap()
+}
+
+/// What Kubernetes itself does: addresses for Services, pods for Deployments.
+fn play(api: &FakeApi) {
+    if api.get(SERVICE).is_some() {
+        let addresses = json!({ "clusterIP": "10.0.0.7", "clusterIPs": ["10.0.0.7"] });
+        api.edit(SERVICE, &json!({ "spec": addresses }));
+    }
+    if let Some(deployment) = api.get(DEPLOYMENT) {
+        let replicas = deployment["spec"]["replicas"].clone();
+        api.edit(
+            DEPLOYMENT,
+            &json!({ "status": {
+                "observedGeneration": deployment["metadata"]["generation"],
+                "replicas": replicas, "updatedReplicas": replicas,
+                "readyReplicas": replicas, "availableReplicas": replicas,
+            } }),
+        );
+    }
+}
+
+fn fold(engine: &Engine, change: &Change) {
+    fn typed<K: DeserializeOwned>(change: &Change) -> K {
+        serde_json::from_value(change.object.clone()).unwrap()
+    }
+    fn event<T>(change: &Change, object: T) -> Event<T> {
+        if change.gone {
+            Event::Delete(object)
+        } else {
+            Event::Apply(object)
+        }
+    }
+    fn child<K: Child + DeserializeOwned>(engine: &Engine, change: &Change) {
+        // What lost the label left the watch.
+        let ours = change.object["metadata"]["labels"][ours::MANAGED_BY] == field_manager::HOSTING;
+        let row = typed::<K>(change).row();
+        let event = if ours {
+            event(change, row)
+        } else {
+            Event::Delete(row)
+        };
+        engine.index.fold(K::KIND, event);
+    }
+    match change.object["kind"].as_str().unwrap() {
+        "TenantControlPlane" => engine.tenants.fold(event(change, typed(change))),
+        "DataStore" => engine.stores.fold(event(change, typed(change))),
+        "Secret" => child::<PartialObjectMeta<Secret>>(engine, change),
+        "NetworkPolicy" => child::<PartialObjectMeta<NetworkPolicy>>(engine, change),
+        "PodDisruptionBudget" => child::<PartialObjectMeta<PodDisruptionBudget>>(engine, change),
+        "Service" => child::<Service>(engine, change),
+        "Deployment" => child::<Deployment>(engine, change),
+        _ => {}
+    }
+}
+
+fn path_of(object: &Value) -> String {
+    let plural = match object["kind"].as_str().unwrap() {
+        "NetworkPolicy" => "networkpolicies".to_owned(),
+        kind => format!("{}s", kind.to_lowercase()),
+    };
+    let version = object["apiVersion"].as_str().unwrap();
+    let root = if version == "v1" { "/api" } else { "/apis" };
+    format!(
+        "{root}/{version}/namespaces/demo/{plural}/{}",
+        object["metadata"]["name"].as_str().unwrap()
+    )
+}
+
+fn writes(requests: &[String]) -> Vec<&String> {
+    requests.iter().filter(|r| !r.starts_with("GET")).collect()
+}
+
+#[tokio::test]
+async fn hosting_beyond_12_a_tenant_becomes_ready_within_its_budget_and_is_then_silent() {
+    let world = World::new().await;
+    let rounds = world.settle().await;
+    world.assert_ready();
+    let requests = world.api.requests();
+    assert!(rounds <= 6, "{rounds} rounds");
+    assert!(requests.len() <= 40, "{} requests: {requests:#?}", requests.len());
+    let deployment = world.api.get(DEPLOYMENT).unwrap();
+    assert_eq!(
+        deployment["metadata"]["generation"], 1,
+        "one revision for a new tenant"
+    );
+    assert_eq!(world.store.places().len(), 1);
+
+    world.store.calls();
+    world.inside.requests();
+    world
+        .engine
+        .tenant_queue
+        .add(crate::k8s::key::RootKey::new("demo", "alpha"));
+    world.settle().await;
+    assert_eq!(world.api.requests(), Vec::<String>::new());
+    assert_eq!(world.inside.requests(), Vec::<String>::new());
+    assert_eq!(world.store.calls(), 0);
+}
+
+#[tokio::test]
+async fn a_restart_costs_no_write_and_asks_neither_tenant_nor_datastore() {
+    let mut world = World::new().await;
+    world.settle().await;
+    (world.api.requests(), world.inside.requests(), world.store.calls());
+    world.restart().await;
+    world.settle().await;
+    let requests = world.api.requests();
+    assert_eq!(requests, ["GET /api/v1/namespaces/kube-system"]);
+    assert_eq!(world.inside.requests(), Vec::<String>::new());
+    assert_eq!(world.store.calls(), 0);
+}
+
+#[tokio::test]
+async fn hosting_beyond_10_a_crash_after_any_write_converges() {
+    let reference = World::new().await;
+    reference.settle().await;
+    let expected = reference.made();
+    let total = writes(&reference.api.requests()).len();
+    for lives in 0..total {
+        let mut world = World::new().await;
+        world.api.die_after(Some(lives));
+        for _ in 0..6 {
+            world.round().await;
+        }
+        let ca = world.api.get(&secret_path("alpha-ca"));
+        world.api.die_after(None);
+        world.restart().await;
+        world.settle().await;
+        world.assert_ready();
+        assert_eq!(world.made(), expected, "after {lives} writes");
+        assert_eq!(world.store.places().len(), 1, "one schema after {lives} writes");
+        let deployment = world.api.get(DEPLOYMENT).unwrap();
+        assert_eq!(
+            deployment["metadata"]["generation"], 1,
+            "one revision after {lives} writes"
+        );
+        if let Some(ca) = ca {
+            let now = world.api.get(&secret_path("alpha-ca")).unwrap();
+            assert_eq!(now["data"], ca["data"], "the CA after {lives} writes");
+        }
+    }
+}
+
+#[tokio::test]
+async fn any_foreign_edit_is_repaired() {
+    let world = World::new().await;
+    world.settle().await;
+    for path in world.made() {
+        let before = world.api.get(&path).unwrap();
+        let edit = match before["kind"].as_str().unwrap() {
+            "Secret" if path.ends_with("-ca") || path.contains("-ca-") || path.contains("-sa-") => continue,
+            "Secret" => {
+                let key = before["data"].as_object().unwrap().keys().next().unwrap();
+                json!({ "data": { key: "Zm9yZWlnbg==" } })
+            }
+            "Deployment" => json!({ "spec": { "replicas": 7 } }),
+            "PodDisruptionBudget" => json!({ "spec": { "maxUnavailable": 2 } }),
+            "NetworkPolicy" => json!({ "spec": { "ingress": [] } }),
+            _ => json!({ "spec": { "selector": { "kamaji.clastix.io/name": "other" } } }),
+        };
+        world.api.edit(&path, &edit);
+        world.settle().await;
+        let after = world.api.get(&path).unwrap();
+        match before["kind"].as_str().unwrap() {
+            "Secret" => assert!(!after["data"].to_string().contains("Zm9yZWlnbg=="), "{path}"),
+            _ => assert_eq!(after["spec"], before["spec"], "{path}"),
+        }
+        world.api.delete(&path);
+        world.settle().await;
+        assert!(world.api.get(&path).is_some(), "{path} was not made again");
+    }
+    world.assert_ready();
+}
+
+#[tokio::test]
+async fn hosting_beyond_01_deletion_leaves_nothing_and_never_touches_what_is_a_users() {
+    let world = World::new().await;
+    let before = world.api.objects().len() - 1;
+    world.settle().await;
+    world.api.delete(TENANT);
+    world.settle().await;
+    let left: Vec<Value> = world.api.objects();
+    assert_eq!(left.len(), before, "{left:#?}");
+    assert!(world.store.places().is_empty());
+}
+
+#[tokio::test]
+async fn hosting_beyond_11_deletion_waits_for_a_datastore_by_name_until_the_data_is_given_up() {
+    let world = World::new().await;
+    world.settle().await;
+    world.store.down(true);
+    world.api.delete(TENANT);
+    for _ in 0..4 {
+        // A connection that failed was handed back.
+        open(&world.api, &world.engine, &world.store);
+        world.round().await;
+    }
+    let (status, reason, message) = world.condition(On::Deleting);
+    assert_eq!(
+        (status.as_str(), reason.as_str()),
+        ("True", "WaitingForDataStore")
+    );
+    assert!(message.contains("capi-kamaji.io/abandon-data"), "{message}");
+    assert!(
+        world.api.get(&secret_path("alpha-ca")).is_some(),
+        "objects stay while the data does"
+    );
+    world.api.edit(
+        TENANT,
+        &json!({ "metadata": { "annotations": { ours::ABANDON_DATA: "true" } } }),
+    );
+    for _ in 0..6 {
+        world.round().await;
+    }
+    assert!(world.api.get(TENANT).is_none());
+    assert_eq!(world.store.places().len(), 1, "the data was left behind");
+}
+
+#[tokio::test]
+async fn hosting_peer_10_sleep_keeps_everything_and_wake_changes_nothing() {
+    let world = World::new().await;
+    world.settle().await;
+    let made = world.made();
+    let ca = world.api.get(&secret_path("alpha-ca")).unwrap();
+    let scale =
+        |replicas: i32| json!({ "spec": { "controlPlane": { "deployment": { "replicas": replicas } } } });
+    world.api.edit(TENANT, &scale(0));
+    world.settle().await;
+    assert_eq!(world.phase(), VersionPhase::Sleeping);
+    assert_eq!(world.condition(On::Available).1, "Sleeping");
+    world.api.edit(TENANT, &scale(2));
+    world.settle().await;
+    world.assert_ready();
+    assert_eq!(world.made(), made);
+    assert_eq!(
+        world.api.get(&secret_path("alpha-ca")).unwrap()["data"],
+        ca["data"]
+    );
+}
+
+#[tokio::test]
+async fn an_upgrade_is_told_when_it_is_done_and_a_refused_one_changes_nothing() {
+    let world = World::new().await;
+    world.settle().await;
+    let to = |version: &str| json!({ "spec": { "kubernetes": { "version": version } } });
+    world.api.edit(TENANT, &to("v1.38.0"));
+    world.settle().await;
+    assert_eq!(world.condition(On::SpecValid).1, "VersionStepTooLarge");
+    assert_eq!(world.phase(), VersionPhase::Ready);
+    let image = |world: &World| {
+        let pod = &world.api.get(DEPLOYMENT).unwrap()["spec"]["template"]["spec"];
+        pod["containers"][0]["image"].as_str().unwrap().to_owned()
+    };
+    assert!(image(&world).ends_with(":v1.36.3"));
+    world.api.edit(TENANT, &to("v1.37.0"));
+    world.settle().await;
+    world.assert_ready();
+    assert!(image(&world).ends_with(":v1.37.0"));
+    let status = world.tenant().status.unwrap();
+    let version = status.kubernetes_resources.unwrap().version.unwrap().version;
+    assert_eq!(version.as_deref(), Some("v1.37.0"));
+}
+
+#[tokio::test]
+async fn a_users_authority_is_used_never_owned_and_outlives_the_tenant() {
+    let world = World::new().await;
+    let made = issue::authority("corp", &AltNames::default(), Timestamp::now()).unwrap();
+    let other = issue::authority("other", &AltNames::default(), Timestamp::now()).unwrap();
+    let encode = |text: &str| {
+        use base64::Engine as _;
+        base64::engine::general_purpose::STANDARD.encode(text)
+    };
+    let secret = |key: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": { "name": "alpha-ca", "namespace": "demo" },
+            "data": { "tls.crt": encode(&made.cert_pem), "tls.key": encode(key) },
+        })
+    };
+    let path = secret_path("alpha-ca");
+    world.api.edit(&path, &secret(other.key_pem.expose()));
+    for _ in 0..4 {
+        world.round().await;
+    }
+    let (_, reason, message) = world.condition(On::CertificatesAvailable);
+    assert_eq!(reason, "CertificateAuthorityKeyMismatch");
+    assert!(
+        message.contains("demo/alpha-ca") && message.contains("tls.key"),
+        "{message}"
+    );
+
+    world.api.edit(&path, &secret(made.key_pem.expose()));
+    let before = world.api.get(&path).unwrap();
+    world.settle().await;
+    world.assert_ready();
+    let body = world.api.get(DEPLOYMENT).unwrap().to_string();
+    assert!(
+        !body.contains("\"ca.key\",\"path\""),
+        "the Secret has only Cluster API's keys"
+    );
+    world.api.delete(TENANT);
+    world.settle().await;
+    assert_eq!(world.api.get(&path).unwrap(), before, "it was not touched");
+}
+
+#[tokio::test]
+async fn at_the_source_of_a_move_the_data_lives_on() {
+    let world = World::new().await;
+    world.settle().await;
+    let moved = kamaji_api::labels::capi::DELETE_FOR_MOVE;
+    world
+        .api
+        .edit(TENANT, &json!({ "metadata": { "annotations": { moved: "" } } }));
+    world.api.delete(TENANT);
+    world.settle().await;
+    assert!(world.api.get(TENANT).is_none());
+    assert_eq!(world.store.places().len(), 1);
+}
