@@ -250,12 +250,14 @@ mod tests {
 
     #[test]
     fn bootstrap_02_the_secret_is_what_the_contract_says() {
-        let mut config = KamajiConfig::default();
-        config.metadata = ObjectMeta {
-            name: Some("m".into()),
-            namespace: Some("ns".into()),
-            uid: Some("u".into()),
-            ..ObjectMeta::default()
+        let config = KamajiConfig {
+            metadata: ObjectMeta {
+                name: Some("m".into()),
+                namespace: Some("ns".into()),
+                uid: Some("u".into()),
+                ..ObjectMeta::default()
+            },
+            ..KamajiConfig::default()
         };
         let token = Token::parse("abcdef.0123456789abcdef").unwrap();
         let made = secret(&config, "c", "h", b"#cloud-config\n", &token);

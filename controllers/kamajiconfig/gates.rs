@@ -243,9 +243,10 @@ mod tests {
     use super::*;
 
     fn config(value: Value) -> KamajiConfig {
-        let mut config = KamajiConfig::default();
-        config.spec = serde_json::from_value(value).unwrap();
-        config
+        KamajiConfig {
+            spec: serde_json::from_value(value).unwrap(),
+            ..KamajiConfig::default()
+        }
     }
 
     fn ready() -> Cluster {

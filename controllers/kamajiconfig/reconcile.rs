@@ -219,20 +219,19 @@ async fn enter(
         );
         return Ok(Step::Closed(gate, Outcome::Done));
     };
-    let tenant = match context.tenants.get(cluster, &row.resource_version) {
-        Some(tenant) => tenant,
-        None => {
-            let Some(secret) = observe::secret(context, &cluster.namespace, &row.key.name).await? else {
-                let gate = Gate::closed(Reason::WaitingForKubeconfig, "the kubeconfig Secret is gone");
+    let tenant = if let Some(tenant) = context.tenants.get(cluster, &row.resource_version) {
+        tenant
+    } else {
+        let Some(secret) = observe::secret(context, &cluster.namespace, &row.key.name).await? else {
+            let gate = Gate::closed(Reason::WaitingForKubeconfig, "the kubeconfig Secret is gone");
+            return Ok(Step::Closed(gate, Outcome::Done));
+        };
+        let kubeconfig = observe::value(&secret, capi::VALUE_KEY).unwrap_or_default();
+        match Session::new(kubeconfig, context.role) {
+            Ok(session) => context.tenants.open(cluster, &row.resource_version, session),
+            Err(error) => {
+                let gate = Gate::closed(Reason::WaitingForKubeconfig, error.to_string());
                 return Ok(Step::Closed(gate, Outcome::Done));
-            };
-            let kubeconfig = observe::value(&secret, capi::VALUE_KEY).unwrap_or_default();
-            match Session::new(kubeconfig, context.role) {
-                Ok(session) => context.tenants.open(cluster, &row.resource_version, session),
-                Err(error) => {
-                    let gate = Gate::closed(Reason::WaitingForKubeconfig, error.to_string());
-                    return Ok(Step::Closed(gate, Outcome::Done));
-                }
             }
         }
     };

@@ -365,14 +365,16 @@ mod tests {
 
     #[test]
     fn after_the_join_everything_is_true_and_the_token_is_shown_no_more() {
-        let mut config = KamajiConfig::default();
-        config.status = Some(KamajiConfigStatus {
-            token: Some(TokenStatus {
-                id: Some("abc123".to_owned()),
-                ..TokenStatus::default()
+        let mut config = KamajiConfig {
+            status: Some(KamajiConfigStatus {
+                token: Some(TokenStatus {
+                    id: Some("abc123".to_owned()),
+                    ..TokenStatus::default()
+                }),
+                ..KamajiConfigStatus::default()
             }),
-            ..KamajiConfigStatus::default()
-        });
+            ..KamajiConfig::default()
+        };
         let progress = Progress {
             problems: Some(Vec::new()),
             authority: Some(Ok(())),

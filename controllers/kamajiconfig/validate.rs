@@ -211,6 +211,13 @@ fn registration(spec: &KamajiConfigSpec, say: &mut impl FnMut(Reason, String)) {
             "nodeRegistration.criSocket must begin with unix:///".to_owned(),
         );
     }
+    labels_and_taints(spec, say);
+    arguments(spec, say);
+    address(spec, say);
+}
+
+fn labels_and_taints(spec: &KamajiConfigSpec, say: &mut impl FnMut(Reason, String)) {
+    let registration = &spec.node_registration;
     for (key, value) in &registration.labels {
         if let Some(fix) = label(key, value) {
             say(
@@ -238,6 +245,10 @@ fn registration(spec: &KamajiConfigSpec, say: &mut impl FnMut(Reason, String)) {
             );
         }
     }
+}
+
+fn arguments(spec: &KamajiConfigSpec, say: &mut impl FnMut(Reason, String)) {
+    let registration = &spec.node_registration;
     let mut seen = BTreeSet::new();
     for (at, arg) in registration.kubelet_extra_args.iter().enumerate() {
         let name = arg.name.as_str();
@@ -267,6 +278,10 @@ fn registration(spec: &KamajiConfigSpec, say: &mut impl FnMut(Reason, String)) {
             );
         }
     }
+}
+
+fn address(spec: &KamajiConfigSpec, say: &mut impl FnMut(Reason, String)) {
+    let registration = &spec.node_registration;
     if let Some(ip) = &registration.node_ip {
         let both = ip.address.is_some() == ip.interface.is_some();
         let addresses = ip
