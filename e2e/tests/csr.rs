@@ -165,7 +165,7 @@ impl World {
             .await?;
         }
         let clusters = self.api("cluster.x-k8s.io/v1beta2", "Cluster");
-        until("Clusters are served", Duration::from_secs(60), async || {
+        until("Clusters are served", Duration::from_mins(1), async || {
             Ok(clusters.list(&ListParams::default()).await.ok())
         })
         .await?;
@@ -520,6 +520,7 @@ fn refused<T: std::fmt::Debug>(result: Result<T, kube::Error>) -> Result<String>
 
 /// Rows 2, 3, 5, 11, 13, 14, 16, 17, 59, 60: the way of one machine that behaves.
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "the way of one machine is one story")]
 async fn bootstrap_13_14_16_17_59_60_one_machine_joins_and_its_token_goes() -> Result<()> {
     let Some(world) = World::start("joins").await? else {
         return Ok(());
@@ -710,6 +711,10 @@ async fn bootstrap_13_14_16_17_59_60_one_machine_joins_and_its_token_goes() -> R
 
 /// Rows 18, 19, 20, 21, 22, 23: machines and people that do not behave.
 #[tokio::test(flavor = "multi_thread")]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one world for all who do not behave: starting one takes seconds"
+)]
 async fn bootstrap_18_to_23_hostile_requests_are_denied_and_foreign_ones_left_alone() -> Result<()> {
     let Some(world) = World::start("hostile").await? else {
         return Ok(());
