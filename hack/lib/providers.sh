@@ -46,7 +46,8 @@ providers_up() {
   local installed key
   providers_repository >>"$STEP_LOG" 2>&1 || { tail -n 20 "$STEP_LOG" >&2; die 'making the provider repository failed'; }
   key=$(find "$PROVIDERS" -name '*-components.yaml' | sort | xargs sha256sum | sha256sum)
-  installed=$(kubectl get providers.clusterctl.cluster.x-k8s.io -A -o name 2>/dev/null | wc -l)
+  # Before the first `clusterctl init` the kind itself is unknown: none is installed.
+  installed=$({ kubectl get providers.clusterctl.cluster.x-k8s.io -A -o name 2>/dev/null || true; } | wc -l)
   if ((installed < 4)); then
     step 'clusterctl init' clusterctl init --kubeconfig "$LAB/management.kubeconfig" --wait-providers \
       --core "cluster-api:$CAPI_VERSION" --bootstrap "kamaji:$KAMAJI_VERSION" \
