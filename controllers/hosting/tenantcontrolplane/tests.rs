@@ -119,7 +119,9 @@ impl World {
             }
             queue.done(key, None);
         }
-        again.into_iter().for_each(|key| queue.add(key));
+        for key in again {
+            queue.add(key);
+        }
         worked
     }
 
@@ -321,7 +323,9 @@ async fn hosting_beyond_12_a_tenant_becomes_ready_within_its_budget_and_is_then_
 async fn a_restart_costs_no_write_and_asks_neither_tenant_nor_datastore() {
     let mut world = World::new().await;
     world.settle().await;
-    (world.api.requests(), world.inside.requests(), world.store.calls());
+    world.api.requests();
+    world.inside.requests();
+    world.store.calls();
     world.restart().await;
     world.settle().await;
     let requests = world.api.requests();

@@ -9,7 +9,7 @@ use super::{Deleted, Error, Place};
 #[derive(Clone, Debug)]
 pub enum Admin {
     /// etcd.
-    Etcd(EtcdAdmin),
+    Etcd(Box<EtcdAdmin>),
     /// Places in memory, for the convergence model.
     #[cfg(test)]
     Memory(memory::Memory),

@@ -229,7 +229,7 @@ impl Access {
             authority: credentials
                 .authority()
                 .map_err(|error| Error::Credentials(error.to_string()))?,
-            admin: admin::Admin::Etcd(etcd::EtcdAdmin::connect(credentials).await?),
+            admin: admin::Admin::Etcd(Box::new(etcd::EtcdAdmin::connect(credentials).await?)),
             endpoints: credentials.endpoints.clone(),
         })
     }
