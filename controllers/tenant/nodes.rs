@@ -236,9 +236,13 @@ impl Session {
                 last_transition_time: Some(now),
             });
         let name = request.name_any();
+        let params = PostParams {
+            field_manager: Some(field_manager::BOOTSTRAP.to_owned()),
+            ..PostParams::default()
+        };
         within(
             &format!("answer CertificateSigningRequest {name}"),
-            api.replace_subresource("approval", &name, &PostParams::default(), &request),
+            api.replace_subresource("approval", &name, &params, &request),
         )
         .await?;
         Ok(())

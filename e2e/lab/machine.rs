@@ -8,7 +8,7 @@ use tokio::process::Command;
 use crate::machines::record::Record;
 
 /// Where the machine host keeps its records in the lab.
-const RECORDS: &str = "/var/lib/capi-kamaji-lab/machines";
+const RECORDS: &str = "/var/lib/capi-kamaji-lab/machines/machines";
 
 /// A machine of the lab that runs.
 pub struct Inside {

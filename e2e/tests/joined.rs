@@ -399,7 +399,7 @@ async fn meet(tenant: &Client, namespace: &str, one: &str, two: &str) -> Result<
             .read_to_string(&mut out)
             .await?;
         attached.join().await?;
-        assert!(out.contains("agnhost"), "exec in {pod} printed {out:?}");
+        assert!(out.starts_with("app version"), "exec in {pod} printed {out:?}");
     }
     Ok(())
 }
