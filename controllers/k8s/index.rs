@@ -84,13 +84,22 @@ impl ChildIndex {
             .collect()
     }
 
-    /// Writes through what one of our own writes returned: newest wins, nobody is woken.
+    /// Writes through what one of our own writes returned: newest wins. Nobody is woken, unless the answer carries
+    /// a status that we had not seen: its own event will be dropped as old news.
     pub fn put(&self, row: Row) {
-        let mut state = self.state.write();
-        if let Some(seen) = state.listing.get_mut(row.key.kind) {
-            seen.insert(row.key.clone());
+        let news = {
+            let mut state = self.state.write();
+            if let Some(seen) = state.listing.get_mut(row.key.kind) {
+                seen.insert(row.key.clone());
+            }
+            let facts = state.rows.get(&row.key).map(|known| known.facts.clone());
+            state
+                .insert(row)
+                .filter(|new| facts.is_some_and(|facts| facts != new.facts))
+        };
+        if let Some(row) = news {
+            self.routes.read().iter().for_each(|route| route(&row));
         }
-        state.insert(row);
     }
 
     /// Forgets an object that one of our own deletes ended.

@@ -63,15 +63,27 @@ impl<K: Resource<DynamicType = ()>> Roots<K> {
         sorted.into_values().collect()
     }
 
-    /// Writes through what one of our own writes returned: newest wins, nobody is woken.
+    /// Writes through what one of our own writes returned: newest wins. Nobody is woken, unless the answer carries
+    /// what somebody else changed meanwhile: the watch event of that change is older than our write and will be
+    /// dropped, so this is the only time it is seen.
     pub fn put(&self, object: K) {
         let key = RootKey::of(&object);
         if let Some(seen) = self.listing.write().as_mut() {
             seen.insert(key.clone());
         }
-        let mut objects = self.objects.write();
-        if !objects.get(&key).is_some_and(|known| is_older(&object, known)) {
-            objects.insert(key, Arc::new(object));
+        let new = Arc::new(object);
+        let old = {
+            let mut objects = self.objects.write();
+            if objects.get(&key).is_some_and(|known| is_older(&*new, known)) {
+                return;
+            }
+            objects.insert(key, new.clone())
+        };
+        if old.as_ref().is_some_and(|old| intent(&**old) != intent(&*new)) {
+            self.routes
+                .read()
+                .iter()
+                .for_each(|route| route(old.as_deref(), Some(&new)));
         }
     }
 
@@ -153,4 +165,50 @@ fn intent<K: Resource>(object: &K) -> impl PartialEq {
         meta.annotations.clone(),
         meta.owner_references.clone(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::OwnerReference};
+
+    use super::*;
+
+    fn object(version: u64, owned: bool) -> ConfigMap {
+        let mut object = ConfigMap::default();
+        object.metadata.name = Some("a".into());
+        object.metadata.namespace = Some("ns".into());
+        object.metadata.resource_version = Some(version.to_string());
+        object.metadata.owner_references = owned.then(|| vec![OwnerReference::default()]);
+        object
+    }
+
+    fn counted() -> (Roots<ConfigMap>, Arc<AtomicUsize>) {
+        let roots = Roots::default();
+        let woken = Arc::new(AtomicUsize::new(0));
+        let count = woken.clone();
+        roots.wake_on_intent(move |_| {
+            count.fetch_add(1, Ordering::SeqCst);
+        });
+        roots.fold(Event::Apply(object(1, false)));
+        (roots, woken)
+    }
+
+    #[test]
+    fn our_own_status_write_wakes_nobody() {
+        let (roots, woken) = counted();
+        roots.put(object(2, false));
+        roots.fold(Event::Apply(object(2, false)));
+        assert_eq!(woken.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn an_owner_that_came_with_the_answer_to_our_own_write_wakes() {
+        let (roots, woken) = counted();
+        roots.put(object(3, true));
+        // The event of the owner's own write comes late and is old news.
+        roots.fold(Event::Apply(object(2, true)));
+        assert_eq!(woken.load(Ordering::SeqCst), 2);
+    }
 }

@@ -73,7 +73,7 @@ pub fn worker(machine: &Machine) -> Result<(), Gate> {
         return Err(Gate::closed(
             Reason::ControlPlaneMachineNotSupported,
             format!(
-                "Machine {} is a control plane's: the control plane runs as pods, use KamajiConfig for workers alone",
+                "Machine {} is a control plane's: control planes run as pods of a KamajiControlPlane, use KamajiConfig for workers alone",
                 machine.name_any()
             ),
         ));
