@@ -69,7 +69,14 @@ pub async fn find(context: &Context, config: &KamajiConfig) -> Result<Result<Opt
         .iter()
         .any(|owner| owner.controller == Some(true) && owner.uid == uid);
     if !own {
-        return Ok(Err(taken(&name)));
+        let owner = secret
+            .owner_references()
+            .iter()
+            .find(|owner| owner.controller == Some(true));
+        return Ok(Err(taken(
+            &name,
+            owner.map(|owner| (owner.kind.as_str(), owner.name.as_str())),
+        )));
     }
     let bytes = observe::value(&secret, capi::VALUE_KEY).unwrap_or_default();
     if bytes.is_empty() {
@@ -90,19 +97,20 @@ pub async fn find(context: &Context, config: &KamajiConfig) -> Result<Result<Opt
     Ok(Ok(Some(Data { token, figures })))
 }
 
-/// The name is somebody else's: never overwritten.
-pub fn taken(name: &str) -> Gate {
+/// The name is somebody else's: never overwritten. `owner` is kind and name of its controller, if it has one.
+pub fn taken(name: &str, owner: Option<(&str, &str)>) -> Gate {
+    let whose = owner.map_or_else(|| "nobody".to_owned(), |(kind, owner)| format!("{kind} {owner}"));
     Gate::closed(
         Reason::SecretNameTaken,
-        format!("Secret {name} belongs to another owner and is left alone: delete it, or use another name"),
+        format!("Secret {name} is controlled by {whose} and is left alone: delete it, or use another name"),
     )
 }
 
 /// Renders the data with `token` and creates its Secret.
 ///
 /// # Errors
-/// When the API server refuses; inside, what is wrong with the data. When somebody was faster it is a conflict: the
-/// next pass reads what is there.
+/// When the API server refuses; inside, what is wrong with the data. When the Secret is there already, which the index
+/// does not know where it carries no label of ours, it is judged as it stands.
 pub async fn create(
     context: &Context,
     config: &KamajiConfig,
@@ -135,7 +143,13 @@ pub async fn create(
     let manifest = Manifest::new("Secret", &secret).map_err(|error| Failure::new(Class::Invalid, error))?;
     match context.applier.create(&manifest).await {
         Ok(_) => {}
-        Err(error) if error.is_already_exists() => return Err(Failure::new(Class::Conflict, error)),
+        Err(error) if error.is_already_exists() => {
+            return match find(context, config).await? {
+                Ok(Some(data)) => Ok(Ok(data)),
+                Ok(None) => Err(Failure::new(Class::Conflict, error)),
+                Err(gate) => Ok(Err(gate)),
+            };
+        }
         Err(error) => return Err(error.into()),
     }
     Ok(Ok(Data {

@@ -320,7 +320,11 @@ async fn hand_out(
                 .as_ref()
                 .is_none_or(|owner| Some(&owner.uid) != config.metadata.uid.as_ref()) =>
         {
-            return Ok(Step::Closed(data::taken(&row.key.name), Outcome::Done));
+            let owner = row
+                .owner
+                .as_ref()
+                .map(|owner| (owner.kind.as_str(), owner.name.as_str()));
+            return Ok(Step::Closed(data::taken(&row.key.name, owner), Outcome::Done));
         }
         Some(_) => match data::find(context, config).await? {
             Ok(found) => found,
@@ -497,6 +501,8 @@ async fn render(
     .await?;
     Ok(match made {
         Ok(data) => Step::Through(data),
+        // A Secret of somebody else may carry no label that is watched.
+        Err(gate) if gate.reason == Reason::SecretNameTaken => Step::Closed(gate, Outcome::Waiting),
         Err(gate) => Step::Closed(gate, Outcome::Done),
     })
 }

@@ -61,6 +61,8 @@ pub type Reconciled = Result<Outcome, Failure>;
 
 /// Longest time a reconcile may take before it is given up and retried.
 const LIMIT: Duration = Duration::from_mins(2);
+/// Conflicts in a row of one key that are retried at once.
+const PATIENT_CONFLICTS: u32 = 3;
 /// How long running reconciles may finish after a stop.
 const DRAIN: Duration = Duration::from_secs(20);
 
@@ -137,7 +139,12 @@ fn next_run(
             return Some(wait);
         }
         Ok(Outcome::Waiting) => None,
-        Err(failure) if failure.class == Class::Conflict => {
+        // The first conflicts are somebody else's writes; one that stays is trouble like any other.
+        Err(failure)
+            if failure.class == Class::Conflict
+                && failures.get(key).copied().unwrap_or(0) < PATIENT_CONFLICTS =>
+        {
+            *failures.entry(key.clone()).or_insert(0) += 1;
             tracing::debug!(controller, object = %key, %failure, "conflict, starting over");
             return Some(Duration::from_millis(100).mul_f64(0.5 + unit));
         }
@@ -152,7 +159,7 @@ fn next_run(
             if matches!(failure.class, Class::Denied | Class::Invalid) {
                 wait = wait.max(Duration::from_secs(30));
             }
-            if *count == 1 {
+            if *count == 1 || (failure.class == Class::Conflict && *count == PATIENT_CONFLICTS + 1) {
                 tracing::warn!(controller, object = %key, %failure, "reconcile failed, will retry");
             } else {
                 tracing::debug!(controller, object = %key, %failure, tries = *count, "reconcile failed again");
@@ -167,6 +174,18 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
+
+    #[test]
+    fn a_conflict_that_stays_backs_off() {
+        let mut failures = HashMap::new();
+        let key = RootKey::new("ns", "a");
+        let mut waited = Duration::ZERO;
+        for _ in 0..12 {
+            let failure = Failure::new(Class::Conflict, "taken");
+            waited += next_run("test", &key, Err(failure), &mut failures).unwrap();
+        }
+        assert!(waited > Duration::from_mins(5), "{waited:?}");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn failures_back_off_per_key_and_success_clears_them() {
