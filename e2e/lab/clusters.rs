@@ -180,7 +180,18 @@ impl Cluster {
         {
             return "initialized".into();
         }
-        not_true(&object.data)
+        let conditions = object
+            .data
+            .pointer("/status/conditions")
+            .and_then(Value::as_array);
+        let available = conditions
+            .into_iter()
+            .flatten()
+            .find(|c| c["type"] == "Available");
+        available
+            .and_then(|c| c["reason"].as_str())
+            .unwrap_or("no condition")
+            .to_owned()
     }
 
     /// Certificate and key of its CA.

@@ -1,16 +1,16 @@
 //! Everything a cluster could leave behind: API objects, keys, users and roles in the datastore, processes, mounts,
 //! routes, cgroups. Two snapshots are compared line by line.
 
-use std::{collections::BTreeSet, fmt::Write as _};
+use std::{collections::BTreeSet, fmt::Write as _, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use kube::{
     Api,
     api::{DynamicObject, ListParams},
     discovery::{Discovery, verbs},
 };
 
-use super::access::Lab;
+use super::{access::Lab, until::until};
 
 /// Kinds whose objects come and go by themselves.
 const RESTLESS: [&str; 6] = [
@@ -57,6 +57,23 @@ impl Snapshot {
             lines.insert(line);
         }
         Ok(Self { lines })
+    }
+
+    /// A snapshot of a lab at rest: two in a row, three seconds apart, are equal. What an earlier test ended is then
+    /// really gone.
+    ///
+    /// # Errors
+    /// When the lab does not come to rest.
+    pub async fn at_rest(lab: &Lab) -> Result<Self> {
+        let mut last = Self::default();
+        until("the lab to come to rest", Duration::from_mins(2), async || {
+            let seen = Self::take(lab).await?;
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            let diff = std::mem::replace(&mut last, seen.clone()).diff(&seen);
+            ensure!(diff.is_empty(), "{diff}");
+            Ok(Some(seen))
+        })
+        .await
     }
 
     /// Adds lines of another source, for example the keys of a datastore.
