@@ -1,6 +1,8 @@
 # What a lab could leave on this machine, one line a thing: compared before `up` and after `down`.
 
-trace() {
+# A search that finds nothing is an answer, not a failure.
+trace() (
+  set +eo pipefail
   # Kernel threads have no command line; the shell that asks and its children are not part of the answer.
   ps -eo comm= | grep -E '^(systemd-nspawn|containerd|kubelet|kube-|etcd|coredns|registry|lab-|infra-|capi-kamaji)' | sort | uniq -c |
     sed 's/^ */process /'
@@ -13,4 +15,4 @@ trace() {
     "$command-save" 2>/dev/null | grep -E '^(:|-A)' | sed -E "s/ \[[0-9:]+\]//; s/^/$command /" | sort -u
   done
   find /var/lib /run /etc/cni -maxdepth 1 \( -name 'capi-kamaji*' -o -name 'net.d' \) -printf 'directory %p\n' 2>/dev/null | sort
-}
+)
