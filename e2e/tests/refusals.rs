@@ -197,7 +197,11 @@ async fn gone<K>(api: &Api<K>, name: &str) -> Result<()>
 where
     K: Clone + DeserializeOwned + std::fmt::Debug,
 {
-    api.delete(name, &DeleteParams::default()).await?;
+    // Its owner may have taken it along already.
+    match api.delete(name, &DeleteParams::default()).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => {}
+        other => drop(other?),
+    }
     until(&format!("{name} to be gone"), PATIENCE, async || {
         Ok(api.get_opt(name).await?.is_none().then_some(()))
     })
