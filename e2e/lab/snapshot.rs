@@ -59,7 +59,7 @@ impl Snapshot {
         Ok(Self { lines })
     }
 
-    /// A snapshot of a lab at rest: two in a row, three seconds apart, are equal. What an earlier test ended is then
+    /// A snapshot of a lab at rest: two in a row, ten seconds apart, are equal. What an earlier test ended is then
     /// really gone.
     ///
     /// # Errors
@@ -68,7 +68,7 @@ impl Snapshot {
         let mut last = Self::default();
         until("the lab to come to rest", Duration::from_mins(2), async || {
             let seen = Self::take(lab).await?;
-            tokio::time::sleep(Duration::from_secs(3)).await;
+            tokio::time::sleep(Duration::from_secs(10)).await;
             let diff = std::mem::replace(&mut last, seen.clone()).diff(&seen);
             ensure!(diff.is_empty(), "{diff}");
             Ok(Some(seen))

@@ -84,6 +84,10 @@ async fn a_cluster_that_slept_wakes_with_the_same_nodes_and_pods() -> Result<()>
     assert_eq!(woken.uid(), running.uid(), "the very same pod");
     assert_eq!(woken.status.and_then(|s| s.phase).as_deref(), Some("Running"));
     pods.delete("sleeper", &DeleteParams::default()).await?;
+    until("the pod to be gone", PATIENCE, async || {
+        Ok(pods.get_opt("sleeper").await?.is_none().then_some(()))
+    })
+    .await?;
     Ok(())
 }
 
@@ -163,7 +167,13 @@ async fn hosting_beyond_10_kills_at_ten_random_moments_of_a_creation_do_no_harm(
         tokio::time::sleep(pause).await;
         let role = OURS[random.random_range(0..OURS.len())];
         let phase = cluster.phase(&lab).await;
-        let killed = kill_manager(&lab, role).await?;
+        // A process that is just being restarted is waited for: ten kills hit.
+        let killed = until("a process of ours to kill", PATIENCE, async || {
+            let killed = kill_manager(&lab, role).await?;
+            ensure!(!killed.is_empty(), "not running");
+            Ok(Some(killed))
+        })
+        .await?;
         println!(
             "kill {kill}: {role} ({killed}) after {} ms, cluster: {phase}",
             pause.as_millis()
