@@ -7,7 +7,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 /// Annotation that holds the digest of the manifest last applied to an object.
-pub const ANNOTATION: &str = "capi-kamaji.io/digest";
+pub use kamaji_api::labels::ours::DIGEST as ANNOTATION;
 
 /// 128 bits of SHA-256 over the canonical JSON of `body` as 32 hexadecimal digits. `serde_json` keeps maps sorted;
 /// nulls and empty maps and lists are left out, as the API server would.
