@@ -6,7 +6,7 @@ LAB_PACKAGES=(
   iptables conntrack iproute2 socat ethtool kmod
   systemd-container debootstrap cloud-image-utils     # machines
   libcap2-bin openssl xz-utils attr
-  protobuf-compiler                                   # etcd-client's build script
+  protobuf-compiler libprotobuf-dev                   # etcd-client's build script
 )
 
 packages_missing() {
