@@ -6,11 +6,11 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, Secret, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kamaji_api::datastore::DataStore;
-use kamaji_api::labels::{field_manager, ours};
+use kamaji_api::labels::{field_manager, kamaji, ours};
 use kamaji_api::tenantcontrolplane::TenantControlPlane;
 use kube::api::PartialObjectMeta;
 use kube::runtime::watcher;
@@ -19,7 +19,7 @@ use kube::{Api, Client};
 use super::datastore::driver::Pool;
 use super::datastore::usage;
 use crate::args::Settings;
-use crate::k8s::{apply::Applier, events::Events, index::ChildIndex, key::RootKey, roots::Roots};
+use crate::k8s::{apply::Applier, events::Events, index::ChildIndex, key::RootKey, roots::Roots, row::Facts};
 use crate::runtime::{queue::Queue, role::Role, watch::Watches};
 
 /// The engine while it leads.
@@ -114,6 +114,14 @@ impl Engine {
         let queue = self.tenant_queue.clone();
         self.index
             .wake_owner("TenantControlPlane", move |key| queue.add(key));
+        let queue = self.tenant_queue.clone();
+        self.index.route(move |row| {
+            // Its Deployment tells everything else.
+            if let (Facts::Pod { trouble: Some(_) }, Some(name)) = (&row.facts, row.labels.get(kamaji::NAME))
+            {
+                queue.add(RootKey::new(row.key.namespace.clone(), name.as_str()));
+            }
+        });
         let (queue, settings) = (self.tenant_queue.clone(), self.settings.clone());
         self.tenants.wake_on_intent(move |key| {
             if settings.acts_on(&key.namespace) {
@@ -145,7 +153,8 @@ impl Engine {
         watches.children::<Service>(Api::all(client()), made.clone(), &self.index);
         watches.children::<Deployment>(Api::all(client()), made.clone(), &self.index);
         watches.children::<StatefulSet>(Api::all(client()), made.clone(), &self.index);
-        watches.children::<PersistentVolumeClaim>(Api::all(client()), made, &self.index);
+        watches.children::<PersistentVolumeClaim>(Api::all(client()), made.clone(), &self.index);
+        watches.children::<Pod>(Api::all(client()), made, &self.index);
         watches.roots::<DataStore>(Api::all(client()), watcher::Config::default(), &self.stores);
         watches.roots::<TenantControlPlane>(Api::all(client()), watcher::Config::default(), &self.tenants);
         watches

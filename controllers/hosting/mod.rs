@@ -10,7 +10,7 @@ pub mod tenantcontrolplane;
 use tokio::task::JoinSet;
 
 use self::engine::Engine;
-use crate::runtime::{driver::drive, role::Role};
+use crate::runtime::role::Role;
 
 /// Runs the engine's controllers until the process stops.
 ///
@@ -19,30 +19,25 @@ use crate::runtime::{driver::drive, role::Role};
 pub async fn start(role: Role) -> anyhow::Result<()> {
     let engine = Engine::new(&role).await?;
     let mut watches = engine.watch();
-    tokio::select! {
-        () = watches.listed() => {}
-        () = role.stop.cancelled() => return Ok(()),
+    if !role.listed(&mut watches).await {
+        return Ok(());
     }
     datastore::prime(&engine);
     let mut controllers = JoinSet::new();
     let shared = engine.clone();
-    controllers.spawn(drive(
+    controllers.spawn(role.drive(
         datastore::CONTROLLER,
-        engine.store_queue.clone(),
+        &engine.store_queue,
         datastore::CONCURRENCY,
-        role.metrics.clone(),
-        role.stop.clone(),
-        move |key| Box::pin(datastore::reconcile(shared.clone(), key)),
+        move |key| datastore::reconcile(shared.clone(), key),
     ));
     let tenants = tenantcontrolplane::Controller::new(engine.clone());
     controllers.spawn(tenants.clone().sweep(role.stop.clone()));
-    controllers.spawn(drive(
+    controllers.spawn(role.drive(
         tenantcontrolplane::CONTROLLER,
-        engine.tenant_queue.clone(),
+        &engine.tenant_queue,
         role.settings.concurrency,
-        role.metrics.clone(),
-        role.stop.clone(),
-        move |key| Box::pin(tenants.clone().reconcile(key)),
+        move |key| tenants.clone().reconcile(key),
     ));
     role.readiness.set(role.name, true);
     while let Some(ended) = controllers.join_next().await {

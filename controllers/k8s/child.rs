@@ -2,12 +2,13 @@
 
 use k8s_openapi::api::{
     apps::v1::{Deployment, StatefulSet},
-    core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service},
+    core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service},
     networking::v1::NetworkPolicy,
     policy::v1::PodDisruptionBudget,
 };
 use kube::api::{DynamicObject, PartialObjectMeta};
 
+use super::pod;
 use super::row::{DeploymentFacts, Facts, Row, ServiceFacts};
 
 /// A watched kind.
@@ -86,6 +87,15 @@ impl Child for PersistentVolumeClaim {
             class: self.spec.as_ref().and_then(|s| s.storage_class_name.clone()),
         };
         Row::new(Self::KIND, &self.metadata, facts)
+    }
+}
+
+impl Child for Pod {
+    const KIND: &'static str = "Pod";
+
+    fn row(&self) -> Row {
+        let trouble = pod::trouble(self);
+        Row::new(Self::KIND, &self.metadata, Facts::Pod { trouble })
     }
 }
 

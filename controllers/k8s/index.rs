@@ -14,7 +14,7 @@ use parking_lot::RwLock;
 
 use super::{
     key::{ObjectKey, RootKey},
-    row::Row,
+    row::{Facts, Row},
 };
 
 /// Told of every change that was not our own: the row before (`None` when new) and after (`None` when deleted).
@@ -82,6 +82,21 @@ impl ChildIndex {
             .filter(|row| keep(row))
             .cloned()
             .collect()
+    }
+
+    /// What keeps a pod with this label from running: of several, the first by name. A scan, as [`Self::filter`].
+    pub fn pod_trouble(&self, namespace: &str, label: &str, value: &str) -> Option<String> {
+        let pods = self.filter(|row| {
+            matches!(row.facts, Facts::Pod { trouble: Some(_) })
+                && row.key.namespace == namespace
+                && !row.deleting
+                && row.labels.get(label).is_some_and(|found| found == value)
+        });
+        let first = pods.iter().min_by(|a, b| a.key.cmp(&b.key))?;
+        match &first.facts {
+            Facts::Pod { trouble } => trouble.clone(),
+            _ => None,
+        }
     }
 
     /// Writes through what one of our own writes returned: newest wins. Nobody is woken, unless the answer carries

@@ -15,6 +15,7 @@ pub mod index;
 pub mod key;
 pub mod manifest;
 pub mod meta;
+pub mod pod;
 pub mod roots;
 pub mod row;
 pub mod status;

@@ -58,6 +58,11 @@ pub enum Facts {
         /// Storage class the claim ended up with, if any.
         class: Option<String>,
     },
+    /// A Pod: what keeps it from running.
+    Pod {
+        /// See [`super::pod::trouble`].
+        trouble: Option<String>,
+    },
 }
 
 /// What we read of a Deployment.

@@ -27,7 +27,6 @@ pub mod validate;
 
 use std::sync::Arc;
 
-use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::Secret;
 use kamaji_api::{
     bootstrap::KamajiConfig,
@@ -39,7 +38,7 @@ use kube::{Api, Client, ResourceExt as _, api::PartialObjectMeta, runtime::watch
 use crate::{
     capi::{cluster::Cluster, machine::Machine, owner},
     k8s::{apply::Applier, events::Events, index::ChildIndex, key::RootKey, roots::Roots},
-    runtime::{driver, queue::Queue, role::Role, watch::Watches},
+    runtime::{queue::Queue, role::Role, watch::Watches},
 };
 use tenants::Tenants;
 
@@ -246,23 +245,16 @@ fn of_cluster(
 pub async fn start(role: Role) -> anyhow::Result<()> {
     let context = Context::new(&role);
     let mut watches = context.watch();
-    tokio::select! {
-        () = watches.listed() => {}
-        () = role.stop.cancelled() => return Ok(()),
+    if !role.listed(&mut watches).await {
+        return Ok(());
     }
     role.readiness.set(role.name, true);
     let pass = context.clone();
-    driver::drive(
-        CONTROLLER,
-        context.queue.clone(),
-        role.settings.concurrency,
-        role.metrics.clone(),
-        role.stop.clone(),
-        move |key| {
-            let context = pass.clone();
-            async move { reconcile::reconcile(&context, &key).await }.boxed()
-        },
-    )
-    .await;
+    let reconcile = move |key| {
+        let context = pass.clone();
+        async move { reconcile::reconcile(&context, &key).await }
+    };
+    role.drive(CONTROLLER, &context.queue, role.settings.concurrency, reconcile)
+        .await;
     Ok(())
 }

@@ -24,7 +24,6 @@ mod versions;
 
 use std::sync::Arc;
 
-use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::Secret;
 use kamaji_api::{
     controlplane::KamajiControlPlane,
@@ -51,7 +50,7 @@ use crate::{
         roots::Roots,
         row::{Facts, Row},
     },
-    runtime::{driver, queue::Queue, role::Role, watch::Watches},
+    runtime::{queue::Queue, role::Role, watch::Watches},
 };
 
 /// Name of this controller in metrics and logs.
@@ -251,23 +250,16 @@ pub async fn start(role: Role) -> anyhow::Result<()> {
         settings.acts_on(namespace)
     });
     let mut watches = context.watch();
-    tokio::select! {
-        () = watches.listed() => {}
-        () = role.stop.cancelled() => return Ok(()),
+    if !role.listed(&mut watches).await {
+        return Ok(());
     }
     role.readiness.set(role.name, true);
     let pass = context.clone();
-    driver::drive(
-        CONTROLLER,
-        context.queue.clone(),
-        role.settings.concurrency,
-        role.metrics.clone(),
-        role.stop.clone(),
-        move |key| {
-            let context = pass.clone();
-            async move { reconcile::reconcile(&context, &key).await }.boxed()
-        },
-    )
-    .await;
+    let reconcile = move |key| {
+        let context = pass.clone();
+        async move { reconcile::reconcile(&context, &key).await }
+    };
+    role.drive(CONTROLLER, &context.queue, role.settings.concurrency, reconcile)
+        .await;
     Ok(())
 }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
-use super::{http::Readiness, metrics::Metrics};
+use super::driver::{self, Reconciled};
+use super::{http::Readiness, metrics::Metrics, queue::Queue, watch::Watches};
 use crate::args::Settings;
+use crate::k8s::key::RootKey;
 
 /// One role of the process, leading.
 #[derive(Clone)]
@@ -29,5 +31,31 @@ impl Role {
     /// Name of the pod, for events; `None` outside a pod.
     pub fn instance(&self) -> Option<String> {
         self.settings.pod_name.clone()
+    }
+
+    /// Waits until everything watched was listed once; `false` when the process stops before.
+    pub async fn listed(&self, watches: &mut Watches) -> bool {
+        tokio::select! {
+            () = watches.listed() => true,
+            () = self.stop.cancelled() => false,
+        }
+    }
+
+    /// Runs one controller until the process stops: `reconcile` for each due key of `queue`, `concurrency` at once.
+    pub fn drive<F, Work>(
+        &self,
+        controller: &'static str,
+        queue: &Arc<Queue>,
+        concurrency: usize,
+        reconcile: F,
+    ) -> impl Future<Output = ()> + use<F, Work>
+    where
+        F: Fn(RootKey) -> Work,
+        Work: Future<Output = Reconciled> + Send + 'static,
+    {
+        let (queue, metrics, stop) = (queue.clone(), self.metrics.clone(), self.stop.clone());
+        driver::drive(controller, queue, concurrency, metrics, stop, move |key| {
+            Box::pin(reconcile(key))
+        })
     }
 }

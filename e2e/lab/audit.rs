@@ -2,13 +2,16 @@
 //!
 //! Watches re-open by themselves and leases are renewed for ever: both are left out. Events count: they are writes.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
-use super::access::Lab;
+use super::{access::Lab, until::until};
+
+/// Namespaces of our processes: what their ServiceAccounts ask for is counted.
+pub const OURS: [&str; 2] = ["capi-kamaji-control-plane-system", "capi-kamaji-bootstrap-system"];
 
 /// One completed request.
 #[derive(Clone, Debug, Deserialize)]
@@ -129,6 +132,31 @@ impl Mark {
             })
             .collect())
     }
+}
+
+/// Until our accounts made no request for five seconds: the tail of a creation belongs to its budget.
+///
+/// # Errors
+/// When they do not rest within two minutes.
+pub async fn settled(lab: &Lab) -> Result<()> {
+    until(
+        "five seconds without a request",
+        Duration::from_mins(2),
+        async || {
+            let mark = Mark::now(lab).await?;
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            let requests = mark.requests(&OURS).await?;
+            ensure!(requests.is_empty(), "{}", summary(&requests));
+            Ok(Some(()))
+        },
+    )
+    .await
+}
+
+/// Requests with a user agent that is not ours: somebody else uses our accounts.
+pub fn strangers(requests: &[Request]) -> Vec<&Request> {
+    let known = |request: &&Request| !request.user_agent.starts_with("capi-kamaji/");
+    requests.iter().filter(known).collect()
 }
 
 /// How many requests there were by verb, resource and user agent: what a test prints.

@@ -1,6 +1,6 @@
 //! Clusters as users make them: `clusterctl generate cluster` piped into the API.
 
-use std::{sync::LazyLock, time::Duration};
+use std::sync::LazyLock;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use k8s_openapi::api::core::v1::{Node, Pod, Secret};
@@ -255,22 +255,30 @@ impl Cluster {
             2 * PATIENCE,
             async || {
                 let tenant = self.client(lab).await?;
-                let nodes = Api::<Node>::all(tenant).list(&ListParams::default()).await?.items;
-                let ready = nodes.iter().filter(|node| {
-                    let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
-                    conditions
-                        .into_iter()
-                        .flatten()
-                        .any(|c| c.type_ == "Ready" && c.status == "True")
-                });
-                let ready = ready.count();
+                let nodes = nodes(&tenant).await?;
+                let ready = nodes.iter().filter(|node| is_ready(node)).count();
                 ensure!(ready == count, "{ready} of {} nodes are Ready", nodes.len());
                 Ok(Some(()))
             },
         )
-        .await?;
-        // Cluster API's last words on a fresh node come right after.
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        Ok(())
+        .await
     }
+}
+
+/// The Nodes of a cluster.
+///
+/// # Errors
+/// When its API server does not answer.
+pub async fn nodes(tenant: &Client) -> Result<Vec<Node>> {
+    let api = Api::<Node>::all(tenant.clone());
+    Ok(api.list(&ListParams::default()).await?.items)
+}
+
+/// The kubelet reports the Node Ready.
+pub fn is_ready(node: &Node) -> bool {
+    let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|c| c.type_ == "Ready" && c.status == "True")
 }

@@ -95,17 +95,12 @@ impl Snapshot {
     }
 }
 
-/// Processes of machines and pods by command, mounts, routes, links and cgroups of the host.
+/// What the host holds: processes, mounts, routes, links, cgroups and rules, as `hack/quickstart --down` is judged by.
 async fn host() -> Result<Vec<String>> {
-    let script = r#"
-        ps -eo comm= | grep -E '^(systemd-nspawn|containerd|containerd-shim|kubelet|kube-|etcd|kine)' | sort | uniq -c | awk '{print "process " $2 " x" $1}'
-        awk '{print "mount " $5}' /proc/self/mountinfo | grep -E 'lab|kubelet|containerd|netns' || true
-        ip -o route show | awk '{print "route " $1 " " $2 " " $3}'
-        ip -o link show | awk -F': ' '{print "link " $2}' | sed 's/@.*//'
-        find /sys/fs/cgroup -maxdepth 2 -type d -name 'lab-*' -printf 'cgroup %P\n'
-    "#;
-    let output = tokio::process::Command::new("sh")
-        .args(["-c", script])
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let output = tokio::process::Command::new("bash")
+        .args(["-c", ". hack/lib/trace.sh && trace"])
+        .current_dir(root)
         .output()
         .await?;
     Ok(String::from_utf8_lossy(&output.stdout)

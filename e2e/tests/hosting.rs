@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use e2e::lab::{
     access::{Lab, client},
-    audit::{self, Mark},
+    audit::{self, Mark, OURS},
     datastore,
     tenants::Scope,
     until::until,
@@ -29,8 +29,6 @@ use tokio::time::{Instant, interval};
 
 const VERSION: &str = "v1.36.3";
 const OLDER: &str = "v1.35.4";
-/// ServiceAccounts of ours that write to the management cluster.
-const OURS: [&str; 2] = ["capi-kamaji-control-plane-system", "capi-kamaji-bootstrap-system"];
 /// DESIGN 4: management API requests to bring one TenantControlPlane to Ready.
 const TENANT_BUDGET: usize = 40;
 /// DESIGN 4: time without requests.
@@ -45,17 +43,14 @@ async fn hosting_beyond_12_a_tenant_stays_within_its_request_budget_and_is_then_
     scope.create("budget", VERSION, json!({})).await?;
     scope.reaches("budget", "Ready", VERSION).await?;
     let seconds = started.elapsed().as_secs_f64();
-    settled(&lab).await?;
+    audit::settled(&lab).await?;
     let requests = mark.requests(&OURS).await?;
     println!(
         "one TenantControlPlane: {} requests, Ready in {seconds:.1} s",
         requests.len()
     );
     println!("{}", audit::summary(&requests));
-    let strangers: Vec<_> = requests
-        .iter()
-        .filter(|r| !r.user_agent.starts_with("capi-kamaji/"))
-        .collect();
+    let strangers = audit::strangers(&requests);
     assert!(strangers.is_empty(), "unknown user agents: {strangers:#?}");
     assert!(requests.len() <= TENANT_BUDGET, "{} requests", requests.len());
 
@@ -71,22 +66,6 @@ async fn hosting_beyond_12_a_tenant_stays_within_its_request_budget_and_is_then_
     println!("{} s of quiet: {} requests", QUIET.as_secs(), requests.len());
     assert!(requests.is_empty(), "{}", audit::summary(&requests));
     scope.close().await
-}
-
-/// Until our accounts made no request for five seconds: the tail of a creation belongs to its budget.
-async fn settled(lab: &Lab) -> Result<()> {
-    until(
-        "five seconds without a request",
-        Duration::from_mins(2),
-        async || {
-            let mark = Mark::now(lab).await?;
-            tokio::time::sleep(Duration::from_secs(5)).await;
-            let requests = mark.requests(&OURS).await?;
-            ensure!(requests.is_empty(), "{}", audit::summary(&requests));
-            Ok(Some(()))
-        },
-    )
-    .await
 }
 
 #[tokio::test]

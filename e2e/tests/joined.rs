@@ -6,12 +6,13 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use e2e::lab::{
     access::{Lab, client, value},
+    clusters::{VERSION, is_ready, nodes},
     machine::Inside,
     until::until,
 };
 use k8s_openapi::api::{
     certificates::v1::CertificateSigningRequest,
-    core::v1::{Namespace, Node, Pod, Secret, Service},
+    core::v1::{Namespace, Pod, Secret, Service},
 };
 use kube::{
     Api, Client, ResourceExt as _,
@@ -25,7 +26,6 @@ use tokio::io::AsyncReadExt as _;
 
 const NAMESPACE: &str = "default";
 const CLUSTER: &str = "quickstart";
-const VERSION: &str = "v1.36.3";
 const MINUTE: Duration = Duration::from_mins(1);
 
 /// Objects of Cluster API, read as they are.
@@ -47,21 +47,6 @@ async fn machines(lab: &Lab) -> Result<Vec<DynamicObject>> {
     let selector = ListParams::default().labels(&format!("cluster.x-k8s.io/cluster-name={CLUSTER}"));
     let api = capi(lab, "cluster.x-k8s.io", "v1beta2", "Machine", "machines");
     Ok(api.list(&selector).await?.items)
-}
-
-async fn nodes(tenant: &Client) -> Result<Vec<Node>> {
-    Ok(Api::<Node>::all(tenant.clone())
-        .list(&ListParams::default())
-        .await?
-        .items)
-}
-
-fn is_ready(node: &Node) -> bool {
-    let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
-    conditions
-        .into_iter()
-        .flatten()
-        .any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 #[tokio::test]
@@ -106,6 +91,10 @@ async fn bootstrap_50_each_machine_booted_from_exactly_our_bootstrap_data() -> R
         );
         let status = inside.run(&["cloud-init", "status"]).await?;
         assert_eq!(status.trim(), "status: done", "{name}");
+        // As cloud-init itself sees it; its own warnings are no part of the verdict.
+        let schema = inside.run(&["cloud-init", "schema", "--system"]).await?;
+        assert!(schema.contains("Valid cloud-config"), "{name}: {schema}");
+        assert!(!schema.contains("deprecated"), "{name}: {schema}");
 
         let data = secrets
             .get(text(&machine, "/spec/bootstrap/dataSecretName"))

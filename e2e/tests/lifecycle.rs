@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use e2e::lab::{
     access::{Lab, value},
-    audit::{self, Mark},
-    clusters::{Cluster, QUICKSTART},
+    audit::{self, Mark, OURS},
+    clusters::{Cluster, QUICKSTART, nodes},
     datastore,
     snapshot::Snapshot,
     tenants::PATIENCE,
@@ -15,7 +15,7 @@ use e2e::lab::{
 };
 use k8s_openapi::api::{
     apps::v1::ReplicaSet,
-    core::v1::{Node, Pod, Secret},
+    core::v1::{Pod, Secret},
 };
 use kube::{
     Api, ResourceExt as _,
@@ -24,8 +24,6 @@ use kube::{
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::json;
 
-/// Namespaces of our processes.
-const OURS: [&str; 2] = ["capi-kamaji-control-plane-system", "capi-kamaji-bootstrap-system"];
 /// DESIGN 4: management API requests for one Cluster with KamajiControlPlane and TenantControlPlane.
 const CLUSTER_BUDGET: usize = 60;
 /// The tenant's kube-controller-manager marks a silent node after this time; a sleep must outlast it.
@@ -63,22 +61,8 @@ async fn a_cluster_that_slept_wakes_with_the_same_nodes_and_pods() -> Result<()>
     cluster.scale(&lab, 1).await?;
     cluster.condition(&lab, "Available", "True").await?;
 
-    let after = until("both nodes to be Ready again", PATIENCE, async || {
-        let nodes = Api::<Node>::all(tenant.clone())
-            .list(&ListParams::default())
-            .await?
-            .items;
-        let ready = nodes.iter().all(|node| {
-            let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
-            conditions
-                .into_iter()
-                .flatten()
-                .any(|c| c.type_ == "Ready" && c.status == "True")
-        });
-        ensure!(ready, "a node is not Ready");
-        Ok(Some((cluster.ca(&lab).await?, node_uids(&tenant).await?)))
-    })
-    .await?;
+    cluster.nodes_ready(&lab, before.1.len()).await?;
+    let after = (cluster.ca(&lab).await?, node_uids(&tenant).await?);
     assert_eq!(before, after, "CA and Node UIDs");
     let woken = pods.get("sleeper").await?;
     assert_eq!(woken.uid(), running.uid(), "the very same pod");
@@ -92,11 +76,8 @@ async fn a_cluster_that_slept_wakes_with_the_same_nodes_and_pods() -> Result<()>
 }
 
 async fn node_uids(tenant: &kube::Client) -> Result<BTreeMap<String, String>> {
-    let nodes = Api::<Node>::all(tenant.clone())
-        .list(&ListParams::default())
-        .await?;
-    Ok(nodes
-        .items
+    Ok(nodes(tenant)
+        .await?
         .iter()
         .map(|n| (n.name_any(), n.uid().unwrap_or_default()))
         .collect())
@@ -115,7 +96,10 @@ async fn hosting_beyond_01_a_deleted_cluster_leaves_nothing_and_its_neighbour_ev
     let mark = Mark::now(&lab).await?;
     cluster.create(&lab, 1).await?;
     cluster.nodes_ready(&lab, 1).await?;
+    audit::settled(&lab).await?;
     let requests = mark.requests(&OURS).await?;
+    let strangers = audit::strangers(&requests);
+    assert!(strangers.is_empty(), "unknown user agents: {strangers:#?}");
     println!("one Cluster with one worker: {} requests", requests.len());
     println!("{}", audit::summary(&requests));
     let hosted: Vec<_> = requests

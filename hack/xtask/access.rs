@@ -119,6 +119,8 @@ pub const HOSTING_ROLE: &[Grant] = &[
     grant("policy", &["poddisruptionbudgets"], CHILD),
     // Claims of managed DataStores, which their StatefulSets make: whether they are bound, and who owns them.
     grant(CORE, &["persistentvolumeclaims"], &[List, Watch, Patch]),
+    // Why the pods of control planes and members do not come up.
+    grant(CORE, &["pods"], &[List, Watch]),
     grant("storage.k8s.io", &["storageclasses"], &[List]),
     Grant {
         group: CORE,

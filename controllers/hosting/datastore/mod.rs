@@ -313,15 +313,21 @@ async fn ensure_parts(
             ))
         }
         _ if ready >= managed.spec.replicas => Ok(()),
-        _ => Err(Problem {
-            reason: Reason::WaitingForMembers,
-            message: format!(
-                "{ready} of {} pods of StatefulSet {}/{name} are ready",
-                managed.spec.replicas,
-                namespace::DATASTORES
-            ),
-            class: Class::Transient,
-        }),
+        _ => {
+            let trouble = engine
+                .index
+                .pod_trouble(namespace::DATASTORES, ours::DATASTORE, name);
+            Err(Problem {
+                reason: Reason::WaitingForMembers,
+                message: format!(
+                    "{ready} of {} pods of StatefulSet {}/{name} are ready{}",
+                    managed.spec.replicas,
+                    namespace::DATASTORES,
+                    trouble.map_or_else(String::new, |trouble| format!(": {trouble}"))
+                ),
+                class: Class::Transient,
+            })
+        }
     };
     Ok(SeenManaged {
         status: ManagedStatus {

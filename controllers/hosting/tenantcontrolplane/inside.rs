@@ -1,8 +1,9 @@
 //! The last step of a pass: the tenant's own API. It is asked when something there may have changed, never of a
 //! quiet tenant: what was applied there is recorded by digest, and whether pods serve is what Kubernetes itself
-//! probes and reports.
+//! probes and reports. Once a day all of it is applied again, since a tenant's admin may have deleted some.
 
 use k8s_openapi::ByteString;
+use k8s_openapi::jiff::Timestamp;
 use kamaji_api::conditions::{Reason, TenantControlPlaneCondition as On};
 use kamaji_api::tenantcontrolplane::TenantControlPlane;
 use kube::Client;
@@ -33,6 +34,7 @@ impl Controller {
         endpoint: &Endpoint,
         certificates: &Certificates,
         seen: &mut Seen,
+        now: Timestamp,
     ) -> Result<(), Problem> {
         if tenant.spec.control_plane.deployment.replicas == 0 {
             return Ok(());
@@ -65,7 +67,8 @@ impl Controller {
             has(tenant, On::Available) && has(tenant, On::TenantRBACReady) && has(tenant, On::AddonsReady);
         // A proxy must not be newer than the API server: what is inside follows a rollout, it does not lead it.
         let rolling = !row.as_deref().is_some_and(phase::complete);
-        if quiet && (rolling || recorded(tenant) == Some(digest.as_str())) {
+        let known = recorded(tenant) == Some(digest.as_str()) && now < self.audit_at(&key, now);
+        if quiet && (rolling || known) {
             return Ok(());
         }
         let (client, admin) = match self.clients_of(tenant, endpoint, certificates).await {
@@ -97,7 +100,7 @@ impl Controller {
             rights: rights.clone(),
             addons: addons.clone(),
         });
-        rights.and(addons)
+        rights.and(addons).inspect(|()| self.audited(&key, now))
     }
 
     /// Clients as break-glass and as administrator, through the Service.

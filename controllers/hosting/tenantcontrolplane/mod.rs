@@ -41,6 +41,9 @@ use crate::tenant::{self, Clients};
 /// Name of the controller in logs and metrics.
 pub const CONTROLLER: &str = "tenantcontrolplane";
 
+/// Time between two looks at what tenants' admins may have changed inside (DESIGN 2.11).
+const AUDIT: Duration = Duration::from_hours(24);
+
 /// Makes the client of a tenant from its kubeconfig and the address of its Service.
 type Connect = Box<dyn Fn(&Kubeconfig, &str) -> Result<Client, tenant::Error> + Send + Sync>;
 
@@ -58,6 +61,8 @@ struct Memo {
     seeded: HashMap<RootKey, (Option<String>, Seeded)>,
     /// Versions of key material that were ours, or read and found unchanged.
     untouched: HashMap<ObjectKey, String>,
+    /// When what was put into a tenant is next compared with what is there.
+    audits: HashMap<RootKey, Timestamp>,
 }
 
 impl Controller {
@@ -113,9 +118,17 @@ impl Controller {
         };
         let deployment = self.engine.index.find("Deployment", &key.namespace, &key.name);
         let service = self.engine.index.find("Service", &key.namespace, &key.name);
+        let rolling = deployment.as_deref().is_some_and(|row| !phase::complete(row));
+        let trouble = rolling
+            .then(|| {
+                let index = &self.engine.index;
+                index.pod_trouble(&key.namespace, kamaji::NAME, &key.name)
+            })
+            .flatten();
         let sight = status::Rows {
             deployment: deployment.as_deref(),
             service: service.as_deref(),
+            trouble: trouble.as_deref(),
         };
         let new = status::status(&tenant, seen, sight, Timestamp::now());
         let api: Api<TenantControlPlane> = Api::namespaced(self.engine.client.clone(), &key.namespace);
@@ -145,6 +158,7 @@ impl Controller {
     fn forget(&self, key: &RootKey) {
         let mut memo = self.memo.lock();
         memo.seeded.remove(key);
+        memo.audits.remove(key);
         let prefix = format!("{}-", key.name);
         memo.untouched
             .retain(|known, _| known.namespace != key.namespace || !known.name.starts_with(&prefix));
@@ -174,8 +188,26 @@ impl Controller {
         true
     }
 
+    /// When the tenant's inside is due to be looked at. A new process spreads its first looks over a day.
+    fn audit_at(&self, key: &RootKey, now: Timestamp) -> Timestamp {
+        let mut memo = self.memo.lock();
+        let first = || later(now, rand::random::<f64>());
+        *memo.audits.entry(key.clone()).or_insert_with(first)
+    }
+
+    /// The inside was applied and read back.
+    fn audited(&self, key: &RootKey, now: Timestamp) {
+        let next = later(now, 0.9 + 0.2 * rand::random::<f64>());
+        self.memo.lock().audits.insert(key.clone(), next);
+    }
+
     fn saw(&self, row: &Row) {
         let version = row.resource_version.clone();
         self.memo.lock().untouched.insert(row.key.clone(), version);
     }
+}
+
+/// `now` and so many days.
+fn later(now: Timestamp, days: f64) -> Timestamp {
+    now.checked_add(AUDIT.mul_f64(days)).unwrap_or(now)
 }

@@ -35,7 +35,7 @@ const LOOK: Duration = Duration::from_hours(24);
 impl Controller {
     pub(super) async fn pass(&self, key: &RootKey, seen: &mut Seen, now: Timestamp) -> Reconciled {
         match self.steps(key, seen, now).await {
-            Ok(renew_at) => Ok(Outcome::After(until(renew_at, now))),
+            Ok(next) => Ok(Outcome::After(until(next, now))),
             Err(problem) => problem.settle(),
         }
     }
@@ -77,9 +77,12 @@ impl Controller {
         seen.deployment = Some(workload.clone());
         workload?;
         seen.rendered = Some(tenant.spec.kubernetes.version.clone());
-        self.inside(&tenant, &valid, &endpoint, &certificates, seen)
+        self.inside(&tenant, &valid, &endpoint, &certificates, seen, now)
             .await?;
-        Ok(certificates.renew_at)
+        let audit = self.audit_at(key, now);
+        Ok(Some(
+            certificates.renew_at.map_or(audit, |renew| renew.min(audit)),
+        ))
     }
 
     /// Finalizer and drawn names in one request, before anything is made anywhere.
@@ -284,8 +287,7 @@ fn rejected(tenant: &TenantControlPlane, error: ApiError) -> Problem {
     Problem::retry(Class::Invalid, Reason::ServiceRejected, text)
 }
 
-fn until(renew_at: Option<Timestamp>, now: Timestamp) -> Duration {
-    renew_at
-        .and_then(|at| u64::try_from(at.as_second() - now.as_second()).ok())
+fn until(next: Option<Timestamp>, now: Timestamp) -> Duration {
+    next.and_then(|at| u64::try_from(at.as_second() - now.as_second()).ok())
         .map_or(LOOK, |seconds| Duration::from_secs(seconds.max(60)).min(LOOK))
 }

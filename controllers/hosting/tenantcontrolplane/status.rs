@@ -102,6 +102,8 @@ pub struct Rows<'a> {
     pub deployment: Option<&'a Row>,
     /// The Service.
     pub service: Option<&'a Row>,
+    /// What keeps a pod from running.
+    pub trouble: Option<&'a str>,
 }
 
 /// The status to write.
@@ -465,7 +467,19 @@ fn running(tenant: &TenantControlPlane, seen: &Seen, rows: Rows<'_>) -> Verdict 
             } else {
                 Reason::WaitingForPods
             };
-            Verdict::no(on, reason, "not every pod is ready and of the current template")
+            let known = tenant
+                .status
+                .as_ref()
+                .map_or(&[][..], |status| &status.conditions);
+            // Between two tries a container seems well.
+            let told = conditions::get(known, on).filter(|c| {
+                c.reason == Reason::PodsFailing.as_str()
+                    && c.observed_generation == tenant.metadata.generation
+            });
+            match rows.trouble.or(told.map(|c| c.message.as_str())) {
+                Some(trouble) => Verdict::no(on, Reason::PodsFailing, trouble),
+                None => Verdict::no(on, reason, "not every pod is ready and of the current template"),
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{Secret, Service},
+    core::v1::{Pod, Secret, Service},
     networking::v1::NetworkPolicy,
     policy::v1::PodDisruptionBudget,
 };
@@ -108,7 +108,12 @@ impl World {
         for change in &changes {
             fold(&self.engine, change);
         }
-        let mut worked = !changes.is_empty();
+        self.reconcile_due().await || !changes.is_empty()
+    }
+
+    /// Reconciles what is due; `true` when anything was.
+    async fn reconcile_due(&self) -> bool {
+        let mut worked = false;
         let queue = &self.engine.tenant_queue;
         let mut again = Vec::new();
         while !queue.is_empty() {
@@ -271,6 +276,7 @@ fn fold(engine: &Engine, change: &Change) {
         "PodDisruptionBudget" => child::<PartialObjectMeta<PodDisruptionBudget>>(engine, change),
         "Service" => child::<Service>(engine, change),
         "Deployment" => child::<Deployment>(engine, change),
+        "Pod" => child::<Pod>(engine, change),
         _ => {}
     }
 }
@@ -460,6 +466,79 @@ async fn hosting_peer_10_sleep_keeps_everything_and_wake_changes_nothing() {
         world.api.get(&secret_path("alpha-ca")).unwrap()["data"],
         ca["data"]
     );
+}
+
+#[tokio::test]
+async fn what_a_tenants_admin_deleted_comes_back_with_the_audit_of_the_day_and_not_before() {
+    let world = World::new().await;
+    world.settle().await;
+    let key = crate::k8s::key::RootKey::new("demo", "alpha");
+    let path = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/kubeadm:cluster-admins";
+    let before = world.inside.get(path).unwrap();
+    world.inside.delete(path);
+    world.engine.tenant_queue.add(key.clone());
+    world.settle().await;
+    assert!(world.inside.get(path).is_none(), "a quiet tenant is left alone");
+    world
+        .controller
+        .memo
+        .lock()
+        .audits
+        .insert(key.clone(), Timestamp::now());
+    world.api.requests();
+    world.engine.tenant_queue.add(key.clone());
+    world.settle().await;
+    assert_eq!(world.inside.get(path).unwrap()["subjects"], before["subjects"]);
+    assert_eq!(world.api.requests(), Vec::<String>::new(), "nothing to tell");
+    let next = world.controller.audit_at(&key, Timestamp::now());
+    let hours = (next.as_second() - Timestamp::now().as_second()) / 3600;
+    assert!((21..=27).contains(&hours), "again after a day: {hours} h");
+}
+
+#[tokio::test]
+async fn pods_that_do_not_come_up_say_why_and_keep_saying_it_between_two_tries() {
+    let world = World::new().await;
+    world.settle().await;
+    // A rollout whose new pod has no image: the Deployment itself says nothing of it for ten minutes.
+    let rolling = json!({ "status": { "updatedReplicas": 0, "readyReplicas": 1, "replicas": 2 } });
+    let pod = |state: Value| {
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {
+                "name": "alpha-1", "namespace": "demo",
+                "labels": { ours::MANAGED_BY: field_manager::HOSTING, "kamaji.clastix.io/name": "alpha" },
+            },
+            "status": { "containerStatuses": [{
+                "name": "kube-apiserver", "image": "r/apiserver:v9", "imageID": "", "ready": false, "restartCount": 0,
+                "state": state,
+            }] },
+        })
+    };
+    let round = async |state: Value| {
+        world
+            .api
+            .edit("/api/v1/namespaces/demo/pods/alpha-1", &pod(state));
+        world.api.edit(DEPLOYMENT, &rolling);
+        for change in world.api.changes() {
+            fold(&world.engine, &change);
+        }
+        world.reconcile_due().await;
+    };
+    round(json!({ "waiting": { "reason": "ImagePullBackOff" } })).await;
+    let said = world.condition(On::DeploymentReady);
+    assert_eq!((said.0.as_str(), said.1.as_str()), ("False", "PodsFailing"));
+    assert!(
+        said.2.contains("kube-apiserver") && said.2.contains("r/apiserver:v9"),
+        "{}",
+        said.2
+    );
+    assert_eq!(world.condition(On::Ready).1, "PodsFailing");
+    world.api.requests();
+    round(json!({ "waiting": null, "running": {} })).await;
+    assert_eq!(world.condition(On::DeploymentReady), said, "it only seems well");
+    assert_eq!(writes(&world.api.requests()), Vec::<&String>::new());
+    world.settle().await;
+    world.assert_ready();
 }
 
 #[tokio::test]

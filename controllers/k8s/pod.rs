@@ -1,0 +1,126 @@
+//! Why a pod does not come up, in one sentence that stays the same while the cause does. Pure.
+//!
+//! Kubernetes tells it in the pod alone: a Deployment says for ten minutes that it progresses. Times, counts and pod
+//! names are left out, or a condition that carries the sentence would change with every try.
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+
+/// A container that ended this often does not only wait for another one.
+const PATIENT_RESTARTS: i32 = 2;
+
+/// What keeps `pod` from running; `None` while nothing does that does not pass by itself.
+pub fn trouble(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let unplaced = status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|c| c.type_ == "PodScheduled" && c.reason.as_deref() == Some("Unschedulable"));
+    if let Some(condition) = unplaced {
+        let why = condition.message.as_deref().unwrap_or_default();
+        return Some(format!("no node takes the pod: {why}"));
+    }
+    let first = status.init_container_statuses.iter().flatten();
+    first
+        .chain(status.container_statuses.iter().flatten())
+        .find_map(|container| stuck(container, pod.metadata.namespace.as_deref().unwrap_or_default()))
+}
+
+fn stuck(container: &ContainerStatus, namespace: &str) -> Option<String> {
+    let waiting = container.state.as_ref()?.waiting.as_ref()?;
+    let (name, image) = (&container.name, &container.image);
+    let message = waiting.message.as_deref().unwrap_or_default();
+    match waiting.reason.as_deref()? {
+        "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "RegistryUnavailable" => Some(format!(
+            "container {name}: the image {image} cannot be pulled; check that it exists and that the nodes may pull it"
+        )),
+        "InvalidImageName" => Some(format!("container {name}: {image} is no name of an image")),
+        reason @ ("CreateContainerConfigError" | "CreateContainerError" | "RunContainerError") => {
+            Some(format!("container {name}: {reason}: {message}"))
+        }
+        "CrashLoopBackOff" if container.restart_count >= PATIENT_RESTARTS => {
+            let end = container
+                .last_state
+                .as_ref()
+                .and_then(|state| state.terminated.as_ref());
+            let code = end.map_or_else(String::new, |end| {
+                format!(", last with exit code {}", end.exit_code)
+            });
+            let why = end
+                .and_then(|end| end.reason.as_deref())
+                .filter(|reason| *reason != "Error")
+                .map_or_else(String::new, |reason| format!(" ({reason})"));
+            Some(format!(
+                "container {name} ends again and again{code}{why}; see kubectl -n {namespace} logs --previous -c {name} \
+                 of its pod"
+            ))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn told(status: &Value) -> Option<String> {
+        let pod = json!({ "metadata": { "name": "alpha-7d9", "namespace": "demo" }, "status": status });
+        trouble(&serde_json::from_value(pod).unwrap())
+    }
+
+    fn container(reason: &str, restarts: i32) -> Option<String> {
+        told(&json!({ "containerStatuses": [
+            { "name": "scheduler", "image": "r/scheduler:v1", "imageID": "", "ready": true, "restartCount": 0,
+              "state": { "running": {} } },
+            { "name": "apiserver", "image": "r/apiserver:v1", "imageID": "", "ready": false,
+              "restartCount": restarts,
+              "state": { "waiting": { "reason": reason, "message": "back-off 2m40s" } },
+              "lastState": { "terminated": { "exitCode": 137, "reason": "OOMKilled" } } },
+        ] }))
+    }
+
+    #[test]
+    fn what_keeps_a_pod_from_running() {
+        let unschedulable = told(&json!({ "conditions": [
+            { "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes: Insufficient cpu" },
+        ] }));
+        assert_eq!(
+            unschedulable.unwrap(),
+            "no node takes the pod: 0/1 nodes: Insufficient cpu"
+        );
+        for reason in ["ErrImagePull", "ImagePullBackOff"] {
+            let said = container(reason, 0).unwrap();
+            assert!(
+                said.starts_with("container apiserver: the image r/apiserver:v1 "),
+                "{said}"
+            );
+        }
+        let said = container("CrashLoopBackOff", 4).unwrap();
+        assert!(
+            said.contains("exit code 137 (OOMKilled)") && said.contains("kubectl -n demo logs"),
+            "{said}"
+        );
+        let said = container("CreateContainerConfigError", 0).unwrap();
+        assert!(said.contains("apiserver: CreateContainerConfigError"), "{said}");
+    }
+
+    #[test]
+    fn what_passes_by_itself_is_no_trouble() {
+        assert_eq!(container("ContainerCreating", 0), None);
+        assert_eq!(
+            container("CrashLoopBackOff", 1),
+            None,
+            "it waits for another container"
+        );
+        assert_eq!(told(&json!({})), None);
+    }
+
+    #[test]
+    fn the_sentence_does_not_change_with_every_try() {
+        let first = container("CrashLoopBackOff", 3);
+        assert_eq!(first, container("CrashLoopBackOff", 30));
+        assert!(!first.unwrap().contains("2m40s"));
+    }
+}
