@@ -284,7 +284,12 @@ fn workload(new: &mut TenantControlPlaneStatus, tenant: &TenantControlPlane, see
         asked: seen.rendered.as_deref().or(installed.as_deref()),
         answered,
     });
-    let rolled = matches!(phase, VersionPhase::Ready | VersionPhase::Sleeping);
+    // Asleep nothing runs: a version that is only asked for would let the next step skip a minor. The peer copies it.
+    let rolled = match phase {
+        VersionPhase::Ready => true,
+        VersionPhase::Sleeping => installed.is_none(),
+        _ => false,
+    };
     resources.version = Some(VersionStatus {
         version: seen.rendered.clone().filter(|_| rolled).or(installed),
         status: phase,

@@ -458,6 +458,15 @@ async fn hosting_peer_10_sleep_keeps_everything_and_wake_changes_nothing() {
     world.settle().await;
     assert_eq!(world.phase(), VersionPhase::Sleeping);
     assert_eq!(world.condition(On::Available).1, "Sleeping");
+    // No minor is skipped in sleep.
+    let to = |version: &str| json!({ "spec": { "kubernetes": { "version": version } } });
+    world.api.edit(TENANT, &to("v1.37.0"));
+    world.settle().await;
+    assert_eq!(world.condition(On::SpecValid).0, "True");
+    world.api.edit(TENANT, &to("v1.38.0"));
+    world.settle().await;
+    assert_eq!(world.condition(On::SpecValid).1, "VersionStepTooLarge");
+    world.api.edit(TENANT, &to("v1.36.3"));
     world.api.edit(TENANT, &scale(2));
     world.settle().await;
     world.assert_ready();
