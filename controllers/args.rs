@@ -120,6 +120,8 @@ pub struct RunArgs {
 pub struct Settings {
     /// Namespaces to act on; all when empty.
     pub namespaces: BTreeSet<String>,
+    /// Who hosts the control planes: some fields of a TenantControlPlane only our own engine reads.
+    pub hosting: Hosting,
     /// DataStore for tenants that name none; empty for none.
     pub default_datastore: DefaultDatastore,
     /// Namespace of this process.
@@ -157,6 +159,7 @@ impl Settings {
     pub fn new(args: &RunArgs) -> Self {
         Self {
             namespaces: args.namespace.iter().filter(|n| !n.is_empty()).cloned().collect(),
+            hosting: args.hosting,
             default_datastore: match args.default_datastore.as_str() {
                 "" => DefaultDatastore::None,
                 "managed" => DefaultDatastore::Managed,

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use capi_kamaji::{
-    args::{DefaultDatastore, Settings},
+    args::{DefaultDatastore, Hosting, Settings},
     kamajiconfig,
     pki::{
         issue,
@@ -253,6 +253,7 @@ impl World {
             client: self.server.client()?,
             settings: Arc::new(Settings {
                 namespaces: std::collections::BTreeSet::default(),
+                hosting: Hosting::Embedded,
                 default_datastore: DefaultDatastore::None,
                 own_namespace: "capi-kamaji-bootstrap-system".to_owned(),
                 pod_name: None,

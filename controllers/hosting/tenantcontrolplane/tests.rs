@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::Controller;
-use crate::args::{DefaultDatastore, Settings};
+use crate::args::{DefaultDatastore, Hosting, Settings};
 use crate::hosting::datastore::driver::Access;
 use crate::hosting::datastore::driver::admin::{Admin, memory::Memory};
 use crate::hosting::engine::Engine;
@@ -182,6 +182,7 @@ async fn start(api: &FakeApi, inside: &FakeApi, store: &Memory) -> (Arc<Engine>,
         client: api.client(),
         settings: Arc::new(Settings {
             namespaces: std::collections::BTreeSet::new(),
+            hosting: Hosting::Embedded,
             default_datastore: DefaultDatastore::None,
             own_namespace: "system".to_owned(),
             pod_name: None,
