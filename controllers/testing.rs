@@ -12,6 +12,9 @@ use kube::{Client, client::Body};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
+/// Finalizer of an object that is deleted after what it owns.
+pub const FOREGROUND: &str = "foregroundDeletion";
+
 /// What changed: the object, and whether it is gone.
 #[derive(Clone, Debug)]
 pub struct Change {
@@ -142,6 +145,12 @@ impl State {
                 let wanted = &body["preconditions"]["uid"];
                 if !wanted.is_null() && *wanted != object["metadata"]["uid"] {
                     return failure(409, "Conflict", "another object has that name");
+                }
+                if body["propagationPolicy"] == "Foreground" {
+                    // It stays until the test, as the garbage collector, has seen its dependents go.
+                    let mut object = object.clone();
+                    object["metadata"]["finalizers"] = json!([FOREGROUND]);
+                    self.store(&path, object);
                 }
                 match self.delete(&path) {
                     Some(object) => (StatusCode::OK, object),

@@ -12,6 +12,7 @@ use kamaji_api::labels::{capi, kamaji, ours};
 use kamaji_api::tenantcontrolplane::TenantControlPlane;
 use kube::{Api, ResourceExt};
 
+use super::pass::LOOK;
 use super::problem::Problem;
 use super::status::Seen;
 use super::{Controller, storage};
@@ -31,7 +32,7 @@ impl Controller {
             Ok(()) => Ok(Outcome::Done),
             Err(problem) => {
                 seen.deleting = Some((problem.reason, problem.message.clone()));
-                problem.settle()
+                problem.settle(LOOK)
             }
         }
     }
@@ -76,7 +77,9 @@ impl Controller {
             return Ok(());
         }
         let names = storage::names_of(tenant, 0);
-        let Ok(name) = storage::choose(tenant, &self.engine.settings.default_datastore) else {
+        // Where the data is, whatever the spec asks for by now.
+        let chosen = || storage::choose(tenant, &self.engine.settings.default_datastore).ok();
+        let Some(name) = storage::used(tenant).or_else(chosen) else {
             // Nothing was ever placed anywhere.
             return Ok(());
         };

@@ -15,6 +15,7 @@ use super::problem::Problem;
 use super::status::{Inside, Seen};
 use super::validate::Valid;
 use super::{Controller, phase};
+use crate::hosting::datastore;
 use crate::k8s::error::Class;
 use crate::k8s::{conditions, digest, key::RootKey};
 use crate::pki::kubeconfig::Kubeconfig;
@@ -54,6 +55,12 @@ impl Controller {
             addons: Err(problem),
         };
         if !ready {
+            // It served before: perhaps its datastore does not, which nobody asks while all is well.
+            if has(tenant, On::Available)
+                && let Some(placed) = &seen.placed
+            {
+                datastore::doubt(&self.engine, &placed.store);
+            }
             let problem = Problem::wait(Reason::WaitingForPods, "no pod of the control plane is ready yet");
             // What was applied inside is still there when the pods come back.
             let mut inside = unreached(problem.clone());

@@ -25,18 +25,24 @@ use crate::hosting::render::{flags, networkpolicy, pdb, secrets, service};
 use crate::k8s::error::{ApiError, Class};
 use crate::k8s::finalizer;
 use crate::k8s::key::RootKey;
-use crate::k8s::row::Facts;
+use crate::k8s::row::{Facts, Row};
 use crate::pki::spec;
 use crate::runtime::driver::{Outcome, Reconciled};
 
 /// Longest time until a tenant looks at its certificates again; it costs nothing.
-const LOOK: Duration = Duration::from_hours(24);
+pub(super) const LOOK: Duration = Duration::from_hours(24);
 
 impl Controller {
     pub(super) async fn pass(&self, key: &RootKey, seen: &mut Seen, now: Timestamp) -> Reconciled {
         match self.steps(key, seen, now).await {
             Ok(next) => Ok(Outcome::After(until(next, now))),
-            Err(problem) => problem.settle(),
+            Err(problem) => {
+                let renew_at = seen
+                    .certificates
+                    .as_ref()
+                    .and_then(|made| made.as_ref().ok()?.renew_at);
+                problem.settle(until(renew_at, now))
+            }
         }
     }
 
@@ -67,6 +73,12 @@ impl Controller {
         // The datastore is prepared while a load balancer is awaited.
         let placed = self.placed(&tenant, &store, &names, now).await;
         let placed = seen.note_store(placed)?;
+        // Its place is made. Whether the datastore answers now is told, and keeps nothing from being done.
+        if store.metadata.deletion_timestamp.is_none()
+            && let Err(problem) = usable(&store)
+        {
+            seen.store = Some(Err(Problem::wait(problem.reason, problem.message)));
+        }
         seen.placed = Some(placed.clone());
         let endpoint = seen.endpoint.insert(endpoint).clone()?;
         let certificates = self.key_material(&tenant, &valid, &endpoint, &placed, now).await;
@@ -74,11 +86,14 @@ impl Controller {
         let workload = self
             .workload(&tenant, &valid, &endpoint, &certificates, &placed)
             .await;
-        seen.deployment = Some(workload.clone());
-        workload?;
+        let failing = |row: &Row| phase::rejected(row).map_or(Ok(()), Err);
+        seen.deployment = Some(workload.clone().and_then(|row| failing(&row)));
+        let row = workload?;
         seen.rendered = Some(tenant.spec.kubernetes.version.clone());
+        // Pods that do not come up keep nothing from those that serve.
         self.inside(&tenant, &valid, &endpoint, &certificates, seen, now)
             .await?;
+        failing(&row)?;
         let audit = self.audit_at(key, now);
         Ok(Some(
             certificates.renew_at.map_or(audit, |renew| renew.min(audit)),
@@ -195,7 +210,7 @@ impl Controller {
         Ok(datastore::access(&self.engine, &store).await?)
     }
 
-    /// NetworkPolicy, PodDisruptionBudget, and the Deployment last.
+    /// NetworkPolicy, PodDisruptionBudget, and the Deployment last, whose row it returns.
     async fn workload(
         &self,
         tenant: &TenantControlPlane,
@@ -203,7 +218,7 @@ impl Controller {
         endpoint: &Endpoint,
         certificates: &Certificates,
         placed: &Placed,
-    ) -> Result<(), Problem> {
+    ) -> Result<Arc<Row>, Problem> {
         let applier = &self.engine.applier;
         let (namespace, name) = (tenant.namespace().unwrap_or_default(), tenant.name_any());
         if !placed.names.adopted {
@@ -251,8 +266,7 @@ impl Controller {
             hashes: &certificates.hashes,
             config_hash: &config_hash,
         };
-        let workload = applier.apply(&deployment::render(&inputs)?).await?;
-        phase::rejected(&workload.row).map_or(Ok(()), Err)
+        Ok(applier.apply(&deployment::render(&inputs)?).await?.row)
     }
 }
 
@@ -272,11 +286,18 @@ fn rejected(tenant: &TenantControlPlane, error: ApiError) -> Problem {
     if error.class() != Class::Invalid {
         return error.into();
     }
-    let text = error.to_string();
-    if text.to_ascii_lowercase().contains("port") {
-        let port = tenant.spec.network_profile.port;
-        return Problem::retry(
-            Class::Invalid,
+    let (reason, message) = refusal(
+        &tenant.name_any(),
+        tenant.spec.network_profile.port,
+        &error.to_string(),
+    );
+    Problem::retry(Class::Invalid, reason, message)
+}
+
+/// What the API server's words about a Service mean for the TenantControlPlane it is made from.
+fn refusal(name: &str, port: i32, text: &str) -> (Reason, String) {
+    if text.contains("spec.ports[0].nodePort") || text.contains("provided port is") {
+        return (
             Reason::PortNotAllocatable,
             format!(
                 "spec.networkProfile.port: {port} cannot be had; choose a free port, with NodePort one of the range of \
@@ -284,10 +305,51 @@ fn rejected(tenant: &TenantControlPlane, error: ApiError) -> Problem {
             ),
         );
     }
-    Problem::retry(Class::Invalid, Reason::ServiceRejected, text)
+    // The first port is the API server's own.
+    let additional = text
+        .split_once("spec.ports[")
+        .and_then(|(_, rest)| rest.split_once(']')?.0.parse::<usize>().ok())
+        .and_then(|index| index.checked_sub(1));
+    let field = additional.map_or_else(
+        || format!("Service {name} was refused"),
+        |index| format!("spec.controlPlane.service.additionalPorts[{index}]"),
+    );
+    (Reason::ServiceRejected, format!("{field}: {text}"))
 }
 
 fn until(next: Option<Timestamp>, now: Timestamp) -> Duration {
     next.and_then(|at| u64::try_from(at.as_second() - now.as_second()).ok())
         .map_or(LOOK, |seconds| Duration::from_secs(seconds.max(60)).min(LOOK))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_service_names_the_field_it_comes_from() {
+        let table = [
+            (
+                "Service \"a\" is invalid: spec.ports[0].nodePort: Invalid value: 6443: provided port is not in the valid \
+                 range. The range of valid ports is 30000-32767",
+                Reason::PortNotAllocatable,
+                "spec.networkProfile.port: 6443 ",
+            ),
+            (
+                "Service \"a\" is invalid: spec.ports[2]: Duplicate value: {\"port\":6443}",
+                Reason::ServiceRejected,
+                "spec.controlPlane.service.additionalPorts[1]: ",
+            ),
+            (
+                "Service \"a\" is invalid: spec.externalTrafficPolicy: Unsupported value: \"x\"",
+                Reason::ServiceRejected,
+                "Service a was refused: ",
+            ),
+        ];
+        for (text, reason, start) in table {
+            let (told, message) = refusal("a", 6443, text);
+            assert_eq!(told, reason, "{text}");
+            assert!(message.starts_with(start) && message.contains(text), "{message}");
+        }
+    }
 }

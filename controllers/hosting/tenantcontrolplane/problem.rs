@@ -1,5 +1,7 @@
 //! Why a pass stopped, as a condition tells it, and what ends the stop.
 
+use std::time::Duration;
+
 use kamaji_api::conditions::Reason;
 
 use super::validate::Invalid;
@@ -38,10 +40,10 @@ impl Problem {
         }
     }
 
-    /// How the pass ends.
-    pub fn settle(self) -> Reconciled {
+    /// How the pass ends. What waits for a change comes back after `look` all the same: its certificates go on ageing.
+    pub fn settle(self, look: Duration) -> Reconciled {
         match self.retry {
-            None => Ok(Outcome::Done),
+            None => Ok(Outcome::After(look)),
             Some(class) => Err(Failure::new(class, self)),
         }
     }

@@ -28,7 +28,7 @@ use crate::k8s::{child::Child, conditions};
 use crate::pki::issue;
 use crate::pki::material::{Authority, Found};
 use crate::pki::spec::AltNames;
-use crate::runtime::role::Role;
+use crate::runtime::{driver::Outcome, role::Role};
 use crate::testing::{Change, FakeApi};
 
 const TENANT: &str = "/apis/kamaji.clastix.io/v1alpha1/namespaces/demo/tenantcontrolplanes/alpha";
@@ -235,6 +235,11 @@ fn play(api: &FakeApi) {
         api.edit(SERVICE, &json!({ "spec": addresses }));
     }
     if let Some(deployment) = api.get(DEPLOYMENT) {
+        if deployment["metadata"]["deletionTimestamp"].is_string() {
+            // The last pod has gone.
+            api.edit(DEPLOYMENT, &json!({ "metadata": { "finalizers": [] } }));
+            return;
+        }
         let replicas = deployment["spec"]["replicas"].clone();
         api.edit(
             DEPLOYMENT,
@@ -409,10 +414,81 @@ async fn hosting_beyond_01_deletion_leaves_nothing_and_never_touches_what_is_a_u
     let before = world.api.objects().len() - 1;
     world.settle().await;
     world.api.delete(TENANT);
+    world.round().await;
+    assert_eq!(world.condition(On::Deleting).1, "WaitingForPodsDeletion");
+    assert_eq!(
+        world.store.places().len(),
+        1,
+        "the data stays while pods write it"
+    );
     world.settle().await;
     let left: Vec<Value> = world.api.objects();
     assert_eq!(left.len(), before, "{left:#?}");
     assert!(world.store.places().is_empty());
+}
+
+#[tokio::test]
+async fn the_data_is_deleted_where_it_is_and_not_where_the_spec_wants_it() {
+    let world = World::new().await;
+    world.settle().await;
+    world
+        .api
+        .edit(TENANT, &json!({ "spec": { "dataStore": "silver" } }));
+    world.settle().await;
+    assert_eq!(world.condition(On::DataStoreReady).1, "MigrationNotSupported");
+    world.api.delete(TENANT);
+    world.settle().await;
+    assert!(world.api.get(TENANT).is_none());
+    assert!(
+        world.store.places().is_empty(),
+        "nothing is left in the old place"
+    );
+}
+
+#[tokio::test]
+async fn a_datastore_that_went_down_is_told_and_keeps_nothing_from_being_done() {
+    let world = World::new().await;
+    world.settle().await;
+    let ready = |ready: bool| json!({ "status": { "ready": ready } });
+    world.api.edit(STORE, &ready(false));
+    world.round().await;
+    world
+        .engine
+        .tenant_queue
+        .add(crate::k8s::key::RootKey::new("demo", "alpha"));
+    world.settle().await;
+    let (status, reason, message) = world.condition(On::DataStoreReady);
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "DataStoreNotReady"));
+    assert!(message.contains("\"default\""), "{message}");
+    assert_eq!(world.condition(On::Available).0, "True", "its pods serve");
+    world.api.delete(DEPLOYMENT);
+    world.settle().await;
+    assert!(
+        world.api.get(DEPLOYMENT).is_some(),
+        "what does not need the datastore goes on"
+    );
+    world.api.edit(STORE, &ready(true));
+    world.round().await;
+    world
+        .engine
+        .tenant_queue
+        .add(crate::k8s::key::RootKey::new("demo", "alpha"));
+    world.settle().await;
+    world.assert_ready();
+}
+
+#[tokio::test]
+async fn what_waits_for_a_change_still_looks_at_its_certificates() {
+    let world = World::new().await;
+    world.settle().await;
+    world.api.edit(
+        TENANT,
+        &json!({ "spec": { "kubernetes": { "version": "v1.38.0" } } }),
+    );
+    world.round().await;
+    let key = crate::k8s::key::RootKey::new("demo", "alpha");
+    let outcome = world.controller.clone().reconcile(key).await.unwrap();
+    assert!(matches!(outcome, Outcome::After(_)), "{outcome:?}");
 }
 
 #[tokio::test]

@@ -82,6 +82,7 @@ pub fn validate(tenant: &TenantControlPlane) -> Result<Valid, Invalid> {
     });
     let version = version(&tenant.spec.kubernetes.version, running)?;
     let network = network(&tenant.spec.network_profile)?;
+    alternative_names(&tenant.spec.network_profile.cert_sans)?;
     let service = &tenant.spec.control_plane.service;
     if service.service_type == ServiceType::NodePort && network.address.is_none() {
         return Err(invalid(
@@ -192,6 +193,33 @@ fn network(profile: &NetworkProfile) -> Result<Network, Invalid> {
         address,
         advertise,
     })
+}
+
+/// What stands in a certificate beside the addresses that we know.
+fn alternative_names(names: &[String]) -> Result<(), Invalid> {
+    for (index, name) in names.iter().enumerate() {
+        if name.parse::<IpAddr>().is_err() && !is_dns_name(name.strip_prefix("*.").unwrap_or(name)) {
+            return Err(invalid(
+                Reason::InvalidSpec,
+                format!(
+                    "spec.networkProfile.certSANs[{index}]: {name:?} must be a DNS name, a wildcard like *.example.org or \
+                     an IP address, without scheme and port"
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A name of RFC 1123: labels of letters, digits and hyphens.
+fn is_dns_name(name: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(label)
 }
 
 fn cidrs(field: &str, texts: &[&str]) -> Result<Vec<IpNet>, Invalid> {
@@ -337,5 +365,21 @@ mod tests {
                 vec![json!({"name": "kube-apiserver"}).into()];
         });
         assert!(message.contains("additionalContainers[0].name"), "{message}");
+        for bad in [
+            "https://api.example.org",
+            "api.example.org:6443",
+            "bücher.example",
+            "*",
+            "",
+        ] {
+            let (reason, message) = refusal(|t| {
+                t.spec.network_profile.cert_sans = vec!["*.example.org".to_owned(), bad.to_owned()]
+            });
+            assert_eq!(reason, Reason::InvalidSpec, "{bad}");
+            assert!(
+                message.starts_with("spec.networkProfile.certSANs[1]: "),
+                "{message}"
+            );
+        }
     }
 }
