@@ -14,7 +14,6 @@ use e2e::lab::{
     audit::{self, Mark, OURS},
     datastore,
     tenants::Scope,
-    until::until,
 };
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},

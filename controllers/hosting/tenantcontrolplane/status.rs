@@ -481,7 +481,7 @@ fn running(tenant: &TenantControlPlane, seen: &Seen, rows: Rows<'_>) -> Verdict 
                 c.reason == Reason::PodsFailing.as_str()
                     && c.observed_generation == tenant.metadata.generation
             });
-            match rows.trouble.or(told.map(|c| c.message.as_str())) {
+            match rows.trouble.or_else(|| told.map(|c| c.message.as_str())) {
                 Some(trouble) => Verdict::no(on, Reason::PodsFailing, trouble),
                 None => Verdict::no(on, reason, "not every pod is ready and of the current template"),
             }

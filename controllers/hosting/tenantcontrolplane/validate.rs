@@ -373,7 +373,7 @@ mod tests {
             "",
         ] {
             let (reason, message) = refusal(|t| {
-                t.spec.network_profile.cert_sans = vec!["*.example.org".to_owned(), bad.to_owned()]
+                t.spec.network_profile.cert_sans = vec!["*.example.org".to_owned(), bad.to_owned()];
             });
             assert_eq!(reason, Reason::InvalidSpec, "{bad}");
             assert!(
