@@ -140,6 +140,9 @@ pub mod ours {
     pub const OWNER_UID: &str = "capi-kamaji.io/owner-uid";
     /// Label of objects in a tenant: UID of the management cluster's kube-system namespace.
     pub const MANAGEMENT_CLUSTER: &str = "capi-kamaji.io/management-cluster";
+    /// Label of bootstrap tokens in a tenant: UID of its Cluster object, which a move to another management cluster
+    /// changes.
+    pub const CLUSTER_UID: &str = "capi-kamaji.io/cluster-uid";
     /// Label of the parts of a managed DataStore: its name.
     pub const DATASTORE: &str = "capi-kamaji.io/datastore";
     /// Annotation of applied objects: digest of what was asked for.

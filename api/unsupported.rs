@@ -2,7 +2,7 @@
 //! The controllers raise `FieldNotSupported` from it, naming the paths. Not here: `machineTemplate` of
 //! KamajiControlPlane, which has no effect by nature and is documented so (DESIGN 2.2).
 
-use crate::bootstrap::{Format, KamajiConfigSpec};
+use crate::bootstrap::{ClientApproval, Format, KamajiConfigSpec};
 use crate::controlplane::KamajiControlPlaneSpec;
 use crate::datastore::{DataStoreSpec, Driver};
 use crate::kubelet::CgroupDriver;
@@ -138,10 +138,20 @@ impl UnsupportedFields for KamajiControlPlaneSpec {
 }
 
 impl UnsupportedFields for KamajiConfigSpec {
-    const UNSUPPORTED: &'static [Unsupported<Self>] = &[Unsupported {
-        path: "spec.format=ignition",
-        is_set: |s| s.format == Format::Ignition,
-    }];
+    const UNSUPPORTED: &'static [Unsupported<Self>] = &[
+        Unsupported {
+            path: "spec.format=ignition",
+            is_set: |s| s.format == Format::Ignition,
+        },
+        Unsupported {
+            path: "spec.csrApproval.client=ControllerManager",
+            is_set: |s| s.csr_approval.client == ClientApproval::ControllerManager,
+        },
+        Unsupported {
+            path: "spec.csrApproval.client=External",
+            is_set: |s| s.csr_approval.client == ClientApproval::External,
+        },
+    ];
 }
 
 #[cfg(test)]

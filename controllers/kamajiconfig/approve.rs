@@ -17,16 +17,27 @@ use super::{
     gates::Gate,
     plan,
     status::seconds,
+    stop::Stop,
     tenants::{NodeFacts, Tenant},
 };
 use crate::{
     capi::machine::Machine,
-    k8s::{error::Class, key::RootKey, status},
-    runtime::driver::Failure,
+    k8s::{key::RootKey, status},
     tenant::nodes::Trouble,
 };
 
-/// What holds the requests up, if something does.
+/// What came of the requests.
+#[derive(Default)]
+pub struct Answers {
+    /// What holds one up.
+    pub held: Option<Held>,
+    /// Why the last one was denied.
+    pub denied: Option<Gate>,
+    /// One was approved.
+    pub approved: bool,
+}
+
+/// What holds a request up.
 pub struct Held {
     /// For the condition.
     pub gate: Gate,
@@ -34,7 +45,7 @@ pub struct Held {
     pub again: i64,
 }
 
-/// Answers what is open for `token`.
+/// Answers what is open for `token`. `hosts` are those of the API server.
 ///
 /// # Errors
 /// When a claim could not be written, or the tenant did not take the answer.
@@ -42,52 +53,35 @@ pub async fn answer(
     context: &Context,
     tenant: &Arc<Tenant>,
     key: &RootKey,
-    machine: Option<&Machine>,
+    machine: &Machine,
     token: &str,
-    endpoint_host: &str,
-) -> Result<Option<Held>, Failure> {
-    let mut held = None;
+    hosts: &[String],
+) -> Result<Answers, Stop> {
+    let mut answers = Answers::default();
     for request in tenant.requests(token) {
         let name = request.name_any();
-        let asked = match csr::node_of(&request) {
-            Ok(node) => node,
-            Err(why) => {
-                tell(tenant, &request, false, Reason::MalformedRequest, &why).await?;
-                tenant.answered(token, &name);
-                continue;
-            }
-        };
+        let well_formed = csr::node_of(&request);
         // One claim at a time in a tenant.
         let _claims = tenant.claims.lock().await;
         // The newest config: the last answer may have written a claim.
         let Some(config) = context.configs.get(key) else {
-            return Ok(None);
+            return Ok(answers);
         };
-        match decide(
-            context,
-            tenant,
-            &config,
-            machine,
-            (token, endpoint_host),
-            &asked,
-            &request,
-        )
-        .await?
-        {
+        let decision = match &well_formed {
+            Ok(asked) => decide(context, tenant, &config, machine, (token, hosts), asked, &request).await?,
+            Err(why) => Decision::Deny(Reason::MalformedRequest, why.clone()),
+        };
+        match decision {
             Decision::NoOpinion => {}
             Decision::Deny(reason, message) => {
-                context
-                    .events
-                    .warn(
-                        &*config,
-                        reason.as_str(),
-                        &format!("denied a certificate for node {asked}: {message}"),
-                    )
-                    .await;
+                let asked = well_formed.map_or_else(|_| String::new(), |node| format!(" for node {node}"));
+                let note = format!("denied certificate request {name}{asked}: {message}");
                 tell(tenant, &request, false, reason, &message).await?;
+                context.events.warn(&*config, reason.as_str(), &note).await;
+                answers.denied = Some(Gate::closed(reason, note));
             }
             Decision::Wait(reason, message, again) => {
-                held = Some(Held {
+                answers.held = Some(Held {
                     gate: Gate::closed(reason, message),
                     again,
                 });
@@ -98,33 +92,34 @@ pub async fn answer(
                 let message = format!("token {token} of KamajiConfig {key} for node {node}");
                 tell(tenant, &request, true, Reason::KamajiTokenBound, &message).await?;
                 tenant.wait(key, Some(token), Some(&node));
+                answers.approved = true;
                 tracing::info!(config = %key, node, request = name, "approved the certificate of a node");
             }
         }
-        tenant.answered(token, &name);
+        tenant.answered(&name);
     }
-    Ok(held)
+    Ok(answers)
 }
 
 async fn decide(
     context: &Context,
     tenant: &Tenant,
     config: &KamajiConfig,
-    machine: Option<&Machine>,
-    (token, endpoint_host): (&str, &str),
+    machine: &Machine,
+    (token, endpoint_hosts): (&str, &[String]),
     asked: &str,
     request: &CertificateSigningRequest,
-) -> Result<Decision, Failure> {
-    let secret = tenant.session.token(token).await.map_err(foreign)?;
+) -> Result<Decision, Stop> {
+    let secret = tenant.session.token(token).await?;
     let uid = config.uid().unwrap_or_default();
-    let node = tenant.session.node(asked).await.map_err(foreign)?;
+    let node = tenant.session.node(asked).await?;
     let known = config.status.as_ref().and_then(|status| status.node.as_ref());
-    let status = machine.and_then(|machine| machine.status.as_ref());
+    let status = machine.status.as_ref();
     let facts = Facts {
         config_deleting: config.metadata.deletion_timestamp.is_some(),
         config_created: config.metadata.creation_timestamp.as_ref().map(|time| time.0),
         token_is_ours: secret.is_some_and(|secret| secret.labels().get(ours::OWNER_UID) == Some(&uid)),
-        machine: machine.map(|machine| MachineFacts {
+        machine: Some(MachineFacts {
             name: machine.metadata.name.as_deref().unwrap_or_default(),
             deleting: machine.metadata.deletion_timestamp.is_some(),
             node_ref: machine.node(),
@@ -140,7 +135,7 @@ async fn decide(
         name_source: plan::name_source(&config.spec),
         claimed: known.and_then(|node| node.name.as_deref()),
         approvals: known.and_then(|node| node.approvals).unwrap_or(0),
-        endpoint_host,
+        endpoint_hosts,
         node_created: node.as_ref().and_then(|node| NodeFacts::of(node).created),
         claimed_by: claimed_by(context, config, asked),
     };
@@ -167,7 +162,7 @@ fn claimed_by(context: &Context, config: &KamajiConfig, node: &str) -> Option<St
 }
 
 /// Writes the claim, only if nobody wrote the config meanwhile.
-async fn claim(context: &Context, config: &KamajiConfig, node: &str) -> Result<(), Failure> {
+async fn claim(context: &Context, config: &KamajiConfig, node: &str) -> Result<(), Stop> {
     let mut new = config.status.clone().unwrap_or_default();
     let known = new.node.get_or_insert_default();
     *known = NodeStatus {
@@ -197,19 +192,10 @@ async fn tell(
     approve: bool,
     reason: Reason,
     message: &str,
-) -> Result<(), Failure> {
+) -> Result<(), Stop> {
     match tenant.session.answer(request, approve, reason, message).await {
         // Gone meanwhile: nobody waits for the answer.
         Ok(()) | Err(Trouble::Refused { code: 404, .. }) => Ok(()),
-        Err(error) => Err(foreign(error)),
+        Err(error) => Err(error.into()),
     }
-}
-
-/// Trouble with a tenant as a failure of the pass.
-pub fn foreign(error: Trouble) -> Failure {
-    let class = match error.code() {
-        Some(409) => Class::Conflict,
-        _ => Class::Foreign,
-    };
-    Failure::new(class, error)
 }

@@ -78,9 +78,6 @@ pub fn node_of(request: &CertificateSigningRequest) -> Result<String, String> {
     if !rest.is_empty() {
         return Err("data follows the request".to_owned());
     }
-    parsed
-        .verify_signature()
-        .map_err(|_| "it is not signed by its own key".to_owned())?;
     let info = &parsed.certification_request_info;
     let asks =
         |attribute: &ParsedCriAttribute<'_>| matches!(attribute, ParsedCriAttribute::ExtensionRequest(_));
@@ -100,6 +97,9 @@ pub fn node_of(request: &CertificateSigningRequest) -> Result<String, String> {
     if !strong {
         return Err("its key is too weak".to_owned());
     }
+    parsed
+        .verify_signature()
+        .map_err(|_| "it is not signed by its own key".to_owned())?;
     let mut names = Vec::new();
     let mut groups = Vec::new();
     for attribute in info.subject.iter_attributes() {
@@ -120,7 +120,7 @@ pub fn node_of(request: &CertificateSigningRequest) -> Result<String, String> {
     let Some(node) = name.strip_prefix("system:node:") else {
         return Err("its name is not that of a node".to_owned());
     };
-    if !is_dns_name(node) || node.starts_with("kubernetes") || node == "localhost" {
+    if !can_be_node(node) {
         return Err("no node can have that name".to_owned());
     }
     Ok(node.to_owned())
@@ -143,6 +143,12 @@ fn only_block(pem: &[u8]) -> Result<Vec<u8>, String> {
     base64::engine::general_purpose::STANDARD
         .decode(packed)
         .map_err(|_| "it is not PEM".to_owned())
+}
+
+/// Whether a node can have this name: a DNS name, and none by which pods or people reach the API server or themselves.
+pub fn can_be_node(name: &str) -> bool {
+    let first = name.split('.').next().unwrap_or_default();
+    is_dns_name(name) && first != "kubernetes" && name != "localhost"
 }
 
 /// RFC 1123 subdomain.
@@ -175,8 +181,8 @@ pub struct Facts<'a> {
     pub claimed: Option<&'a str>,
     /// Approvals so far.
     pub approvals: i32,
-    /// Host of the API server.
-    pub endpoint_host: &'a str,
+    /// Hosts of the API server, in lower case.
+    pub endpoint_hosts: &'a [String],
     /// When the Node of that name was made, if there is one.
     pub node_created: Option<Timestamp>,
     /// Another config of the cluster that claimed the name.
@@ -224,7 +230,7 @@ pub fn decide(node: &str, facts: &Facts<'_>, age_seconds: i64) -> Decision {
             "its Machine has another node".to_owned(),
         );
     }
-    if node == facts.endpoint_host {
+    if facts.endpoint_hosts.iter().any(|host| host == node) {
         return Deny(Reason::NameMismatch, "that is the API server's name".to_owned());
     }
     if let Some(expected) = mismatch(node, machine, facts.name_source) {

@@ -119,10 +119,15 @@ fn bootstrap_21_whatever_a_kubelet_does_not_send_is_refused() {
         &subject("system:node:../x", &["system:nodes"]),
         "no node can have",
     );
-    refused(
-        &subject("system:node:kubernetes.default", &["system:nodes"]),
-        "no node can have",
+    for name in ["kubernetes", "kubernetes.default", "localhost"] {
+        let name = format!("system:node:{name}");
+        refused(&subject(&name, &["system:nodes"]), "no node can have");
+    }
+    assert!(
+        node_of(&subject("system:node:kubernetes-workers-1", &["system:nodes"])).is_ok(),
+        "a Machine of a cluster with that name"
     );
+    refused(&request(RSA_1024.to_owned()), "too weak");
 
     let mut named = params("system:node:w", &["system:nodes"]);
     named.subject_alt_names = vec![rcgen::SanType::DnsName("w".try_into().unwrap())];
@@ -161,9 +166,15 @@ fn bootstrap_21_whatever_a_kubelet_does_not_send_is_refused() {
     refused(&request(broken), "");
 }
 
+/// Of a kubelet in every way but the size of its key, which no library here makes any more.
+const RSA_1024: &str = include_str!("testdata/rsa-1024.csr.pem");
+
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
+
+static HOSTS: std::sync::LazyLock<[String; 2]> =
+    std::sync::LazyLock::new(|| ["api.example.com", "192.0.2.1"].map(str::to_owned));
 
 fn facts() -> Facts<'static> {
     Facts {
@@ -179,7 +190,7 @@ fn facts() -> Facts<'static> {
         name_source: NameSource::MachineName,
         claimed: None,
         approvals: 0,
-        endpoint_host: "api.example.com",
+        endpoint_hosts: &*HOSTS,
         node_created: None,
         claimed_by: None,
     }

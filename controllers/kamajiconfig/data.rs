@@ -26,6 +26,7 @@ use super::{
     gates::Gate,
     observe::{self, References},
     plan::{self, Inputs, Target},
+    stop::Stop,
     token::Token,
 };
 use crate::{
@@ -35,7 +36,7 @@ use crate::{
         manifest::Manifest,
         meta,
     },
-    runtime::driver::Failure,
+    runtime::driver::{Failure, Outcome},
 };
 
 /// Key of the data Secret with the token, so that a vanished one is made again.
@@ -57,11 +58,11 @@ pub fn spec_hash(config: &KamajiConfig) -> String {
 /// The data Secret of `config` when it exists and is its own.
 ///
 /// # Errors
-/// When the API server does not answer; inside, that somebody else has the name.
-pub async fn find(context: &Context, config: &KamajiConfig) -> Result<Result<Option<Data>, Gate>, Failure> {
+/// When the API server does not answer, or somebody else has the name.
+pub async fn find(context: &Context, config: &KamajiConfig) -> Result<Option<Data>, Stop> {
     let (namespace, name) = (config.namespace().unwrap_or_default(), config.name_any());
     let Some(secret) = observe::secret(context, &namespace, &name).await? else {
-        return Ok(Ok(None));
+        return Ok(None);
     };
     let uid = config.uid().unwrap_or_default();
     let own = secret
@@ -73,16 +74,18 @@ pub async fn find(context: &Context, config: &KamajiConfig) -> Result<Result<Opt
             .owner_references()
             .iter()
             .find(|owner| owner.controller == Some(true));
-        return Ok(Err(taken(
-            &name,
-            owner.map(|owner| (owner.kind.as_str(), owner.name.as_str())),
-        )));
+        let owner = owner.map(|owner| (owner.kind.as_str(), owner.name.as_str()));
+        // It may carry no label that is watched.
+        return Err(Stop::Closed(taken(&name, owner), Outcome::Waiting));
     }
     let bytes = observe::value(&secret, capi::VALUE_KEY).unwrap_or_default();
     if bytes.is_empty() {
-        return Ok(Err(Gate::closed(
+        return Err(Stop::closed(Gate::closed(
             Reason::InternalError,
-            format!("Secret {name} has no data: delete it to have it written again"),
+            format!(
+                "Secret {name} has no key {:?}: delete it to have it written again",
+                capi::VALUE_KEY
+            ),
         )));
     }
     let token = observe::value(&secret, TOKEN_KEY)
@@ -94,7 +97,7 @@ pub async fn find(context: &Context, config: &KamajiConfig) -> Result<Result<Opt
         gzip_bytes: None,
         spec_hash: secret.annotations().get(ours::INPUTS_HASH).cloned(),
     };
-    Ok(Ok(Some(Data { token, figures })))
+    Ok(Some(Data { token, figures }))
 }
 
 /// The name is somebody else's: never overwritten. `owner` is kind and name of its controller, if it has one.
@@ -109,8 +112,8 @@ pub fn taken(name: &str, owner: Option<(&str, &str)>) -> Gate {
 /// Renders the data with `token` and creates its Secret.
 ///
 /// # Errors
-/// When the API server refuses; inside, what is wrong with the data. When the Secret is there already, which the index
-/// does not know where it carries no label of ours, it is judged as it stands.
+/// When the API server refuses it, or something is wrong with the data. When the Secret is there already, which the
+/// index does not know where it carries no label of ours, it is judged as it stands.
 pub async fn create(
     context: &Context,
     config: &KamajiConfig,
@@ -118,7 +121,7 @@ pub async fn create(
     (machine, version): (&str, &Version),
     (target, references): (&Target, &References),
     token: &Token,
-) -> Result<Result<Data, Gate>, Failure> {
+) -> Result<Data, Stop> {
     let hash = spec_hash(config);
     let plan = plan::plan(&Inputs {
         name: &config.name_any(),
@@ -131,28 +134,27 @@ pub async fn create(
         files: &references.files,
         passwords: &references.passwords,
     })
-    .map_err(|error| Failure::new(Class::Invalid, error))?;
+    .map_err(|error| internal(&error))?;
     let rendered = match cloudinit::render(&plan, token, cloudinit::LIMIT) {
         Ok(rendered) => rendered,
         Err(error @ cloudinit::Error::TooLarge { .. }) => {
-            return Ok(Err(Gate::closed(Reason::TooLarge, error.to_string())));
+            let message = format!("{error}{}", to_move(config, &references.files));
+            return Err(Stop::closed(Gate::closed(Reason::TooLarge, message)));
         }
-        Err(error) => return Ok(Err(Gate::closed(Reason::InternalError, error.to_string()))),
+        Err(error) => return Err(internal(&error)),
     };
     let secret = secret(config, cluster, &hash, rendered.text.as_bytes(), token);
-    let manifest = Manifest::new("Secret", &secret).map_err(|error| Failure::new(Class::Invalid, error))?;
+    let manifest = Manifest::new("Secret", &secret).map_err(|error| internal(&error))?;
     match context.applier.create(&manifest).await {
         Ok(_) => {}
         Err(error) if error.is_already_exists() => {
-            return match find(context, config).await? {
-                Ok(Some(data)) => Ok(Ok(data)),
-                Ok(None) => Err(Failure::new(Class::Conflict, error)),
-                Err(gate) => Ok(Err(gate)),
-            };
+            return find(context, config)
+                .await?
+                .ok_or_else(|| Stop::Failed(Failure::new(Class::Conflict, error)));
         }
         Err(error) => return Err(error.into()),
     }
-    Ok(Ok(Data {
+    Ok(Data {
         token: Some(token.clone()),
         figures: BootstrapDataStatus {
             sha256: Some(rendered.sha256),
@@ -160,7 +162,37 @@ pub async fn create(
             gzip_bytes: i64::try_from(rendered.gzip_bytes).ok(),
             spec_hash: Some(hash),
         },
-    }))
+    })
+}
+
+fn internal(error: &dyn std::error::Error) -> Stop {
+    Stop::closed(Gate::closed(Reason::InternalError, error.to_string()))
+}
+
+/// Which of the user's files to move out of data that is too large.
+fn to_move(config: &KamajiConfig, contents: &[Option<Vec<u8>>]) -> String {
+    let mut sizes: Vec<_> = config
+        .spec
+        .files
+        .iter()
+        .zip(contents)
+        .enumerate()
+        .map(|(at, (file, content))| (content.as_ref().map_or(0, Vec::len), at, file.path.as_str()))
+        .filter(|(bytes, ..)| *bytes > 0)
+        .collect();
+    sizes.sort_by(|a, b| b.cmp(a));
+    if sizes.is_empty() {
+        return String::new();
+    }
+    let named: Vec<_> = sizes
+        .iter()
+        .take(3)
+        .map(|(bytes, at, path)| format!("files[{at}] {path} ({bytes} bytes)"))
+        .collect();
+    format!(
+        "; put {} into the machine image, or fetch it in preJoinCommands",
+        named.join(", ")
+    )
 }
 
 /// The Secret of the contract (contract.md 3.2), with the token beside the data.
@@ -260,6 +292,22 @@ mod tests {
         assert_eq!(life.end(at(0), at(3000)), at(3600));
         assert!(life.last(at(0), at(3600)) && !life.last(at(0), at(3599)));
         assert!(!life.over(at(0), at(3599)) && life.over(at(0), at(3600)));
+    }
+
+    #[test]
+    fn bootstrap_44_the_files_to_move_out_are_named() {
+        let file = |path: &str| kamaji_api::bootstrap::File {
+            path: path.to_owned(),
+            ..kamaji_api::bootstrap::File::default()
+        };
+        let mut config = KamajiConfig::default();
+        assert_eq!(to_move(&config, &[]), "");
+        config.spec.files = ["/a", "/b", "/c"].map(file).to_vec();
+        let text = to_move(&config, &[Some(vec![0; 10]), None, Some(vec![0; 20])]);
+        assert!(
+            text.contains("put files[2] /c (20 bytes), files[0] /a (10 bytes) into"),
+            "{text}"
+        );
     }
 
     #[test]

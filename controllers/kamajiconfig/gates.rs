@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kamaji_api::{
-    bootstrap::KamajiConfig,
+    bootstrap::{ClientApproval, KamajiConfig, KamajiConfigSpec, NameSource},
     conditions::Reason,
     controlplane::{Endpoint, KamajiControlPlane},
     labels::capi,
@@ -14,7 +14,11 @@ use kamaji_api::{
 use kube::ResourceExt as _;
 use semver::Version;
 
-use super::plan::Target;
+use super::{
+    csr,
+    plan::{self, Target},
+    validate::Problem,
+};
 use crate::capi::{cluster::Cluster, machine::Machine, owner};
 
 /// Service range of a tenant whose Cluster names none.
@@ -81,6 +85,44 @@ pub fn worker(machine: &Machine) -> Result<(), Gate> {
     Ok(())
 }
 
+/// Nobody but us approves yet: another approver would need us to learn the node's name from somewhere else, and the
+/// automatic one would approve any name for every machine of the tenant.
+pub fn approver(spec: &KamajiConfigSpec) -> Option<Problem> {
+    let given = match spec.csr_approval.client {
+        ClientApproval::Bound => return None,
+        ClientApproval::ControllerManager => "ControllerManager",
+        ClientApproval::External => "External",
+    };
+    Some(Problem {
+        reason: Reason::FieldNotSupported,
+        message: format!("spec.csrApproval.client={given} is not supported yet: use Bound, or leave it out"),
+    })
+}
+
+/// The request for the node's certificate would not be denied for its name alone.
+///
+/// # Errors
+/// When the Machine's name is one that no node can have. `hosts` are those of the API server.
+pub fn node_name(spec: &KamajiConfigSpec, machine: &str, hosts: &[String]) -> Result<(), Gate> {
+    if plan::name_source(spec) != NameSource::MachineName {
+        return Ok(());
+    }
+    let why = if hosts.iter().any(|host| host == machine) {
+        "that is the API server's name"
+    } else if csr::can_be_node(machine) {
+        return Ok(());
+    } else {
+        "no node can have that name"
+    };
+    Err(Gate::closed(
+        Reason::NodeNameInvalid,
+        format!(
+            "Machine {machine} gives the node its name, and {why}: delete the Machine and name the next one otherwise \
+             (machineNaming of its MachineDeployment), or set nodeRegistration.nameSource: Hostname"
+        ),
+    ))
+}
+
 /// Gates 3 and 4: the Cluster is provisioned and its control plane initialized.
 ///
 /// # Errors
@@ -144,35 +186,11 @@ pub fn target(
     control_plane: Option<&KamajiControlPlane>,
     authority_pem: String,
 ) -> Result<Target, Gate> {
-    let worker = control_plane
-        .and_then(|known| known.status.as_ref())
-        .and_then(|status| status.worker_endpoint.as_ref())
-        .filter(|endpoint| endpoint.is_valid());
-    let given = config.spec.control_plane.endpoint.as_deref();
-    let (host, port) = match given {
-        Some(text) => split(text).ok_or_else(|| {
-            Gate::closed(
-                Reason::InvalidSpec,
-                format!("controlPlane.endpoint {text:?} must be host:port, an IPv6 address in brackets"),
-            )
-        })?,
-        None => worker
-            .or_else(|| cluster.endpoint())
-            .and_then(of_endpoint)
-            .ok_or_else(|| {
-                Gate::closed(
-                    Reason::WaitingForEndpoint,
-                    format!(
-                        "waiting for spec.controlPlaneEndpoint of Cluster {}",
-                        cluster.name_any()
-                    ),
-                )
-            })?,
-    };
+    let (host, port) = endpoint(config, cluster, control_plane)?;
     let tls_server_name = config.spec.control_plane.tls_server_name.clone();
     if tls_server_name
         .as_deref()
-        .is_some_and(|name| !super::csr::is_dns_name(name))
+        .is_some_and(|name| !csr::is_dns_name(name))
     {
         return Err(Gate::closed(
             Reason::InvalidSpec,
@@ -189,6 +207,60 @@ pub fn target(
         cluster_dns: cluster_dns(cluster, control_plane),
         cluster_domain: if domain.is_empty() { DEFAULT_DOMAIN } else { domain }.to_owned(),
     })
+}
+
+/// Where nodes find their API server.
+fn endpoint(
+    config: &KamajiConfig,
+    cluster: &Cluster,
+    control_plane: Option<&KamajiControlPlane>,
+) -> Result<(String, u16), Gate> {
+    if let Some(text) = config.spec.control_plane.endpoint.as_deref() {
+        return split(text).ok_or_else(|| {
+            Gate::closed(
+                Reason::InvalidSpec,
+                format!("controlPlane.endpoint {text:?} must be host:port, an IPv6 address in brackets"),
+            )
+        });
+    }
+    let worker = control_plane
+        .and_then(|known| known.status.as_ref())
+        .and_then(|status| status.worker_endpoint.as_ref())
+        .filter(|endpoint| endpoint.is_valid());
+    worker
+        .or_else(|| cluster.endpoint())
+        .and_then(of_endpoint)
+        .ok_or_else(|| {
+            Gate::closed(
+                Reason::WaitingForEndpoint,
+                format!(
+                    "waiting for spec.controlPlaneEndpoint of Cluster {}",
+                    cluster.name_any()
+                ),
+            )
+        })
+}
+
+/// Names by which the API server is reached: what nodes are told, what its certificate is checked for, and the
+/// Cluster's own. In lower case.
+pub fn hosts(
+    config: &KamajiConfig,
+    cluster: Option<&Cluster>,
+    control_plane: Option<&KamajiControlPlane>,
+) -> Vec<String> {
+    let none = Cluster::default();
+    let told = endpoint(config, cluster.unwrap_or(&none), control_plane);
+    let own = cluster.and_then(Cluster::endpoint).and_then(of_endpoint);
+    let mut hosts: Vec<_> = told
+        .ok()
+        .into_iter()
+        .chain(own)
+        .map(|(host, _)| host)
+        .chain(config.spec.control_plane.tls_server_name.clone())
+        .map(|host| host.to_ascii_lowercase())
+        .collect();
+    hosts.dedup();
+    hosts
 }
 
 fn of_endpoint(endpoint: &Endpoint) -> Option<(String, u16)> {
@@ -210,7 +282,7 @@ fn split(text: &str) -> Option<(String, u16)> {
 }
 
 fn is_host(host: &str) -> bool {
-    host.parse::<IpAddr>().is_ok() || super::csr::is_dns_name(&host.to_ascii_lowercase())
+    host.parse::<IpAddr>().is_ok() || csr::is_dns_name(&host.to_ascii_lowercase())
 }
 
 /// Those of the control plane, else the tenth address of each service range.
@@ -324,6 +396,51 @@ mod tests {
             let config = config(json!({"controlPlane": {"endpoint": bad}}));
             assert!(target(&config, &ready(), None, String::new()).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn another_approver_is_refused_by_name() {
+        assert_eq!(approver(&KamajiConfig::default().spec), None);
+        for client in ["ControllerManager", "External"] {
+            let config = config(json!({"csrApproval": {"client": client}}));
+            let problem = approver(&config.spec).unwrap();
+            assert_eq!(problem.reason, Reason::FieldNotSupported);
+            assert!(
+                problem
+                    .message
+                    .contains(&format!("spec.csrApproval.client={client}"))
+            );
+        }
+    }
+
+    #[test]
+    fn a_machine_whose_request_would_be_denied_for_its_name_gets_no_data() {
+        let hosts = hosts(&KamajiConfig::default(), Some(&ready()), None);
+        let of = |machine: &str| node_name(&KamajiConfigSpec::default(), machine, &hosts);
+        assert_eq!(of("kubernetes-workers-1"), Ok(()));
+        for name in ["kubernetes", "kubernetes.default", "localhost", "10.0.0.1"] {
+            let gate = of(name).unwrap_err();
+            assert_eq!(gate.reason, Reason::NodeNameInvalid);
+            assert!(
+                gate.message.contains(&format!("Machine {name} ")),
+                "{}",
+                gate.message
+            );
+        }
+        let by_host = config(json!({"nodeRegistration": {"nameSource": "Hostname"}}));
+        assert_eq!(node_name(&by_host.spec, "kubernetes", &hosts), Ok(()));
+    }
+
+    #[test]
+    fn every_name_of_the_api_server_is_known() {
+        let own = config(json!({"controlPlane": {
+            "endpoint": "API.example.com:6443", "tlsServerName": "kubernetes.example.com",
+        }}));
+        assert_eq!(
+            hosts(&own, Some(&ready()), None),
+            ["api.example.com", "10.0.0.1", "kubernetes.example.com"]
+        );
+        assert_eq!(hosts(&KamajiConfig::default(), None, None), Vec::<String>::new());
     }
 
     #[test]

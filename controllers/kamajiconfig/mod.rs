@@ -2,25 +2,30 @@
 //! of its certificate (bootstrap.md, contract.md 3).
 //!
 //! The KamajiConfig is the root; Machines, Clusters and KamajiControlPlanes are read beside it. One pass stands in
-//! [`reconcile`], the order of data, token and announcement in [`data`], the watches of tenants in [`tenants`]. A
+//! [`reconcile`], its two halves in [`hand_out`] and [`follow`], the order of data, token and announcement in [`data`],
+//! the watches of tenants in [`tenants`]. A
 //! machine that joined costs nothing any more: no watch, no timer, no request.
 //!
-//! What is pure: [`plan`], [`join`], [`kubelet`], [`cloudinit`], [`validate`], [`gates`], [`csr`], [`token`],
-//! [`rights`], [`report`], [`status`].
+//! What is pure: [`plan`], [`join`], [`kubelet`], [`cloudinit`], [`validate`], [`gates`], [`stop`], [`csr`],
+//! [`requests`], [`token`], [`rights`], [`report`], [`status`].
 
 mod approve;
 pub mod cloudinit;
 pub mod csr;
 mod data;
+mod follow;
 pub mod gates;
+mod hand_out;
 pub mod join;
 pub mod kubelet;
 mod observe;
 pub mod plan;
 mod reconcile;
 pub mod report;
+mod requests;
 pub mod rights;
 pub mod status;
+mod stop;
 mod tenants;
 pub mod token;
 pub mod validate;
@@ -64,25 +69,29 @@ pub struct Context {
 }
 
 impl Context {
-    fn new(role: &Role) -> Arc<Self> {
-        let client = role.client.clone();
+    fn new(
+        client: Client,
+        role: &'static str,
+        instance: Option<String>,
+        acts_on: impl Fn(&str) -> bool + Send + Sync + 'static,
+    ) -> Arc<Self> {
         let index = Arc::new(ChildIndex::default());
         let queue: Arc<Queue> = Arc::default();
+        let configs: Arc<Roots<KamajiConfig>> = Arc::default();
         let context = Arc::new(Self {
             applier: Applier::new(client.clone(), field_manager::BOOTSTRAP, index.clone()),
-            events: Events::new(client.clone(), field_manager::BOOTSTRAP, role.instance()),
-            tenants: Tenants::new(queue.clone()),
+            events: Events::new(client.clone(), field_manager::BOOTSTRAP, instance),
+            tenants: Tenants::new(configs.clone(), queue.clone()),
             client,
-            role: role.name,
-            configs: Arc::default(),
+            role,
+            configs,
             machines: Arc::default(),
             clusters: Arc::default(),
             control_planes: Arc::default(),
             index,
             queue,
         });
-        let settings = role.settings.clone();
-        context.connect(move |namespace| settings.acts_on(namespace));
+        context.connect(acts_on);
         context
     }
 
@@ -243,7 +252,13 @@ fn of_cluster(
 /// # Errors
 /// When it cannot start.
 pub async fn start(role: Role) -> anyhow::Result<()> {
-    let context = Context::new(&role);
+    let settings = role.settings.clone();
+    let context = Context::new(
+        role.client.clone(),
+        role.name,
+        role.instance(),
+        move |namespace| settings.acts_on(namespace),
+    );
     let mut watches = context.watch();
     if !role.listed(&mut watches).await {
         return Ok(());

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use base64::Engine as _;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kamaji_api::{
     bootstrap::{KamajiConfig, KeySelector},
@@ -12,10 +13,13 @@ use kamaji_api::{
 };
 use kube::{Api, ResourceExt as _};
 
-use super::{Context, gates::Gate};
+use rustls::pki_types::CertificateDer;
+
+use super::{Context, gates::Gate, stop::Stop};
 use crate::{
     capi::{cluster::Cluster, machine::Machine},
     k8s::{error::ApiError, key::RootKey, row::Row},
+    pki::material::{self, Found},
 };
 
 /// What stands around a config.
@@ -93,11 +97,8 @@ pub struct References {
 /// Reads what the spec refers to.
 ///
 /// # Errors
-/// When the API server does not answer; inside, what is missing.
-pub async fn references(
-    context: &Context,
-    config: &KamajiConfig,
-) -> Result<Result<References, Gate>, ApiError> {
+/// What is missing. Secrets of users carry no label that is watched, so it is looked for again.
+pub async fn references(context: &Context, config: &KamajiConfig) -> Result<References, Stop> {
     let namespace = config.namespace().unwrap_or_default();
     let mut files = Vec::with_capacity(config.spec.files.len());
     for (at, file) in config.spec.files.iter().enumerate() {
@@ -123,10 +124,7 @@ pub async fn references(
             }
             (None, None, None) => Ok(None),
         };
-        match found {
-            Ok(bytes) => files.push(bytes),
-            Err(gate) => return Ok(Err(gate)),
-        }
+        files.push(found?);
     }
     let mut passwords = BTreeMap::new();
     for (at, user) in config.spec.users.iter().enumerate() {
@@ -139,16 +137,12 @@ pub async fn references(
             .as_ref()
             .and_then(|s| value(s, &selector.key))
             .map(<[u8]>::to_vec);
-        match present(bytes, &format!("users[{at}].passwdFrom"), "Secret", selector) {
-            Ok(Some(bytes)) => {
-                let text = String::from_utf8_lossy(&bytes).trim_end().to_owned();
-                passwords.insert(user.name.clone(), text);
-            }
-            Ok(None) => {}
-            Err(gate) => return Ok(Err(gate)),
+        if let Some(bytes) = present(bytes, &format!("users[{at}].passwdFrom"), "Secret", selector)? {
+            let text = String::from_utf8_lossy(&bytes).trim_end().to_owned();
+            passwords.insert(user.name.clone(), text);
         }
     }
-    Ok(Ok(References { files, passwords }))
+    Ok(References { files, passwords })
 }
 
 fn present(
@@ -156,9 +150,9 @@ fn present(
     field: &str,
     kind: &str,
     selector: &KeySelector,
-) -> Result<Option<Vec<u8>>, Gate> {
+) -> Result<Option<Vec<u8>>, Stop> {
     if bytes.is_none() && !selector.optional {
-        return Err(Gate::closed(
+        return Err(Stop::waiting(
             Reason::ReferenceNotFound,
             format!(
                 "{field}: {kind} {} has no key {} (or does not exist)",
@@ -195,12 +189,8 @@ async fn config_map_value(
 /// The tenant's CA: `tls.crt` of `<cluster>-ca`, or what the config names. The key is not asked for.
 ///
 /// # Errors
-/// When the API server does not answer; inside, what is missing.
-pub async fn authority(
-    context: &Context,
-    config: &KamajiConfig,
-    cluster: &RootKey,
-) -> Result<Result<String, Gate>, ApiError> {
+/// What is missing, or wrong with it.
+pub async fn authority(context: &Context, config: &KamajiConfig, cluster: &RootKey) -> Result<String, Stop> {
     let given = config.spec.control_plane.ca_secret_ref.as_ref();
     let name = given.map_or_else(
         || format!("{}{}", cluster.name, capi::CA_SUFFIX),
@@ -209,31 +199,67 @@ pub async fn authority(
     let key = given
         .and_then(|given| given.key.clone())
         .unwrap_or_else(|| "tls.crt".to_owned());
+    let place = format!("Secret {name}, key {key:?}");
+    // A Secret that a user names need not carry the label that is watched.
+    let stop = |reason: Reason, what: String| match given {
+        Some(_) => Stop::waiting(reason, format!("controlPlane.caSecretRef: {what}")),
+        None => Stop::closed(Gate::closed(reason, what)),
+    };
     let missing = || {
-        Gate::closed(
+        stop(
             Reason::WaitingForCertificates,
-            format!("waiting for key {key} of Secret {name} with the cluster's CA"),
+            format!("waiting for the cluster's CA in {place}"),
         )
     };
     // A Secret that is watched and not there need not be asked for.
     if given.is_none() && secret_row(context, config, &name).is_none() {
-        return Ok(Err(missing()));
+        return Err(missing());
     }
     let Some(secret) = secret(context, &cluster.namespace, &name).await? else {
-        return Ok(Err(missing()));
+        return Err(missing());
     };
-    let Some(pem) = value(&secret, &key).and_then(|bytes| std::str::from_utf8(bytes).ok()) else {
-        return Ok(Err(missing()));
+    let bytes = value(&secret, &key).ok_or_else(missing)?;
+    certificates_of(place, bytes)
+        .map_err(|error| stop(Reason::CertificateAuthorityInvalid, error.to_string()))
+}
+
+/// The certificates in `bytes` and nothing else: what stands beside them, a key above all, is not for nodes.
+fn certificates_of(place: String, bytes: &[u8]) -> Result<String, material::Error> {
+    let found = Found { place, bytes };
+    let pem = |der: CertificateDer<'static>| {
+        let text = base64::engine::general_purpose::STANDARD.encode(der);
+        let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
+        format!(
+            "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+            lines.join("\n")
+        )
     };
-    let found = crate::pki::material::Found {
-        place: format!("Secret {name}"),
-        bytes: pem.as_bytes(),
-    };
-    Ok(match crate::pki::material::certificates(&found) {
-        Ok(_) => Ok(format!("{}\n", pem.trim())),
-        Err(error) => Err(Gate::closed(
-            Reason::CertificateAuthorityInvalid,
-            error.to_string(),
-        )),
-    })
+    Ok(material::certificates(&found)?.into_iter().map(pem).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::jiff::Timestamp;
+
+    use super::*;
+    use crate::pki::{issue, spec::AltNames};
+
+    #[test]
+    fn only_certificates_of_a_combined_file_reach_nodes() {
+        let now = "2026-03-01T12:00:00Z".parse::<Timestamp>().unwrap();
+        let one = issue::authority("one", &AltNames::default(), now).unwrap();
+        let two = issue::authority("two", &AltNames::default(), now).unwrap();
+        let text = format!(
+            "# the CA\n{}{}{}",
+            one.cert_pem,
+            one.key_pem.expose(),
+            two.cert_pem
+        );
+        let told = certificates_of("Secret a".to_owned(), text.as_bytes()).unwrap();
+        assert_eq!(
+            told,
+            format!("{}{}", one.cert_pem, two.cert_pem).replace('\r', "")
+        );
+        assert!(certificates_of("Secret a".to_owned(), one.key_pem.expose().as_bytes()).is_err());
+    }
 }

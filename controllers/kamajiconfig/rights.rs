@@ -8,14 +8,15 @@ use serde_json::{Value, json};
 use crate::{
     k8s::digest,
     tenant::bootstrap_role::{
-        AUTO_APPROVE_BINDING, CLIENT_SIGNER, CSR_BINDING, NODE_BOOTSTRAPPER, NODE_CLIENT, POLICY,
-        RENEW_BINDING, REPORT, SELF_NODE_CLIENT,
+        CLIENT_SIGNER, CSR_BINDING, NODE_BOOTSTRAPPER, NODE_CLIENT, POLICY, RENEW_BINDING, REPORT,
+        SELF_NODE_CLIENT,
     },
 };
 
-/// The objects, in the order they are applied. `auto_approve` leaves the approval to kube-controller-manager.
-pub fn objects(auto_approve: bool) -> Vec<Value> {
-    let mut all = vec![
+/// The objects, in the order they are applied. Nothing here lets kube-controller-manager approve a first certificate:
+/// that would hold for every machine of the tenant and for any name.
+pub fn objects() -> Vec<Value> {
+    vec![
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata(TENANT_REPORTS, None)}),
         binding(CSR_BINDING, NODE_BOOTSTRAPPER, ours::NODE_BOOTSTRAP_GROUP),
         binding(RENEW_BINDING, SELF_NODE_CLIENT, "system:nodes"),
@@ -39,15 +40,7 @@ pub fn objects(auto_approve: bool) -> Vec<Value> {
             "metadata": metadata(POLICY, None),
             "spec": {"policyName": POLICY, "validationActions": ["Deny"]},
         }),
-    ];
-    if auto_approve {
-        all.push(binding(
-            AUTO_APPROVE_BINDING,
-            NODE_CLIENT,
-            ours::NODE_BOOTSTRAP_GROUP,
-        ));
-    }
-    all
+    ]
 }
 
 /// Digest of the objects: equal digests need no request.
@@ -56,7 +49,7 @@ pub fn digest(objects: &[Value]) -> String {
 }
 
 /// Names of the bindings that let kube-controller-manager approve any name for bootstrap tokens: for all of them, or
-/// for ours. Our own binding is meant.
+/// for ours, whoever made the binding.
 pub fn automatic_approvals(bindings: &[ClusterRoleBinding]) -> Vec<String> {
     bindings
         .iter()
@@ -68,7 +61,6 @@ pub fn automatic_approvals(bindings: &[ClusterRoleBinding]) -> Vec<String> {
             })
         })
         .filter_map(|binding| binding.metadata.name.clone())
-        .filter(|name| name != AUTO_APPROVE_BINDING)
         .collect()
 }
 
@@ -158,6 +150,7 @@ fn binding(name: &str, role: &str, to: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tenant::bootstrap_role::AUTO_APPROVE_BINDING;
 
     fn bound(name: &str, role: &str, to: &str) -> ClusterRoleBinding {
         serde_json::from_value(binding(name, role, to)).unwrap()
@@ -176,19 +169,19 @@ mod tests {
             bound(CSR_BINDING, NODE_BOOTSTRAPPER, ours::NODE_BOOTSTRAP_GROUP),
             bound(AUTO_APPROVE_BINDING, NODE_CLIENT, ours::NODE_BOOTSTRAP_GROUP),
         ];
-        assert_eq!(automatic_approvals(&bindings), ["too-wide", "ours-by-hand"]);
+        assert_eq!(
+            automatic_approvals(&bindings),
+            ["too-wide", "ours-by-hand", AUTO_APPROVE_BINDING]
+        );
     }
 
     #[test]
-    fn tokens_are_not_approved_automatically_unless_asked() {
-        let names = |auto: bool| {
-            objects(auto)
+    fn nothing_approves_tokens_automatically() {
+        assert!(
+            !objects()
                 .iter()
-                .filter(|o| o["roleRef"]["name"] == NODE_CLIENT)
-                .count()
-        };
-        assert_eq!((names(false), names(true)), (0, 1));
-        assert_eq!(digest(&objects(false)), digest(&objects(false)));
-        assert_ne!(digest(&objects(false)), digest(&objects(true)));
+                .any(|object| object["roleRef"]["name"] == NODE_CLIENT)
+        );
+        assert_eq!(digest(&objects()), digest(&objects()));
     }
 }

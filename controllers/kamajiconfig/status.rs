@@ -30,6 +30,10 @@ pub struct Progress {
     pub data: Option<Data>,
     /// The token.
     pub token: Option<Token>,
+    /// The token as it was made or found, whatever became of the rest of the pass.
+    pub known: Option<TokenStatus>,
+    /// The data was announced and its Secret is gone or somebody else's.
+    pub lost: bool,
     /// Bindings in the tenant that approve automatically.
     pub automatic: Option<Vec<String>>,
     /// The node.
@@ -65,9 +69,13 @@ pub enum Node {
     Waiting {
         /// What the machine said.
         report: Option<NodeReport>,
-        /// What a certificate request waits for.
+        /// What a certificate request waits for, or why the last one was denied.
         held: Option<Gate>,
     },
+    /// It joined and is not there any more.
+    Gone(String),
+    /// It joined, and the rest could not be settled.
+    Unsettled(Gate),
     /// It registered.
     Joined {
         /// Its name.
@@ -90,6 +98,8 @@ pub enum ProviderId {
     Awaited,
     /// The node has another one.
     Mismatch(String),
+    /// It could not be written.
+    Unknown(Gate),
 }
 
 /// The status after the pass.
@@ -143,24 +153,15 @@ pub fn status(config: &KamajiConfig, progress: &Progress, now: Timestamp) -> Kam
         match token {
             Token::Alive(known) | Token::Ended(known) => status.token = Some(known.clone()),
             Token::Removed(_) => status.token = None,
-            Token::Unknown(_) => {}
+            Token::Unknown(_) => {
+                if let Some(known) = &progress.known {
+                    status.token = Some(known.clone());
+                }
+            }
         }
     }
     if let Some(found) = &progress.automatic {
-        let type_ = name(Condition_::CSRApprovalStrict);
-        set(if found.is_empty() {
-            Verdict::yes(type_, Reason::Strict, "")
-        } else {
-            Verdict::no(
-                type_,
-                Reason::AutoApprovalBound,
-                format!(
-                    "ClusterRoleBinding {} in the tenant lets kube-controller-manager approve any node name for \
-                     bootstrap tokens: delete it, or bind it to a narrower group",
-                    found.join(", ")
-                ),
-            )
-        });
+        set(strict(found));
     }
     if let Some(node) = &progress.node {
         for verdict in node_verdicts(node) {
@@ -191,6 +192,22 @@ pub fn status(config: &KamajiConfig, progress: &Progress, now: Timestamp) -> Kam
     status.conditions = list;
     status.observed_generation = generation;
     status
+}
+
+fn strict(found: &[String]) -> Verdict {
+    let type_ = name(Condition_::CSRApprovalStrict);
+    if found.is_empty() {
+        return Verdict::yes(type_, Reason::Strict, "");
+    }
+    Verdict::no(
+        type_,
+        Reason::AutoApprovalBound,
+        format!(
+            "ClusterRoleBinding {} in the tenant lets kube-controller-manager approve any node name for bootstrap \
+             tokens: delete it, or bind it to a narrower group",
+            found.join(", ")
+        ),
+    )
 }
 
 fn spec_valid(problems: &[Problem]) -> Verdict {
@@ -224,6 +241,18 @@ fn token_valid(token: &Token) -> Verdict {
 fn node_verdicts(node: &Node) -> Vec<Verdict> {
     let joined = name(Condition_::NodeJoined);
     match node {
+        Node::Gone(node) => vec![Verdict::no(
+            joined,
+            Reason::WaitingForNode,
+            format!(
+                "Node {node} joined and is gone from the tenant: its token is spent, delete the Machine to replace it"
+            ),
+        )],
+        Node::Unsettled(gate) => vec![Verdict::unknown(
+            name(Condition_::ProviderIDSet),
+            gate.reason,
+            gate.message.clone(),
+        )],
         Node::Waiting { report, held } => {
             let reported = report
                 .as_ref()
@@ -266,6 +295,7 @@ fn node_verdicts(node: &Node) -> Vec<Verdict> {
                             "Node {node} has the provider id {other}, which is not the Machine's, and keeps it"
                         ),
                     ),
+                    ProviderId::Unknown(gate) => Verdict::unknown(id, gate.reason, gate.message.clone()),
                 },
             ]
         }
@@ -288,6 +318,56 @@ fn ready(list: &[Condition]) -> Verdict {
         Some(failed) => Verdict::no(type_, failed.reason.clone(), failed.message.clone()),
         None => Verdict::yes(type_, Reason::Ready, data.message.clone()),
     }
+}
+
+/// Where a gate that ended the pass is said: it holds the data up while that is not announced, or lost; then the
+/// token; and after the join only what is still to be settled.
+pub fn close(config: &KamajiConfig, progress: &mut Progress, gate: Gate) {
+    if joined_once(config) {
+        progress.node = Some(Node::Unsettled(gate));
+    } else if progress.lost || !(announced(config) || progress.data.is_some()) {
+        progress.gate = Some(gate);
+    } else {
+        progress.token = Some(Token::Unknown(gate));
+    }
+}
+
+/// The data was announced.
+pub fn announced(config: &KamajiConfig) -> bool {
+    let status = config.status.as_ref();
+    status
+        .and_then(|status| status.initialization.as_ref())
+        .is_some_and(|done| done.data_secret_created == Some(true))
+}
+
+/// The machine joined and its token was ended: it is never made again, whatever happens to the node.
+pub fn joined_once(config: &KamajiConfig) -> bool {
+    let Some(status) = config.status.as_ref().filter(|_| announced(config)) else {
+        return false;
+    };
+    let removed = conditions::get(&status.conditions, name(Condition_::BootstrapTokenValid))
+        .is_some_and(|token| token.reason == Reason::TokenRemoved.as_str());
+    status.token.is_none()
+        && (removed || conditions::is_true(&status.conditions, name(Condition_::NodeJoined)))
+}
+
+/// Why the machine's last request was denied, as long as it said nothing new since.
+pub fn denied_before(config: &KamajiConfig, report: Option<&NodeReport>) -> Option<Gate> {
+    const DENIALS: [Reason; 7] = [
+        Reason::MalformedRequest,
+        Reason::UnknownToken,
+        Reason::NameMismatch,
+        Reason::MachineNotEligible,
+        Reason::NameClaimed,
+        Reason::NodeExists,
+        Reason::TooMany,
+    ];
+    let status = config.status.as_ref()?;
+    let joined = conditions::get(&status.conditions, name(Condition_::NodeJoined))?;
+    let reason = DENIALS
+        .into_iter()
+        .find(|reason| reason.as_str() == joined.reason)?;
+    (report == status.last_report.as_ref()).then(|| Gate::closed(reason, joined.message.clone()))
 }
 
 /// A time as the API keeps it: whole seconds.
@@ -404,6 +484,117 @@ mod tests {
             done,
             "a second pass changes nothing"
         );
+    }
+
+    fn waits(config: &KamajiConfig, gate: &Gate) -> KamajiConfigStatus {
+        let mut progress = Progress::default();
+        close(config, &mut progress, gate.clone());
+        status(config, &progress, at(1))
+    }
+
+    fn told(progress: &Progress) -> KamajiConfig {
+        KamajiConfig {
+            status: Some(status(&KamajiConfig::default(), progress, at(1))),
+            ..KamajiConfig::default()
+        }
+    }
+
+    #[test]
+    fn a_wait_is_said_where_it_is_felt() {
+        let gate = Gate::closed(Reason::TenantUnreachable, "no answer");
+        let new = waits(&KamajiConfig::default(), &gate);
+        assert_eq!(
+            reason(&new, "DataSecretAvailable"),
+            ("False", "TenantUnreachable")
+        );
+        assert_eq!(reason(&new, "Ready"), ("False", "TenantUnreachable"));
+
+        let known = TokenStatus {
+            id: Some("abc123".to_owned()),
+            ..TokenStatus::default()
+        };
+        let waiting = told(&Progress {
+            data: Some(data()),
+            token: Some(Token::Alive(known.clone())),
+            ..Progress::default()
+        });
+        let stuck = waits(&waiting, &gate);
+        assert_eq!(
+            reason(&stuck, "BootstrapTokenValid"),
+            ("Unknown", "TenantUnreachable")
+        );
+        assert_eq!(reason(&stuck, "DataSecretAvailable").0, "True");
+        assert_eq!(stuck.token, Some(known.clone()));
+
+        let mut progress = Progress {
+            lost: true,
+            ..Progress::default()
+        };
+        close(&waiting, &mut progress, gate.clone());
+        let lost = status(&waiting, &progress, at(2));
+        assert_eq!(
+            reason(&lost, "DataSecretAvailable"),
+            ("False", "TenantUnreachable")
+        );
+        assert_eq!(lost.data_secret_name.as_deref(), Some("m"), "announced for good");
+
+        let mut progress = Progress {
+            data: Some(data()),
+            known: Some(known.clone()),
+            ..Progress::default()
+        };
+        close(&KamajiConfig::default(), &mut progress, gate);
+        let first = status(&KamajiConfig::default(), &progress, at(1));
+        assert_eq!(reason(&first, "BootstrapTokenValid").0, "Unknown");
+        assert_eq!(first.token, Some(known), "the age of the token is kept");
+    }
+
+    #[test]
+    fn a_spent_token_stays_spent() {
+        let config = told(&Progress {
+            data: Some(data()),
+            token: Some(Token::Removed("Node m joined".to_owned())),
+            node: Some(Node::Joined {
+                name: "m".to_owned(),
+                version: Ok("v1.36.3".to_owned()),
+                provider_id: ProviderId::Awaited,
+            }),
+            ..Progress::default()
+        });
+        assert!(joined_once(&config) && !joined_once(&KamajiConfig::default()));
+        let stuck = waits(&config, &Gate::closed(Reason::TenantUnreachable, "no answer"));
+        assert_eq!(reason(&stuck, "ProviderIDSet"), ("Unknown", "TenantUnreachable"));
+        assert_eq!(reason(&stuck, "BootstrapTokenValid"), ("True", "TokenRemoved"));
+        let progress = Progress {
+            node: Some(Node::Gone("m".to_owned())),
+            ..Progress::default()
+        };
+        let gone = KamajiConfig {
+            status: Some(status(&config, &progress, at(2))),
+            ..KamajiConfig::default()
+        };
+        assert!(joined_once(&gone), "also when its Node is gone");
+    }
+
+    #[test]
+    fn a_denial_is_said_until_the_machine_says_something_new() {
+        let config = told(&Progress {
+            data: Some(data()),
+            node: Some(Node::Waiting {
+                report: None,
+                held: Some(Gate::closed(Reason::NameMismatch, "the token is for m")),
+            }),
+            ..Progress::default()
+        });
+        let before = config.status.clone().unwrap();
+        assert_eq!(reason(&before, "Ready"), ("False", "NameMismatch"));
+        let again = denied_before(&config, None).unwrap();
+        assert_eq!(
+            (again.reason, again.message.as_str()),
+            (Reason::NameMismatch, "the token is for m")
+        );
+        assert_eq!(denied_before(&config, Some(&NodeReport::default())), None);
+        assert_eq!(denied_before(&KamajiConfig::default(), None), None);
     }
 
     #[test]

@@ -1,38 +1,30 @@
 //! One set of connections and watches for each tenant that has machines still to join, and what the watches saw.
 //! It is opened by the first config that waits for its machine and dropped with the last (DESIGN 2.11).
 //!
-//! The watches decide nothing: they keep what a pass over a config needs and wake that config. All writes to a
+//! The watches decide nothing about a config: they keep what a pass over it needs and wake it. All writes to a
 //! config's status happen in its own pass, so they never race each other.
 
+mod watch;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
-    time::Duration,
 };
 
-use futures::{Stream, StreamExt as _};
 use k8s_openapi::{
-    api::{
-        certificates::v1::CertificateSigningRequest,
-        core::v1::{Event as CoreEvent, Node},
-    },
+    api::{certificates::v1::CertificateSigningRequest, core::v1::Node},
     jiff::Timestamp,
 };
-use kamaji_api::{bootstrap::NodeReport, conditions::Reason};
-use kube::{
-    ResourceExt as _,
-    runtime::watcher::{self, Event},
-};
+use kamaji_api::bootstrap::{KamajiConfig, NodeReport};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
-use super::{csr, report};
-use crate::{k8s::key::RootKey, runtime::queue::Queue, tenant::nodes::Session};
-
-/// Most requests that are kept for one token: whoever posts more is not a kubelet.
-const MOST_REQUESTS: usize = 20;
-/// Most tokens that requests are kept for.
-const MOST_TOKENS: usize = 5_000;
+use super::requests::Requests;
+use crate::{
+    k8s::{key::RootKey, roots::Roots},
+    runtime::queue::Queue,
+    tenant::nodes::Session,
+};
 
 /// What is known of a Node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,15 +53,24 @@ impl NodeFacts {
     }
 }
 
+/// Whose a token is, by the labels of its Secret. Empty where a label is missing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Mark {
+    /// UID of its KamajiConfig.
+    owner: String,
+    /// UID of its Cluster.
+    cluster: String,
+}
+
 /// What the watches saw.
 #[derive(Default)]
 struct View {
     /// By name; `None` until listed once.
     nodes: Option<HashMap<String, NodeFacts>>,
-    /// Ids of our tokens; `None` until listed once.
-    tokens: Option<HashSet<String>>,
-    /// Undecided requests by token id, then by name.
-    requests: HashMap<String, BTreeMap<String, CertificateSigningRequest>>,
+    /// Our tokens by id; `None` until listed once.
+    tokens: Option<HashMap<String, Mark>>,
+    /// Undecided requests.
+    requests: Requests,
     /// Last report by token id.
     reports: HashMap<String, NodeReport>,
     /// Who waits for a token id.
@@ -82,8 +83,14 @@ struct View {
 pub struct Tenant {
     /// The connections.
     pub session: Session,
-    /// Held while a name is claimed, so that two configs cannot claim one at once.
-    pub claims: tokio::sync::Mutex<()>,
+    /// Held while a name is claimed, so that two configs cannot claim one at once. The same one for as long as the
+    /// tenant is open, however often its kubeconfig is replaced.
+    pub claims: Arc<tokio::sync::Mutex<()>>,
+    /// Its Cluster.
+    cluster: RootKey,
+    /// UID of its Cluster. After a move the same tenant belongs to a Cluster with another one.
+    uid: String,
+    configs: Arc<Roots<KamajiConfig>>,
     /// Resource version of the kubeconfig the connections were made from.
     version: String,
     view: Mutex<View>,
@@ -97,14 +104,16 @@ pub struct Tenant {
 /// All open tenants, by Cluster.
 pub struct Tenants {
     open: Mutex<HashMap<RootKey, Arc<Tenant>>>,
+    configs: Arc<Roots<KamajiConfig>>,
     queue: Arc<Queue>,
 }
 
 impl Tenants {
-    /// None open yet; configs are woken through `queue`.
-    pub fn new(queue: Arc<Queue>) -> Self {
+    /// None open yet; `configs` are woken through `queue`.
+    pub fn new(configs: Arc<Roots<KamajiConfig>>, queue: Arc<Queue>) -> Self {
         Self {
             open: Mutex::default(),
+            configs,
             queue,
         }
     }
@@ -123,8 +132,8 @@ impl Tenants {
         self.open.lock().get(cluster).cloned()
     }
 
-    /// Opens `cluster` and starts its watches; those who waited go on waiting.
-    pub fn open(&self, cluster: &RootKey, version: &str, session: Session) -> Arc<Tenant> {
+    /// Opens `cluster`, whose UID is `uid`, and starts its watches; those who waited go on waiting.
+    pub fn open(&self, cluster: &RootKey, uid: &str, version: &str, session: Session) -> Arc<Tenant> {
         let mut open = self.open.lock();
         if let Some(tenant) = open.get(cluster).filter(|tenant| tenant.version == version) {
             return tenant.clone();
@@ -132,7 +141,13 @@ impl Tenants {
         let before = open.remove(cluster);
         let tenant = Arc::new(Tenant {
             session,
-            claims: tokio::sync::Mutex::default(),
+            claims: before
+                .as_ref()
+                .map(|before| before.claims.clone())
+                .unwrap_or_default(),
+            cluster: cluster.clone(),
+            uid: uid.to_owned(),
+            configs: self.configs.clone(),
             version: version.to_owned(),
             view: Mutex::default(),
             rights: Mutex::default(),
@@ -171,7 +186,7 @@ impl Tenants {
                 .collect();
             for id in gone {
                 view.ids.remove(&id);
-                view.requests.remove(&id);
+                view.requests.remove_all(&id);
                 view.reports.remove(&id);
             }
             view.names.retain(|_, who| who != key);
@@ -182,6 +197,13 @@ impl Tenants {
         if let Some(tenant) = open.remove(cluster) {
             tenant.tasks.lock().abort_all();
         }
+    }
+
+    /// Open tenants of Clusters in `namespace`.
+    pub fn within(&self, namespace: &str) -> Vec<Arc<Tenant>> {
+        let open = self.open.lock();
+        let here = open.iter().filter(|(cluster, _)| cluster.namespace == namespace);
+        here.map(|(_, tenant)| tenant.clone()).collect()
     }
 
     /// The cluster that `key` waits in.
@@ -223,18 +245,84 @@ impl Tenant {
 
     /// Whether a token of this id exists; `None` until the watch has listed.
     pub fn has_token(&self, id: &str) -> Option<bool> {
-        self.view.lock().tokens.as_ref().map(|ids| ids.contains(id))
+        self.view.lock().tokens.as_ref().map(|ids| ids.contains_key(id))
     }
 
-    /// We made or ended a token: the watch will say so later.
-    pub fn note_token(&self, id: &str, exists: bool) {
+    /// UID of its Cluster.
+    pub fn cluster_uid(&self) -> &str {
+        &self.uid
+    }
+
+    /// We made or extended a token for the config with the UID `owner`: the watch will say so later.
+    pub fn note_token(&self, id: &str, owner: &str) {
         if let Some(ids) = self.view.lock().tokens.as_mut() {
-            if exists {
-                ids.insert(id.to_owned());
-            } else {
-                ids.remove(id);
+            let mark = Mark {
+                owner: owner.to_owned(),
+                cluster: self.uid.clone(),
+            };
+            ids.insert(id.to_owned(), mark);
+        }
+    }
+
+    /// We ended a token: the watch will say so later.
+    pub fn note_end(&self, id: &str) {
+        if let Some(ids) = self.view.lock().tokens.as_mut() {
+            ids.remove(id);
+        }
+    }
+
+    /// Tokens of `key` that are to end with it: not those that another management cluster took over.
+    pub fn tokens_to_end(&self, key: &RootKey) -> Vec<String> {
+        let view = self.view.lock();
+        let moved = |id: &String| {
+            let mark = view.tokens.as_ref().and_then(|ids| ids.get(id));
+            mark.is_some_and(|mark| !mark.cluster.is_empty() && mark.cluster != self.uid)
+        };
+        let mine = view.ids.iter().filter(|(id, who)| *who == key && !moved(id));
+        mine.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Ids of the tokens made for this Cluster whose config is gone or going.
+    fn orphans(&self) -> Vec<String> {
+        let ours: Vec<_> = {
+            let view = self.view.lock();
+            let known = view.tokens.iter().flatten();
+            known
+                .filter(|(_, mark)| mark.cluster == self.uid && !mark.owner.is_empty())
+                .map(|(id, mark)| (id.clone(), mark.owner.clone()))
+                .collect()
+        };
+        if ours.is_empty() || self.uid.is_empty() {
+            return Vec::new();
+        }
+        let configs = self.configs.all();
+        let living: HashSet<_> = configs
+            .iter()
+            .filter(|config| config.metadata.deletion_timestamp.is_none())
+            .filter_map(|config| config.metadata.uid.as_deref())
+            .collect();
+        ours.into_iter()
+            .filter(|(_, owner)| !living.contains(owner.as_str()))
+            .map(|(id, _)| id)
+            .collect()
+    }
+
+    /// Ends the tokens of configs that went while no process looked, or while they were paused.
+    pub async fn sweep(&self) {
+        for id in self.orphans() {
+            match self.session.delete_token(&id).await {
+                Ok(()) => {
+                    self.note_end(&id);
+                    tracing::info!(cluster = %self.cluster, id, "ended a token without a KamajiConfig");
+                }
+                Err(error) => tracing::info!(cluster = %self.cluster, %error, "a token is left to its end"),
             }
         }
+    }
+
+    /// Whether Nodes were listed once.
+    pub fn nodes_listed(&self) -> bool {
+        self.view.lock().nodes.is_some()
     }
 
     /// The Node of this name, when the watch has seen one.
@@ -244,35 +332,17 @@ impl Tenant {
 
     /// Undecided requests made with this token.
     pub fn requests(&self, token: &str) -> Vec<CertificateSigningRequest> {
-        let view = self.view.lock();
-        view.requests
-            .get(token)
-            .into_iter()
-            .flat_map(BTreeMap::values)
-            .cloned()
-            .collect()
+        self.view.lock().requests.of(token)
     }
 
     /// This request was answered.
-    pub fn answered(&self, token: &str, request: &str) {
-        if let Some(list) = self.view.lock().requests.get_mut(token) {
-            list.remove(request);
-        }
+    pub fn answered(&self, request: &str) {
+        self.view.lock().requests.remove(request);
     }
 
     /// Last report of the machine with this token.
     pub fn report(&self, token: &str) -> Option<NodeReport> {
         self.view.lock().reports.get(token).cloned()
-    }
-
-    /// Ids of the tokens that `key` waits with.
-    pub fn tokens_of(&self, key: &RootKey) -> Vec<String> {
-        let view = self.view.lock();
-        view.ids
-            .iter()
-            .filter(|(_, who)| *who == key)
-            .map(|(id, _)| id.clone())
-            .collect()
     }
 
     fn wake(&self, key: Option<RootKey>) {
@@ -281,232 +351,10 @@ impl Tenant {
         }
     }
 
-    fn watch(self: &Arc<Self>) {
+    /// Runs `work` for as long as the tenant is open. What ended is let go.
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = self.tasks.lock();
-        let me = Arc::downgrade(self);
-        tasks.spawn(follow("requests", self.session.requests(), move |event| {
-            if let Some(tenant) = me.upgrade() {
-                tenant.saw_request(event);
-            }
-        }));
-        let me = Arc::downgrade(self);
-        let mut listing = HashMap::new();
-        tasks.spawn(follow("nodes", self.session.nodes(), move |event| {
-            if let Some(tenant) = me.upgrade() {
-                tenant.saw_node(event, &mut listing);
-            }
-        }));
-        let me = Arc::downgrade(self);
-        let mut listing = HashSet::new();
-        tasks.spawn(follow("tokens", self.session.tokens(), move |event| {
-            if let Some(tenant) = me.upgrade() {
-                let event = match event {
-                    Event::Apply(secret) => Event::Apply(secret.name_any()),
-                    Event::Delete(secret) => Event::Delete(secret.name_any()),
-                    Event::InitApply(secret) => Event::InitApply(secret.name_any()),
-                    Event::Init => Event::Init,
-                    Event::InitDone => Event::InitDone,
-                };
-                tenant.saw_token(event, &mut listing);
-            }
-        }));
-        let me = Arc::downgrade(self);
-        tasks.spawn(follow("reports", self.session.reports(), move |event| {
-            if let (Some(tenant), Event::Apply(event) | Event::InitApply(event)) = (me.upgrade(), event) {
-                tenant.saw_report(&event);
-            }
-        }));
-    }
-
-    fn saw_request(self: &Arc<Self>, event: Event<CertificateSigningRequest>) {
-        match event {
-            Event::Init => self.view.lock().requests.clear(),
-            Event::InitDone => {}
-            Event::Delete(request) => {
-                let name = request.name_any();
-                for list in self.view.lock().requests.values_mut() {
-                    list.remove(&name);
-                }
-            }
-            Event::Apply(request) | Event::InitApply(request) => {
-                let name = request.name_any();
-                let Some(token) = csr::token_of(&request).map(ToOwned::to_owned) else {
-                    for list in self.view.lock().requests.values_mut() {
-                        list.remove(&name);
-                    }
-                    return;
-                };
-                let owner = {
-                    let mut view = self.view.lock();
-                    let room = view.requests.len() < MOST_TOKENS;
-                    let list = view.requests.entry(token.clone()).or_default();
-                    if !room || (list.len() >= MOST_REQUESTS && !list.contains_key(&name)) {
-                        return;
-                    }
-                    list.insert(name.clone(), request);
-                    view.ids.get(&token).cloned()
-                };
-                if owner.is_none() {
-                    self.deny_later(token, name);
-                }
-                self.wake(owner);
-            }
-        }
-    }
-
-    /// A token that nobody waits for: its config may only be new here. After a while it is nobody's.
-    fn deny_later(self: &Arc<Self>, token: String, name: String) {
-        let me = Arc::downgrade(self);
-        self.tasks.lock().spawn(async move {
-            tokio::time::sleep(Duration::from_secs(csr::UNKNOWN_FOR.unsigned_abs())).await;
-            let Some(tenant) = me.upgrade() else {
-                return;
-            };
-            let (owner, request) = {
-                let view = tenant.view.lock();
-                let request = view
-                    .requests
-                    .get(&token)
-                    .and_then(|list| list.get(&name))
-                    .cloned();
-                (view.ids.get(&token).cloned(), request)
-            };
-            match (owner, request) {
-                (Some(owner), _) => tenant.wake(Some(owner)),
-                (None, Some(request)) => {
-                    let message = "the token belongs to no KamajiConfig";
-                    let answer = tenant
-                        .session
-                        .answer(&request, false, Reason::UnknownToken, message);
-                    match answer.await {
-                        Ok(()) => tenant.answered(&token, &name),
-                        Err(error) => tracing::debug!(%error, "request of an unknown token stays open"),
-                    }
-                }
-                (None, None) => {}
-            }
-        });
-    }
-
-    fn saw_node(&self, event: Event<Node>, listing: &mut HashMap<String, NodeFacts>) {
-        let (name, facts) = match event {
-            Event::Init => {
-                listing.clear();
-                return;
-            }
-            Event::InitApply(node) => {
-                listing.insert(node.name_any(), NodeFacts::of(&node));
-                return;
-            }
-            Event::InitDone => {
-                let woken: BTreeSet<_> = {
-                    let mut view = self.view.lock();
-                    view.nodes = Some(std::mem::take(listing));
-                    view.names.values().cloned().collect()
-                };
-                for key in woken {
-                    self.wake(Some(key));
-                }
-                return;
-            }
-            Event::Apply(node) => (node.name_any(), Some(NodeFacts::of(&node))),
-            Event::Delete(node) => (node.name_any(), None),
-        };
-        let owner = {
-            let mut view = self.view.lock();
-            let Some(nodes) = view.nodes.as_mut() else {
-                return;
-            };
-            let before = match &facts {
-                Some(facts) => nodes.insert(name.clone(), facts.clone()),
-                None => nodes.remove(&name),
-            };
-            // Heartbeats are no news.
-            if before == facts {
-                return;
-            }
-            view.names.get(&name).cloned()
-        };
-        self.wake(owner);
-    }
-
-    fn saw_token(&self, event: Event<String>, listing: &mut HashSet<String>) {
-        let id = |name: &str| {
-            name.strip_prefix("bootstrap-token-")
-                .unwrap_or_default()
-                .to_owned()
-        };
-        match event {
-            Event::Init => listing.clear(),
-            Event::InitApply(name) => {
-                listing.insert(id(&name));
-            }
-            Event::InitDone => {
-                let mut view = self.view.lock();
-                let missing: Vec<_> = view
-                    .ids
-                    .iter()
-                    .filter(|(id, _)| !listing.contains(*id))
-                    .map(|(_, key)| key.clone())
-                    .collect();
-                view.tokens = Some(std::mem::take(listing));
-                drop(view);
-                for key in missing {
-                    self.wake(Some(key));
-                }
-            }
-            Event::Apply(name) => self.note_token(&id(&name), true),
-            Event::Delete(name) => {
-                let id = id(&name);
-                self.note_token(&id, false);
-                let owner = self.view.lock().ids.get(&id).cloned();
-                self.wake(owner);
-            }
-        }
-    }
-
-    fn saw_report(&self, event: &CoreEvent) {
-        let Some((token, report)) = report::read(event) else {
-            return;
-        };
-        let owner = {
-            let mut view = self.view.lock();
-            let Some(owner) = view.ids.get(token).cloned() else {
-                return;
-            };
-            let newer = view
-                .reports
-                .get(token)
-                .is_none_or(|known| known.time.as_ref().map(|t| t.0) <= report.time.as_ref().map(|t| t.0));
-            if !newer {
-                return;
-            }
-            view.reports.insert(token.to_owned(), report);
-            owner
-        };
-        self.wake(Some(owner));
-    }
-}
-
-/// Feeds `fold` from `stream`. Trouble is logged once until the next success.
-async fn follow<T: Send + 'static>(
-    what: &'static str,
-    stream: impl Stream<Item = watcher::Result<Event<T>>> + Send + 'static,
-    mut fold: impl FnMut(Event<T>) + Send + 'static,
-) {
-    let mut stream = Box::pin(stream);
-    let mut broken = false;
-    while let Some(event) = stream.next().await {
-        match event {
-            Ok(event) => {
-                broken = false;
-                fold(event);
-            }
-            Err(error) if broken => tracing::debug!(what, %error, "tenant watch still fails"),
-            Err(error) => {
-                broken = true;
-                tracing::info!(what, %error, "tenant watch failed, retrying with backoff");
-            }
-        }
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(work);
     }
 }

@@ -111,8 +111,8 @@ pub struct Owner<'a> {
     pub machine: &'a str,
     /// Name of the Cluster.
     pub cluster: &'a str,
-    /// UID of the management cluster.
-    pub management: &'a str,
+    /// UID of the Cluster.
+    pub cluster_uid: &'a str,
 }
 
 impl Owner<'_> {
@@ -120,7 +120,7 @@ impl Owner<'_> {
         [
             (ours::MANAGED_BY, kamaji_api::labels::field_manager::BOOTSTRAP),
             (ours::OWNER_UID, self.uid),
-            (ours::MANAGEMENT_CLUSTER, self.management),
+            (ours::CLUSTER_UID, self.cluster_uid),
             (capi::CLUSTER_NAME, self.cluster),
         ]
         .into_iter()
@@ -199,7 +199,7 @@ mod tests {
             namespace: "ns",
             machine: "m",
             cluster: "c",
-            management: "mc",
+            cluster_uid: "cu",
         };
         let secret = token.to_secret(&owner, "2026-01-02T03:04:05.678Z".parse().unwrap());
         let data = secret.data.unwrap();
@@ -209,7 +209,9 @@ mod tests {
         assert_eq!(text("usage-bootstrap-authentication"), "true");
         assert_eq!(text("auth-extra-groups"), "system:bootstrappers:kamaji:nodes");
         assert!(!data.contains_key("usage-bootstrap-signing"));
-        assert_eq!(secret.metadata.labels.unwrap()["capi-kamaji.io/owner-uid"], "u");
+        let labels = secret.metadata.labels.unwrap();
+        assert_eq!(labels["capi-kamaji.io/owner-uid"], "u");
+        assert_eq!(labels["capi-kamaji.io/cluster-uid"], "cu");
         assert!(!format!("{token:?}").contains("0123456789abcdef"));
     }
 

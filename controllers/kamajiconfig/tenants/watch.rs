@@ -1,0 +1,289 @@
+//! The watches of one tenant: what they see is folded into its view, and the config it concerns is woken. What nobody
+//! waits for is dealt with here too, since no pass would: requests of unknown tokens, tokens without a config.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::{Stream, StreamExt as _};
+use k8s_openapi::api::{
+    certificates::v1::CertificateSigningRequest,
+    core::v1::{Event as CoreEvent, Node, Secret},
+};
+use kamaji_api::{
+    bootstrap::KamajiConfig,
+    conditions::Reason,
+    labels::{capi, ours},
+};
+use kube::{
+    ResourceExt as _,
+    api::PartialObjectMeta,
+    runtime::watcher::{self, Event},
+};
+
+use super::{Mark, NodeFacts, Tenant};
+use crate::{
+    k8s::key::RootKey,
+    kamajiconfig::{csr, report, requests::Requests},
+};
+
+impl Tenant {
+    pub(super) fn watch(self: &Arc<Self>) {
+        let me = Arc::downgrade(self);
+        self.spawn(follow("requests", self.session.requests(), move |event| {
+            if let Some(tenant) = me.upgrade() {
+                tenant.saw_request(event);
+            }
+        }));
+        let me = Arc::downgrade(self);
+        let mut listing = HashMap::new();
+        self.spawn(follow("nodes", self.session.nodes(), move |event| {
+            if let Some(tenant) = me.upgrade() {
+                tenant.saw_node(event, &mut listing);
+            }
+        }));
+        let me = Arc::downgrade(self);
+        let mut listing = HashMap::new();
+        self.spawn(follow("tokens", self.session.tokens(), move |event| {
+            if let Some(tenant) = me.upgrade() {
+                tenant.saw_token(event, &mut listing);
+            }
+        }));
+        let me = Arc::downgrade(self);
+        self.spawn(follow("reports", self.session.reports(), move |event| {
+            if let (Some(tenant), Event::Apply(event) | Event::InitApply(event)) = (me.upgrade(), event) {
+                tenant.saw_report(&event);
+            }
+        }));
+    }
+
+    fn saw_request(self: &Arc<Self>, event: Event<CertificateSigningRequest>) {
+        match event {
+            Event::Init => self.view.lock().requests = Requests::default(),
+            Event::InitDone => {}
+            Event::Delete(request) => self.view.lock().requests.remove(&request.name_any()),
+            Event::Apply(request) | Event::InitApply(request) => {
+                let name = request.name_any();
+                let token = csr::token_of(&request).map(ToOwned::to_owned);
+                let (owner, new) = {
+                    let mut view = self.view.lock();
+                    let Some(token) = &token else {
+                        view.requests.remove(&name);
+                        return;
+                    };
+                    let new = view.requests.get(&name).is_none();
+                    if !view.requests.keep(token, request) {
+                        return;
+                    }
+                    (view.ids.get(token).cloned(), new)
+                };
+                if let (None, true, Some(token)) = (&owner, new, token) {
+                    self.deny_later(token, name);
+                }
+                self.wake(owner);
+            }
+        }
+    }
+
+    /// A token that nobody waits for: its config may only be new here. After a while it is nobody's.
+    fn deny_later(self: &Arc<Self>, token: String, name: String) {
+        let me = Arc::downgrade(self);
+        self.spawn(async move {
+            tokio::time::sleep(Duration::from_secs(csr::UNKNOWN_FOR.unsigned_abs())).await;
+            if let Some(tenant) = me.upgrade() {
+                tenant.deny_unknown(&token, &name).await;
+            }
+        });
+    }
+
+    /// Denies the request, unless its token is some config's after all.
+    async fn deny_unknown(&self, token: &str, name: &str) {
+        let (owner, request) = {
+            let view = self.view.lock();
+            (view.ids.get(token).cloned(), view.requests.get(name).cloned())
+        };
+        // A paused config does not wait here, and answers when it goes on.
+        if let Some(owner) = owner.or_else(|| self.holder(token)) {
+            self.wake(Some(owner));
+            return;
+        }
+        let Some(request) = request else {
+            return;
+        };
+        let message = "the token belongs to no KamajiConfig";
+        let answer = self
+            .session
+            .answer(&request, false, Reason::UnknownToken, message);
+        match answer.await {
+            Ok(()) => self.answered(name),
+            Err(error) => tracing::debug!(%error, "request of an unknown token stays open"),
+        }
+    }
+
+    /// The config of this Cluster whose status names the token. A scan: once for each request of an unknown one.
+    fn holder(&self, token: &str) -> Option<RootKey> {
+        let configs = self.configs.all();
+        let holds = |config: &KamajiConfig| {
+            config.namespace().as_deref() == Some(self.cluster.namespace.as_str())
+                && config.labels().get(capi::CLUSTER_NAME) == Some(&self.cluster.name)
+                && config
+                    .status
+                    .as_ref()
+                    .and_then(|status| status.token.as_ref()?.id.as_deref())
+                    == Some(token)
+        };
+        configs
+            .iter()
+            .find(|config| holds(config))
+            .map(|config| RootKey::of(&**config))
+    }
+
+    fn saw_node(&self, event: Event<Node>, listing: &mut HashMap<String, NodeFacts>) {
+        let (name, facts) = match event {
+            Event::Init => {
+                listing.clear();
+                return;
+            }
+            Event::InitApply(node) => {
+                listing.insert(node.name_any(), NodeFacts::of(&node));
+                return;
+            }
+            Event::InitDone => {
+                let woken: BTreeSet<_> = {
+                    let mut view = self.view.lock();
+                    view.nodes = Some(std::mem::take(listing));
+                    view.names.values().cloned().collect()
+                };
+                for key in woken {
+                    self.wake(Some(key));
+                }
+                return;
+            }
+            Event::Apply(node) => (node.name_any(), Some(NodeFacts::of(&node))),
+            Event::Delete(node) => (node.name_any(), None),
+        };
+        let owner = {
+            let mut view = self.view.lock();
+            let Some(nodes) = view.nodes.as_mut() else {
+                return;
+            };
+            let before = match &facts {
+                Some(facts) => nodes.insert(name.clone(), facts.clone()),
+                None => nodes.remove(&name),
+            };
+            // Heartbeats are no news.
+            if before == facts {
+                return;
+            }
+            view.names.get(&name).cloned()
+        };
+        self.wake(owner);
+    }
+
+    fn saw_token(
+        self: &Arc<Self>,
+        event: Event<PartialObjectMeta<Secret>>,
+        listing: &mut HashMap<String, Mark>,
+    ) {
+        match event {
+            Event::Init => listing.clear(),
+            Event::InitApply(secret) => {
+                listing.insert(id_of(&secret), Mark::of(&secret));
+            }
+            Event::InitDone => {
+                let missing: Vec<_> = {
+                    let mut view = self.view.lock();
+                    let missing = view.ids.iter().filter(|(id, _)| !listing.contains_key(*id));
+                    let missing = missing.map(|(_, key)| key.clone()).collect();
+                    view.tokens = Some(std::mem::take(listing));
+                    missing
+                };
+                for key in missing {
+                    self.wake(Some(key));
+                }
+                let me = Arc::downgrade(self);
+                self.spawn(async move {
+                    if let Some(tenant) = me.upgrade() {
+                        tenant.sweep().await;
+                    }
+                });
+            }
+            Event::Apply(secret) => {
+                if let Some(ids) = self.view.lock().tokens.as_mut() {
+                    ids.insert(id_of(&secret), Mark::of(&secret));
+                }
+            }
+            Event::Delete(secret) => {
+                let id = id_of(&secret);
+                self.note_end(&id);
+                let owner = self.view.lock().ids.get(&id).cloned();
+                self.wake(owner);
+            }
+        }
+    }
+
+    fn saw_report(&self, event: &CoreEvent) {
+        let Some((token, report)) = report::read(event) else {
+            return;
+        };
+        let owner = {
+            let mut view = self.view.lock();
+            let Some(owner) = view.ids.get(token).cloned() else {
+                return;
+            };
+            let newer = view
+                .reports
+                .get(token)
+                .is_none_or(|known| known.time.as_ref().map(|t| t.0) <= report.time.as_ref().map(|t| t.0));
+            if !newer {
+                return;
+            }
+            view.reports.insert(token.to_owned(), report);
+            owner
+        };
+        self.wake(Some(owner));
+    }
+}
+
+impl Mark {
+    fn of(secret: &PartialObjectMeta<Secret>) -> Self {
+        let label = |key: &str| secret.labels().get(key).cloned().unwrap_or_default();
+        Self {
+            owner: label(ours::OWNER_UID),
+            cluster: label(ours::CLUSTER_UID),
+        }
+    }
+}
+
+/// Id of the token in a Secret, by its name.
+fn id_of(secret: &PartialObjectMeta<Secret>) -> String {
+    let name = secret.name_any();
+    name.strip_prefix("bootstrap-token-")
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// Feeds `fold` from `stream`. Trouble is logged once until the next success.
+async fn follow<T: Send + 'static>(
+    what: &'static str,
+    stream: impl Stream<Item = watcher::Result<Event<T>>> + Send + 'static,
+    mut fold: impl FnMut(Event<T>) + Send + 'static,
+) {
+    let mut stream = Box::pin(stream);
+    let mut broken = false;
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(event) => {
+                broken = false;
+                fold(event);
+            }
+            Err(error) if broken => tracing::debug!(what, %error, "tenant watch still fails"),
+            Err(error) => {
+                broken = true;
+                tracing::info!(what, %error, "tenant watch failed, retrying with backoff");
+            }
+        }
+    }
+}
