@@ -58,11 +58,12 @@ const WRITES: [&str; 9] = [
     "create_subresource",
     "patch_subresource",
 ];
-/// Where writing is: to the management cluster, and to foreign systems.
-const WRITERS: [&str; 5] = [
+/// Where writing is: to the management cluster, of the process's own Lease, and to foreign systems.
+const WRITERS: [&str; 6] = [
     "controllers/k8s/apply.rs",
     "controllers/k8s/finalizer.rs",
     "controllers/k8s/status.rs",
+    "controllers/runtime/leader.rs",
     "controllers/hosting/datastore/driver/",
     "controllers/tenant/",
 ];
@@ -232,12 +233,14 @@ fn house(source: &Source) -> Vec<String> {
 /// Pure files do no I/O and read neither clock nor chance.
 fn pure(source: &Source) -> Vec<String> {
     let path = source.path.as_str();
-    let named = PURE.iter().any(|name| {
-        source.stem() == *name
-            || source.stem().starts_with(&format!("{name}_"))
-            || path.contains(&format!("/{name}/"))
-    });
-    if !path.starts_with("controllers/") || !named || PURE_BY_NAME_ONLY.contains(&path) {
+    let named = path.starts_with("controllers/")
+        && !PURE_BY_NAME_ONLY.contains(&path)
+        && PURE.iter().any(|name| {
+            source.stem() == *name
+                || source.stem().starts_with(&format!("{name}_"))
+                || path.contains(&format!("/{name}/"))
+        });
+    if !named && !says_pure(&source.text) {
         return Vec::new();
     }
     IMPURE
@@ -250,6 +253,15 @@ fn pure(source: &Source) -> Vec<String> {
             )
         })
         .collect()
+}
+
+/// The head says «Pure», as a word that ends or begins a sentence.
+fn says_pure(text: &str) -> bool {
+    let mut words = text
+        .lines()
+        .map_while(|line| line.strip_prefix("//!"))
+        .flat_map(str::split_whitespace);
+    words.any(|word| matches!(word, "Pure" | "Pure." | "Pure:" | "Pure,"))
 }
 
 /// Writing is in few places.
@@ -278,26 +290,74 @@ fn importing(source: &Source) -> Vec<String> {
     let Some((_, forbidden)) = IMPORTS.iter().find(|(name, _)| *name == module) else {
         return Vec::new();
     };
-    (1..)
-        .zip(&source.code)
-        .flat_map(|(number, line)| {
+    statements(&source.code)
+        .iter()
+        .flat_map(|(number, statement)| {
             forbidden
                 .iter()
-                .filter(|other| imports(line, other))
+                .filter(|other| imports(statement, other))
                 .map(move |other| format!("{}:{number}: `{module}` uses `{other}`", source.path))
         })
         .collect()
 }
 
-fn imports(line: &str, module: &str) -> bool {
-    let ends = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
-    line.split("crate::").skip(1).any(|rest| {
-        rest.strip_prefix(module).is_some_and(ends)
-            || rest.strip_prefix('{').is_some_and(|list| {
-                list.split(',')
-                    .any(|item| item.trim().strip_prefix(module).is_some_and(ends))
-            })
-    })
+/// Lines with their numbers; a `use` that goes over several lines is one.
+fn statements(code: &[String]) -> Vec<(usize, String)> {
+    let mut all: Vec<(usize, String)> = Vec::new();
+    let mut open = false;
+    for (number, line) in (1..).zip(code) {
+        match all.last_mut().filter(|_| open) {
+            Some((_, statement)) => {
+                statement.push(' ');
+                statement.push_str(line.trim());
+            }
+            None => {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                open = matches!(words.as_slice(), ["use", ..])
+                    || matches!(words.as_slice(), [visible, "use", ..] if visible.starts_with("pub"));
+                all.push((number, line.clone()));
+            }
+        }
+        open &= !line.contains(';');
+    }
+    all
+}
+
+/// The statement names `crate::module`, alone or in a group.
+fn imports(statement: &str, module: &str) -> bool {
+    let is = |path: &str| {
+        let rest = path.trim().strip_prefix(module);
+        rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+    };
+    statement
+        .split("crate::")
+        .skip(1)
+        .any(|rest| match rest.strip_prefix('{') {
+            Some(group) => members(group).iter().any(|path| is(path)),
+            None => is(rest),
+        })
+}
+
+/// What stands in a group of imports, up to the brace that closes it; groups inside stay whole.
+fn members(group: &str) -> Vec<&str> {
+    let (mut all, mut depth, mut from) = (Vec::new(), 0_usize, 0);
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => {
+                all.push(&group[from..at]);
+                return all;
+            }
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                all.push(&group[from..at]);
+                from = at + 1;
+            }
+            _ => {}
+        }
+    }
+    all.push(&group[from..]);
+    all
 }
 
 /// The types reach no cluster.
@@ -372,7 +432,24 @@ mod tests {
     }
 
     #[test]
-    fn only_three_files_write() {
+    fn thinking_is_pure_where_the_head_says_so() {
+        let text = |head: &str| format!("//! {head}\nasync fn f() {{}}\n");
+        for head in [
+            "Sizes. Pure.",
+            "Pure: time is an argument.",
+            "What is due,\n//! and why. Pure.",
+        ] {
+            let source = Source::new("controllers/hosting/usage.rs", &text(head));
+            assert_eq!(violations(&source).len(), 1, "{head}");
+        }
+        for head in ["What is pure: [`plan`].", "Impure."] {
+            let source = Source::new("controllers/hosting/usage.rs", &text(head));
+            assert!(violations(&source).is_empty(), "{head}");
+        }
+    }
+
+    #[test]
+    fn few_files_write() {
         let text = "use kube::api::PatchParams;\n";
         assert_eq!(broken("controllers/kamajicontrolplane/mod.rs", text).len(), 1);
         assert!(broken("controllers/k8s/apply.rs", text).is_empty());
@@ -388,10 +465,25 @@ mod tests {
                 "use crate::{k8s, kamajiconfig::y};\n",
             ),
             ("controllers/k8s/index.rs", "use crate::runtime;\n"),
+            (
+                "controllers/kamajiconfig/mod.rs",
+                "use crate::{\n    k8s::{apply, row},\n    hosting::engine,\n};\n",
+            ),
+            (
+                "controllers/kamajiconfig/mod.rs",
+                "pub(crate) use crate::{\n    k8s,\n    hosting,\n};\n",
+            ),
+            (
+                "controllers/kamajiconfig/mod.rs",
+                "fn f() {\n    crate::hosting::x();\n}\n",
+            ),
         ] {
             assert_eq!(broken(path, text).len(), 1, "{path}");
         }
         assert!(broken("controllers/kamajiconfig/mod.rs", "use crate::{k8s, capi};\n").is_empty());
+        let inner =
+            "use crate::{\n    k8s::{\n        hosting,\n        row,\n    },\n    hosting_words,\n};\n";
+        assert!(broken("controllers/kamajiconfig/mod.rs", inner).is_empty());
         assert!(broken("controllers/lib.rs", "use crate::hosting;\n").is_empty());
     }
 
