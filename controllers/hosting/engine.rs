@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod, Secret, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kamaji_api::datastore::DataStore;
@@ -143,7 +143,6 @@ impl Engine {
         let mut watches = Watches::default();
         let client = || self.client.clone();
         watches.children::<PartialObjectMeta<Secret>>(Api::all(client()), made.clone(), &self.index);
-        watches.children::<PartialObjectMeta<ConfigMap>>(Api::all(client()), made.clone(), &self.index);
         watches.children::<PartialObjectMeta<NetworkPolicy>>(Api::all(client()), made.clone(), &self.index);
         watches.children::<PartialObjectMeta<PodDisruptionBudget>>(
             Api::all(client()),

@@ -101,6 +101,11 @@ const DENIED: &[Attempt] = &[
         "kamaji-system",
     ),
     (CONTROL_PLANE, "create", "/pods", "", "x"),
+    (CONTROL_PLANE, "create", "/configmaps", "", "x"),
+    (CONTROL_PLANE, "delete", "apps/statefulsets", "", "x"),
+    (CONTROL_PLANE, "get", "cluster.x-k8s.io/clusters", "", "x"),
+    (BOOTSTRAP, "patch", "/secrets", "", "x"),
+    (BOOTSTRAP, "delete", "/secrets", "", "x"),
     (
         CONTROL_PLANE,
         "escalate",

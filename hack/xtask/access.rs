@@ -73,10 +73,12 @@ const BOOTSTRAP: &str = "bootstrap.cluster.x-k8s.io";
 const KAMAJI: &str = kamaji_api::labels::kamaji::GROUP;
 const COORDINATION: &str = "coordination.k8s.io";
 
-/// Read and follow.
-const READ: &[Verb] = &[Get, List, Watch];
-/// Read, follow and write the finalizer or an annotation.
-const ROOT: &[Verb] = &[Get, List, Watch, Patch];
+/// Follow: the watch brings the whole object.
+const FOLLOW: &[Verb] = &[List, Watch];
+/// Follow, and write the finalizer or an annotation.
+const ROOT: &[Verb] = &[List, Watch, Patch];
+/// Make and follow; it goes with its owner.
+const PART: &[Verb] = &[List, Watch, Create, Patch];
 /// Make, follow and remove, content unread.
 const CHILD: &[Verb] = &[List, Watch, Create, Patch, Delete];
 /// The same, and read.
@@ -87,9 +89,9 @@ pub const CONTROL_PLANE_ROLE: &[Grant] = &[
     grant(CONTROL_PLANE, &["kamajicontrolplanes"], ROOT),
     grant(CONTROL_PLANE, &["kamajicontrolplanes/status"], &[Patch]),
     grant(CONTROL_PLANE, &["kamajicontrolplanes/finalizers"], &[Update]),
-    grant(KAMAJI, &["tenantcontrolplanes"], READ_CHILD),
+    grant(KAMAJI, &["tenantcontrolplanes"], CHILD),
     // Machines and pools: a control plane outlives its workers.
-    grant(CAPI, &["clusters", "machines", "machinepools"], READ),
+    grant(CAPI, &["clusters", "machines", "machinepools"], FOLLOW),
     // `<cluster>-kubeconfig` and `<cluster>-ca`; the admin kubeconfig and a user's CA are read.
     grant(CORE, &["secrets"], READ_CHILD),
     grant("events.k8s.io", &["events"], &[Create, Patch]),
@@ -100,7 +102,7 @@ pub const CONTROL_PLANE_ROLE: &[Grant] = &[
 pub const HOSTING_ROLE: &[Grant] = &[
     grant(KAMAJI, &["tenantcontrolplanes"], ROOT),
     // The DataStore `default` is made where `--default-datastore=managed` asks for it.
-    grant(KAMAJI, &["datastores"], &[Get, List, Watch, Create, Patch]),
+    grant(KAMAJI, &["datastores"], PART),
     grant(
         KAMAJI,
         &["tenantcontrolplanes/status", "datastores/status"],
@@ -113,14 +115,16 @@ pub const HOSTING_ROLE: &[Grant] = &[
     ),
     // Key material of tenants and stores; what DataStores and users refer to is read by name.
     grant(CORE, &["secrets"], READ_CHILD),
-    grant(CORE, &["services", "configmaps"], CHILD),
-    grant(APPS, &["deployments", "statefulsets"], CHILD),
+    grant(CORE, &["services"], CHILD),
+    grant(APPS, &["deployments"], CHILD),
+    // Members of managed DataStores.
+    grant(APPS, &["statefulsets"], PART),
     grant("networking.k8s.io", &["networkpolicies"], CHILD),
     grant("policy", &["poddisruptionbudgets"], CHILD),
     // Claims of managed DataStores, which their StatefulSets make: whether they are bound, and who owns them.
     grant(CORE, &["persistentvolumeclaims"], &[List, Watch, Patch]),
     // Why the pods of control planes and members do not come up.
-    grant(CORE, &["pods"], &[List, Watch]),
+    grant(CORE, &["pods"], FOLLOW),
     grant("storage.k8s.io", &["storageclasses"], &[List]),
     Grant {
         group: CORE,
@@ -144,11 +148,12 @@ pub const BOOTSTRAP_ROLE: &[Grant] = &[
     grant(BOOTSTRAP, &["kamajiconfigs"], ROOT),
     grant(BOOTSTRAP, &["kamajiconfigs/status"], &[Patch]),
     grant(BOOTSTRAP, &["kamajiconfigs/finalizers"], &[Update]),
-    grant(CAPI, &["clusters", "machines"], READ),
+    grant(CAPI, &["clusters", "machines"], FOLLOW),
     // Versions and the address for workers.
-    grant(CONTROL_PLANE, &["kamajicontrolplanes"], READ),
-    // Data Secrets, staged files, and the identity in the tenant that the control plane side makes.
-    grant(CORE, &["secrets"], READ_CHILD),
+    grant(CONTROL_PLANE, &["kamajicontrolplanes"], FOLLOW),
+    // Data Secrets are made once and never changed; staged files and the identity in the tenant, which the control
+    // plane side makes, are read.
+    grant(CORE, &["secrets"], &[Get, List, Watch, Create]),
     grant(CORE, &["configmaps"], &[Get]),
     grant("events.k8s.io", &["events"], &[Create, Patch]),
 ];
@@ -205,14 +210,17 @@ mod tests {
     #[test]
     fn roles_cannot_touch_what_belongs_to_another() {
         let may = |role: &[Grant], resource: &str| {
-            role.iter()
-                .any(|g| g.resources.contains(&resource) && g.verbs.iter().any(|v| !READ.contains(v)))
+            role.iter().any(|g| {
+                g.resources.contains(&resource) && g.verbs.iter().any(|v| ![Get, List, Watch].contains(v))
+            })
         };
         assert!(!may(BOOTSTRAP_ROLE, "tenantcontrolplanes"));
         assert!(!may(BOOTSTRAP_ROLE, "kamajicontrolplanes"));
         assert!(!may(HOSTING_ROLE, "kamajicontrolplanes"));
         assert!(!may(CONTROL_PLANE_ROLE, "deployments"));
-        assert!(!all().any(|g| g.resources == ["clusters"] && g.verbs.contains(&Patch)));
+        for watched in ["clusters", "machines", "machinepools", "pods", "storageclasses"] {
+            assert!(!all().any(|g| may(std::slice::from_ref(g), watched)), "{watched}");
+        }
     }
 
     #[test]
