@@ -2,9 +2,11 @@
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use anyhow::ensure;
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
+use clap_complete::Shell;
 
-use crate::runtime::telemetry::LogFormat;
+use crate::runtime::telemetry::{self, LogFormat};
 
 /// Cluster API control plane and bootstrap provider with an embedded Kamaji hosting engine.
 #[derive(Debug, Parser)]
@@ -20,7 +22,7 @@ impl Cli {
     pub fn command(self) -> Command {
         self.command.unwrap_or_else(|| {
             let Self { command } = Self::parse_from(["capi-kamaji", "run"]);
-            command.unwrap_or(Command::Version)
+            command.unwrap_or(Command::Version(VersionArgs { output: Output::Text }))
         })
     }
 }
@@ -32,8 +34,30 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Print the CustomResourceDefinitions as YAML.
     Crds,
-    /// Print the version.
-    Version,
+    /// Print the version, and the versions of Kubernetes it is for.
+    Version(VersionArgs),
+    /// Print the completion script of a shell.
+    Completion {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+/// Flags of `version`.
+#[derive(Debug, Args)]
+pub struct VersionArgs {
+    /// How it is printed.
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value = "text")]
+    pub output: Output,
+}
+
+/// How something is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
 }
 
 /// The roles a process can hold.
@@ -75,44 +99,114 @@ pub struct RunArgs {
         long,
         env = "CAPI_KAMAJI_CONTROLLERS",
         value_enum,
+        value_name = "ROLE,...",
         value_delimiter = ',',
         default_value = "control-plane,bootstrap,hosting"
     )]
     pub controllers: Vec<RoleName>,
     /// Who hosts the control planes.
-    #[arg(long, value_enum, default_value = "embedded")]
+    #[arg(
+        long,
+        env = "CAPI_KAMAJI_HOSTING",
+        value_enum,
+        value_name = "ENGINE",
+        default_value = "embedded"
+    )]
     pub hosting: Hosting,
     /// Namespaces to act on, separated by commas; all when empty.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "CAPI_KAMAJI_NAMESPACE",
+        value_name = "NAMESPACE,...",
+        value_delimiter = ','
+    )]
     pub namespace: Vec<String>,
     /// DataStore for tenants that name none; `managed` makes the engine create and run one called `default`.
-    #[arg(long, default_value = "")]
+    #[arg(
+        long,
+        env = "CAPI_KAMAJI_DEFAULT_DATASTORE",
+        value_name = "NAME|managed",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub default_datastore: String,
-    /// Wait for a Lease a role before acting.
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+    /// Hold one Lease per role before acting; only one replica acts.
+    #[arg(
+        long,
+        env = "CAPI_KAMAJI_LEADER_ELECT",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "true",
+        default_missing_value = "true",
+        action = clap::ArgAction::Set,
+        value_parser = BoolishValueParser::new()
+    )]
     pub leader_elect: bool,
     /// Namespace of the Leases and of this process.
     #[arg(
         long,
         env = "POD_NAMESPACE",
+        value_name = "NAMESPACE",
         default_value = "capi-kamaji-control-plane-system"
     )]
     pub lease_namespace: String,
-    /// Name of this pod: identity of the Leases and instance of the events.
-    #[arg(long, env = "POD_NAME")]
+    /// Name of this pod: it holds the Leases and reports the events under it; a random one when left out.
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pub pod_name: Option<String>,
-    /// Address of /healthz and /readyz and /metrics.
-    #[arg(long, default_value = "0.0.0.0:8080")]
+    /// Where /healthz, /readyz and /metrics are served.
+    #[arg(
+        long,
+        env = "CAPI_KAMAJI_DIAGNOSTICS_ADDRESS",
+        value_name = "IP:PORT",
+        default_value = "0.0.0.0:8080"
+    )]
     pub diagnostics_address: SocketAddr,
-    /// Objects of one kind that are reconciled at the same time.
-    #[arg(long, default_value_t = 64)]
+    /// How many objects of one kind are reconciled at the same time.
+    #[arg(
+        long,
+        env = "CAPI_KAMAJI_CONCURRENCY",
+        value_name = "COUNT",
+        default_value_t = 64
+    )]
     pub concurrency: usize,
-    /// JSON lines or text.
-    #[arg(long, value_enum, default_value = "json")]
+    /// How log lines look.
+    #[arg(
+        long,
+        env = "CAPI_KAMAJI_LOG_FORMAT",
+        value_enum,
+        value_name = "FORMAT",
+        default_value = "json"
+    )]
     pub log_format: LogFormat,
-    /// Log filter, for example `info,capi_kamaji=debug`.
-    #[arg(long, env = "CAPI_KAMAJI_LOG", default_value = "info")]
+    /// What is logged: a level, and levels of modules, for example `info,capi_kamaji=debug`.
+    #[arg(
+        long,
+        env = "CAPI_KAMAJI_LOG_LEVEL",
+        value_name = "FILTER",
+        default_value = "info",
+        value_parser = telemetry::checked
+    )]
     pub log_level: String,
+}
+
+impl RunArgs {
+    /// The roles to run: with an external engine, hosting is nobody's.
+    ///
+    /// # Errors
+    /// When none is left.
+    pub fn roles(&self) -> anyhow::Result<Vec<RoleName>> {
+        let mut roles = self.controllers.clone();
+        roles.sort_unstable();
+        roles.dedup();
+        roles.retain(|role| *role != RoleName::Hosting || self.hosting == Hosting::Embedded);
+        ensure!(
+            !roles.is_empty(),
+            "nothing to run: --hosting=external leaves hosting to the Kamaji operator, and --controllers names no \
+             other role"
+        );
+        Ok(roles)
+    }
 }
 
 /// What the controllers read of the flags.
@@ -174,5 +268,76 @@ impl Settings {
     /// Objects of this namespace are ours to act on.
     pub fn acts_on(&self, namespace: &str) -> bool {
         self.namespaces.is_empty() || self.namespaces.contains(namespace)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn run(flags: &[&str]) -> Result<RunArgs, clap::Error> {
+        let words = ["capi-kamaji", "run"].iter().chain(flags);
+        match Cli::try_parse_from(words)?.command() {
+            Command::Run(args) => Ok(*args),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn leader_elect_is_written_as_in_go() {
+        for (flags, wanted) in [
+            (&[][..], true),
+            (&["--leader-elect"], true),
+            (&["--leader-elect=true"], true),
+            (&["--leader-elect=false"], false),
+            (&["--leader-elect", "--hosting=external"], true),
+        ] {
+            assert_eq!(run(flags).unwrap().leader_elect, wanted, "{flags:?}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_filter_is_refused_with_the_name_of_its_flag() {
+        for wrong in ["inof", "verbose", "capi_kamaji=loud", "info,=debug=", "warn,kube"] {
+            let error = run(&["--log-level", wrong]).unwrap_err().to_string();
+            assert!(error.contains("--log-level"), "{error}");
+        }
+        for right in [
+            "info",
+            "DEBUG",
+            "off",
+            "info,capi_kamaji=debug",
+            "warn,capi_kamaji::k8s=trace",
+        ] {
+            assert_eq!(run(&["--log-level", right]).unwrap().log_level, right);
+        }
+    }
+
+    #[test]
+    fn no_role_is_no_way_to_run() {
+        let roles = |flags: &[&str]| run(flags).unwrap().roles();
+        let error = roles(&["--controllers=hosting", "--hosting=external"]).unwrap_err();
+        assert!(error.to_string().contains("--hosting=external"), "{error}");
+        assert_eq!(
+            roles(&["--hosting=external"]).unwrap(),
+            [RoleName::ControlPlane, RoleName::Bootstrap]
+        );
+        assert_eq!(
+            roles(&["--controllers=hosting,hosting"]).unwrap(),
+            [RoleName::Hosting]
+        );
+    }
+
+    #[test]
+    fn every_flag_of_run_has_a_variable_a_value_name_and_a_help() {
+        let cli = <Cli as CommandFactory>::command();
+        let run = cli.find_subcommand("run").unwrap();
+        for flag in run.get_arguments() {
+            assert!(flag.get_env().is_some(), "{flag}");
+            assert!(flag.get_help().is_some(), "{flag}");
+            assert!(flag.get_value_names().is_some(), "{flag}");
+        }
     }
 }

@@ -20,11 +20,11 @@ mod testing;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use args::{Hosting, RoleName, RunArgs, Settings};
-use runtime::{client, http, leader, metrics::Metrics, role::Role, telemetry};
+use args::{RoleName, RunArgs, Settings};
+use runtime::{client, http, leader::Candidate, metrics::Metrics, role::Role, telemetry};
 
 /// Runs the roles that `args` names until SIGTERM or SIGINT. Any task that ends early ends the process.
 ///
@@ -32,90 +32,97 @@ use runtime::{client, http, leader, metrics::Metrics, role::Role, telemetry};
 /// When a role cannot start, loses its lease or ends; when a peer engine holds its lease.
 pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     telemetry::install(args.log_format, &args.log_level)?;
+    let names = args.roles()?;
     let stop = CancellationToken::new();
     let readiness = http::Readiness::default();
     let metrics = Metrics::default();
-    let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
-    tasks.spawn(http::serve(
-        args.diagnostics_address,
-        readiness.clone(),
-        metrics.clone(),
-        stop.clone(),
-    ));
     let settings = Arc::new(Settings::new(&args));
-    for name in roles(&args) {
+    let mut roles = Vec::with_capacity(names.len());
+    for name in names {
+        readiness.set(name.as_str(), false);
         let role = Role {
             name: name.as_str(),
             client: client::for_role(name.as_str())
                 .await
-                .context("no management cluster")?,
+                .context("no management cluster: set KUBECONFIG, or run as a pod with a ServiceAccount")?,
             settings: settings.clone(),
             metrics: metrics.clone(),
             readiness: readiness.clone(),
             stop: stop.clone(),
         };
+        roles.push((name, role));
+    }
+    let listener = http::bind(args.diagnostics_address).await?;
+    let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
+    tasks.spawn(http::serve(listener, readiness, metrics, stop.clone()));
+    for (name, role) in roles {
         tasks.spawn(lead(name, role, args.leader_elect));
     }
-    let ended = tokio::select! {
-        signal = terminated() => { signal?; None }
-        ended = tasks.join_next() => ended,
+    supervise(tasks, stop, terminated()).await
+}
+
+/// Waits for `signal` or the first task that ends, then stops all and waits for them: each finishes what is in flight
+/// and gives its lease back, whatever happened to another one.
+async fn supervise(
+    mut tasks: JoinSet<anyhow::Result<()>>,
+    stop: CancellationToken,
+    signal: impl Future<Output = std::io::Result<()>>,
+) -> anyhow::Result<()> {
+    let mut result = tokio::select! {
+        signal = signal => signal.map_err(anyhow::Error::from),
+        ended = tasks.join_next() => outcome(ended).and_then(|()| anyhow::bail!("a task of the process ended")),
     };
     tracing::info!("stopping");
     stop.cancel();
-    if let Some(ended) = ended {
-        ended??;
-        anyhow::bail!("a task of the process ended");
-    }
     while let Some(ended) = tasks.join_next().await {
-        ended??;
+        let ended = outcome(Some(ended));
+        match (&result, &ended) {
+            (Ok(()), _) => result = ended,
+            (Err(_), Err(error)) => tracing::error!(error = format!("{error:#}"), "failed while stopping"),
+            (Err(_), Ok(())) => {}
+        }
     }
-    Ok(())
+    result
 }
 
-/// The roles to run: with an external engine, hosting is nobody's.
-fn roles(args: &RunArgs) -> Vec<RoleName> {
-    let mut roles = args.controllers.clone();
-    roles.sort_unstable();
-    roles.dedup();
-    roles.retain(|role| *role != RoleName::Hosting || args.hosting == Hosting::Embedded);
-    roles
+fn outcome(ended: Option<Result<anyhow::Result<()>, JoinError>>) -> anyhow::Result<()> {
+    ended.unwrap_or(Ok(Ok(())))?
 }
 
 /// Holds the role's lease and runs its controllers.
 async fn lead(name: RoleName, role: Role, elect: bool) -> anyhow::Result<()> {
     runtime::peers::refuse_beside(name, &role.client).await?;
     if !elect {
-        return start(name, role).await;
+        return until_stopped(name, role).await;
     }
     // Standing by is ready: a Deployment with two replicas has one leader.
     role.readiness.set(role.name, true);
-    let identity = role
-        .settings
-        .pod_name
-        .clone()
-        .unwrap_or_else(|| format!("pid-{}", std::process::id()));
-    let lease = format!("capi-kamaji-{}", role.name);
-    let held = leader::acquire(
+    let candidate = Candidate::new(
         role.client.clone(),
         &role.settings.own_namespace,
-        &lease,
-        &identity,
-        role.stop.clone(),
-    )
-    .await?;
-    if role.stop.is_cancelled() {
-        return held.await;
-    }
+        &format!("capi-kamaji-{}", role.name),
+        &identity(role.settings.pod_name.as_deref()),
+    );
+    let Some(held) = candidate.acquire(&role.stop).await? else {
+        return Ok(());
+    };
     role.readiness.set(role.name, false);
+    held.during(until_stopped(name, role)).await
+}
+
+/// Who leads. Outside a pod with a name every process must still differ: in a container all have the same process id.
+fn identity(pod_name: Option<&str>) -> String {
+    pod_name.map_or_else(
+        || format!("pid-{}-{:08x}", std::process::id(), rand::random::<u32>()),
+        str::to_owned,
+    )
+}
+
+async fn until_stopped(name: RoleName, role: Role) -> anyhow::Result<()> {
     let stop = role.stop.clone();
-    tokio::select! {
-        lost = held => lost,
-        // The lease is given back after the last write, when the process stops.
-        ended = start(name, role) => {
-            anyhow::ensure!(stop.is_cancelled(), "the {} role ended", name.as_str());
-            ended
-        }
-    }
+    start(name, role).await?;
+    anyhow::ensure!(stop.is_cancelled(), "the {} role ended", name.as_str());
+    Ok(())
 }
 
 async fn start(name: RoleName, role: Role) -> anyhow::Result<()> {
@@ -135,4 +142,66 @@ async fn terminated() -> std::io::Result<()> {
         _ = int.recv() => {}
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::{pending, ready},
+        sync::atomic::{AtomicBool, Ordering},
+        time::Duration,
+    };
+
+    use super::*;
+
+    /// A task that needs 20 s to finish what it was at, and says so.
+    fn careful(
+        stop: &CancellationToken,
+    ) -> (Arc<AtomicBool>, impl Future<Output = anyhow::Result<()>> + use<>) {
+        let (finished, stop) = (Arc::new(AtomicBool::new(false)), stop.clone());
+        let done = finished.clone();
+        let work = async move {
+            stop.cancelled().await;
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            done.store(true, Ordering::SeqCst);
+            Ok(())
+        };
+        (finished, work)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_waits_for_what_is_in_flight() {
+        let stop = CancellationToken::new();
+        let (finished, work) = careful(&stop);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(work);
+        supervise(tasks, stop, ready(Ok(()))).await.unwrap();
+        assert!(finished.load(Ordering::SeqCst));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_role_that_fails_ends_the_process_but_cuts_no_other_role_off() {
+        let stop = CancellationToken::new();
+        let (finished, work) = careful(&stop);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(work);
+        tasks.spawn(ready(Err(anyhow::anyhow!("lease lost"))));
+        let error = supervise(tasks, stop, pending()).await.unwrap_err();
+        assert_eq!(error.to_string(), "lease lost");
+        assert!(finished.load(Ordering::SeqCst));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_just_ends_is_an_error() {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(ready(Ok(())));
+        let ended = supervise(tasks, CancellationToken::new(), pending()).await;
+        ended.unwrap_err();
+    }
+
+    #[test]
+    fn processes_without_a_pod_name_differ() {
+        assert_eq!(identity(Some("pod-1")), "pod-1");
+        assert_ne!(identity(None), identity(None));
+    }
 }

@@ -16,7 +16,8 @@ async fn main() -> ExitCode {
     let result = match Cli::parse().command() {
         Command::Run(args) => Box::pin(capi_kamaji::run(*args)).await,
         Command::Crds => capi_kamaji::print::crds(),
-        Command::Version => capi_kamaji::print::version(),
+        Command::Version(args) => capi_kamaji::print::version(args.output),
+        Command::Completion { shell } => capi_kamaji::print::completion(shell),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,7 +4,14 @@
 //! removal of what a field manager gave up, status as a subresource, UID preconditions, and the garbage collector.
 //! It does not know schemas, defaults or admission: those are tested against a real API server.
 
-use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
@@ -28,6 +35,8 @@ pub struct Change {
 #[derive(Clone, Default)]
 pub struct FakeApi {
     state: Arc<Mutex<State>>,
+    /// Requests that come this way are not answered.
+    silent: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
@@ -58,6 +67,19 @@ impl FakeApi {
     /// Lets `writes` more writes through, and none of anything after.
     pub fn die_after(&self, writes: Option<usize>) {
         self.state.lock().lives = writes;
+    }
+
+    /// Another way to the same server, which falls silent by itself.
+    pub fn another_way(&self) -> Self {
+        Self {
+            state: self.state.clone(),
+            silent: Arc::default(),
+        }
+    }
+
+    /// Answers nothing from now on to what comes this way.
+    pub fn fall_silent(&self) {
+        self.silent.store(true, Ordering::SeqCst);
     }
 
     /// Requests since the last call.
@@ -94,6 +116,9 @@ impl FakeApi {
     }
 
     async fn answer(&self, request: Request<Body>) -> Response<Body> {
+        if self.silent.load(Ordering::SeqCst) {
+            return std::future::pending().await;
+        }
         let (parts, body) = request.into_parts();
         let body = body
             .collect()

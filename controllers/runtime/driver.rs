@@ -4,7 +4,7 @@ use std::{collections::HashMap, error::Error, fmt, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{metrics::Metrics, queue::Queue};
@@ -77,21 +77,19 @@ pub async fn drive<F>(
 ) where
     F: Fn(RootKey) -> BoxFuture<'static, Reconciled>,
 {
-    let failures: Arc<Mutex<HashMap<RootKey, u32>>> = Arc::default();
+    let failures: Arc<Mutex<HashMap<RootKey, Failing>>> = Arc::default();
     let mut running = JoinSet::new();
     loop {
-        while running.len() >= concurrency {
-            running.join_next().await;
-        }
         let key = tokio::select! {
+            biased;
             () = stop.cancelled() => break,
             Some(_) = running.join_next() => continue,
-            key = queue.next() => key,
+            key = queue.next(), if running.len() < concurrency => key,
         };
         let work = reconcile(key.clone());
         let (queue, failures, metrics) = (queue.clone(), failures.clone(), metrics.clone());
         running.spawn(async move {
-            let started = tokio::time::Instant::now();
+            let started = Instant::now();
             let result = tokio::time::timeout(LIMIT, work).await.unwrap_or_else(|_| {
                 Err(Failure::new(
                     Class::Transient,
@@ -99,7 +97,7 @@ pub async fn drive<F>(
                 ))
             });
             metrics.reconciled(controller, outcome_label(&result), started.elapsed());
-            let again = next_run(controller, &key, result, &mut failures.lock());
+            let again = next_run(controller, &key, result, started, &mut failures.lock());
             queue.done(key, again);
         });
     }
@@ -121,14 +119,25 @@ fn outcome_label(result: &Reconciled) -> &'static str {
     }
 }
 
-/// When the key runs next. Logs the first failure of a row at warn, the others at debug.
+/// A key whose last runs failed.
+#[derive(Clone, Copy)]
+struct Failing {
+    /// Failures in a row, not counting runs that events caused before their time.
+    times: u32,
+    /// When it runs again by itself.
+    not_before: Instant,
+}
+
+/// When a key that ran since `started` runs next. Backoff grows with time, not with events: a run that an event caused
+/// while the key was waiting changes nothing when it fails too. Logs the first failure of a row at warn, the others at
+/// debug.
 fn next_run(
     controller: &'static str,
     key: &RootKey,
     result: Reconciled,
-    failures: &mut HashMap<RootKey, u32>,
+    started: Instant,
+    failures: &mut HashMap<RootKey, Failing>,
 ) -> Option<Duration> {
-    let unit: f64 = rand::random();
     let failure = match result {
         Ok(Outcome::Done) => {
             failures.remove(key);
@@ -139,33 +148,40 @@ fn next_run(
             return Some(wait);
         }
         Ok(Outcome::Waiting) => None,
-        // The first conflicts are somebody else's writes; one that stays is trouble like any other.
-        Err(failure)
-            if failure.class == Class::Conflict
-                && failures.get(key).copied().unwrap_or(0) < PATIENT_CONFLICTS =>
-        {
-            *failures.entry(key.clone()).or_insert(0) += 1;
-            tracing::debug!(controller, object = %key, %failure, "conflict, starting over");
-            return Some(Duration::from_millis(100).mul_f64(0.5 + unit));
-        }
         Err(failure) => Some(failure),
     };
-    let count = failures.entry(key.clone()).or_insert(0);
-    *count = count.saturating_add(1);
-    let mut wait = backoff::wait(*count, unit);
+    let before = failures.get(key).copied();
+    if let Some(before) = before.filter(|before| started < before.not_before) {
+        if let Some(failure) = failure {
+            tracing::debug!(controller, object = %key, %failure, "reconcile failed again, ahead of its time");
+        }
+        return Some(before.not_before.saturating_duration_since(Instant::now()));
+    }
+    let times = before.map_or(0, |before| before.times).saturating_add(1);
+    let unit: f64 = rand::random();
+    let class = failure.as_ref().map(|failure| failure.class);
+    let wait = match class {
+        // The first conflicts are somebody else's writes; one that stays is trouble like any other.
+        Some(Class::Conflict) if times <= PATIENT_CONFLICTS => Duration::from_millis(100).mul_f64(0.5 + unit),
+        Some(Class::Denied | Class::Invalid) => backoff::wait(times, unit).max(Duration::from_secs(30)),
+        _ => backoff::wait(times, unit),
+    };
+    let told = if class == Some(Class::Conflict) {
+        PATIENT_CONFLICTS + 1
+    } else {
+        1
+    };
     match failure {
         None => tracing::debug!(controller, object = %key, wait_seconds = wait.as_secs(), "waiting"),
+        Some(failure) if times == told => {
+            tracing::warn!(controller, object = %key, %failure, "reconcile failed, will retry");
+        }
         Some(failure) => {
-            if matches!(failure.class, Class::Denied | Class::Invalid) {
-                wait = wait.max(Duration::from_secs(30));
-            }
-            if *count == 1 || (failure.class == Class::Conflict && *count == PATIENT_CONFLICTS + 1) {
-                tracing::warn!(controller, object = %key, %failure, "reconcile failed, will retry");
-            } else {
-                tracing::debug!(controller, object = %key, %failure, tries = *count, "reconcile failed again");
-            }
+            tracing::debug!(controller, object = %key, %failure, tries = times, "reconcile failed again");
         }
     }
+    let not_before = Instant::now() + wait;
+    failures.insert(key.clone(), Failing { times, not_before });
     Some(wait)
 }
 
@@ -175,16 +191,82 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_conflict_that_stays_backs_off() {
+    /// Lets the key fail, and waits as long as it is told to.
+    async fn fail(failures: &mut HashMap<RootKey, Failing>, class: Class) -> Duration {
+        let failure = Failure::new(class, "down");
+        let started = Instant::now();
+        let wait = next_run("test", &RootKey::new("ns", "a"), Err(failure), started, failures).unwrap();
+        tokio::time::advance(wait).await;
+        wait
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_conflict_that_stays_backs_off() {
         let mut failures = HashMap::new();
-        let key = RootKey::new("ns", "a");
-        let mut waited = Duration::ZERO;
+        let started = Instant::now();
         for _ in 0..12 {
-            let failure = Failure::new(Class::Conflict, "taken");
-            waited += next_run("test", &key, Err(failure), &mut failures).unwrap();
+            fail(&mut failures, Class::Conflict).await;
         }
-        assert!(waited > Duration::from_mins(5), "{waited:?}");
+        assert!(
+            started.elapsed() > Duration::from_mins(5),
+            "{:?}",
+            started.elapsed()
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn backoff_grows_with_time_and_not_with_events() {
+        let mut failures = HashMap::new();
+        for _ in 0..4 {
+            fail(&mut failures, Class::Transient).await;
+        }
+        let key = RootKey::new("ns", "a");
+        let planned = failures[&key].not_before + Duration::from_secs(8);
+        failures.get_mut(&key).unwrap().not_before = planned;
+        for _ in 0..20 {
+            tokio::time::advance(Duration::from_millis(100)).await;
+            let failure = Failure::new(Class::Transient, "down");
+            let wait = next_run("test", &key, Err(failure), Instant::now(), &mut failures);
+            assert_eq!(
+                Instant::now() + wait.unwrap(),
+                planned,
+                "an event does not move the next run"
+            );
+        }
+        assert_eq!(failures[&key].times, 4);
+        tokio::time::sleep_until(planned).await;
+        let wait = fail(&mut failures, Class::Transient).await;
+        assert!((8..=16).contains(&wait.as_secs()), "the fifth: {wait:?}");
+        next_run("test", &key, Ok(Outcome::Done), Instant::now(), &mut failures);
+        assert!(failures.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_is_heard_while_all_places_are_taken() {
+        let queue = Arc::new(Queue::default());
+        for name in ["a", "b"] {
+            queue.add(RootKey::new("ns", name));
+        }
+        let stop = CancellationToken::new();
+        let ran = Arc::new(AtomicU32::new(0));
+        let (count, told) = (ran.clone(), stop.clone());
+        let started = Instant::now();
+        drive("test", queue, 1, Metrics::default(), stop, move |_| {
+            count.fetch_add(1, Ordering::SeqCst);
+            let told = told.clone();
+            Box::pin(async move {
+                told.cancel();
+                tokio::time::sleep(Duration::from_mins(1)).await;
+                Ok(Outcome::Done)
+            })
+        })
+        .await;
+        assert_eq!(
+            started.elapsed(),
+            DRAIN,
+            "what runs has the time to end, and no more"
+        );
+        assert_eq!(ran.load(Ordering::SeqCst), 1, "nothing new begins");
     }
 
     #[tokio::test(start_paused = true)]
@@ -194,7 +276,7 @@ mod tests {
         let stop = CancellationToken::new();
         let (count, done) = (tries.clone(), stop.clone());
         queue.add(RootKey::new("ns", "a"));
-        let started = tokio::time::Instant::now();
+        let started = Instant::now();
         drive("test", queue, 4, Metrics::default(), stop, move |_| {
             let (count, done) = (count.clone(), done.clone());
             Box::pin(async move {

@@ -2,8 +2,10 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
+use anyhow::Context as _;
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use parking_lot::Mutex;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::metrics::Metrics;
@@ -30,12 +32,22 @@ impl Readiness {
     }
 }
 
+/// Listens on `address`.
+///
+/// # Errors
+/// Names the address and the flag that sets it.
+pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}: choose another --diagnostics-address"))
+}
+
 /// Serves the probes until `stop`.
 ///
 /// # Errors
-/// When the address cannot be bound.
+/// When accepting connections fails.
 pub async fn serve(
-    address: SocketAddr,
+    listener: TcpListener,
     readiness: Readiness,
     metrics: Metrics,
     stop: CancellationToken,
@@ -44,7 +56,6 @@ pub async fn serve(
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(readyz).with_state(readiness))
         .route("/metrics", get(text).with_state(metrics));
-    let listener = tokio::net::TcpListener::bind(address).await?;
     axum::serve(listener, router)
         .with_graceful_shutdown(stop.cancelled_owned())
         .await?;
@@ -65,4 +76,34 @@ async fn readyz(State(readiness): State<Readiness>) -> (StatusCode, String) {
 
 async fn text(State(metrics): State<Metrics>) -> Result<String, StatusCode> {
     metrics.text().map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_role_is_not_ready_before_it_says_so() {
+        let readiness = Readiness::default();
+        readiness.set("hosting", false);
+        readiness.set("bootstrap", true);
+        let (code, text) = readyz(State(readiness.clone())).await;
+        assert_eq!(
+            (code, text.as_str()),
+            (StatusCode::SERVICE_UNAVAILABLE, "not ready: hosting")
+        );
+        readiness.set("hosting", true);
+        assert_eq!(readyz(State(readiness)).await.0, StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_named_with_its_flag() {
+        let first = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = first.local_addr().unwrap();
+        let error = bind(address).await.unwrap_err().to_string();
+        assert!(
+            error.contains(&address.to_string()) && error.contains("--diagnostics-address"),
+            "{error}"
+        );
+    }
 }

@@ -1,7 +1,9 @@
 //! Logs: JSON or text on standard error.
 
 use clap::ValueEnum;
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter, filter::LevelFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt,
+};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -11,6 +13,31 @@ pub enum LogFormat {
     Json,
     /// For people at a terminal.
     Text,
+}
+
+/// The filter as it is written, when it can be used.
+///
+/// A bare word must be a level: as the name of a module it would silence everything else, which is never what a
+/// misspelled level was meant for.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn checked(filter: &str) -> Result<String, String> {
+    let bare = |part: &&str| !part.contains(['=', '[', ':']);
+    if let Some(word) = filter
+        .split(',')
+        .map(str::trim)
+        .filter(bare)
+        .find(|word| word.parse::<LevelFilter>().is_err())
+    {
+        return Err(format!(
+            "{word:?} is no level (off, error, warn, info, debug, trace); for a module write MODULE=LEVEL"
+        ));
+    }
+    match EnvFilter::try_new(filter) {
+        Ok(_) => Ok(filter.to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Installs the log subscriber. `filter` is in `tracing-subscriber`'s directive syntax, for example
