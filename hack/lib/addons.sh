@@ -72,7 +72,7 @@ spec:
       dnsPolicy: Default
       containers:
       - name: coredns
-        image: registry.k8s.io/coredns/coredns:v1.14.2
+        image: $COREDNS_IMAGE
         args: [-conf, /etc/coredns/Corefile]
         ports:
         - {name: dns, containerPort: 53, protocol: UDP}

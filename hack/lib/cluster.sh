@@ -5,7 +5,7 @@ CLUSTER_NAMESPACE=default
 cluster_apply() { # name, workers
   local manifest=$LAB/$1.yaml
   clusterctl generate cluster "$1" --kubeconfig "$LAB/management.kubeconfig" --infrastructure "local:$INFRA_VERSION" \
-    --target-namespace "$CLUSTER_NAMESPACE" --kubernetes-version v1.36.3 --control-plane-machine-count 1 \
+    --target-namespace "$CLUSTER_NAMESPACE" --kubernetes-version "$KUBERNETES_VERSION" --control-plane-machine-count 1 \
     --worker-machine-count "$2" >"$manifest"
   kubectl apply -f "$manifest"
 }

@@ -11,13 +11,12 @@ lab_up() {
   mkdir -p "$LAB_BIN" "$LAB_LOGS" "$CACHE"
   export STEP_LOG=$LAB_LOGS/setup.log
   packages_install
-  hack/tools/build "${LAB_TOOLS[@]}"
   lab_clear_stale
-  lab_refuse_foreign_node
+  lab_refuse_foreign
+  hack/tools/build "${LAB_TOOLS[@]}"
   [ -f "$MADE" ] || rm -f "$LAB"/audit*.log
   mkdir -p "$LAB_STATE" "$LAB_RUN"
   printf '%s\n' "$ROOT" >"$LAB_STATE/owner"
-  boot_id >"$LAB_STATE/boot"
   ln -sfn "$LAB_STATE" "$LAB/state"
   net_up
   pki_up
@@ -33,32 +32,45 @@ lab_up() {
   say "management cluster: up after $(duration $((SECONDS - start))); kubeconfig .lab/management.kubeconfig"
 }
 
-# What an earlier run has left: of another boot, cut off half way, or with its processes dead. A lab that is alive is
-# kept, unless it belongs to another checkout: one that is gone has no use for it, nor has a finished run of CI (the lock
-# is ours, so it is finished); a living one is somebody's.
-lab_clear_stale() {
-  local owner
-  [ -f "$MADE" ] || return 0
-  owner=$(cat "$LAB_STATE/owner" 2>/dev/null || true)
-  if [ -f "$LAB_STATE/complete" ] && [ "$(cat "$LAB_STATE/boot" 2>/dev/null)" = "$(boot_id)" ] && lab_any_alive; then
-    [ "$owner" != "$ROOT" ] || return 0
-    [ ! -d "$owner" ] || [ "${CI:-}" = true ] ||
-      die "this machine's lab was started from $owner; take it down first (hack/lab down, from either checkout)"
-  fi
-  say 'clearing what an earlier run has left'
-  lab_clear
-}
-
-lab_any_alive() {
+# A lab that came up whole, in this boot, and of which something still lives.
+lab_alive() {
   local name
+  [ -f "$MADE" ] && [ -f "$LAB_STATE/complete" ] && made_this_boot || return 1
   for name in etcd kube-apiserver containerd kubelet; do ! process_alive "$name" || return 0; done
   return 1
 }
 
-lab_refuse_foreign_node() {
+lab_owner() { cat "$LAB_STATE/owner" 2>/dev/null || true; }
+
+# A living lab of another checkout is somebody's. One whose checkout is gone has no use for it, nor has a finished run
+# of CI: the lock is ours, so it is finished.
+lab_refuse_others() {
+  local owner
+  lab_alive || return 0
+  owner=$(lab_owner)
+  [ "$owner" = "$ROOT" ] || [ ! -d "$owner" ] || [ "${CI:-}" = true ] ||
+    die "this machine's lab was started from $owner and is alive; take it down there first (hack/quickstart --down), or say CI=true"
+}
+
+# What an earlier run has left: of another boot, cut off half way, or with its processes dead. A living lab of ours is
+# kept.
+lab_clear_stale() {
+  [ -f "$MADE" ] || return 0
+  lab_refuse_others
+  if lab_alive && [ "$(lab_owner)" = "$ROOT" ]; then return 0; fi
+  say 'clearing what an earlier run has left'
+  lab_clear
+}
+
+# What another kubelet or container runtime has made on this machine and the lab would take for its own.
+lab_refuse_foreign() {
+  local command
+  net_refuse_foreign
   [ ! -f "$LAB_STATE/complete" ] || return 0
-  ! iptables-save 2>/dev/null | grep -q '^:KUBE-' ||
-    die 'iptables holds chains of another kubelet or kube-proxy; the lab would mix with it. Use another machine'
+  for command in iptables ip6tables; do
+    [ -z "$("$command-save" 2>/dev/null | grep -E '^:(KUBE|CNI)-' || true)" ] ||
+      die "$command holds chains KUBE-… or CNI-… of another kubelet, kube-proxy or container runtime; the lab would mix with them. Use another machine"
+  done
   ! { compgen -G '/sys/fs/cgroup/*/kubepods*' || compgen -G '/sys/fs/cgroup/kubepods*'; } >/dev/null ||
     die 'another kubelet has made cgroups on this machine; use another machine'
 }
@@ -73,24 +85,31 @@ lab_down() {
   if [ ! -f "$MADE" ]; then
     say 'nothing to take down'
   else
+    lab_refuse_others
     lab_clear
     say "management cluster: gone after $(duration $((SECONDS - start)))"
   fi
+  packages_clear
   rm -rf "$LAB"/*.kubeconfig "$LAB"/*.yaml "$LAB/state" "$LAB/machine-root" "$LAB/repository"
 }
 
+# The management cluster's processes, and those that the quickstart has started beside them.
 lab_status() {
-  local name healthy=0
-  for name in "${LAB_PROCESSES[@]}"; do
+  local name names=("${LAB_PROCESSES[@]}") broken=0
+  ! lab_alive || [ "$(lab_owner)" = "$ROOT" ] || say "this machine's lab was started from $(lab_owner)"
+  while read -r name; do
+    [[ " ${names[*]} " == *" $name "* ]] || names+=("$name")
+  done < <(awk '$1 == "process" { print $5 }' "$MADE" 2>/dev/null)
+  for name in "${names[@]}"; do
     if process_alive "$name"; then
       printf '%-26s pid %s\n' "$name" "$(process_record "$name" | cut -d' ' -f1)"
     else
       printf '%-26s not running\n' "$name"
-      healthy=1
+      broken=1
     fi
   done
-  ((healthy)) || { kubectl get nodes && kubectl get pods -A; } || healthy=1
-  return "$healthy"
+  ((broken)) || { kubectl get nodes && kubectl get pods -A; } || broken=1
+  return "$broken"
 }
 
 lab_push() {

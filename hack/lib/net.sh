@@ -5,25 +5,22 @@ LAB_BRIDGE=cni0
 LAB_HOST=10.88.0.1
 
 net_up() {
-  local key
-  if ! ip link show dev "$LAB_BRIDGE" >/dev/null 2>&1; then
-    made link "$LAB_BRIDGE"
-    ip link add "$LAB_BRIDGE" address 0a:58:0a:58:00:01 type bridge
-  elif ! ip -o -4 address show dev "$LAB_BRIDGE" | grep -q " $LAB_HOST/16 "; then
-    die "a network link «$LAB_BRIDGE» is there that is not the lab's; remove it or use another machine"
-  fi
+  local setting
+  net_refuse_foreign
+  made link "$LAB_BRIDGE"
+  ip link show dev "$LAB_BRIDGE" >/dev/null 2>&1 || ip link add "$LAB_BRIDGE" address 0a:58:0a:58:00:01 type bridge
   ip address replace "$LAB_HOST/16" dev "$LAB_BRIDGE"
   ip link set "$LAB_BRIDGE" up
-  made_sysctl net.ipv4.ip_forward 1
-  made_sysctl net.bridge.bridge-nf-call-iptables 1
-  # Several systemd machines and kubelets share one root user.
-  made_sysctl fs.inotify.max_user_instances 8192
-  # What the kubelet of the management node sets.
-  for key in vm.overcommit_memory=1 vm.panic_on_oom=0 kernel.panic=10 kernel.panic_on_oops=1; do
-    made_sysctl "${key%=*}" "${key#*=}"
-  done
+  for setting in "${LAB_SYSCTLS[@]}"; do made_sysctl "${setting%%=*}" "${setting#*=}"; done
   net_rule filter FORWARD -i "$LAB_BRIDGE"
   net_rule filter FORWARD -o "$LAB_BRIDGE"
+}
+
+# A bridge of that name that is not recorded is somebody else's, whatever its address: other container tools use the name.
+net_refuse_foreign() {
+  ! ip link show dev "$LAB_BRIDGE" >/dev/null 2>&1 || is_made link "$LAB_BRIDGE" ||
+    die "the network link «$LAB_BRIDGE» is here and the lab did not make it. If nothing uses it (ip link show master" \
+      "$LAB_BRIDGE), remove it with: ip link delete dev $LAB_BRIDGE; or use another machine"
 }
 
 # Accepts what a host with a firewall of its own (Docker's, say) would drop.

@@ -12,8 +12,7 @@ node_up() {
 
 node_containerd() {
   local directory
-  # Where containerd and its plugins write whatever they are told.
-  for directory in /run/containerd /var/lib/cni /opt/containerd /opt/cni /run/runc; do made_directory "$directory"; done
+  for directory in "${LAB_DIRECTORIES[@]}"; do made_directory "$directory"; done
   # Undone after the pods have ended, whose last packets still need them.
   made chains KUBE-
   made chains CNI-
@@ -39,7 +38,7 @@ oom_score = 0
   # Without CAP_SYS_RESOURCE a sandbox may not lower its OOM score.
   restrict_oom_score_adj = true
   netns_mounts_under_state_dir = true
-  sandbox_image = "registry.k8s.io/pause:3.10.2"
+  sandbox_image = "$PAUSE_IMAGE"
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
     conf_dir = "$LAB_DATA/cni"
@@ -67,8 +66,6 @@ EOF
 }
 
 node_kubelet() {
-  local directory
-  for directory in /var/lib/kubelet /var/log/containers /var/log/pods /usr/libexec/kubernetes; do made_directory "$directory"; done
   made cgroup kubepods
   # Answers to pods come from the cluster's DNS alone: the lab asks nobody outside.
   printf 'nameserver %s\n' "$LAB_DNS_SERVICE" >"$LAB_DATA/resolv.conf"

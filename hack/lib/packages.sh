@@ -1,4 +1,4 @@
-# Debian packages the lab needs on the host. Installed once, quietly; nothing is removed by `down`, as they are not ours.
+# Debian packages the lab needs on the host. Installed once, quietly; they stay when the lab goes.
 
 LAB_PACKAGES=(
   ca-certificates curl jq git                         # the scripts themselves
@@ -6,8 +6,14 @@ LAB_PACKAGES=(
   iptables conntrack iproute2 socat ethtool kmod
   systemd-container debootstrap cloud-image-utils     # machines
   libcap2-bin openssl xz-utils attr
+  gcc libc6-dev make                                  # Rust: the linker, and C that crates bring
   protobuf-compiler libprotobuf-dev                   # etcd-client's build script
 )
+
+PACKAGES_POLICY=/usr/sbin/policy-rc.d
+PACKAGES_POLICY_TEXT='#!/bin/sh
+# capi-kamaji: no service is started while its packages are being installed
+exit 101'
 
 packages_missing() {
   local package
@@ -18,25 +24,47 @@ packages_missing() {
 
 packages_install() {
   local missing
+  packages_lock
+  packages_forget_policy
   mapfile -t missing < <(packages_missing)
-  ((${#missing[@]})) || return 0
-  command -v apt-get >/dev/null || die "apt-get is needed to install: ${missing[*]}"
-  export DEBIAN_FRONTEND=noninteractive
-  if ! apt-cache policy "${missing[@]}" 2>/dev/null | grep -q 'Candidate: [0-9]'; then
-    step 'reading the package lists' apt-get update -qq
+  if ((${#missing[@]})); then
+    command -v apt-get >/dev/null || die "apt-get is needed to install: ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    if ! apt-cache policy "${missing[@]}" 2>/dev/null | grep -q 'Candidate: [0-9]'; then
+      step 'reading the package lists' apt-get update -qq
+    fi
+    step "installing ${#missing[@]} Debian packages (${missing[*]})" packages_get "${missing[@]}"
   fi
-  # A service that a package brings is not started: the lab runs its own containerd, with its own root and socket.
-  printf '#!/bin/sh\nexit 101\n' >"$CACHE/policy-rc.d"
-  chmod +x "$CACHE/policy-rc.d"
-  step "installing ${#missing[@]} Debian packages (${missing[*]})" packages_get "${missing[@]}"
+  exec 6>&-
 }
 
-# With a policy-rc.d of our own for the time of the installation, unless the host has one.
+packages_lock() {
+  mkdir -p /var/lock
+  exec 6>/var/lock/capi-kamaji-packages
+  lock_wait 6 'another run is installing packages'
+}
+
+# After an installation that was killed.
+packages_clear() {
+  packages_lock
+  packages_forget_policy
+  exec 6>&-
+}
+
+packages_forget_policy() {
+  [ "$(cat "$PACKAGES_POLICY" 2>/dev/null)" != "$PACKAGES_POLICY_TEXT" ] || rm -f "$PACKAGES_POLICY"
+}
+
+# A service that a package brings is not started: the lab runs its own containerd, with its own root and socket. So
+# there is a policy-rc.d of our own for the time of the installation, unless the host has one.
 packages_get() {
-  local policy=/usr/sbin/policy-rc.d rc=0
-  if [ ! -e "$policy" ]; then cp "$CACHE/policy-rc.d" "$policy"; else policy=; fi
-  apt-get install -y -qq --no-install-recommends "$@" ||
-    { apt-get update -qq && apt-get install -y -qq --no-install-recommends "$@"; } || rc=$?
-  [ -z "$policy" ] || rm -f "$policy"
+  local rc=0
+  if [ ! -e "$PACKAGES_POLICY" ]; then
+    (set -C && printf '%s\n' "$PACKAGES_POLICY_TEXT" >"$PACKAGES_POLICY" && chmod +x "$PACKAGES_POLICY")
+  fi
+  packages_apt "$@" || { apt-get update -qq && packages_apt "$@"; } || rc=$?
+  packages_forget_policy
   return "$rc"
 }
+
+packages_apt() { apt-get install -y -qq --no-install-recommends "$@" 6>&- 7>&- 9>&-; }

@@ -57,11 +57,17 @@ process_start() {
   printf '%s\n' "$line" >"$LAB_STATE/commands/$name"
   printf -- '--- %s start: %s\n' "$(date -u +%FT%TZ)" "$line" >>"$LAB_LOGS/$name.log"
   # The line is written by the process itself before it becomes the command: a run killed here loses nothing.
+  local pid i
   (
     pid=$BASHPID
     made process "$pid $(process_start_time "$pid") $(boot_id) $name"
-    exec setsid "$@" </dev/null >>"$LAB_LOGS/$name.log" 2>&1 8>&- 9>&-
+    exec setsid "$@" </dev/null >>"$LAB_LOGS/$name.log" 2>&1 6>&- 8>&- 9>&-
   ) &
+  pid=$!
   disown
-  until [[ "$(process_record "$name")" == "$! "* ]]; do sleep 0.02; done
+  for ((i = 0; i < 1500; i++)); do
+    [[ "$(process_record "$name")" != "$pid "* ]] || return 0
+    sleep 0.02
+  done
+  die "$name was not started: nothing was written to $MADE within 30 s; is the disk full?"
 }

@@ -4,10 +4,8 @@
 PRODUCT_TRIPLE=x86_64-unknown-linux-gnu
 PRODUCT_TARGET=${CARGO_TARGET_DIR:-$CACHE/target}
 PRODUCT_BIN=$PRODUCT_TARGET/$PRODUCT_TRIPLE/lab
-INFRA_IMAGE=capi-kamaji.lab/infra-local:v0.1.0
 
 product_build() {
-  command -v cargo >/dev/null || die 'cargo is needed to build the providers; install Rust (https://rustup.rs) and run this again'
   step 'building the providers (Rust)' env RUSTFLAGS='-C target-feature=+crt-static' CARGO_TARGET_DIR="$PRODUCT_TARGET" \
     nice cargo build --locked --profile lab --target "$PRODUCT_TRIPLE" -p capi-kamaji -p e2e -p xtask --bins
 }
@@ -53,8 +51,6 @@ product_host_services() {
   root=$(readlink -f "$LAB/machine-root")
   machines=$(product_host_binary lab-machines)
   [ -s "$LAB_DATA/machines.token" ] || (umask 077 && head -c 24 /dev/urandom | base64 -w0 >"$LAB_DATA/machines.token")
-  made_directory /run/systemd
-  made_directory /run/systemd/nspawn
   made machines "$machines" "$LAB_DATA/machines"
   process_start lab-machines "$machines" run --state "$LAB_DATA/machines" --token-file "$LAB_DATA/machines.token" \
     --image "default=$root" --mirror "http://$LAB_REGISTRY"

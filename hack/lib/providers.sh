@@ -1,9 +1,6 @@
 # Cluster API and its providers, installed by the real clusterctl from a provider repository of local folders.
 
 PROVIDERS=$LAB/repository
-CAPI_VERSION=v1.14.2
-KAMAJI_VERSION=v0.1.0
-INFRA_VERSION=v0.1.0
 
 clusterctl() {
   # No other release is looked for, in no other place.
@@ -32,11 +29,11 @@ EOF
 
 # Cluster API's own manifests, rendered from the module that its binary is built from.
 providers_core() { # directory
-  local module image=registry.k8s.io/cluster-api/cluster-api-controller:$CAPI_VERSION
+  local module
   module=$(go list -C hack/tools/capi -mod=readonly -m -f '{{.Dir}}' sigs.k8s.io/cluster-api)
   mkdir -p "$1"
   "$LAB_BIN/kubectl" kustomize "$module/core/config/default" |
-    sed -E "s#image: .*/cluster-api-controller:.*#image: $image#; s#imagePullPolicy: Always#imagePullPolicy: IfNotPresent#" \
+    sed -E "s#image: .*/cluster-api-controller:.*#image: $CAPI_IMAGE#; s#imagePullPolicy: Always#imagePullPolicy: IfNotPresent#" \
       >"$1/core-components.yaml"
   cp "$module/metadata.yaml" "$1/metadata.yaml"
   chmod 0644 "$1/metadata.yaml"

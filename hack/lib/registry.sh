@@ -27,21 +27,21 @@ EOF
 }
 
 registry_images() {
-  local kubernetes=v1.36.3 name old
-  registry_image pause "registry.k8s.io/pause:3.10.2" --user 65535:65535 --entrypoint /pause "pause=$LAB_BIN/pause"
-  registry_image kube-apiserver "registry.k8s.io/kube-apiserver:$kubernetes" --cap usr/local/bin/kube-apiserver \
+  local name old
+  registry_image pause "$PAUSE_IMAGE" --user 65535:65535 --entrypoint /pause "pause=$LAB_BIN/pause"
+  registry_image kube-apiserver "registry.k8s.io/kube-apiserver:$KUBERNETES_VERSION" --cap usr/local/bin/kube-apiserver \
     "usr/local/bin/kube-apiserver=$LAB_BIN/kube-apiserver"
   for name in kube-controller-manager kube-scheduler; do
-    registry_image "$name" "registry.k8s.io/$name:$kubernetes" "usr/local/bin/$name=$LAB_BIN/$name"
+    registry_image "$name" "registry.k8s.io/$name:$KUBERNETES_VERSION" "usr/local/bin/$name=$LAB_BIN/$name"
   done
-  registry_image etcd "registry.k8s.io/etcd:3.6.5-0" --entrypoint /usr/local/bin/etcd \
+  registry_image etcd "$ETCD_IMAGE" --entrypoint /usr/local/bin/etcd \
     "usr/local/bin/etcd=$LAB_BIN/etcd" "usr/local/bin/etcdctl=$LAB_BIN/etcdctl"
-  registry_image coredns "registry.k8s.io/coredns/coredns:v1.14.2" --user 65532:65532 --entrypoint /coredns --cap coredns \
+  registry_image coredns "$COREDNS_IMAGE" --user 65532:65532 --entrypoint /coredns --cap coredns \
     "coredns=$LAB_BIN/coredns"
-  registry_image agnhost "registry.k8s.io/e2e-test-images/agnhost:2.63.0" --entrypoint /agnhost "agnhost=$LAB_BIN/agnhost"
-  registry_image cluster-api-controller "registry.k8s.io/cluster-api/cluster-api-controller:v1.14.2" --user 65532:65532 \
+  registry_image agnhost "$AGNHOST_IMAGE" --entrypoint /agnhost "agnhost=$LAB_BIN/agnhost"
+  registry_image cluster-api-controller "$CAPI_IMAGE" --user 65532:65532 \
     --entrypoint /manager "manager=$LAB_BIN/cluster-api-controller"
-  if [ -x "$LAB_BIN/kube-proxy" ]; then registry_kube_proxy "$kubernetes"; fi
+  if [ -x "$LAB_BIN/kube-proxy" ]; then registry_kube_proxy; fi
   for old in "$LAB_BIN"/kube-apiserver-v*; do
     [ -x "$old" ] || continue
     old=${old##*-}
@@ -62,7 +62,7 @@ registry_image() { # tool, reference, image_push arguments...
 }
 
 # kube-proxy calls iptables and conntrack: Debian's, from the host, beside the static binary.
-registry_kube_proxy() { # version
+registry_kube_proxy() {
   local tree=$CACHE/kube-proxy-files file name
   if [ ! -d "$tree" ]; then
     rm -rf "$tree.part"
@@ -76,7 +76,7 @@ registry_kube_proxy() { # version
     done
     mv "$tree.part" "$tree"
   fi
-  registry_image kube-proxy "registry.k8s.io/kube-proxy:$1" --tree "$tree" "usr/local/bin/kube-proxy=$LAB_BIN/kube-proxy"
+  registry_image kube-proxy "registry.k8s.io/kube-proxy:$KUBERNETES_VERSION" --tree "$tree" "usr/local/bin/kube-proxy=$LAB_BIN/kube-proxy"
 }
 
 registry_copy_with_libraries() { # file, tree

@@ -1,5 +1,8 @@
 # Progress lines: what is being done or waited for, and how long it took. Text goes to stderr.
 
+# Seconds after which whatever takes longer says so, again and again: each time a whole line, for readers of logs.
+BEAT=30
+
 say() { printf '%s\n' "$*" >&2; }
 
 die() { say "error: $*"; exit 1; }
@@ -13,34 +16,61 @@ duration() {
 # step "text" command...: one line, completed with the time when the command is done. The command's own output goes to
 # the file STEP_LOG; its last lines are shown when it fails. It runs in a subshell, where the first error ends it.
 step() {
-  local text=$1 start=$SECONDS rc=0
+  local text=$1 start=$SECONDS rc=0 beat
   shift
   printf '%s … ' "$text" >&2
+  exec {beat}> >(step_beat "$start")
   set +e
-  (set -e; "$@") >>"${STEP_LOG:-/dev/null}" 2>&1
+  (exec {beat}>&-; set -e; "$@") >>"${STEP_LOG:-/dev/null}" 2>&1
   rc=$?
   set -e
+  exec {beat}>&-
   if ((rc != 0)); then
-    printf 'failed after %s\n' "$(duration $((SECONDS - start)))" >&2
+    said_last "$text" "$start" "failed after "
     [ -z "${STEP_LOG:-}" ] || { say "last lines of $STEP_LOG:"; tail -n 20 "$STEP_LOG" >&2; }
     return "$rc"
   fi
-  printf '%s\n' "$(duration $((SECONDS - start)))" >&2
+  said_last "$text" "$start" ''
+}
+
+# The end of a line, or the whole of it when other lines came between.
+said_last() { # text, start, words before the time
+  ((SECONDS - $2 < BEAT)) || printf '%s … ' "$1" >&2
+  printf '%s%s\n' "$3" "$(duration $((SECONDS - $2)))" >&2
+}
+
+# Until its input ends, and so with the step: the time that has passed, and what the command has said last.
+step_beat() { # start
+  local start=$1 log=${STEP_LOG:-/dev/null} size words rc first=$'\n'
+  size=$(stat -c %s "$log" 2>/dev/null) || size=0
+  while :; do
+    rc=0
+    read -r -t "$BEAT" || rc=$?
+    ((rc > 128)) || return 0
+    words=$(tail -c "+$((size + 1))" "$log" 2>/dev/null | tr '\r' '\n' | grep -v '^ *$' | tail -n 1 | cut -c 1-90) || words=''
+    printf '%s  … %s%s\n' "$first" "$(duration $((SECONDS - start)))" "${words:+  $words}" >&2
+    first=''
+  done
 }
 
 # wait_for "text" seconds command...: asks until the command succeeds; says what is waited for and for how long.
 # WAIT_LOG: a log whose last lines say why it did not.
 wait_for() {
-  local text=$1 limit=$2 start=$SECONDS
+  local text=$1 limit=$2 start=$SECONDS next=$BEAT
   shift 2
   printf 'waiting for %s … ' "$text" >&2
   until "$@" >/dev/null 2>&1; do
     if ((SECONDS - start >= limit)); then
-      printf 'not after %s\n' "$(duration "$limit")" >&2
+      said_last "waiting for $text" "$start" 'not after '
       [ -z "${WAIT_LOG:-}" ] || { say "last lines of $WAIT_LOG:"; tail -n 20 "$WAIT_LOG" >&2; }
       return 1
     fi
+    if ((SECONDS - start >= next)); then
+      ((next > BEAT)) || printf '\n' >&2
+      say "  … $(duration "$next") of at most $(duration "$limit")"
+      next=$((next + BEAT))
+    fi
     sleep 0.3
   done
-  printf '%s\n' "$(duration $((SECONDS - start)))" >&2
+  said_last "waiting for $text" "$start" ''
 }

@@ -1,6 +1,7 @@
 # What the lab has made outside of the checkout, one line a thing in $LAB_STATE/made, written before the thing is made.
 # `down` undoes the lines from last to first and nothing else, so that a killed run or a reboot leaves nothing behind
-# that the next run does not know of. Programs beside these scripts (the machine service) append lines of the same form:
+# that the next run does not know of. Beside it lies the id of the boot that the lines belong to: what lives in the kernel
+# ends with its boot, and what has the same name in another boot is somebody else's. The kinds of lines:
 #   process <pid> <start time> <boot id> <name>     a process, known by its start time too: pids are used again
 #   containers <containerd socket>                  shims and pods of a containerd of ours
 #   cgroup <path below each hierarchy>              a cgroup and those below, with the processes in them
@@ -12,15 +13,19 @@
 #   route <prefix> [via …]                          a route
 #   rule <table> <chain and rule>                   an iptables rule
 #   chains <prefix>                                 iptables chains of that prefix and the rules that jump to them
-#   sysctl <key> <value before>
+#   sysctl <key> <value before> <value set>
 
 MADE=$LAB_STATE/made
 
 made() {
   mkdir -p "$LAB_STATE"
-  touch "$MADE"
-  if ! grep -qxF -- "$*" "$MADE"; then printf '%s\n' "$*" >>"$MADE"; fi
+  [ -f "$MADE" ] || { boot_id >"$LAB_STATE/boot" && touch "$MADE"; }
+  is_made "$@" || printf '%s\n' "$*" >>"$MADE"
 }
+
+made_this_boot() { [ "$(cat "$LAB_STATE/boot" 2>/dev/null)" = "$(boot_id)" ]; }
+
+is_made() { grep -qsxF -- "$*" "$MADE"; }
 
 # The directory is recorded, unless somebody else had it before.
 made_directory() {
@@ -31,7 +36,7 @@ made_sysctl() { # key value
   local key=$1 value=$2 before
   before=$(sysctl -n "$key" 2>/dev/null | tr '\t' ' ') || return 0
   [ "$before" != "$value" ] || return 0
-  grep -qs "^sysctl $key " "$MADE" || made sysctl "$key" "$before"
+  grep -qs "^sysctl $key " "$MADE" || made sysctl "$key" "$before" "$value"
   sysctl -qw "$key=$value"
 }
 
@@ -40,13 +45,21 @@ undo_all() {
   local kind rest left=()
   [ -f "$MADE" ] || return 0
   while read -r kind rest; do
-    "undo_$kind" "$rest" || { say "could not undo «$kind $rest»"; left=("$kind $rest" "${left[@]}"); }
+    undo "$kind" "$rest" || { say "could not undo «$kind $rest»"; left=("$kind $rest" "${left[@]}"); }
   done < <(tac "$MADE")
   if ((${#left[@]})); then
     printf '%s\n' "${left[@]}" >"$MADE"
     return 1
   fi
   rm -f "$MADE"
+}
+
+undo() { # kind, rest of the line
+  case $1 in
+    process | directory) ;; # they look for themselves
+    *) made_this_boot || return 0 ;;
+  esac
+  "undo_$1" "$2"
 }
 
 undo_process() {
@@ -68,18 +81,19 @@ undo_machines() {
 }
 
 undo_cgroup() {
-  local hierarchy path pid tries
-  for tries in 1 2 3 4 5 6 7 8 9 10; do
-    for hierarchy in /sys/fs/cgroup /sys/fs/cgroup/*; do
-      path=$hierarchy/$1
-      { [ -f "$path/cgroup.procs" ]; } || continue
+  local group pid tries found
+  for ((tries = 0; tries < 100; tries++)); do
+    found=''
+    for group in "/sys/fs/cgroup/$1" /sys/fs/cgroup/*/"$1"; do
+      [ -d "$group" ] || continue
+      found=yes
       while read -r pid; do
         [ "$pid" = 0 ] || kill -KILL "$pid" 2>/dev/null || true
-      done < <(find "$path" -name cgroup.procs -exec cat {} + 2>/dev/null | sort -u)
-      find "$path" -depth -type d -exec rmdir {} + 2>/dev/null || true
+      done < <(find "$group" -name cgroup.procs -exec cat {} + 2>/dev/null | sort -u)
+      find "$group" -depth -type d -exec rmdir {} + 2>/dev/null || true
     done
-    compgen -G "/sys/fs/cgroup/*/$1" >/dev/null || return 0
-    sleep 0.2
+    [ -n "$found" ] || return 0
+    sleep 0.1
   done
   return 1
 }
@@ -98,7 +112,12 @@ mounts_below() {
   awk -v d="$1" '{ p = $5; gsub(/\\040/, " ", p) } p == d || index(p, d "/") == 1 { print p }' /proc/self/mountinfo
 }
 
+# Of an earlier boot: what lay in memory is gone, and a directory that somebody mounts in by now is his.
 undo_directory() {
+  if ! made_this_boot; then
+    [[ $1 != /run/* ]] || return 0
+    [ -z "$(mounts_below "$1")" ] || { say "$1 is used by something that is not the lab; it stays"; return 0; }
+  fi
   undo_mounts "$1" && rm -rf --one-file-system -- "$1"
 }
 
@@ -140,8 +159,10 @@ chains_without() {
     END { if (n) for (i = 1; i <= NR; i++) if (!(i in drop)) print lines[i] }'
 }
 
+# A value that is no longer the one we set is somebody else's wish.
 undo_sysctl() {
-  local key value
-  read -r key value <<<"$1"
-  sysctl -qw "$key=$value" 2>/dev/null || true
+  local key before ours
+  read -r key before ours <<<"$1"
+  [ -z "$ours" ] || [ "$(sysctl -n "$key" 2>/dev/null)" = "$ours" ] || return 0
+  sysctl -qw "$key=$before" 2>/dev/null || true
 }

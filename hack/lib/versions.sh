@@ -1,0 +1,14 @@
+# Versions and names of what the lab installs. Those of built tools are pinned in hack/tools/*/go.mod; they are said here
+# because images and manifests name them too. The pause image is also named by hack/tools/machine/containerd.toml.
+
+KUBERNETES_VERSION=v1.36.3
+CAPI_VERSION=v1.14.2
+KAMAJI_VERSION=v0.1.0
+INFRA_VERSION=v0.1.0
+
+PAUSE_IMAGE=registry.k8s.io/pause:3.10.2
+ETCD_IMAGE=registry.k8s.io/etcd:3.6.5-0
+COREDNS_IMAGE=registry.k8s.io/coredns/coredns:v1.14.2
+AGNHOST_IMAGE=registry.k8s.io/e2e-test-images/agnhost:2.63.0
+CAPI_IMAGE=registry.k8s.io/cluster-api/cluster-api-controller:$CAPI_VERSION
+INFRA_IMAGE=capi-kamaji.lab/infra-local:$INFRA_VERSION
