@@ -16,10 +16,11 @@ duration() {
 # step "text" command...: one line, completed with the time when the command is done. The command's own output goes to
 # the file STEP_LOG; its last lines are shown when it fails. It runs in a subshell, where the first error ends it.
 step() {
-  local text=$1 start=$SECONDS rc=0 beat
+  local text=$1 start=$SECONDS rc=0 beat said
   shift
+  said=$(stat -c %s "${STEP_LOG:-/dev/null}" 2>/dev/null) || said=0
   printf '%s … ' "$text" >&2
-  exec {beat}> >(step_beat "$start")
+  exec {beat}> >(step_beat "$start" "$said")
   set +e
   (exec {beat}>&-; set -e; "$@") >>"${STEP_LOG:-/dev/null}" 2>&1
   rc=$?
@@ -40,14 +41,13 @@ said_last() { # text, start, words before the time
 }
 
 # Until its input ends, and so with the step: the time that has passed, and what the command has said last.
-step_beat() { # start
-  local start=$1 log=${STEP_LOG:-/dev/null} size words rc first=$'\n'
-  size=$(stat -c %s "$log" 2>/dev/null) || size=0
+step_beat() { # start, length of the log before
+  local start=$1 log=${STEP_LOG:-/dev/null} words rc first=$'\n'
   while :; do
     rc=0
     read -r -t "$BEAT" || rc=$?
     ((rc > 128)) || return 0
-    words=$(tail -c "+$((size + 1))" "$log" 2>/dev/null | tr '\r' '\n' | grep -v '^ *$' | tail -n 1 | cut -c 1-90) || words=''
+    words=$(tail -c "+$(($2 + 1))" "$log" 2>/dev/null | tr '\r' '\n' | grep -v '^ *$' | tail -n 1 | cut -c 1-90) || words=''
     printf '%s  … %s%s\n' "$first" "$(duration $((SECONDS - start)))" "${words:+  $words}" >&2
     first=''
   done

@@ -1,0 +1,206 @@
+#!/usr/bin/env bash
+# Tests of the parts that decide what is undone, refused and looked for. They touch nothing outside of a folder of their
+# own and need no root: what would change the machine is replaced by a function of the same name.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+for part in paths say lock versions footprint host state process net packages lab trace; do . "hack/lib/$part.sh"; done
+
+TEMPORARY=$(mktemp -d "${TMPDIR:-/tmp}/capi-kamaji-tests.XXXXXX")
+trap 'rm -rf "$TEMPORARY"' EXIT
+failures=0 count=0
+
+# it "name" function: in a subshell with an empty state, where the first error ends it.
+it() {
+  local rc=0
+  count=$((count + 1))
+  set +e
+  (
+    set -e
+    LAB_STATE=$(mktemp -d "$TEMPORARY/state.XXXXXX") MADE=$LAB_STATE/made
+    CALLS=$LAB_STATE/calls
+    : >"$CALLS"
+    unset CI
+    "$2"
+  ) >"$TEMPORARY/output" 2>&1
+  rc=$?
+  set -e
+  if ((rc)); then
+    failures=$((failures + 1))
+    say "FAILED  $1"
+    cat "$TEMPORARY/output" >&2
+  fi
+}
+
+expect() { # what, wanted, found
+  [ "$2" = "$3" ] || { printf '%s: wanted\n%s\nfound\n%s\n' "$1" "$2" "$3"; return 1; }
+}
+
+refuses() { # words of the message, command...
+  local words=$1 output
+  shift
+  if output=$( ("$@") 2>&1 ); then
+    echo "not refused: $*"
+    return 1
+  fi
+  [[ $output == *"$words"* ]] || { printf 'refused, but not with «%s»:\n%s\n' "$words" "$output"; return 1; }
+}
+
+record() { printf '%s\n' "$*" >>"$CALLS"; }
+
+what_is_made_is_undone_from_last_to_first() {
+  undo_link() { record "link $1"; }
+  undo_chains() { record "chains $1"; }
+  made link one
+  made chains KUBE-
+  made link one
+  undo_all
+  expect calls $'chains KUBE-\nlink one' "$(cat "$CALLS")"
+  [ ! -e "$MADE" ]
+}
+
+what_cannot_be_undone_stays_recorded() {
+  undo_link() { [ "$1" != stuck ]; }
+  made link gone
+  made link stuck
+  refuses 'could not undo «link stuck»' undo_all
+  expect record 'link stuck' "$(cat "$MADE")"
+}
+
+what_another_boot_made_in_the_kernel_is_not_touched() {
+  local kind
+  for kind in containers machines cgroup mounts veths link route rule chains sysctl; do
+    eval "undo_$kind() { record $kind \"\$1\"; }"
+    made "$kind" x
+  done
+  mkdir -p "$LAB_STATE/disk/inside"
+  made directory "$LAB_STATE/disk"
+  made directory /run/capi-kamaji-tests
+  rm() { record "rm $*"; command rm "$@"; }
+  echo another-boot >"$LAB_STATE/boot"
+  undo_all
+  expect calls "mounts $LAB_STATE/disk
+rm -rf --one-file-system -- $LAB_STATE/disk
+rm -f $MADE" "$(cat "$CALLS")"
+}
+
+a_folder_of_another_boot_that_somebody_mounts_in_stays() {
+  mounts_below() { echo "$1/mounted"; }
+  mkdir "$LAB_STATE/disk"
+  made directory "$LAB_STATE/disk"
+  echo another-boot >"$LAB_STATE/boot"
+  undo_all
+  [ -d "$LAB_STATE/disk" ]
+}
+
+a_kernel_setting_is_put_back_while_it_is_ours() {
+  local now=0
+  sysctl() {
+    case $1 in
+      -n) echo "$now" ;;
+      -qw) now=${2#*=}; record "$2" ;;
+    esac
+  }
+  made_sysctl net.ipv4.ip_forward 1
+  expect record 'sysctl net.ipv4.ip_forward 0 1' "$(cat "$MADE")"
+  undo_sysctl 'net.ipv4.ip_forward 0 1'
+  expect value 0 "$now"
+  now=2
+  undo_sysctl 'net.ipv4.ip_forward 0 1'
+  expect "somebody else's value" 2 "$now"
+}
+
+a_bridge_that_is_not_recorded_is_refused() {
+  ip() { :; }
+  refuses 'ip link delete dev cni0' net_refuse_foreign
+  made link cni0
+  net_refuse_foreign
+}
+
+chains_of_others_are_refused_of_both_families() {
+  net_refuse_foreign() { :; }
+  compgen() { return 1; }
+  iptables-save() { :; }
+  ip6tables-save() { echo ':CNI-HOSTPORT-MASQ - [0:0]'; }
+  refuses 'ip6tables holds chains' lab_refuse_foreign
+  ip6tables-save() { echo ':INPUT ACCEPT [0:0]'; }
+  lab_refuse_foreign
+}
+
+a_living_lab_of_another_checkout_is_spared() {
+  process_alive() { [ "$1" = kubelet ]; }
+  lab_clear() { record cleared; }
+  made link cni0
+  touch "$LAB_STATE/complete"
+  echo "$TEMPORARY" >"$LAB_STATE/owner"
+  refuses "started from $TEMPORARY" lab_clear_stale
+  refuses "started from $TEMPORARY" lab_down
+  CI=true lab_clear_stale
+  expect 'a run of CI' cleared "$(cat "$CALLS")"
+  : >"$CALLS"
+  echo "$ROOT" >"$LAB_STATE/owner"
+  lab_clear_stale
+  expect 'our own' '' "$(cat "$CALLS")"
+  process_alive() { return 1; }
+  lab_clear_stale
+  expect 'a dead one' cleared "$(cat "$CALLS")"
+}
+
+built_in_chains_are_no_trace() {
+  iptables-save() {
+    printf '%s\n' '# Generated' '*filter' ':INPUT ACCEPT [1:2]' ':FORWARD DROP [0:0]' ':KUBE-X - [0:0]' '-A INPUT -j KUBE-X' COMMIT
+  }
+  ip6tables-save() { echo ':INPUT ACCEPT [1:2]'; }
+  expect rules $'iptables -A INPUT -j KUBE-X\niptables :FORWARD DROP\niptables :KUBE-X -' "$(LC_ALL=C trace_rules)"
+}
+
+a_trace_of_a_folder_tells_its_directories() {
+  LAB_DIRECTORIES=("$LAB_STATE" "$LAB_STATE/none")
+  trace >"$LAB_STATE/trace"
+  grep -qxF "directory $LAB_STATE" "$LAB_STATE/trace"
+  refuses '' grep -q "$LAB_STATE/none" "$LAB_STATE/trace"
+}
+
+versions_are_compared_as_numbers() {
+  host_has Go 1.26.0 1.26.8 fix
+  host_has Go 1.26.0 1.101.0 fix
+  refuses 'Go 1.26.0 or newer is needed, 1.9.3 is here: fix' host_has Go 1.26.0 1.9.3 fix
+  refuses 'none is in PATH: fix' host_has Go 1.26.0 '' fix
+}
+
+only_our_own_policy_is_removed() {
+  PACKAGES_POLICY=$LAB_STATE/policy-rc.d
+  packages_forget_policy
+  echo 'exit 101' >"$PACKAGES_POLICY"
+  packages_forget_policy
+  [ -f "$PACKAGES_POLICY" ]
+  printf '%s\n' "$PACKAGES_POLICY_TEXT" >"$PACKAGES_POLICY"
+  packages_forget_policy
+  [ ! -e "$PACKAGES_POLICY" ]
+}
+
+what_takes_long_says_so_with_its_last_words() {
+  local output
+  export STEP_LOG=$LAB_STATE/log
+  BEAT=1
+  slow() {
+    local tries
+    echo 'compiling x'
+    for ((tries = 0; tries < 300; tries++)); do
+      ! grep -q 'compiling x' "$LAB_STATE/said" || return 0
+      sleep 0.1
+    done
+  }
+  step building slow 2>"$LAB_STATE/said"
+  output=$(sed -E 's/([0-9]+m)?[0-9]+s/Ns/' "$LAB_STATE/said" | uniq)
+  expect 'what is slow' $'building … \n  … Ns  compiling x\nbuilding … Ns' "$output"
+  output=$(step quick true 2>&1)
+  expect 'what is quick' 'quick … 0s' "$output"
+}
+
+for name in $(declare -F | awk '{ print $3 }'); do
+  case $name in
+    what_* | a_* | chains_of_* | built_* | versions_are_* | only_*) it "${name//_/ }" "$name" ;;
+  esac
+done
+say "$((count - failures)) of $count passed"
+((failures == 0))
