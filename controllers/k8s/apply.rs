@@ -3,7 +3,8 @@
 //! An apply that provably changes nothing is not sent: the row carries the digest of what was applied last, and the
 //! memo remembers how the object looked right after. A foreign edit moves the row's fingerprint, and the next
 //! reconcile repairs it by one server-side apply. After a restart the memo is cold and the digest annotation is
-//! believed, so that N unchanged tenants cost 0 writes (DESIGN 2.11).
+//! believed, so that N unchanged tenants cost 0 writes (DESIGN 2.11). What somebody edited while no process ran is
+//! noticed only in an object that is held whole ([`Applier::apply_over`]).
 //!
 //! Objects with random content (keys) are created, never applied, when they are missing: two replicas that race
 //! get `AlreadyExists`, not each other's keys.
@@ -18,7 +19,7 @@ use kube::{
     api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions},
 };
 use parking_lot::Mutex;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{
@@ -124,9 +125,34 @@ impl Applier {
     /// # Errors
     /// What the API server answered.
     pub async fn apply(&self, manifest: &Manifest) -> Result<Applied, ApiError> {
-        if let Some(row) = self.in_place(manifest) {
-            return Ok(Applied { row, sent: false });
+        match self.in_place(manifest) {
+            Some(row) => Ok(Applied { row, sent: false }),
+            None => self.send(manifest).await,
         }
+    }
+
+    /// Like [`Applier::apply`], for an object of which the watch brings the whole: after a restart its digest is
+    /// believed only where `live` is what we want.
+    ///
+    /// # Errors
+    /// What the API server answered.
+    pub async fn apply_over<K: Serialize>(
+        &self,
+        manifest: &Manifest,
+        live: Option<&K>,
+    ) -> Result<Applied, ApiError> {
+        let cold = !self.memo.lock().contains_key(&manifest.key);
+        let differs = |live| {
+            let live = serde_json::to_value(live).unwrap_or_default();
+            !contains(&live, &manifest.body)
+        };
+        if cold && live.is_some_and(differs) {
+            return self.send(manifest).await;
+        }
+        self.apply(manifest).await
+    }
+
+    async fn send(&self, manifest: &Manifest) -> Result<Applied, ApiError> {
         let params = PatchParams::apply(self.field_manager).force();
         let action = || format!("apply {}", manifest.key);
         let object = self
@@ -318,5 +344,68 @@ impl Applier {
         } else {
             Api::namespaced_with(self.client.clone(), &key.namespace, resource)
         }
+    }
+}
+
+/// `live` has everything that `wanted` says; defaults and what others added may stand beside it.
+fn contains(live: &Value, wanted: &Value) -> bool {
+    match (live, wanted) {
+        (Value::Object(live), Value::Object(wanted)) => wanted
+            .iter()
+            .all(|(key, wanted)| live.get(key).is_some_and(|live| contains(live, wanted))),
+        (Value::Array(live), Value::Array(wanted)) => {
+            live.len() == wanted.len()
+                && live
+                    .iter()
+                    .zip(wanted)
+                    .all(|(live, wanted)| contains(live, wanted))
+        }
+        (live, wanted) => live == wanted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::runtime::watcher::Event;
+
+    use super::*;
+    use crate::testing::FakeApi;
+
+    const PATH: &str = "/api/v1/namespaces/ns/configmaps/a";
+
+    fn manifest() -> Manifest {
+        let object = json!({ "metadata": { "name": "a", "namespace": "ns" }, "data": { "key": "ours" } });
+        Manifest::new("ConfigMap", &serde_json::from_value::<ConfigMap>(object).unwrap()).unwrap()
+    }
+
+    /// A process that just started and has listed what is there.
+    fn started(api: &FakeApi) -> (Applier, Option<ConfigMap>) {
+        let index = Arc::new(ChildIndex::default());
+        let live = api.get(PATH);
+        if let Some(object) = &live {
+            let object: DynamicObject = serde_json::from_value(object.clone()).unwrap();
+            index.fold("ConfigMap", Event::Apply(row_of("ConfigMap", &object)));
+        }
+        let live = live.map(|object| serde_json::from_value(object).unwrap());
+        (Applier::new(api.client(), "ours", index), live)
+    }
+
+    #[tokio::test]
+    async fn an_edit_while_no_process_ran_is_undone_where_the_object_is_held_whole() {
+        let api = FakeApi::default();
+        let (applier, live) = started(&api);
+        assert!(applier.apply_over(&manifest(), live.as_ref()).await.unwrap().sent);
+        api.edit(PATH, &json!({ "data": { "beside": "theirs" } }));
+        let (applier, live) = started(&api);
+        let unchanged = applier.apply_over(&manifest(), live.as_ref()).await.unwrap();
+        assert!(!unchanged.sent, "a restart costs nothing");
+        api.edit(PATH, &json!({ "data": { "key": "theirs" } }));
+        let (applier, live) = started(&api);
+        assert!(applier.apply_over(&manifest(), live.as_ref()).await.unwrap().sent);
+        assert_eq!(
+            api.get(PATH).unwrap()["data"],
+            json!({ "key": "ours", "beside": "theirs" })
+        );
     }
 }

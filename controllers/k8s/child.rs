@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::{
     apps::v1::{Deployment, StatefulSet},
-    core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service},
+    core::v1::{PersistentVolumeClaim, Pod, Secret, Service},
     networking::v1::NetworkPolicy,
     policy::v1::PodDisruptionBudget,
 };
@@ -112,7 +112,7 @@ macro_rules! metadata_only {
     )*};
 }
 
-metadata_only!(Secret, ConfigMap, NetworkPolicy, PodDisruptionBudget);
+metadata_only!(Secret, NetworkPolicy, PodDisruptionBudget);
 
 /// The row of an object that one of our writes returned.
 pub(super) fn row_of(kind: &'static str, object: &DynamicObject) -> Row {

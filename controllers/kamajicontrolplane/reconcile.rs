@@ -245,7 +245,12 @@ async fn hand_on(
         tenant: observed.tenant.as_deref(),
         now,
     });
-    match context.applier.apply(&manifest(TENANT, &made)?).await {
+    let wanted = manifest(TENANT, &made)?;
+    match context
+        .applier
+        .apply_over(&wanted, observed.tenant.as_deref())
+        .await
+    {
         Ok(_) => {
             // A new one is as it was applied until its first event comes: the status need not be written twice.
             observed.tenant.get_or_insert_with(|| Arc::new(made));
