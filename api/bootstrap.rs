@@ -18,7 +18,7 @@ use kube::CustomResource;
 use kube::core::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// Desired state: what the machine is told on its first boot. Once the data is written, changes apply to new machines.
@@ -95,22 +95,26 @@ pub struct KamajiConfigSpec {
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
     )]
     pub users: Vec<User>,
-    /// Shell commands run in order before the join; the first that fails ends the boot with a report.
+    /// Shell commands run in order before the join, again at every boot until the machine joined. The first that fails,
+    /// or is not done within `joinTimeout`, ends the boot with a report.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000), inner(length(min = 1, max = 10240)))]
     pub pre_join_commands: Vec<String>,
-    /// Shell commands run in order after the join.
+    /// Shell commands run in order after the join, each until it succeeded once: the first that fails ends the boot, and
+    /// the next boot goes on with it. All of them have `joinTimeout` once more. The token is gone by then, so a failure
+    /// is not reported here; it stands in the machine's console and in its journal (`journalctl -u kamaji-join`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000), inner(length(min = 1, max = 10240)))]
     pub post_join_commands: Vec<String>,
-    /// How long the machine tries to join, from 1m to 1h; 10m when left out.
+    /// How long the machine tries to join, commands before the join included, from 1m to 1h; 10m when left out. After it
+    /// the kubelet is stopped, so that no machine joins that was reported as failed; the next boot tries again.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 32),
         regex(pattern = DURATION),
-        extend("x-kubernetes-validations" = cel(&[(
-            "duration(self) >= duration('1m') && duration(self) <= duration('1h')",
-            "joinTimeout must be between 1m and 1h",
+        extend("x-kubernetes-validations" = rules(&[(
+            &JOIN_TIMEOUT.rule("self"),
+            &format!("joinTimeout {JOIN_TIMEOUT}"),
         )]))
     )]
     pub join_timeout: Option<Duration>,
@@ -121,6 +125,73 @@ pub struct KamajiConfigSpec {
 
 /// A span of time as Go writes it, without sign.
 const DURATION: &str = "^([0-9]+([.][0-9]+)?(ms|s|m|h))+$";
+
+/// The least and the most that a span of time may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// The least.
+    pub least: std::time::Duration,
+    /// The most.
+    pub most: std::time::Duration,
+}
+
+impl Bounds {
+    /// Whether `span` is within them.
+    pub fn hold(&self, span: Duration) -> bool {
+        !span.is_negative() && (self.least..=self.most).contains(&std::time::Duration::from(span))
+    }
+
+    /// [`Self::hold`] of a field in CEL.
+    fn rule(&self, field: &str) -> String {
+        let (least, most) = (go(self.least), go(self.most));
+        format!("duration({field}) >= duration('{least}') && duration({field}) <= duration('{most}')")
+    }
+}
+
+impl std::fmt::Display for Bounds {
+    /// What is said where they do not hold, after the name of the field.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "must be between {} and {}", go(self.least), go(self.most))
+    }
+}
+
+/// A span of time in Go's words.
+fn go(span: std::time::Duration) -> String {
+    match span.as_secs() {
+        seconds if seconds.is_multiple_of(3600) => format!("{}h", seconds / 3600),
+        seconds if seconds.is_multiple_of(60) => format!("{}m", seconds / 60),
+        seconds => format!("{seconds}s"),
+    }
+}
+
+/// Bounds of `joinTimeout`.
+pub const JOIN_TIMEOUT: Bounds = Bounds {
+    least: std::time::Duration::from_mins(1),
+    most: std::time::Duration::from_hours(1),
+};
+/// Bounds of `auth.token.ttl`.
+pub const TOKEN_TTL: Bounds = Bounds {
+    least: std::time::Duration::from_mins(5),
+    most: std::time::Duration::from_hours(24),
+};
+/// `auth.token.ttl` when left out.
+pub const DEFAULT_TOKEN_TTL: std::time::Duration = std::time::Duration::from_mins(15);
+/// The most that `auth.token.maxLifetime` may be; the least is `auth.token.ttl`.
+pub const TOKEN_MAX_LIFETIME: std::time::Duration = std::time::Duration::from_hours(168);
+
+/// Rules whose text is made from constants, as the value of `x-kubernetes-validations`.
+fn rules(rules: &[(&str, &str)]) -> Value {
+    rules
+        .iter()
+        .map(|(rule, message)| json!({"rule": rule, "message": message}))
+        .collect()
+}
+
+/// A list of words in CEL.
+fn listed<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    let words: Vec<_> = words.map(|word| format!("'{word}'")).collect();
+    format!("[{}]", words.join(", "))
+}
 
 /// Whether a part of the spec says nothing.
 fn is_default<T: Default + PartialEq>(part: &T) -> bool {
@@ -171,6 +242,16 @@ pub enum Format {
     CloudConfig,
     /// Ignition. Accepted, not supported yet.
     Ignition,
+}
+
+impl TokenSettings {
+    /// Bounds of `maxLifetime`.
+    pub fn max_lifetime_bounds(&self) -> Bounds {
+        Bounds {
+            least: self.ttl.map_or(DEFAULT_TOKEN_TTL, std::time::Duration::from),
+            most: TOKEN_MAX_LIFETIME,
+        }
+    }
 }
 
 impl Format {
@@ -243,22 +324,29 @@ pub enum AuthType {
 }
 
 /// Bounds of a token's life.
-const TOKEN_RULES: &[Rule] = &[
-    (
-        "!has(self.ttl) || (duration(self.ttl) >= duration('5m') && duration(self.ttl) <= duration('24h'))",
-        "auth.token.ttl must be between 5m and 24h",
-    ),
-    (
-        "!has(self.maxLifetime) || (duration(self.maxLifetime) >= duration(has(self.ttl) ? self.ttl : '15m') && \
-         duration(self.maxLifetime) <= duration('168h'))",
-        "auth.token.maxLifetime must be at least auth.token.ttl (15m when left out) and at most 168h",
-    ),
-];
+fn token_rules() -> Value {
+    let (ttl, most) = (go(DEFAULT_TOKEN_TTL), go(TOKEN_MAX_LIFETIME));
+    rules(&[
+        (
+            &format!("!has(self.ttl) || ({})", TOKEN_TTL.rule("self.ttl")),
+            &format!("auth.token.ttl {TOKEN_TTL}"),
+        ),
+        (
+            &format!(
+                "!has(self.maxLifetime) || (duration(self.maxLifetime) >= duration(has(self.ttl) ? self.ttl : '{ttl}') \
+                 && duration(self.maxLifetime) <= duration('{most}'))"
+            ),
+            &format!(
+                "auth.token.maxLifetime must be at least auth.token.ttl ({ttl} when left out) and at most {most}"
+            ),
+        ),
+    ])
+}
 
 /// Life of the token.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-#[schemars(inline, extend("x-kubernetes-validations" = cel(TOKEN_RULES)))]
+#[schemars(inline, extend("x-kubernetes-validations" = token_rules()))]
 pub struct TokenSettings {
     /// Life of the token, extended until the machine joined; from 5m to 24h, 15m when left out.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn the_oldest_tenant_is_what_the_controllers_accept() {
         let refused = |version: &str| {
-            let problems = validate::version(&KamajiConfigSpec::default(), &version.parse().unwrap());
+            let problems = validate::version(&KamajiConfigSpec::default(), "m", &version.parse().unwrap());
             problems.iter().any(|p| p.reason == Reason::VersionNotSupported)
         };
         assert!(!refused(&format!("{TENANTS_FROM}.0")));

@@ -1,18 +1,20 @@
 //! `files` and `users` of a machine. Source: bootstrap.md 3.1; members as KubeadmConfig has them, so that
 //! manifests can be carried over.
 
-use super::is_default;
+use super::{is_default, listed, rules};
 use crate::crd::{Rule, cel};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Paths that the provider writes, or that tell others how the join went (bootstrap.md 1.2). A path that ends with a
-/// slash stands for everything below it.
+/// slash stands for everything below it. Nobody else's drop-in of the kubelet is among its own: it would be merged over
+/// what `kubelet.config` may not change.
 pub const RESERVED_PATHS: &[&str] = &[
     "/etc/kamaji/",
     "/etc/kubernetes/bootstrap-kubelet.conf",
     "/etc/kubernetes/kubelet.conf",
-    "/etc/kubernetes/kubelet.conf.d/20-node.conf",
+    "/etc/kubernetes/kubelet.conf.d/",
     "/etc/kubernetes/pki/ca.crt",
     "/etc/modules-load.d/kamaji.conf",
     "/etc/sysctl.d/90-kamaji.conf",
@@ -25,34 +27,36 @@ pub const RESERVED_PATHS: &[&str] = &[
     "/var/lib/kubelet/pki/",
 ];
 
-/// Whether a path is the provider's own.
-pub fn is_reserved_path(path: &str) -> bool {
+/// The one of [`RESERVED_PATHS`] that `path` is, or lies in.
+pub fn reserved_path(path: &str) -> Option<&'static str> {
     RESERVED_PATHS
         .iter()
-        .any(|reserved| match reserved.strip_suffix('/') {
+        .copied()
+        .find(|reserved| match reserved.strip_suffix('/') {
             Some(folder) => path == folder || path.starts_with(reserved),
             None => path == *reserved,
         })
 }
 
-/// Rules of a path. The list of reserved ones repeats [`RESERVED_PATHS`]; a test holds them together.
-const PATH_RULES: &[Rule] = &[
-    (
-        "self.matches('^/[^/]') && !self.matches('/[.]{1,2}(/|$)|//|/$')",
-        "files[].path must be an absolute path of a file, without empty, '.' or '..' segments",
-    ),
-    (
-        "!(self in ['/etc/kamaji', '/etc/kubernetes/bootstrap-kubelet.conf', '/etc/kubernetes/kubelet.conf', \
-         '/etc/kubernetes/kubelet.conf.d/20-node.conf', '/etc/kubernetes/pki/ca.crt', \
-         '/etc/modules-load.d/kamaji.conf', '/etc/sysctl.d/90-kamaji.conf', \
-         '/etc/systemd/system/kamaji-join.service', '/etc/systemd/system/kubelet.service', \
-         '/etc/systemd/system/kubelet.service.d/90-kamaji.conf', '/run/cluster-api', '/var/lib/kamaji', \
-         '/var/lib/kubelet/config.yaml', '/var/lib/kubelet/pki']) && \
-         !self.startsWith('/etc/kamaji/') && !self.startsWith('/run/cluster-api/') && \
-         !self.startsWith('/var/lib/kamaji/') && !self.startsWith('/var/lib/kubelet/pki/')",
-        "files[].path is written by the provider itself; use another path, or the field for it (kubelet.config, os)",
-    ),
-];
+/// Rules of a path.
+fn path_rules() -> Value {
+    let one_of = listed(RESERVED_PATHS.iter().map(|path| path.trim_end_matches('/')));
+    let below: Vec<_> = RESERVED_PATHS
+        .iter()
+        .filter(|path| path.ends_with('/'))
+        .map(|folder| format!(" && !self.startsWith('{folder}')"))
+        .collect();
+    rules(&[
+        (
+            "self.matches('^/[^/]') && !self.matches('/[.]{1,2}(/|$)|//|/$')",
+            "files[].path must be an absolute path of a file, without empty, '.' or '..' segments",
+        ),
+        (
+            &format!("!(self in {one_of}){}", below.concat()),
+            "files[].path is written by the provider itself; use another path, or the field for it (kubelet.config, os)",
+        ),
+    ])
+}
 
 /// A file has one content.
 const FILE_RULES: &[Rule] = &[(
@@ -78,7 +82,7 @@ const USER_RULES: &[Rule] = &[(
 #[schemars(inline, extend("x-kubernetes-validations" = cel(FILE_RULES)))]
 pub struct File {
     /// Absolute path, unique in the list, not one of the provider's own.
-    #[schemars(length(min = 1, max = 512), extend("x-kubernetes-validations" = cel(PATH_RULES)))]
+    #[schemars(length(min = 1, max = 512), extend("x-kubernetes-validations" = path_rules()))]
     pub path: String,
     /// `user:group`; `root:root` when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -240,28 +244,32 @@ mod tests {
 
     #[test]
     fn bootstrap_12_the_rule_names_every_reserved_path() {
-        let rule = PATH_RULES[1].0;
+        let rules = path_rules();
+        let rule = rules[1]["rule"].as_str().unwrap();
         for path in RESERVED_PATHS {
             let exact = format!("'{}'", path.trim_end_matches('/'));
             assert!(rule.contains(&exact), "{path}");
-            if path.ends_with('/') {
-                assert!(rule.contains(&format!("startsWith('{path}')")), "{path}");
-            }
+            let below = format!("startsWith('{path}')");
+            assert_eq!(rule.contains(&below), path.ends_with('/'), "{path}");
         }
-        assert_eq!(
-            rule.matches("startsWith").count(),
-            RESERVED_PATHS.iter().filter(|p| p.ends_with('/')).count()
-        );
     }
 
     #[test]
     fn bootstrap_12_folders_are_reserved_with_what_is_below() {
-        assert!(is_reserved_path("/var/lib/kubelet/pki"));
-        assert!(is_reserved_path(
-            "/var/lib/kubelet/pki/kubelet-client-current.pem"
-        ));
-        assert!(is_reserved_path("/etc/kubernetes/kubelet.conf"));
-        assert!(!is_reserved_path("/etc/kubernetes/kubelet.conf.d/30-mine.conf"));
-        assert!(!is_reserved_path("/var/lib/kubelet/pki-mine"));
+        for path in [
+            "/var/lib/kubelet/pki",
+            "/var/lib/kubelet/pki/kubelet-client-current.pem",
+            "/etc/kubernetes/kubelet.conf",
+            "/etc/kubernetes/kubelet.conf.d/30-mine.conf",
+            "/etc/systemd/system/kubelet.service",
+        ] {
+            assert!(reserved_path(path).is_some(), "{path}");
+        }
+        for path in [
+            "/var/lib/kubelet/pki-mine",
+            "/etc/systemd/system/kubelet.service.d/10-mine.conf",
+        ] {
+            assert_eq!(reserved_path(path), None, "{path}");
+        }
     }
 }

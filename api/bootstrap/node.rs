@@ -1,10 +1,10 @@
 //! `nodeRegistration`: name, labels, taints, addresses and identity of a node. Source: bootstrap.md 1.5, 1.9, 3.1.
 
-use super::is_default;
+use super::{is_default, listed, rules};
 use crate::crd::{Rule, cel};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// The template and its switch belong together.
@@ -13,32 +13,108 @@ const REGISTRATION_RULES: &[Rule] = &[(
     "nodeRegistration.nameTemplate is required with nameSource Template, and has no place without it",
 )];
 
-/// Labels that a kubelet may set on its own node (bootstrap.md 1.9).
-const LABEL_RULES: &[Rule] = &[(
-    "self.all(k, !k.matches('^([-a-z0-9.]+[.])?(kubernetes|k8s)[.]io/') || \
-     k.matches('^([-a-z0-9.]+[.])?(kubelet|node)[.]kubernetes[.]io/') || \
-     k in ['kubernetes.io/hostname', 'kubernetes.io/os', 'kubernetes.io/arch', 'beta.kubernetes.io/os', \
-     'beta.kubernetes.io/arch', 'beta.kubernetes.io/instance-type', 'topology.kubernetes.io/zone', \
-     'topology.kubernetes.io/region', 'failure-domain.beta.kubernetes.io/zone', \
-     'failure-domain.beta.kubernetes.io/region'])",
-    "nodeRegistration.labels has a label under kubernetes.io or k8s.io that a kubelet may not set on itself; set \
-     node-role.kubernetes.io, node-restriction.kubernetes.io and node.cluster.x-k8s.io labels on the Machine instead",
-)];
-
-/// Flags that are the provider's own, or would open the node (bootstrap.md 3.1).
-const ARGUMENT_RULES: &[Rule] = &[
-    (
-        "!(self.name in ['config', 'config-dir', 'kubeconfig', 'bootstrap-kubeconfig', 'hostname-override', \
-         'node-labels', 'node-ip', 'provider-id', 'cloud-provider', 'pod-infra-container-image', 'cert-dir', \
-         'client-ca-file', 'read-only-port', 'anonymous-auth']) && \
-         !self.name.matches('^(register|authentication|authorization|rotate|tls)-')",
-        "this kubelet flag is the provider's own; use the field for it (nodeRegistration, kubelet.config)",
-    ),
-    (
-        "!self.value.matches('[\\\\n\\\\r]')",
-        "the value of a kubelet flag must be one line",
-    ),
+/// Labels below Kubernetes' own domains that a kubelet may set on its own node (bootstrap.md 1.9).
+pub const KUBELET_LABELS: &[&str] = &[
+    "kubernetes.io/hostname",
+    "kubernetes.io/os",
+    "kubernetes.io/arch",
+    "beta.kubernetes.io/os",
+    "beta.kubernetes.io/arch",
+    "beta.kubernetes.io/instance-type",
+    "topology.kubernetes.io/zone",
+    "topology.kubernetes.io/region",
+    "failure-domain.beta.kubernetes.io/zone",
+    "failure-domain.beta.kubernetes.io/region",
 ];
+/// Domains below Kubernetes' own whose labels a kubelet may set, theirs and those of what is below them.
+pub const KUBELET_LABEL_DOMAINS: &[&str] = &["kubelet.kubernetes.io", "node.kubernetes.io"];
+/// Kubernetes' own domains.
+const KUBERNETES_DOMAINS: &[&str] = &["kubernetes.io", "k8s.io"];
+/// Domain whose labels Cluster API keeps the same on Machine and Node. A kubelet may set them; this provider leaves
+/// them to Cluster API.
+pub const MACHINE_LABEL_DOMAIN: &str = "node.cluster.x-k8s.io";
+
+/// Whether `nodeRegistration.labels` may have the label.
+pub fn is_node_label(key: &str) -> bool {
+    let Some((domain, _)) = key.split_once('/') else {
+        return true;
+    };
+    let below = |domains: &[&str]| domains.iter().any(|parent| is_below(domain, parent));
+    !below(&[MACHINE_LABEL_DOMAIN])
+        && (!below(KUBERNETES_DOMAINS) || below(KUBELET_LABEL_DOMAINS) || KUBELET_LABELS.contains(&key))
+}
+
+/// Whether `domain` is `parent`, or below it.
+pub fn is_below(domain: &str, parent: &str) -> bool {
+    domain
+        .strip_suffix(parent)
+        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+/// [`is_node_label`] in CEL.
+fn label_rules() -> Value {
+    let below = |domains: &[&str]| {
+        let domains: Vec<_> = domains.iter().map(|domain| domain.replace('.', "[.]")).collect();
+        format!("k.matches('^([-a-z0-9.]+[.])?({})/')", domains.join("|"))
+    };
+    let rule = format!(
+        "self.all(k, !{} && (!{} || {} || k in {}))",
+        below(&[MACHINE_LABEL_DOMAIN]),
+        below(KUBERNETES_DOMAINS),
+        below(KUBELET_LABEL_DOMAINS),
+        listed(KUBELET_LABELS.iter().copied()),
+    );
+    rules(&[(
+        &rule,
+        "nodeRegistration.labels has a label under kubernetes.io or k8s.io that a kubelet may not set on itself, or one \
+         that this provider leaves to Cluster API; set node-role.kubernetes.io, node-restriction.kubernetes.io and \
+         node.cluster.x-k8s.io labels on the Machine instead",
+    )])
+}
+
+/// Flags of the kubelet that are the provider's own, or would open the node (bootstrap.md 3.1).
+pub const DENIED_FLAGS: &[&str] = &[
+    "config",
+    "config-dir",
+    "kubeconfig",
+    "bootstrap-kubeconfig",
+    "hostname-override",
+    "node-labels",
+    "node-ip",
+    "provider-id",
+    "cloud-provider",
+    "pod-infra-container-image",
+    "cert-dir",
+    "client-ca-file",
+    "read-only-port",
+    "anonymous-auth",
+];
+/// First words of further such flags.
+pub const DENIED_FLAG_WORDS: &[&str] = &["register", "authentication", "authorization", "rotate", "tls"];
+
+/// Whether a flag of the kubelet, without dashes in front, is the provider's own or would open the node.
+pub fn is_denied_flag(name: &str) -> bool {
+    DENIED_FLAGS.contains(&name)
+        || name
+            .split_once('-')
+            .is_some_and(|(word, _)| DENIED_FLAG_WORDS.contains(&word))
+}
+
+/// [`is_denied_flag`] in CEL, and what a value looks like.
+fn argument_rules() -> Value {
+    let names = listed(DENIED_FLAGS.iter().copied());
+    let words = DENIED_FLAG_WORDS.join("|");
+    rules(&[
+        (
+            &format!("!(self.name in {names}) && !self.name.matches('^({words})-')"),
+            "this kubelet flag is the provider's own; use the field for it (nodeRegistration, kubelet.config)",
+        ),
+        (
+            "!self.value.matches('[\\\\n\\\\r]')",
+            "the value of a kubelet flag must be one line",
+        ),
+    ])
+}
 
 /// Literal or found.
 const ADDRESS_RULES: &[Rule] = &[
@@ -94,7 +170,7 @@ pub struct NodeRegistration {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend(
         "maxProperties" = 50,
-        "x-kubernetes-validations" = cel(LABEL_RULES),
+        "x-kubernetes-validations" = label_rules(),
         "additionalProperties" = json!({
             "type": "string",
             "maxLength": 63,
@@ -170,7 +246,7 @@ impl TaintEffect {
 
 /// A flag of the kubelet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline, extend("x-kubernetes-validations" = cel(ARGUMENT_RULES)))]
+#[schemars(inline, extend("x-kubernetes-validations" = argument_rules()))]
 pub struct KubeletArg {
     /// Name without the leading dashes.
     #[schemars(length(min = 1, max = 256), regex(pattern = "^[a-z0-9-]+$"))]
@@ -247,4 +323,60 @@ pub enum ProviderIdSource {
     Template,
     /// Nobody.
     None,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bootstrap_31_labels_that_a_kubelet_may_set() {
+        for key in [
+            "site",
+            "example.com/site",
+            "topology.kubernetes.io/zone",
+            "node.kubernetes.io/instance-type",
+            "x.kubelet.kubernetes.io/y",
+            "mykubernetes.io/x",
+        ] {
+            assert!(is_node_label(key), "{key}");
+        }
+        for key in [
+            "kubernetes.io/x",
+            "failure-domain.kubernetes.io/zone",
+            "node-role.kubernetes.io/worker",
+            "a.node-restriction.kubernetes.io/b",
+            "foo.k8s.io/x",
+            "node.cluster.x-k8s.io/pool",
+        ] {
+            assert!(!is_node_label(key), "{key}");
+        }
+        let rules = label_rules();
+        let rule = rules[0]["rule"].as_str().unwrap();
+        for key in KUBELET_LABELS {
+            assert!(rule.contains(&format!("'{key}'")), "{key}");
+        }
+        assert!(rule.contains("(node[.]cluster[.]x-k8s[.]io)/"), "{rule}");
+    }
+
+    #[test]
+    fn bootstrap_33_flags_that_are_the_providers_own() {
+        for name in DENIED_FLAGS.iter().copied().chain([
+            "register-node",
+            "tls-cert-file",
+            "rotate-server-certificates",
+            "authorization-webhook-cache-unauthorized-ttl",
+        ]) {
+            assert!(is_denied_flag(name), "{name}");
+        }
+        for name in ["v", "runtime-cgroups", "registry-qps"] {
+            assert!(!is_denied_flag(name), "{name}");
+        }
+        let rules = argument_rules();
+        let rule = rules[0]["rule"].as_str().unwrap();
+        assert!(
+            rule.contains("'^(register|authentication|authorization|rotate|tls)-'"),
+            "{rule}"
+        );
+    }
 }

@@ -4,14 +4,14 @@
 use std::io::Write as _;
 
 use flate2::{Compression, GzBuilder};
-use kamaji_api::bootstrap::Encoding;
+use kamaji_api::{bootstrap::Encoding, conditions::Reason};
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::{
     join::{RenderError, base64},
-    plan::{Content, NodeFile, NodePlan, NodeUser},
+    plan::{Content, NodeFile, NodePlan, NodeUser, expressions, is_expression},
     token::Token,
 };
 use crate::k8s::digest::hex;
@@ -38,6 +38,17 @@ pub enum Error {
     /// What was written does not read back as what was meant.
     #[error("the rendered data does not read back: {0}")]
     SelfCheck(String),
+}
+
+impl Error {
+    /// The reason of the condition that says so.
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::Render(RenderError::Refused { .. }) => Reason::InvalidSpec,
+            Self::TooLarge { .. } => Reason::TooLarge,
+            Self::Render(_) | Self::SelfCheck(_) => Reason::InternalError,
+        }
+    }
 }
 
 /// The data with its figures.
@@ -105,6 +116,9 @@ pub fn render(plan: &NodePlan, token: &Token, limit: usize) -> Result<Rendered, 
     let text = zeroize::Zeroizing::new(format!("{head}{HEAD}{}", body.as_str()));
     let written = serde_json::to_value(&document).map_err(|error| Error::SelfCheck(error.to_string()))?;
     check(&text, &written, token)?;
+    if plan.templated {
+        evaluated(plan, &text)?;
+    }
     if text.len() > limit {
         return Err(Error::TooLarge {
             bytes: text.len(),
@@ -122,7 +136,7 @@ pub fn render(plan: &NodePlan, token: &Token, limit: usize) -> Result<Rendered, 
 fn write_file(file: &NodeFile, templated: bool) -> WriteFile {
     let (content, encoding) = match &file.content {
         Content::Plain(text) | Content::Template(text) => (text.clone(), None),
-        Content::Encoded(text, encoding) => (text.clone(), Some(encoding.as_str())),
+        Content::Gzip(bytes) => (base64(bytes), Some(Encoding::GzipBase64.as_str())),
         Content::Bytes(bytes) => pack(bytes, templated),
     };
     WriteFile {
@@ -190,6 +204,51 @@ fn check(text: &str, written: &Value, token: &Token) -> Result<(), Error> {
         return Err(Error::SelfCheck(format!("the token stands in it {times} times")));
     }
     Ok(())
+}
+
+/// cloud-init evaluates all of the text, not the templates alone, before it reads the YAML. So templates stand in it
+/// byte for byte, without quotes and escapes that would end up in their expressions, and nothing else is an expression.
+fn evaluated(plan: &NodePlan, text: &str) -> Result<(), Error> {
+    let refused = |field: String, why| Err(RenderError::Refused { field, why }.into());
+    let elsewhere = "holds {{, {% or {#, and another file is a template: cloud-init would evaluate both";
+    let mut meant = 0;
+    for file in &plan.files {
+        if is_expression(&file.path) {
+            return refused(format!("{}.path", file.field), elsewhere);
+        }
+        if let Content::Template(template) = &file.content {
+            meant += expressions(template);
+            if !text.contains(&block(template)) {
+                let why = "cannot be carried as a template: remove tabs, spaces at the end of lines and what cannot \
+                           be printed, or use contentFormat Raw";
+                return refused(file.field.clone(), why);
+            }
+        }
+    }
+    for (at, user) in plan.users.iter().enumerate() {
+        if serde_json::to_string(user).is_ok_and(|user| is_expression(&user)) {
+            return refused(format!("users[{at}]"), elsewhere);
+        }
+    }
+    if expressions(text) == meant {
+        Ok(())
+    } else {
+        let why = "more than the templates would be evaluated on the machine";
+        Err(Error::SelfCheck(why.to_owned()))
+    }
+}
+
+/// A template as it stands in `write_files`: every line, indented, nothing else.
+fn block(template: &str) -> String {
+    let mut block = String::from("\n");
+    for line in template.strip_suffix('\n').unwrap_or(template).split('\n') {
+        if !line.is_empty() {
+            block.push_str("    ");
+            block.push_str(line);
+        }
+        block.push('\n');
+    }
+    block
 }
 
 fn largest(files: &[WriteFile]) -> String {

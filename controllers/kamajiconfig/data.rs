@@ -123,7 +123,7 @@ pub async fn create(
     token: &Token,
 ) -> Result<Data, Stop> {
     let hash = spec_hash(config);
-    let plan = plan::plan(&Inputs {
+    let rendered = plan::plan(&Inputs {
         name: &config.name_any(),
         spec_hash: &hash,
         spec: &config.spec,
@@ -134,14 +134,22 @@ pub async fn create(
         files: &references.files,
         passwords: &references.passwords,
     })
-    .map_err(|error| internal(&error))?;
-    let rendered = match cloudinit::render(&plan, token, cloudinit::LIMIT) {
+    .map_err(cloudinit::Error::from)
+    .and_then(|plan| cloudinit::render(&plan, token, cloudinit::LIMIT));
+    let rendered = match rendered {
         Ok(rendered) => rendered,
-        Err(error @ cloudinit::Error::TooLarge { .. }) => {
-            let message = format!("{error}{}", to_move(config, &references.files));
-            return Err(Stop::closed(Gate::closed(Reason::TooLarge, message)));
+        Err(error) => {
+            let reason = error.reason();
+            let message = match reason {
+                Reason::TooLarge => format!("{error}{}", to_move(config, &references.files)),
+                _ => error.to_string(),
+            };
+            return Err(match reason {
+                // What is wrong may stand in a Secret or ConfigMap, and those are not watched.
+                Reason::InvalidSpec => Stop::waiting(reason, message),
+                _ => Stop::closed(Gate::closed(reason, message)),
+            });
         }
-        Err(error) => return Err(internal(&error)),
     };
     let secret = secret(config, cluster, &hash, rendered.text.as_bytes(), token);
     let manifest = Manifest::new("Secret", &secret).map_err(|error| internal(&error))?;

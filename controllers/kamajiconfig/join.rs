@@ -23,6 +23,14 @@ pub enum RenderError {
     /// A document.
     #[error("document: {0}")]
     Yaml(#[from] serde_yaml::Error),
+    /// What the user gave cannot be carried to the machine.
+    #[error("{field} {why}")]
+    Refused {
+        /// The field of the spec.
+        field: String,
+        /// What is wrong with it, and the fix.
+        why: &'static str,
+    },
 }
 
 /// Where a kubelet is looked for when no path is given.
@@ -46,10 +54,20 @@ const NETWORK: [(&str, &str); 3] = [
     ("net.bridge.bridge-nf-call-ip6tables", "1"),
 ];
 
-/// The join script, without what only its readers need. The kubelet's drop-in travels inside it, which is smaller
-/// than beside it; no line of it is free text of a user, so none can end the quotation.
-pub fn script(inputs: &Inputs<'_>) -> Result<String, RenderError> {
-    Ok(bare_script().replace("@DROP_IN@", &drop_in(inputs)?))
+/// The join script, without what only its readers need. Its values and the kubelet's drop-in travel inside it, which is
+/// smaller than beside it. Values are quoted; no line of the drop-in is free text of a user, so none can end it.
+pub fn script(inputs: &Inputs<'_>, config: &Value) -> Result<String, RenderError> {
+    let (plan, drop_in) = (environment(inputs, config), drop_in(inputs)?);
+    let mut script = String::new();
+    for line in bare_script().lines() {
+        script.push_str(match line {
+            "@PLAN@" => &plan,
+            "@DROP_IN@" => &drop_in,
+            line => line,
+        });
+        script.push('\n');
+    }
+    Ok(script)
 }
 
 fn bare_script() -> String {
@@ -72,9 +90,11 @@ struct JoinUnit {
     timeout_seconds: u64,
 }
 
-/// The unit that runs the script. The script ends by itself at `timeout`, so the unit waits a little longer.
-pub fn join_unit(timeout: Duration) -> Result<String, RenderError> {
-    let timeout_seconds = timeout.as_secs() + 120;
+/// The unit that runs the script. Both stages, the join and the commands after it, end by themselves at `timeout`, so
+/// the unit waits a little longer.
+pub fn join_unit(timeout: Duration, commands_after: bool) -> Result<String, RenderError> {
+    let stages = 1 + u64::from(commands_after);
+    let timeout_seconds = stages * timeout.as_secs() + 120;
     Ok(JoinUnit { timeout_seconds }.render()?)
 }
 
@@ -135,7 +155,7 @@ fn argument(name: &str, value: &str) -> String {
     quoted
 }
 
-/// The values the script reads, quoted for the shell.
+/// The values of the script, quoted for the shell.
 pub fn environment(inputs: &Inputs<'_>, config: &Value) -> String {
     let spec = inputs.spec;
     let registration = &spec.node_registration;
@@ -156,7 +176,10 @@ pub fn environment(inputs: &Inputs<'_>, config: &Value) -> String {
     let health_port = config.get("healthzPort").and_then(Value::as_u64).unwrap_or(10248);
     let health = match health_port {
         0 => String::new(),
-        port => format!("{}:{port}", text("healthzBindAddress").unwrap_or("127.0.0.1")),
+        port => format!(
+            "{}:{port}",
+            plan::url_host(text("healthzBindAddress").unwrap_or("127.0.0.1"))
+        ),
     };
     let values: [(&str, String); 22] = [
         ("CONFIG_NAME", inputs.name.to_owned()),
@@ -186,7 +209,10 @@ pub fn environment(inputs: &Inputs<'_>, config: &Value) -> String {
                 .clone()
                 .unwrap_or_else(|| KUBELET_PATHS.to_owned()),
         ),
-        ("CGROUP_V1", kubelet::cgroup_v1(config, inputs.version).to_owned()),
+        (
+            "CGROUP_V1",
+            kubelet::cgroup_v1(config, spec.kubelet.cgroup_v1, inputs.version).to_owned(),
+        ),
         ("SWAP", plan::swap(spec.os.swap).to_owned()),
         ("SWAP_FATAL", is("failSwapOn").to_string()),
         (
@@ -205,8 +231,8 @@ pub fn environment(inputs: &Inputs<'_>, config: &Value) -> String {
         ("JOIN_TIMEOUT", plan::join_timeout(spec).as_secs().to_string()),
     ];
     values
-        .map(|(key, value)| format!("{key}={}\n", shell(&value)))
-        .concat()
+        .map(|(key, value)| format!("{key}={}", shell(&value)))
+        .join("\n")
 }
 
 /// A word in single quotes, where it needs them.
@@ -329,6 +355,10 @@ pub fn base64(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
+#[path = "join_tests.rs"]
+mod run;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -342,6 +372,17 @@ mod tests {
         assert_eq!(shell("a-b.c/d:1"), "a-b.c/d:1");
         assert_eq!(shell(""), "''");
         assert_eq!(shell("it's $HOME `x`"), r"'it'\''s $HOME `x`'");
+    }
+
+    #[test]
+    fn the_unit_waits_for_every_stage() {
+        let seconds = |commands_after| {
+            let unit = join_unit(Duration::from_mins(10), commands_after).unwrap();
+            let line = unit.lines().find(|line| line.starts_with("TimeoutStartSec="));
+            line.unwrap().to_owned()
+        };
+        assert_eq!(seconds(false), "TimeoutStartSec=720");
+        assert_eq!(seconds(true), "TimeoutStartSec=1320");
     }
 
     #[test]

@@ -127,12 +127,17 @@ fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
-/// `fail` or `allow`: what a kubelet of this version does on control groups of version 1.
-pub fn cgroup_v1(config: &Value, version: &Version) -> &'static str {
+/// `fail` or `allow`: what happens on control groups of version 1. A kubelet before 1.31 knows no such setting; there
+/// the script refuses alone.
+pub fn cgroup_v1(config: &Value, wanted: CgroupV1, version: &Version) -> &'static str {
     let fails = config
         .get("failCgroupV1")
         .and_then(Value::as_bool)
-        .unwrap_or(version.minor >= 35);
+        .unwrap_or(match wanted {
+            CgroupV1::Auto => version.minor >= 35,
+            CgroupV1::Fail => true,
+            CgroupV1::Allow => false,
+        });
     if fails { "fail" } else { "allow" }
 }
 
@@ -260,27 +265,26 @@ mod tests {
     }
 
     #[rstest]
-    #[case(30, None, "allow")]
-    #[case(31, Some(false), "allow")]
-    #[case(34, Some(false), "allow")]
-    #[case(36, Some(false), "allow")]
-    fn bootstrap_48_cgroup_v1_allowed_per_minor(
+    #[case(30, CgroupV1::Allow, None, "allow")]
+    #[case(31, CgroupV1::Allow, Some(false), "allow")]
+    #[case(36, CgroupV1::Allow, Some(false), "allow")]
+    #[case(30, CgroupV1::Fail, None, "fail")]
+    #[case(31, CgroupV1::Fail, Some(true), "fail")]
+    #[case(36, CgroupV1::Fail, Some(true), "fail")]
+    #[case(34, CgroupV1::Auto, None, "allow")]
+    #[case(35, CgroupV1::Auto, None, "fail")]
+    fn bootstrap_48_control_groups_v1_per_minor(
         #[case] minor: u64,
+        #[case] wanted: CgroupV1,
         #[case] field: Option<bool>,
         #[case] word: &str,
     ) {
         let mut spec = KamajiConfigSpec::default();
-        spec.kubelet.cgroup_v1 = CgroupV1::Allow;
+        spec.kubelet.cgroup_v1 = wanted;
         let version = Version::new(1, minor, 0);
         let made = configuration(&spec, &version, &Target::default());
         assert_eq!(made.get("failCgroupV1").and_then(Value::as_bool), field);
-        assert_eq!(cgroup_v1(&made, &version), word);
-        let default = configuration(&KamajiConfigSpec::default(), &version, &Target::default());
-        assert_eq!(default.get("failCgroupV1"), None);
-        assert_eq!(
-            cgroup_v1(&default, &version),
-            if minor >= 35 { "fail" } else { "allow" }
-        );
+        assert_eq!(cgroup_v1(&made, wanted, &version), word);
     }
 
     #[test]

@@ -17,6 +17,8 @@ mod follow;
 pub mod gates;
 mod hand_out;
 pub mod join;
+#[cfg(test)]
+mod join_machine;
 pub mod kubelet;
 mod observe;
 pub mod plan;

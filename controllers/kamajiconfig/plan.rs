@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use kamaji_api::bootstrap::{
     ContentFormat, Encoding, File, IpFamily, KamajiConfigSpec, NameSource, ProviderIdSource, Swap, User,
     VersionCheck,
@@ -10,7 +11,7 @@ use kamaji_api::bootstrap::{
 use semver::Version;
 use serde::Serialize;
 
-use super::{join, kubelet, token::Token};
+use super::{cloudinit, join, join::RenderError, kubelet, token::Token};
 
 /// Folder of the staged files.
 pub const STAGE: &str = "/etc/kamaji/bootstrap";
@@ -61,11 +62,16 @@ pub struct Target {
 impl Target {
     /// The host as it stands in a URL.
     pub fn url_host(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]", self.host)
-        } else {
-            self.host.clone()
-        }
+        url_host(&self.host)
+    }
+}
+
+/// A host, as it stands in a URL: addresses with colons are in brackets.
+pub fn url_host(host: &str) -> String {
+    if host.contains(':') && !host.starts_with('[') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
     }
 }
 
@@ -83,6 +89,8 @@ pub struct NodePlan {
 /// One file.
 #[derive(Debug)]
 pub struct NodeFile {
+    /// Where in the spec it comes from.
+    pub field: String,
     /// Absolute path.
     pub path: String,
     /// Octal digits.
@@ -105,8 +113,8 @@ pub enum Content {
     Template(String),
     /// Bytes that arrive unchanged, however they travel.
     Bytes(Vec<u8>),
-    /// Text that the user encoded; it is decoded on the machine.
-    Encoded(String, Encoding),
+    /// Compressed by the user; unpacked on the machine.
+    Gzip(Vec<u8>),
 }
 
 impl std::fmt::Debug for Content {
@@ -146,18 +154,17 @@ pub struct NodeUser {
 /// Makes the plan.
 ///
 /// # Errors
-/// When a part cannot be rendered, which validated input does not bring about.
-pub fn plan(inputs: &Inputs<'_>) -> Result<NodePlan, join::RenderError> {
+/// When what Secrets and ConfigMaps hold cannot be carried to the machine.
+pub fn plan(inputs: &Inputs<'_>) -> Result<NodePlan, RenderError> {
     let spec = inputs.spec;
     let mut files = staged(inputs)?;
-    let users: Vec<_> = spec
-        .users
-        .iter()
-        .map(|user| node_user(user, inputs.passwords))
-        .collect();
-    for (file, content) in spec.files.iter().zip(inputs.files) {
+    let mut users = Vec::with_capacity(spec.users.len());
+    for (at, user) in spec.users.iter().enumerate() {
+        users.push(node_user(at, user, inputs.passwords)?);
+    }
+    for (at, (file, content)) in spec.files.iter().zip(inputs.files).enumerate() {
         if let Some(bytes) = content {
-            files.push(user_file(file, bytes, &spec.users));
+            files.push(user_file(at, file, bytes, &spec.users)?);
         }
     }
     let templated = files
@@ -171,10 +178,11 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<NodePlan, join::RenderError> {
 }
 
 /// Our own files (bootstrap.md 1.2): all of them below [`STAGE`] but the join unit.
-fn staged(inputs: &Inputs<'_>) -> Result<Vec<NodeFile>, join::RenderError> {
+fn staged(inputs: &Inputs<'_>) -> Result<Vec<NodeFile>, RenderError> {
     let spec = inputs.spec;
     let config = kubelet::configuration(spec, inputs.version, inputs.target);
     let stage = |name: &str, mode: &str, content: Content| NodeFile {
+        field: "nodeRegistration".to_owned(),
         path: format!("{STAGE}/{name}"),
         mode: mode.to_owned(),
         owner: None,
@@ -184,8 +192,7 @@ fn staged(inputs: &Inputs<'_>) -> Result<Vec<NodeFile>, join::RenderError> {
     };
     let text = |text: String| Content::Bytes(text.into_bytes());
     let mut files = vec![
-        stage("join.sh", "0700", text(join::script(inputs)?)),
-        stage("plan.env", "0600", text(join::environment(inputs, &config))),
+        stage("join.sh", "0700", text(join::script(inputs, &config)?)),
         stage("node.facts", "0600", facts(inputs)),
         stage(
             "bootstrap.conf",
@@ -196,7 +203,14 @@ fn staged(inputs: &Inputs<'_>) -> Result<Vec<NodeFile>, join::RenderError> {
         stage("config.yaml", "0600", text(join::yaml(&config)?)),
         NodeFile {
             path: "/etc/systemd/system/kamaji-join.service".to_owned(),
-            ..stage("", "0600", text(join::join_unit(join_timeout(spec))?))
+            ..stage(
+                "",
+                "0600",
+                text(join::join_unit(
+                    join_timeout(spec),
+                    !spec.post_join_commands.is_empty(),
+                )?),
+            )
         },
     ];
     for (folder, commands) in [
@@ -241,9 +255,53 @@ fn facts(inputs: &Inputs<'_>) -> Content {
     }
 }
 
+/// Signs that begin and end what cloud-init evaluates.
+const EXPRESSIONS: [(&str, &str); 3] = [("{{", "}}"), ("{%", "%}"), ("{#", "#}")];
+
+/// How often something begins in `text` that cloud-init would evaluate.
+pub fn expressions(text: &str) -> usize {
+    EXPRESSIONS
+        .iter()
+        .map(|(open, _)| text.matches(open).count())
+        .sum()
+}
+
 /// The text holds what cloud-init would evaluate.
 pub fn is_expression(text: &str) -> bool {
-    ["{{", "{%", "{#"].iter().any(|mark| text.contains(mark))
+    expressions(text) > 0
+}
+
+/// Every expression that opens closes, in order.
+pub fn is_balanced(text: &str) -> bool {
+    let mut rest = text;
+    while let Some((at, close)) = EXPRESSIONS
+        .into_iter()
+        .filter_map(|(open, close)| rest.find(open).map(|at| (at, close)))
+        .min()
+    {
+        let after = &rest[at + 2..];
+        let Some(end) = after.find(close) else {
+            return false;
+        };
+        rest = &after[end + 2..];
+    }
+    true
+}
+
+/// Something of the data may be evaluated on the machine, and with it all of the data is.
+pub fn may_be_templated(spec: &KamajiConfigSpec) -> bool {
+    let registration = &spec.node_registration;
+    let templates = [&registration.name_template, &registration.provider_id.template];
+    templates.into_iter().flatten().any(|text| is_expression(text))
+        || spec
+            .files
+            .iter()
+            .any(|file| file.content_format == ContentFormat::Jinja)
+}
+
+/// One line that every reader takes for text, and that is never evaluated.
+pub fn is_inert(text: &str) -> bool {
+    !text.chars().any(char::is_control) && !is_expression(text) && !cloudinit::ambiguous(text)
 }
 
 /// Where the node's name comes from: by default the Machine's name, known before the machine boots.
@@ -266,7 +324,7 @@ pub(super) fn family_flag(family: Option<IpFamily>) -> &'static str {
     }
 }
 
-/// The word of `plan.env`.
+/// The script's word.
 pub(super) fn version_check(check: VersionCheck) -> &'static str {
     match check {
         VersionCheck::Minor => "Minor",
@@ -275,7 +333,7 @@ pub(super) fn version_check(check: VersionCheck) -> &'static str {
     }
 }
 
-/// The word of `plan.env`.
+/// The script's word.
 pub(super) fn swap(swap: Swap) -> &'static str {
     match swap {
         Swap::Off => "off",
@@ -283,36 +341,84 @@ pub(super) fn swap(swap: Swap) -> &'static str {
     }
 }
 
-fn user_file(file: &File, bytes: &[u8], users: &[User]) -> NodeFile {
-    let text = || String::from_utf8(bytes.to_vec()).ok();
-    let content = match (file.encoding, file.content_format) {
-        (Some(Encoding::Gzip), _) => Content::Encoded(join::base64(bytes), Encoding::GzipBase64),
-        (Some(encoding), _) => text().map_or_else(
-            || Content::Bytes(bytes.to_vec()),
-            |text| Content::Encoded(text.trim().to_owned(), encoding),
-        ),
-        (None, ContentFormat::Jinja) => {
-            text().map_or_else(|| Content::Bytes(bytes.to_vec()), Content::Template)
-        }
-        (None, ContentFormat::Raw) => Content::Bytes(bytes.to_vec()),
+/// What the user encoded.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn decoded(encoding: Encoding, bytes: &[u8]) -> Result<Content, &'static str> {
+    let plain = || {
+        let text: Vec<u8> = bytes
+            .iter()
+            .copied()
+            .filter(|byte| !byte.is_ascii_whitespace())
+            .collect();
+        BASE64_STANDARD.decode(text).map_err(|_| "is not base64")
     };
+    let gzip = |bytes: Vec<u8>| {
+        if bytes.starts_with(&[0x1f, 0x8b]) {
+            Ok(Content::Gzip(bytes))
+        } else {
+            Err("is not compressed with gzip")
+        }
+    };
+    match encoding {
+        Encoding::Base64 => plain().map(Content::Bytes),
+        Encoding::Gzip => gzip(bytes.to_vec()),
+        Encoding::GzipBase64 => plain().and_then(gzip),
+    }
+}
+
+/// A text to be evaluated.
+fn template(bytes: &[u8]) -> Result<Content, &'static str> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| "is not text in UTF-8, which contentFormat Jinja needs: use Raw")?;
+    if !is_balanced(text) {
+        return Err("has a {{, {% or {# that is not closed");
+    }
+    if !is_expression(text) {
+        return Ok(Content::Bytes(bytes.to_vec()));
+    }
+    // Only text of several lines is written without quotes, which would become part of an expression.
+    let end = if text.contains('\n') { "" } else { "\n" };
+    Ok(Content::Template(format!("{text}{end}")))
+}
+
+fn user_file(at: usize, file: &File, bytes: &[u8], users: &[User]) -> Result<NodeFile, RenderError> {
+    let content = match (file.encoding, file.content_format) {
+        (Some(encoding), _) => decoded(encoding, bytes),
+        (None, ContentFormat::Jinja) => template(bytes),
+        (None, ContentFormat::Raw) => Ok(Content::Bytes(bytes.to_vec())),
+    };
+    let field = format!("files[{at}]");
+    let content = content.map_err(|why| RenderError::Refused {
+        field: field.clone(),
+        why,
+    })?;
     let owner_is_made = file
         .owner
         .as_deref()
         .and_then(|owner| owner.split(':').next())
         .is_some_and(|owner| users.iter().any(|user| user.name == owner));
-    NodeFile {
+    Ok(NodeFile {
+        field,
         path: file.path.clone(),
         mode: file.permissions.clone().unwrap_or_else(|| "0644".to_owned()),
         owner: file.owner.clone(),
         append: file.append,
         late: file.defer || owner_is_made,
         content,
-    }
+    })
 }
 
-fn node_user(user: &User, passwords: &BTreeMap<String, String>) -> NodeUser {
-    NodeUser {
+fn node_user(at: usize, user: &User, passwords: &BTreeMap<String, String>) -> Result<NodeUser, RenderError> {
+    let password = passwords.get(&user.name);
+    if password.is_some_and(|password| !is_inert(password)) {
+        return Err(RenderError::Refused {
+            field: format!("users[{at}].passwdFrom"),
+            why: "must hold the hash of a password in one line",
+        });
+    }
+    Ok(NodeUser {
         name: user.name.clone(),
         gecos: user.gecos.clone(),
         groups: user.groups.clone(),
@@ -320,10 +426,10 @@ fn node_user(user: &User, passwords: &BTreeMap<String, String>) -> NodeUser {
         // cloud-init wants days; zero is at once.
         inactive: (user.inactive == Some(true)).then(|| "0".to_owned()),
         shell: user.shell.clone(),
-        passwd: user.passwd.clone().or_else(|| passwords.get(&user.name).cloned()),
+        passwd: user.passwd.clone().or_else(|| password.cloned()),
         primary_group: user.primary_group.clone(),
         lock_passwd: user.lock_password,
         sudo: user.sudo.clone(),
         ssh_authorized_keys: user.ssh_authorized_keys.clone(),
-    }
+    })
 }

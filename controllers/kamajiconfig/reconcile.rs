@@ -173,14 +173,15 @@ impl Pass<'_> {
         let mut problems = progress.problems.take().unwrap_or_default();
         let version = gates::version(self.machine);
         if let Ok(version) = &version {
-            problems.extend(validate::version(&self.config.spec, version));
+            let name = self.machine.name_any();
+            problems.extend(validate::version(&self.config.spec, &name, version));
             let running = self
                 .observed
                 .control_plane
                 .as_ref()
                 .and_then(|known| known.status.as_ref()?.version.clone())
                 .and_then(|text| Version::parse(text.trim_start_matches('v')).ok());
-            problems.extend(running.and_then(|running| validate::skew(version, &running)));
+            problems.extend(running.and_then(|running| validate::skew(&name, version, &running)));
         }
         let refused = problems
             .first()

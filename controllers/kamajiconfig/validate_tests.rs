@@ -1,7 +1,10 @@
 //! Bad input, by row of bootstrap.md 7.
 
 use kamaji_api::{
-    bootstrap::{KamajiConfigSpec, KubeletArg},
+    bootstrap::{
+        DENIED_FLAG_WORDS, DENIED_FLAGS, KUBELET_LABEL_DOMAINS, KUBELET_LABELS, KamajiConfigSpec, KubeletArg,
+        RESERVED_PATHS,
+    },
     conditions::Reason,
 };
 use rstest::rstest;
@@ -37,6 +40,8 @@ fn the_default_and_the_examples_are_valid() {
 #[rstest]
 #[case::role(json!({"nodeRegistration": {"labels": {"node-role.kubernetes.io/worker": ""}}}), Reason::LabelNotAllowed, "set it on the Machine")]
 #[case::restriction(json!({"nodeRegistration": {"labels": {"a.node-restriction.kubernetes.io/b": ""}}}), Reason::LabelNotAllowed, "set it on the Machine")]
+#[case::machine(json!({"nodeRegistration": {"labels": {"node.cluster.x-k8s.io/pool": "a"}}}), Reason::LabelNotAllowed, "this provider leaves labels of node.cluster.x-k8s.io to Cluster API; set it on the Machine")]
+#[case::failure_domain(json!({"nodeRegistration": {"labels": {"failure-domain.kubernetes.io/zone": "a"}}}), Reason::LabelNotAllowed, "a kubelet may not set")]
 #[case::k8s(json!({"nodeRegistration": {"labels": {"foo.k8s.io/x": "y"}}}), Reason::LabelNotAllowed, "foo.k8s.io/x")]
 #[case::anonymous(json!({"kubelet": {"config": {"authentication": {"anonymous": {"enabled": true}}}}}), Reason::ProtectedSetting, "kubelet.config.authentication.anonymous.enabled")]
 #[case::always_allow(json!({"kubelet": {"config": {"authorization": {"mode": "AlwaysAllow"}}}}), Reason::ProtectedSetting, "allowUnsafeOverrides")]
@@ -44,7 +49,11 @@ fn the_default_and_the_examples_are_valid() {
 #[case::taints_in_config(json!({"kubelet": {"config": {"registerWithTaints": []}}}), Reason::InvalidSpec, "use nodeRegistration.taints")]
 #[case::reserved(json!({"files": [{"path": "/etc/kamaji/bootstrap/join.sh", "content": ""}]}), Reason::ReservedPath, "files[0].path")]
 #[case::reserved_sentinel(json!({"files": [{"path": "/run/cluster-api/bootstrap-success.complete", "content": ""}]}), Reason::ReservedPath, "files[0]")]
-#[case::reserved_drop_in(json!({"files": [{"path": "/etc/kubernetes/kubelet.conf.d/99-x.conf", "content": ""}]}), Reason::ReservedPath, "use kubelet.config")]
+#[case::reserved_drop_in(json!({"files": [{"path": "/etc/kubernetes/kubelet.conf.d/99-x.conf", "content": ""}]}), Reason::ReservedPath, "kubelet.config")]
+#[case::reserved_unit(json!({"files": [{"path": "/etc/systemd/system/kubelet.service", "content": ""}]}), Reason::ReservedPath, "files[0].path")]
+#[case::expression_in_a_path(json!({"files": [{"path": "/{{ x }}", "content": ""}, {"path": "/a", "content": "", "contentFormat": "Jinja"}]}), Reason::InvalidSpec, "files[0].path holds {{")]
+#[case::not_base64(json!({"files": [{"path": "/a", "content": "a b!", "encoding": "base64"}]}), Reason::InvalidSpec, "files[0].content is not base64")]
+#[case::not_gzip(json!({"files": [{"path": "/a", "content": "x", "encoding": "gzip"}]}), Reason::InvalidSpec, "files[0].content is not compressed with gzip")]
 #[case::relative(json!({"files": [{"path": "etc/x", "content": ""}]}), Reason::InvalidSpec, "absolute")]
 #[case::dots(json!({"files": [{"path": "/opt/../etc/kamaji/x", "content": ""}]}), Reason::InvalidSpec, "absolute")]
 #[case::duplicate(json!({"files": [{"path": "/a", "content": ""}, {"path": "/a", "content": ""}]}), Reason::InvalidSpec, "twice")]
@@ -54,7 +63,9 @@ fn the_default_and_the_examples_are_valid() {
 #[case::unbalanced(json!({"files": [{"path": "/a", "content": "{{ x", "contentFormat": "Jinja"}]}), Reason::InvalidSpec, "not closed")]
 #[case::ignition(json!({"format": "ignition"}), Reason::FieldNotSupported, "cloud-config")]
 #[case::template_without_source(json!({"nodeRegistration": {"nameTemplate": "x"}}), Reason::InvalidSpec, "nameSource: Template")]
-#[case::ttl(json!({"auth": {"token": {"ttl": "1m"}}}), Reason::InvalidSpec, "auth.token.ttl must be from 5m to 1440m")]
+#[case::ttl(json!({"auth": {"token": {"ttl": "1m"}}}), Reason::InvalidSpec, "auth.token.ttl must be between 5m and 24h")]
+#[case::longest_life(json!({"auth": {"token": {"maxLifetime": "169h"}}}), Reason::InvalidSpec, "auth.token.maxLifetime must be between 15m and 168h")]
+#[case::longest_life_below_life(json!({"auth": {"token": {"ttl": "2h", "maxLifetime": "1h"}}}), Reason::InvalidSpec, "auth.token.maxLifetime must be between 2h and 168h")]
 #[case::join_timeout(json!({"joinTimeout": "2h"}), Reason::InvalidSpec, "joinTimeout")]
 #[case::address(json!({"nodeRegistration": {"nodeIP": {"address": "example.com"}}}), Reason::InvalidSpec, "nodeIP")]
 #[case::taint_twice(json!({"nodeRegistration": {"taints": [{"key": "a", "effect": "NoSchedule"}, {"key": "a", "value": "b", "effect": "NoSchedule"}]}}), Reason::InvalidSpec, "twice")]
@@ -95,6 +106,47 @@ fn bootstrap_33_flags_that_are_ours_or_malformed(
     assert_eq!(spec(&config).first().map(|problem| problem.reason), Some(reason));
 }
 
+/// What the definition refuses, the controller refuses.
+#[test]
+fn bootstrap_41_the_rules_of_the_definition_hold_here() {
+    let first = |value: Value| spec(&of(value)).first().map(|problem| problem.reason);
+    for path in RESERVED_PATHS {
+        let inside = if path.ends_with('/') { "x" } else { "" };
+        let file = json!({"files": [{"path": format!("{path}{inside}"), "content": ""}]});
+        assert_eq!(first(file), Some(Reason::ReservedPath), "{path}");
+    }
+    let further = DENIED_FLAG_WORDS.iter().map(|word| format!("{word}-x"));
+    for name in DENIED_FLAGS.iter().map(|name| (*name).to_owned()).chain(further) {
+        let registration = json!({"kubeletExtraArgs": [{"name": name, "value": "x"}]});
+        assert_eq!(
+            first(json!({"nodeRegistration": registration})),
+            Some(Reason::ProtectedSetting),
+            "{name}"
+        );
+    }
+    for key in KUBELET_LABELS {
+        assert_eq!(
+            first(json!({"nodeRegistration": {"labels": {*key: "a"}}})),
+            None,
+            "{key}"
+        );
+    }
+    for domain in KUBELET_LABEL_DOMAINS {
+        let labels = json!({format!("x.{domain}/y"): "a"});
+        assert_eq!(
+            first(json!({"nodeRegistration": {"labels": labels}})),
+            None,
+            "{domain}"
+        );
+    }
+    for (least, most) in [("5m", "24h"), ("24h", "24h")] {
+        assert_eq!(
+            first(json!({"auth": {"token": {"ttl": least, "maxLifetime": most}}})),
+            None
+        );
+    }
+}
+
 #[test]
 fn bootstrap_32_unsafe_settings_pass_when_they_are_asked_for() {
     let config = of(json!({"kubelet": {"config": {"readOnlyPort": 10255}, "allowUnsafeOverrides": true}}));
@@ -104,12 +156,20 @@ fn bootstrap_32_unsafe_settings_pass_when_they_are_asked_for() {
 #[test]
 fn versions_that_do_not_fit_are_named() {
     let at = |minor| Version::new(1, minor, 3);
-    assert!(skew(&at(36), &at(36)).is_none() && skew(&at(33), &at(36)).is_none());
-    assert_eq!(skew(&at(36), &at(35)).unwrap().reason, Reason::VersionSkew);
-    assert_eq!(skew(&at(32), &at(36)).unwrap().reason, Reason::VersionSkew);
-    assert_eq!(
-        version(&KamajiConfigSpec::default(), &at(29))[0].reason,
-        Reason::VersionNotSupported
+    let skew = |kubelet, control_plane| skew("m-0", &at(kubelet), &at(control_plane));
+    assert!(skew(36, 36).is_none() && skew(33, 36).is_none());
+    for (kubelet, control_plane) in [(36, 35), (32, 36)] {
+        let problem = skew(kubelet, control_plane).unwrap();
+        assert_eq!(problem.reason, Reason::VersionSkew);
+        let named = format!("spec.version v1.{kubelet}.3 of Machine m-0 ");
+        assert!(problem.message.starts_with(&named), "{}", problem.message);
+    }
+    let old = &version(&KamajiConfigSpec::default(), "m-0", &at(29))[0];
+    assert_eq!(old.reason, Reason::VersionNotSupported);
+    assert!(
+        old.message.starts_with("spec.version v1.29.3 of Machine m-0 "),
+        "{}",
+        old.message
     );
-    assert_eq!(version(&KamajiConfigSpec::default(), &at(30)), []);
+    assert_eq!(version(&KamajiConfigSpec::default(), "m-0", &at(30)), []);
 }

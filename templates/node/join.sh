@@ -8,14 +8,20 @@ LC_ALL=C
 export PATH LC_ALL
 
 stage=/etc/kamaji/bootstrap
+# Staged until the machine is a node, gone afterwards.
+credential=$stage/bootstrap.conf
 certificate=/var/lib/kubelet/pki/kubelet-client-current.pem
 marker=/var/lib/kamaji/joined
-. "$stage/plan.env"
-deadline=$(($(date +%s) + JOIN_TIMEOUT))
+name=
+@PLAN@
 
 have() { command -v "$1" >/dev/null 2>&1; }
 say() { printf 'kamaji-join: %s\n' "$*"; }
-late() { [ "$(date +%s)" -ge "$deadline" ]; }
+# Seconds since the boot: the time of day jumps when it is set for the first time.
+now() { cut -d. -f1 /proc/uptime; }
+start() { deadline=$(($(now) + JOIN_TIMEOUT)); }
+late() { [ "$(now)" -ge "$deadline" ]; }
+start
 
 # One line of harmless characters, without anything that looks like a token.
 clean() {
@@ -30,8 +36,8 @@ url=https://${TLS_NAME:-$SERVER_HOST}:$SERVER_PORT
 
 # Tells the control plane why this machine does not join, as an event in the tenant.
 report() { # reason message
-    have curl && [ -r "$stage/bootstrap.conf" ] || return 0
-    token=$(sed -n "s/^ *token: ['\"]*\([a-z0-9.]*\)['\"]*\$/\1/p" "$stage/bootstrap.conf")
+    have curl || return 0
+    token=$(sed -n "s/^ *token: ['\"]*\([a-z0-9.]*\)['\"]*\$/\1/p" "$credential")
     time=$(date -u +%Y-%m-%dT%H:%M:%SZ)
     random=$(od -An -N8 -tx1 /dev/urandom | tr -d ' \n')
     id=$(cat /etc/machine-id 2>/dev/null || :)
@@ -46,16 +52,29 @@ report() { # reason message
 }
 
 fail() { # reason message
+    trap '' TERM
+    trap - EXIT
     text=$(printf '%s' "$2" | clean)
     say "failed: $1: $text"
-    report "$1" "$text" 2>/dev/null || :
+    # No node yet. A kubelet that went on could join later, but by half: without sentinel and post-join commands, and
+    # after the failure was reported. Without its configuration it does not start at the next boot either, before this
+    # script comes to it again. A shutdown is no failure to report.
+    if [ -s "$credential" ]; then
+        systemctl stop --no-block kubelet.service || :
+        rm -f /var/lib/kubelet/config.yaml /etc/kubernetes/bootstrap-kubelet.conf || :
+        [ "$(systemctl is-system-running)" = stopping ] || report "$1" "$text" || :
+    fi 2>/dev/null
     exit 1
 }
+trap 'fail JoinTimeout "stopped before it was done: joinTimeout is $JOIN_TIMEOUT s, give it more"' TERM
+trap 'fail JoinFailed "a step failed: see journalctl -u kamaji-join"' EXIT
 
 # Temporary file and rename: nobody ever reads half a file.
 put() { # source target mode
     (umask 022 && mkdir -p "${2%/*}")
-    cp "$1" "$2.kamaji" && chmod "$3" "$2.kamaji" && mv -f "$2.kamaji" "$2"
+    cp "$1" "$2.kamaji"
+    chmod "$3" "$2.kamaji"
+    mv -f "$2.kamaji" "$2"
     if have restorecon; then restorecon -F "$2" 2>/dev/null || :; fi
 }
 
@@ -64,7 +83,7 @@ succeed() {
 }
 
 wipe() {
-    for file in "$stage/bootstrap.conf" /etc/kubernetes/bootstrap-kubelet.conf; do
+    for file in "$credential" /etc/kubernetes/bootstrap-kubelet.conf; do
         if [ -f "$file" ]; then
             shred -u "$file" 2>/dev/null || rm -f "$file"
         fi
@@ -73,16 +92,64 @@ wipe() {
 
 kubelet_log() { journalctl -u kubelet.service -n 20 --no-pager -o cat 2>/dev/null | clean; }
 
-# --- joined before: a reboot, or cloud-init under another instance id
-if [ -s "$marker" ] && [ -s "$certificate" ] &&
-    { ! have openssl || openssl x509 -noout -checkend 0 -in "$certificate" >/dev/null 2>&1; }; then
+run_all() { # folder reason
+    for command in "$stage/$1"/*; do
+        number=${command##*/}
+        ran=/var/lib/kamaji/$1.$number
+        if [ ! -f "$command" ] || [ -f "$ran" ]; then continue; fi
+        left=$((deadline - $(now)))
+        code=124
+        if [ "$left" -gt 0 ]; then
+            code=0
+            timeout -k 10 "$left" sh -eu "$command" || code=$?
+        fi
+        if [ "$code" != 0 ]; then
+            ! late || fail JoinTimeout "$1: command $number was not done within joinTimeout ($JOIN_TIMEOUT s)"
+            fail "$2" "command $number exited with $code"
+        fi
+        # Until the join a boot runs all of them again; afterwards each runs until it succeeded once.
+        [ "$1" = pre.d ] || : >"$ran"
+    done
+}
+
+# The units come first: those of swap that is off already are not listed without --all, and go unnoticed without
+# their full names.
+swap_off() {
+    [ "$SWAP" = off ] || return 0
+    systemctl list-units --all --full --plain --no-legend --type=swap |
+        while read -r unit _; do systemctl mask "$unit" || :; done
+    if grep -qs '^[^#].*[[:space:]]swap[[:space:]]' /etc/fstab; then
+        sed -i '/^[^#].*[[:space:]]swap[[:space:]]/s/^/# kamaji: /' /etc/fstab
+    fi
+    ! swapped || swapoff -a
+    ! swapped
+}
+swapped() { grep -qs / /proc/swaps; }
+
+# The marker comes before the token goes: a crash between them leaves a machine that knows that it joined.
+finish() { # message
+    if [ ! -s "$marker" ]; then
+        mkdir -p /var/lib/kamaji
+        printf 'spec=%s\nnode=%s\ntime=%s\n' "$SPEC_HASH" "$name" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >"$marker.kamaji"
+        mv -f "$marker.kamaji" "$marker"
+    fi
     wipe
     succeed
+    say "$1"
+    start
+    run_all post.d PostJoinFailed
+    trap - EXIT
+    exit
+}
+
+# --- joined before: a reboot, a crash before the marker reached the disk, or cloud-init under another instance id
+if { [ -s "$marker" ] || [ ! -s "$credential" ]; } && [ -s "$certificate" ] &&
+    { ! have openssl || openssl x509 -noout -checkend 0 -in "$certificate" >/dev/null 2>&1; }; then
+    swap_off || say "warning: swap is on"
     systemctl start --no-block kubelet.service
-    say "joined already, nothing to do"
-    exit 0
+    finish "joined already"
 fi
-[ -s "$stage/bootstrap.conf" ] || fail TokenMissing "neither a token nor a valid certificate: replace the machine"
+[ -s "$credential" ] || fail TokenMissing "neither a token nor a valid certificate: delete the Machine to get a new one"
 
 # --- who this machine is
 fact() { sed -n "s/^$1=//p" "$stage/node.facts" | head -n 1; }
@@ -120,15 +187,6 @@ if [ "$SET_HOSTNAME" = true ] && [ "$(uname -n)" != "$name" ]; then
     grep -qw "$name" /etc/hosts || printf '127.0.1.1 %s\n' "$name" >>/etc/hosts
 fi
 
-# --- commands before the join
-run_all() { # folder reason
-    for command in "$stage/$1"/*; do
-        [ -f "$command" ] || continue
-        code=0
-        sh -eu "$command" || code=$?
-        [ "$code" = 0 ] || fail "$2" "command ${command##*/} exited with $code"
-    done
-}
 run_all pre.d PreJoinFailed
 
 # --- is this machine fit
@@ -210,16 +268,9 @@ if [ -w $ports ] && ! grep -q 10248-10250 $ports; then
     (printf '%s' "${taken:+$taken,}10248-10250,10256" >$ports) 2>/dev/null || :
 fi
 
-if [ "$SWAP" = off ] && [ "$(wc -l </proc/swaps 2>/dev/null || echo 0)" -gt 1 ]; then
-    swapoff -a || :
-    systemctl list-units --plain --no-legend --type=swap | awk '{ print $1 }' | xargs -r systemctl mask || :
-    if [ "$(wc -l </proc/swaps)" -gt 1 ]; then
-        [ "$SWAP_FATAL" = false ] || fail SwapOn "swap cannot be turned off here: set os.swap: Keep"
-        say "warning: swap is on"
-    fi
-fi
-if [ "$SWAP" = off ] && [ -f /etc/fstab ]; then
-    sed -i '/^[^#].*[[:space:]]swap[[:space:]]/s/^/# kamaji: /' /etc/fstab
+if ! swap_off; then
+    [ "$SWAP_FATAL" = false ] || fail SwapOn "swap cannot be turned off here: set os.swap: Keep"
+    say "warning: swap is on"
 fi
 
 # --- container runtime
@@ -268,7 +319,7 @@ done
 
 # --- everything of the kubelet, then the kubelet
 (umask 022 && mkdir -p /etc/kubernetes/pki /etc/kubernetes/kubelet.conf.d /var/lib/kubelet)
-mkdir -p /var/lib/kubelet/pki /var/lib/kamaji
+mkdir -p /var/lib/kubelet/pki
 chmod 0700 /var/lib/kubelet/pki
 put "$stage/ca.crt" /etc/kubernetes/pki/ca.crt 0644
 {
@@ -295,7 +346,7 @@ else
     sed -i '/^  --node-ip=@NODEIP@/d' "$stage/90-kamaji.conf"
 fi
 put "$stage/90-kamaji.conf" /etc/systemd/system/kubelet.service.d/90-kamaji.conf 0600
-put "$stage/bootstrap.conf" /etc/kubernetes/bootstrap-kubelet.conf 0600
+put "$credential" /etc/kubernetes/bootstrap-kubelet.conf 0600
 systemctl daemon-reload
 systemctl enable kubelet.service >/dev/null 2>&1 || :
 systemctl restart --no-block kubelet.service
@@ -309,8 +360,8 @@ crashes=0
 until [ -s "$certificate" ] && healthy; do
     if late; then
         problem="no client certificate"
-        [ ! -s "$certificate" ] || problem="the kubelet is not healthy"
-        fail JoinTimeout "$problem after $JOIN_TIMEOUT s: $(kubelet_log)"
+        [ ! -s "$certificate" ] || problem="no healthy kubelet"
+        fail JoinTimeout "$problem within joinTimeout ($JOIN_TIMEOUT s): $(kubelet_log)"
     fi
     count=$(systemctl show -p NRestarts --value kubelet.service 2>/dev/null || echo 0)
     if [ "${count:-0}" -gt "$crashes" ]; then
@@ -320,10 +371,4 @@ until [ -s "$certificate" ] && healthy; do
     sleep 1
 done
 
-# --- joined
-wipe
-printf 'spec=%s\nnode=%s\ntime=%s\n' "$SPEC_HASH" "$name" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >"$marker.kamaji"
-mv -f "$marker.kamaji" "$marker"
-succeed
-say "joined as $name"
-run_all post.d PostJoinFailed
+finish "joined as $name"

@@ -1,0 +1,294 @@
+//! What the join script does to a machine, boot by boot.
+
+use super::*;
+use crate::kamajiconfig::join_machine::{Machine, SECRET};
+
+const TERM: &str = "kill -TERM \"$(cat {root}/pid)\"";
+
+#[test]
+fn bootstrap_50_a_machine_joins_once() {
+    let machine = Machine::new(|_| {});
+    machine.approve();
+    let boot = machine.boot();
+    machine.assert_joined(&boot);
+    assert!(machine.read("var/lib/kamaji/joined").contains("\nnode=m-0\n"));
+    let unit = machine.read("etc/systemd/system/kubelet.service.d/90-kamaji.conf");
+    assert!(
+        unit.contains("--hostname-override=m-0 \\\n") && !unit.contains('@'),
+        "{unit}"
+    );
+    assert_eq!(machine.read("proc/sys/vm/overcommit_memory"), "1");
+    assert_eq!(machine.with_secret(), Vec::<String>::new());
+
+    let marker = machine.read("var/lib/kamaji/joined");
+    let boot = machine.boot();
+    machine.assert_joined(&boot);
+    assert!(boot.said("joined already"), "{boot:?}");
+    assert!(
+        !boot.called("curl") && !boot.called("systemctl restart"),
+        "{boot:?}"
+    );
+    assert_eq!(machine.read("var/lib/kamaji/joined"), marker);
+}
+
+#[test]
+fn bootstrap_53_a_token_staged_again_is_no_second_join() {
+    let machine = Machine::new(|_| {});
+    machine.approve();
+    machine.assert_joined(&machine.boot());
+    machine.stage();
+    let boot = machine.boot();
+    machine.assert_joined(&boot);
+    assert!(!boot.called("systemctl restart"), "{boot:?}");
+    assert_eq!(machine.with_secret(), Vec::<String>::new());
+}
+
+#[test]
+fn bootstrap_52_a_failed_command_keeps_the_kubelet_from_starting() {
+    let machine = Machine::new(|spec| {
+        spec.pre_join_commands = vec!["touch {root}/ran".into(), "[ -e {root}/ok ] || exit 7".into()];
+    });
+    machine.approve();
+    let boot = machine.boot();
+    boot.assert_failed("PreJoinFailed", "command 0001 exited with 7");
+    assert!(
+        machine.has("ran") && !boot.called("systemctl restart"),
+        "{boot:?}"
+    );
+    assert!(!machine.has("var/lib/kubelet/config.yaml") && !machine.has("run/cluster-api"));
+    machine.write("ok", "");
+    machine.assert_joined(&machine.boot());
+}
+
+#[test]
+fn a_machine_that_is_too_late_does_not_join_by_half() {
+    let machine = Machine::new(|_| {});
+    machine.write("journal", &format!("cannot use token a1b2c3.{SECRET} 'x'\n"));
+    let boot = machine.boot();
+    boot.assert_failed(
+        "JoinTimeout",
+        "no client certificate within joinTimeout (60 s): cannot use",
+    );
+    assert!(boot.reports.contains("(token)"), "{boot:?}");
+    assert!(
+        boot.called("systemctl restart") && !machine.has("kubelet-runs"),
+        "{boot:?}"
+    );
+    // Nothing that would let the image's kubelet join at the next boot before the script comes to it.
+    assert!(!machine.has("var/lib/kubelet/config.yaml"));
+    assert!(!machine.has("etc/kubernetes/bootstrap-kubelet.conf"));
+    assert!(!machine.has("var/lib/kamaji/joined") && !machine.has("run/cluster-api"));
+    machine.approve();
+    machine.assert_joined(&machine.boot());
+}
+
+#[test]
+fn a_command_that_does_not_end_is_reported_with_the_field_to_change() {
+    let machine = Machine::new(|spec| spec.pre_join_commands = vec!["true".into(), "sleep 400".into()]);
+    let boot = machine.boot();
+    boot.assert_failed(
+        "JoinTimeout",
+        "command 0001 was not done within joinTimeout (60 s)",
+    );
+}
+
+#[test]
+fn a_command_that_hangs_is_ended() {
+    let machine = Machine::new(|spec| {
+        spec.join_timeout = Some(Duration::from_secs(1).into());
+        spec.pre_join_commands = vec!["exec sleep 600".into()];
+    });
+    machine.use_real_time();
+    machine.boot().assert_failed(
+        "JoinTimeout",
+        "command 0000 was not done within joinTimeout (1 s)",
+    );
+}
+
+#[test]
+fn a_join_that_is_stopped_says_why() {
+    let machine = Machine::new(|spec| spec.pre_join_commands = vec![TERM.into()]);
+    machine.boot().assert_failed("JoinTimeout", "joinTimeout is 60 s");
+    machine.write("system", "stopping\n");
+    let boot = machine.boot();
+    assert_eq!(
+        (boot.code, boot.reports.as_str()),
+        (Some(1), ""),
+        "a shutdown: {boot:?}"
+    );
+}
+
+#[test]
+fn reasons_of_the_api_server_and_of_the_runtime() {
+    let machine = Machine::new(|_| {});
+    machine.write("unreachable", "");
+    machine
+        .boot()
+        .assert_failed("APIServerUnreachable", "https://10.88.0.1:31443");
+    let machine = Machine::new(|_| {});
+    machine.remove("run/containerd/containerd.sock");
+    machine
+        .boot()
+        .assert_failed("RuntimeUnavailable", "containerd.sock");
+}
+
+#[test]
+fn a_step_that_nobody_foresaw_is_reported_too() {
+    let machine = Machine::new(|_| {});
+    machine.write("etc/kubernetes", "a file where a folder should be");
+    machine
+        .boot()
+        .assert_failed("JoinFailed", "journalctl -u kamaji-join");
+}
+
+#[test]
+fn a_certificate_without_token_and_marker_is_a_join_to_finish() {
+    let machine = Machine::new(|spec| spec.post_join_commands = vec!["touch {root}/ran".into()]);
+    machine.approve();
+    machine.assert_joined(&machine.boot());
+    machine.remove("var/lib/kamaji/joined");
+    machine.remove("var/lib/kamaji/post.d.0000");
+    machine.remove("ran");
+    machine.assert_joined(&machine.boot());
+    assert!(machine.has("ran"), "commands after the join");
+    machine.remove("var/lib/kubelet/pki/kubelet-client-current.pem");
+    let boot = machine.boot();
+    assert!(
+        boot.said("failed: TokenMissing: neither a token nor a valid certificate: delete the Machine"),
+        "{boot:?}"
+    );
+    assert!(
+        machine.has("var/lib/kubelet/config.yaml"),
+        "the kubelet may know better"
+    );
+}
+
+#[test]
+fn a_crash_at_any_step_ends_in_a_join() {
+    let steps = {
+        let machine = Machine::new(|_| {});
+        machine.approve();
+        machine.assert_joined(&machine.boot());
+        machine.steps()
+    };
+    assert!(steps > 10, "{steps}");
+    // Every step from where the kubelet is started; a sample before, where steps are all alike.
+    for step in (1..=steps).filter(|step| step % 5 == 0 || step + 9 > steps) {
+        let machine = Machine::new(|spec| spec.post_join_commands = vec!["echo ran >>{root}/ran".into()]);
+        machine.approve();
+        machine.crash_at(step);
+        assert_eq!(machine.boot().code, None, "step {step}");
+        machine.crash_at(0);
+        let boot = machine.boot();
+        machine.assert_joined(&boot);
+        assert_eq!(machine.read("ran"), "ran\n", "step {step}");
+        assert_eq!(machine.with_secret(), Vec::<String>::new(), "step {step}");
+    }
+}
+
+#[test]
+fn commands_after_the_join_go_on_where_one_failed() {
+    let machine = Machine::new(|spec| {
+        spec.post_join_commands = vec![
+            "echo a >>{root}/ran".into(),
+            "[ -e {root}/ok ]".into(),
+            "echo c >>{root}/ran".into(),
+        ];
+    });
+    machine.approve();
+    let boot = machine.boot();
+    assert_eq!(boot.code, Some(1), "{boot:?}");
+    assert!(
+        boot.said("failed: PostJoinFailed: command 0001 exited with 1"),
+        "{boot:?}"
+    );
+    assert!(boot.reports.is_empty(), "no token, no report");
+    assert!(
+        machine.has("kubelet-runs") && machine.has("run/cluster-api"),
+        "it is a node"
+    );
+    assert_eq!(machine.boot().code, Some(1), "not forgotten");
+    machine.write("ok", "");
+    for _ in 0..2 {
+        machine.assert_joined(&machine.boot());
+        assert_eq!(machine.read("ran"), "a\nc\n");
+    }
+}
+
+#[test]
+fn commands_after_the_join_have_their_own_time() {
+    let machine = Machine::new(|spec| {
+        spec.pre_join_commands = vec!["sleep 50".into()];
+        spec.post_join_commands = vec!["sleep 50".into(), "sleep 50".into()];
+    });
+    machine.approve();
+    let boot = machine.boot();
+    assert!(
+        boot.said("failed: JoinTimeout: post.d: command 0001 was not done"),
+        "{boot:?}"
+    );
+    assert!(
+        machine.has("kubelet-runs") && machine.has("run/cluster-api"),
+        "it is a node"
+    );
+}
+
+const SWAPS: &str = "Filename Type Size Used Priority\n/dev/sda2 partition 1 0 -2\n";
+const UNITS: &str =
+    "dev-sda2.swap loaded active active /dev/sda2\ndev-disk-by\\x2dlabel-a.swap loaded active active x\n";
+
+#[test]
+fn swap_is_turned_off_for_good_at_every_boot() {
+    let machine = Machine::new(|_| {});
+    machine.approve();
+    machine.write(
+        "etc/fstab",
+        "/dev/sda1 / ext4 defaults 0 1\n/dev/sda2 none swap sw 0 0\n",
+    );
+    for _ in 0..2 {
+        machine.write("proc/swaps", SWAPS);
+        machine.write("swap-units", UNITS);
+        let boot = machine.boot();
+        machine.assert_joined(&boot);
+        let calls = [
+            "systemctl mask dev-sda2.swap",
+            r"systemctl mask dev-disk-by\x2dlabel-a.swap",
+            "swapoff -a",
+        ]
+        .map(|call| boot.calls.lines().position(|line| line == call));
+        assert!(calls[0].is_some() && calls.is_sorted(), "{boot:?}");
+        let fstab = "/dev/sda1 / ext4 defaults 0 1\n# kamaji: /dev/sda2 none swap sw 0 0\n";
+        assert_eq!(machine.read("etc/fstab"), fstab);
+    }
+}
+
+#[test]
+fn swap_that_cannot_be_turned_off_is_reported() {
+    let machine = Machine::new(|_| {});
+    machine.approve();
+    machine.write("proc/swaps", SWAPS);
+    machine.write("swap-stays", "");
+    machine.boot().assert_failed("SwapOn", "set os.swap: Keep");
+}
+
+#[test]
+fn swap_stays_where_the_spec_says_so() {
+    let machine = Machine::new(|spec| spec.os.swap = kamaji_api::bootstrap::Swap::Keep);
+    machine.approve();
+    machine.write("proc/swaps", SWAPS);
+    let boot = machine.boot();
+    machine.assert_joined(&boot);
+    assert!(
+        !boot.called("swapoff") && !boot.called("systemctl mask"),
+        "{boot:?}"
+    );
+}
+
+#[test]
+fn a_kubelet_that_fails_on_control_groups_v1_is_not_started() {
+    let machine = Machine::new(|spec| spec.kubelet.cgroup_v1 = kamaji_api::bootstrap::CgroupV1::Fail);
+    machine.write("cgroup", "tmpfs\n");
+    machine
+        .boot()
+        .assert_failed("CgroupV1", "kubelet.cgroupV1: Allow");
+}
