@@ -4,8 +4,10 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+use capi_kamaji::runtime::leader::Candidate;
 use e2e::apiserver::{Options, TestApiServer};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::core::v1::Secret;
@@ -16,6 +18,7 @@ use kube::core::GroupVersionKind;
 use kube::{Client, ResourceExt as _, discovery};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 const CONTROL_PLANE: &str =
     "system:serviceaccount:capi-kamaji-control-plane-system:capi-kamaji-control-plane";
@@ -302,5 +305,40 @@ async fn contract_27_children_that_block_their_owners_deletion_can_be_made() -> 
             .await;
         assert_eq!(answer.is_ok(), made, "{user} under {}: {answer:?}", owner.1);
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_lease_is_taken_given_back_and_taken_over_with_these_rights() -> Result<()> {
+    let Some(server) = installed().await? else {
+        return Ok(());
+    };
+    let client = acting_as(&server, CONTROL_PLANE)?;
+    let candidate = |identity: &str| {
+        Candidate::new(
+            client.clone(),
+            namespace::CONTROL_PLANE,
+            "capi-kamaji-hosting",
+            identity,
+        )
+    };
+    let stop = CancellationToken::new();
+    for identity in ["first", "second"] {
+        let held = candidate(identity).acquire(&stop).await?.context("stopped")?;
+        let next = candidate("next");
+        let wait = tokio::time::timeout(Duration::from_secs(1), next.acquire(&stop));
+        assert!(wait.await.is_err(), "{identity} holds it");
+        // Beyond the first renewal.
+        let work = async {
+            tokio::time::sleep(Duration::from_secs(11)).await;
+            Ok(())
+        };
+        held.during(work).await?;
+    }
+    let elsewhere = Candidate::new(client.clone(), "nowhere", "capi-kamaji-hosting", "lost");
+    let Err(error) = elsewhere.acquire(&stop).await else {
+        anyhow::bail!("a lease in no namespace");
+    };
+    assert!(error.to_string().contains("--lease-namespace"), "{error:#}");
     Ok(())
 }
