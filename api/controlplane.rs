@@ -41,14 +41,6 @@ use std::ops::{Deref, DerefMut};
         status_replicas_path = ".status.replicas",
         label_selector_path = ".status.selector"
     ),
-    printcolumn(name = "Version", type_ = "string", json_path = ".spec.version"),
-    printcolumn(
-        name = "Initialized",
-        type_ = "boolean",
-        json_path = ".status.initialization.controlPlaneInitialized"
-    ),
-    printcolumn(name = "Ready", type_ = "boolean", json_path = ".status.ready"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(
         name = "Cluster",
         type_ = "string",
@@ -59,16 +51,42 @@ use std::ops::{Deref, DerefMut};
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Available")].status"#
     ),
+    printcolumn(name = "Desired", type_ = "integer", json_path = ".spec.replicas"),
+    printcolumn(name = "Current", type_ = "integer", json_path = ".status.replicas"),
+    printcolumn(name = "Ready", type_ = "integer", json_path = ".status.readyReplicas"),
     printcolumn(
-        name = "Desired",
+        name = "Up-to-date",
         type_ = "integer",
-        json_path = ".spec.replicas",
+        json_path = ".status.upToDateReplicas"
+    ),
+    printcolumn(
+        name = "Paused",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Paused")].status"#
+    ),
+    printcolumn(
+        name = "Initialized",
+        type_ = "boolean",
+        json_path = ".status.initialization.controlPlaneInitialized"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.version"),
+    printcolumn(
+        name = "Desired Version",
+        type_ = "string",
+        json_path = ".spec.version",
         priority = 10
     ),
     printcolumn(
-        name = "Available Replicas",
+        name = "Endpoint",
+        type_ = "string",
+        json_path = ".spec.controlPlaneEndpoint.host",
+        priority = 10
+    ),
+    printcolumn(
+        name = "Port",
         type_ = "integer",
-        json_path = ".status.availableReplicas",
+        json_path = ".spec.controlPlaneEndpoint.port",
         priority = 10
     )
 )]
@@ -182,7 +200,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn contract_12_an_endpoint_is_valid_only_with_both_parts() {
+    fn an_endpoint_is_valid_only_with_both_parts() {
         assert!(
             !Endpoint {
                 host: "a".into(),

@@ -48,7 +48,7 @@ pub struct KamajiControlPlaneStatus {
     /// Address for nodes, where it is not the Cluster's endpoint: set while `network.advertiseAddress` is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub worker_endpoint: Option<Endpoint>,
-    /// Generation of the spec that was last brought about.
+    /// Generation of the spec that was last handed to the engine: a refused spec leaves it behind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Conditions; types and reasons are listed in the project's `api/conditions.rs`.
