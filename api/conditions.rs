@@ -298,6 +298,8 @@ named! {
         CertificateAuthorityInvalid,
         /// The given CA's key belongs to another certificate.
         CertificateAuthorityKeyMismatch,
+        /// The given CA is not the one that the tenant uses.
+        CertificateAuthorityDiffers,
         /// The given CA ends soon or has ended.
         CertificateAuthorityExpiring,
         /// A certificate ends soon.

@@ -185,6 +185,8 @@ pub mod ours {
     /// Suffix of the engine's Secret that the former is a copy of: `<tcp>-bootstrap-kubeconfig`, same key, made beside
     /// `<tcp>-admin-kubeconfig`. The engine knows no Cluster; the control plane provider does.
     pub const TENANT_BOOTSTRAP_SUFFIX: &str = "-bootstrap-kubeconfig";
+    /// Annotation of a KamajiControlPlane: where `spec.controlPlaneEndpoint` came from, written together with it.
+    pub const ENDPOINT_ORIGIN: &str = "capi-kamaji.io/endpoint-origin";
     /// Annotation of a copied Secret: digest of what it was made from; another one means «copy again».
     pub const SOURCE: &str = "capi-kamaji.io/source";
     /// Group of our nodes' bootstrap tokens (bootstrap.md D3).

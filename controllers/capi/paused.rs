@@ -23,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn contract_14_either_way_pauses_and_the_annotation_counts_whatever_its_value() {
+    fn either_way_pauses_and_the_annotation_counts_whatever_its_value() {
         let mut cluster = Cluster::default();
         let mut object = ConfigMap::default();
         assert_eq!(because(&object, Some(&cluster)), None);

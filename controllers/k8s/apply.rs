@@ -32,8 +32,8 @@ use super::{
     row::Row,
 };
 
-/// Applies `spec`, and nothing else, to a root object, and writes the result through to `roots`. For the few paths of a
-/// user's object that are ours: fields we do not name stay whose they are.
+/// Applies `spec` and `annotations`, and nothing else, to a root object, and writes the result through to `roots`. For
+/// the few paths of a user's object that are ours: fields we do not name stay whose they are.
 ///
 /// # Errors
 /// What the API server answered; a conflict when the object is another one by now.
@@ -41,6 +41,7 @@ pub async fn root_spec<K>(
     api: &Api<K>,
     roots: &Roots<K>,
     object: &K,
+    annotations: &[(&str, &str)],
     spec: Value,
     field_manager: &str,
 ) -> Result<(), ApiError>
@@ -48,10 +49,11 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
 {
     let name = object.name_any();
+    let annotations: BTreeMap<_, _> = annotations.iter().copied().collect();
     let patch = json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
-        "metadata": { "name": name, "uid": object.uid() },
+        "metadata": { "name": name, "uid": object.uid(), "annotations": annotations },
         "spec": spec,
     });
     let written = api

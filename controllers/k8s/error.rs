@@ -54,6 +54,19 @@ impl ApiError {
         matches!(&*self.source, kube::Error::Api(status) if status.reason == "AlreadyExists")
     }
 
+    /// The object was refused because this field cannot be changed once it is there.
+    pub fn is_immutable(&self, field: &str) -> bool {
+        let kube::Error::Api(status) = &*self.source else {
+            return false;
+        };
+        let causes = status.details.as_ref().map(|details| details.causes.as_slice());
+        status.code == 422
+            && causes
+                .unwrap_or_default()
+                .iter()
+                .any(|cause| cause.field == field && cause.message.contains("immutable"))
+    }
+
     fn code(&self) -> Option<u16> {
         match &*self.source {
             kube::Error::Api(status) => Some(status.code),
@@ -74,5 +87,55 @@ impl fmt::Display for ApiError {
 impl std::error::Error for ApiError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&*self.source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::response::{Status, StatusCause, StatusDetails};
+
+    use super::*;
+
+    fn refused(code: u16, field: &str, message: &str) -> ApiError {
+        let status = Status {
+            code,
+            reason: "Invalid".into(),
+            message: format!("{field}: {message}"),
+            details: Some(StatusDetails {
+                causes: vec![StatusCause {
+                    reason: "FieldValueInvalid".into(),
+                    message: message.into(),
+                    field: field.into(),
+                }],
+                name: "alpha-kubeconfig".into(),
+                group: String::new(),
+                kind: "Secret".into(),
+                uid: String::new(),
+                retry_after_seconds: 0,
+            }),
+            ..Status::default()
+        };
+        ApiError::new(
+            "apply Secret demo/alpha-kubeconfig",
+            kube::Error::Api(Box::new(status)),
+        )
+    }
+
+    #[test]
+    fn only_the_field_that_cannot_change_says_so() {
+        let text = "Invalid value: \"Opaque\": field is immutable";
+        assert!(refused(422, "type", text).is_immutable("type"));
+        for other in [
+            refused(422, "data", text),
+            refused(
+                422,
+                "metadata.ownerReferences",
+                "Invalid value: only one reference can be the controller",
+            ),
+            refused(403, "type", text),
+            refused(422, "type", "Required value"),
+        ] {
+            assert!(!other.is_immutable("type"), "{other}");
+        }
     }
 }

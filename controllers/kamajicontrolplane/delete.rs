@@ -4,17 +4,18 @@
 use k8s_openapi::jiff::Timestamp;
 use kamaji_api::{
     conditions::{Reason, TenantControlPlaneCondition as Tenant},
+    controlplane::KamajiControlPlane,
     labels::{capi, go_provider, ours},
     tenantcontrolplane::TenantControlPlane,
 };
 use kube::{Api, ResourceExt};
 
 use super::{
-    Context,
+    Context, authority,
     health::{self, Cause},
     observe::{Observed, workers},
+    progress::Progress,
     reconcile, secrets,
-    status::Progress,
 };
 use crate::{
     k8s::finalizer,
@@ -37,6 +38,9 @@ pub async fn reconcile(context: &Context, observed: &Observed, now: Timestamp) -
         };
         reconcile::write_status(context, observed, &progress, now).await?;
         return Ok(Outcome::Done);
+    }
+    if !moves(control_plane) {
+        authority::forget(context, control_plane).await?;
     }
     let api = Api::namespaced(
         context.client.clone(),
@@ -70,8 +74,8 @@ async fn waiting_for(
     else {
         return Ok(None);
     };
-    if control_plane.annotations().contains_key(capi::DELETE_FOR_MOVE) {
-        // The control plane goes on elsewhere with the same data: nothing below may be collected with this object.
+    if moves(control_plane) {
+        // Nothing below may be collected with this object.
         context.applier.release::<TenantControlPlane>(row).await?;
         return Ok(None);
     }
@@ -89,6 +93,11 @@ async fn waiting_for(
             )
         });
     Ok(Some(cause))
+}
+
+/// The control plane goes on elsewhere with the same data and keys.
+fn moves(control_plane: &KamajiControlPlane) -> bool {
+    control_plane.annotations().contains_key(capi::DELETE_FOR_MOVE)
 }
 
 fn waiting_for_workers(workers: &[String]) -> Cause {

@@ -3,25 +3,55 @@
 //! Source: contract.md 1.6, D9. Core copies the published endpoint once and never again, so a published one is kept
 //! for good and a drift is told, not repaired. A preset one is adopted: it goes into the certificate's names and into
 //! the kubeconfig. What was published by us needs no further name, and getting one would issue the certificate again.
+//! Which of the two it is stands in an annotation, written together with the endpoint: afterwards nothing tells them
+//! apart, least of all a TenantControlPlane that was made again at another address.
 
 use std::net::IpAddr;
 
 use kamaji_api::{
     controlplane::{Endpoint, KamajiControlPlane},
+    labels::ours,
     tenantcontrolplane::TenantControlPlane,
 };
+use kube::ResourceExt;
 
 use crate::capi::cluster::Cluster;
+
+/// Where an endpoint came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The TenantControlPlane had this address when it was published.
+    Published,
+    /// Somebody else set it.
+    Preset,
+}
+
+impl Origin {
+    /// Value of the annotation.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Published => "published",
+            Self::Preset => "preset",
+        }
+    }
+
+    fn recorded(control_plane: &KamajiControlPlane) -> Option<Self> {
+        let text = control_plane.annotations().get(ours::ENDPOINT_ORIGIN)?;
+        [Self::Published, Self::Preset]
+            .into_iter()
+            .find(|origin| origin.as_str() == text)
+    }
+}
 
 /// The endpoint in force, and what follows from where it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
     /// What clients and kubeconfigs use.
     pub endpoint: Endpoint,
-    /// It has to be written into `spec.controlPlaneEndpoint`.
+    /// Where it came from. A preset one has to be named by the certificate.
+    pub origin: Origin,
+    /// It and its origin have to be written into the object.
     pub write: bool,
-    /// It is not what the TenantControlPlane reports by itself, so the certificate must name it.
-    pub preset: bool,
     /// What does not fit, for people.
     pub drift: Option<String>,
 }
@@ -41,53 +71,65 @@ pub fn choose(
     let Some(endpoint) = cluster.endpoint().or(own) else {
         return reported.map(|endpoint| Choice {
             endpoint,
+            origin: Origin::Published,
             write: true,
-            preset: false,
             drift: None,
         });
     };
-    let preset = is_preset(control_plane, cluster, tenant, endpoint);
-    let drift = match (own, &reported) {
-        (Some(own), _) if own != endpoint => Some(format!(
-            "spec.controlPlaneEndpoint is {} and the Cluster uses {}; it cannot be moved after publication",
-            text(own),
-            text(endpoint)
-        )),
-        (Some(_), Some(reported)) if !preset && reported != endpoint => Some(format!(
-            "{} was published and the TenantControlPlane is at {} now; bring the address back, Cluster API does not \
-             follow",
-            text(endpoint),
-            text(reported)
-        )),
-        _ => None,
-    };
+    if let Some(own) = own.filter(|own| *own != endpoint) {
+        return Some(Choice {
+            endpoint: endpoint.clone(),
+            origin: Origin::Preset,
+            write: false,
+            drift: Some(format!(
+                "spec.controlPlaneEndpoint is {} and the Cluster uses {}; it cannot be moved after publication",
+                text(own),
+                text(endpoint)
+            )),
+        });
+    }
+    let recorded = Origin::recorded(control_plane);
+    let origin = recorded.unwrap_or_else(|| guess(control_plane, tenant, endpoint));
+    let drift = reported
+        .as_ref()
+        .filter(|reported| own.is_some() && origin == Origin::Published && *reported != endpoint)
+        .map(|reported| {
+            format!(
+                "{} was published and the TenantControlPlane is at {} now; bring the address back, Cluster API does \
+                 not follow",
+                text(endpoint),
+                text(reported)
+            )
+        });
     Some(Choice {
         endpoint: endpoint.clone(),
-        write: own.is_none(),
-        preset,
+        origin,
+        // What was set by a user or by the Go provider is recorded once the tenant can speak for itself.
+        write: own.is_none() || (recorded.is_none() && reported.is_some()),
         drift,
     })
 }
 
-/// The endpoint came from somebody else than the TenantControlPlane. Told from the objects alone, so that it is the
-/// same after a restart: what the tenant's certificate names already, or what is there before the tenant has an
-/// address, or what the Cluster got before we published.
-fn is_preset(
+/// Where an endpoint without a record came from: a user or the Go provider wrote it.
+fn guess(
     control_plane: &KamajiControlPlane,
-    cluster: &Cluster,
     tenant: Option<&TenantControlPlane>,
     endpoint: &Endpoint,
-) -> bool {
-    if control_plane.spec.network.service_address.as_deref() == Some(endpoint.host.as_str()) {
-        return false;
+) -> Origin {
+    let Some(tenant) = tenant else {
+        return Origin::Preset;
+    };
+    let names = |list: &[String]| list.contains(&endpoint.host);
+    let named_by_us =
+        names(&tenant.spec.network_profile.cert_sans) && !names(&control_plane.spec.network.cert_sans);
+    let by_somebody = control_plane.spec.control_plane_endpoint.is_none();
+    match reported(tenant) {
+        _ if named_by_us => Origin::Preset,
+        Some(reported) if reported == *endpoint => Origin::Published,
+        // It was published and has moved since.
+        Some(_) if !by_somebody => Origin::Published,
+        _ => Origin::Preset,
     }
-    let Some(tenant) = tenant else { return true };
-    let named = tenant.spec.network_profile.cert_sans.contains(&endpoint.host);
-    named
-        || reported(tenant).is_none()
-        || cluster
-            .endpoint()
-            .is_some_and(|theirs| control_plane.spec.control_plane_endpoint.as_ref() != Some(theirs))
 }
 
 /// What the TenantControlPlane reports.
@@ -178,7 +220,8 @@ mod tests {
         for tenant in [None, Some(tenant_at("192.0.2.1:443"))] {
             let choice = choose(&example::control_plane(), &cluster, tenant.as_ref()).unwrap();
             assert_eq!(choice.endpoint, at("api.example.org", 443));
-            assert!(choice.write && choice.preset && choice.drift.is_none());
+            assert_eq!(choice.origin, Origin::Preset);
+            assert!(choice.write && choice.drift.is_none());
         }
         // After both were written the judgement is the same.
         let mut own = example::control_plane();
@@ -186,17 +229,36 @@ mod tests {
         let mut tenant = tenant_at("192.0.2.1:443");
         tenant.spec.network_profile.cert_sans = vec!["api.example.org".into()];
         let choice = choose(&own, &cluster, Some(&tenant)).unwrap();
-        assert!(!choice.write && choice.preset && choice.drift.is_none());
+        assert_eq!(choice.origin, Origin::Preset);
+        assert!(
+            choice.write && choice.drift.is_none(),
+            "its origin is not recorded yet"
+        );
+        record(&mut own, Origin::Preset);
+        tenant.spec.network_profile.cert_sans.clear();
+        let choice = choose(&own, &cluster, Some(&tenant)).unwrap();
+        assert_eq!(choice.origin, Origin::Preset);
+        assert!(!choice.write && choice.drift.is_none());
+    }
+
+    fn record(control_plane: &mut KamajiControlPlane, origin: Origin) {
+        let annotations = control_plane.metadata.annotations.get_or_insert_default();
+        annotations.insert(ours::ENDPOINT_ORIGIN.into(), origin.as_str().into());
     }
 
     #[test]
     fn a_published_endpoint_adds_no_name_and_its_drift_is_told() {
         let mut own = example::control_plane();
         own.spec.control_plane_endpoint = Some(at("192.0.2.1", 6443));
+        record(&mut own, Origin::Published);
         let mut cluster = example::cluster();
         let settled = choose(&own, &cluster, Some(&tenant_at("192.0.2.1:6443"))).unwrap();
-        assert!(!settled.write && !settled.preset && settled.drift.is_none());
+        assert_eq!(settled.origin, Origin::Published);
+        assert!(!settled.write && settled.drift.is_none());
         cluster.spec.control_plane_endpoint = Some(at("192.0.2.1", 6443));
+        // The TenantControlPlane was made again: nothing about it tells where the endpoint came from.
+        let anew = choose(&own, &cluster, None).unwrap();
+        assert_eq!((anew.origin, anew.drift), (Origin::Published, None));
         let moved = choose(&own, &cluster, Some(&tenant_at("192.0.2.9:6443"))).unwrap();
         assert_eq!(moved.endpoint, at("192.0.2.1", 6443));
         assert_eq!(
@@ -206,6 +268,20 @@ mod tests {
                  back, Cluster API does not follow"
             )
         );
+    }
+
+    #[test]
+    fn an_endpoint_of_the_go_provider_is_recorded_as_published() {
+        let mut own = example::control_plane();
+        own.spec.control_plane_endpoint = Some(at("192.0.2.1", 6443));
+        own.spec.network.cert_sans = vec!["192.0.2.1".into()];
+        let mut tenant = tenant_at("192.0.2.1:6443");
+        tenant.spec.network_profile.cert_sans = vec!["192.0.2.1".into()];
+        let choice = choose(&own, &example::cluster(), Some(&tenant)).unwrap();
+        assert_eq!((choice.origin, choice.write), (Origin::Published, true));
+        tenant.status = None;
+        let choice = choose(&own, &example::cluster(), Some(&tenant)).unwrap();
+        assert!(!choice.write, "nothing speaks for it yet");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use kamaji_api::{
     tenantcontrolplane::{TenantControlPlane, VersionPhase},
 };
 
-use super::versions::deployment;
+use super::{fields, versions::deployment};
 use crate::k8s::conditions;
 
 /// Whether the API answers.
@@ -41,7 +41,7 @@ impl Cause {
         }
     }
 
-    /// What the TenantControlPlane says.
+    /// What the TenantControlPlane says, with its fields in the words of the control plane.
     fn mirrored(condition: &Condition) -> Self {
         let said = if condition.message.is_empty() {
             format!("{} is {}", condition.type_, condition.status)
@@ -50,7 +50,7 @@ impl Cause {
         };
         Self {
             reason: condition.reason.clone(),
-            message: format!("TenantControlPlane: {said}"),
+            message: fields::told(&said).unwrap_or_else(|| format!("TenantControlPlane: {said}")),
         }
     }
 }

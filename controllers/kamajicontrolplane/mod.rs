@@ -3,17 +3,24 @@
 //! It meets the hosting engine only through the TenantControlPlane of the same name and the Secrets the engine makes
 //! beside it (DESIGN 1), so an upstream Kamaji can stand in for ours. One pass, in [`reconcile`]:
 //!
-//! pause → finalizer → [`observe`] → [`validate`] → [`desired`] → apply → Secrets → endpoint → [`status`]
+//! pause → finalizer → [`observe`] → [`validate`] → [`authority`] → [`desired`] → apply → [`publish`] → [`status`]
 //!
 //! Wiring stands here: what is watched and who is woken. Nothing is polled.
 
+mod authority;
 mod delete;
 mod desired;
 mod endpoint;
 #[cfg(test)]
 mod example;
+mod facts;
+mod fields;
 mod health;
+mod network;
+mod news;
 mod observe;
+mod progress;
+mod publish;
 mod reconcile;
 mod secrets;
 mod status;
@@ -27,7 +34,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Secret;
 use kamaji_api::{
     controlplane::KamajiControlPlane,
-    labels::{capi, field_manager},
+    labels::{capi, field_manager, ours},
     tenantcontrolplane::TenantControlPlane,
 };
 use kube::{
@@ -37,6 +44,7 @@ use kube::{
 };
 
 use crate::{
+    args::Hosting,
     capi::{
         cluster::Cluster,
         machine::{Machine, MachinePool},
@@ -78,6 +86,10 @@ pub struct Context {
     events: Events,
     /// Control planes that are due.
     queue: Arc<Queue>,
+    /// Authorities of users that were read.
+    fingerprints: authority::Fingerprints,
+    /// Whose engine hosts the control planes.
+    hosting: Hosting,
 }
 
 impl Context {
@@ -85,6 +97,7 @@ impl Context {
     fn new(
         client: Client,
         instance: Option<String>,
+        hosting: Hosting,
         acts_on: impl Fn(&str) -> bool + Send + Sync + 'static,
     ) -> Arc<Self> {
         let index = Arc::new(ChildIndex::default());
@@ -98,6 +111,8 @@ impl Context {
             index,
             engine: Arc::default(),
             queue: Arc::default(),
+            fingerprints: authority::Fingerprints::default(),
+            hosting,
         });
         context.connect(acts_on);
         context
@@ -162,25 +177,32 @@ impl Context {
             let Some(name) = row.labels.get(capi::CLUSTER_NAME) else {
                 return;
             };
-            let of_contract = row.key.kind == "Secret"
+            let secret = row.key.kind == "Secret";
+            let of_contract = secret
                 && secrets::Part::ALL
                     .iter()
                     .any(|part| part.name(name) == row.key.name);
-            let worker = row.key.kind != "Secret";
-            if !of_contract && !worker {
+            let ours = row.labels.get(ours::MANAGED_BY).map(String::as_str);
+            // `<tcp>-ca` made of a user's `<cluster>-ca`.
+            let seeded = secret && !of_contract && ours == Some(field_manager::CONTROL_PLANE);
+            if secret && !of_contract && !seeded {
                 return;
             }
-            let Some(cluster) = clusters.get(&RootKey::new(row.key.namespace.clone(), name.clone())) else {
-                return;
+            let namespace = row.key.namespace.as_str();
+            let keys = match clusters.get(&RootKey::new(namespace, name.clone())) {
+                Some(cluster) => control_planes_of(&cluster, &control_planes),
+                // Its Cluster can be gone before a control plane that is deleted.
+                None => control_planes_named(namespace, name, &control_planes),
             };
-            for key in control_planes_of(&cluster, &control_planes) {
+            for key in keys {
                 // Machines matter to a control plane that waits for their end.
                 let deleting = || {
                     control_planes
                         .get(&key)
                         .is_some_and(|known| known.metadata.deletion_timestamp.is_some())
                 };
-                if of_contract || deleting() {
+                let its_own = || seeded && secrets::Part::Authority.source(&key.name) == row.key.name;
+                if of_contract || its_own() || (!secret && deleting()) {
                     wake(key);
                 }
             }
@@ -219,21 +241,31 @@ impl Context {
     }
 }
 
-/// The control plane that a Cluster refers to; without a reference, those that call it their owner.
+/// The control plane that a Cluster refers to; without a reference, those that name it.
 fn control_planes_of(cluster: &Cluster, control_planes: &Roots<KamajiControlPlane>) -> Vec<RootKey> {
     let namespace = cluster.namespace().unwrap_or_default();
     match &cluster.spec.control_plane_ref {
         Some(reference) => vec![RootKey::new(namespace, reference.name.clone())],
-        None => control_planes
-            .all()
-            .iter()
-            .filter(|known| {
-                known.namespace().as_deref() == Some(namespace.as_str())
-                    && owner::cluster(&***known) == Some(cluster.name_any().as_str())
-            })
-            .map(|known| RootKey::of(&**known))
-            .collect(),
+        None => control_planes_named(&namespace, &cluster.name_any(), control_planes),
     }
+}
+
+/// Control planes whose owner or label names a Cluster. A scan: for what is rare.
+fn control_planes_named(
+    namespace: &str,
+    cluster: &str,
+    control_planes: &Roots<KamajiControlPlane>,
+) -> Vec<RootKey> {
+    control_planes
+        .all()
+        .iter()
+        .filter(|known| {
+            known.metadata.namespace.as_deref() == Some(namespace)
+                && (owner::cluster(&***known) == Some(cluster)
+                    || owner::cluster_label(&***known) == Some(cluster))
+        })
+        .map(|known| RootKey::of(&**known))
+        .collect()
 }
 
 fn tenant_row(tenant: &TenantControlPlane) -> Row {
@@ -246,7 +278,8 @@ fn tenant_row(tenant: &TenantControlPlane) -> Row {
 /// When it cannot start.
 pub async fn start(role: Role) -> anyhow::Result<()> {
     let settings = role.settings.clone();
-    let context = Context::new(role.client.clone(), role.instance(), move |namespace| {
+    let hosting = settings.hosting;
+    let context = Context::new(role.client.clone(), role.instance(), hosting, move |namespace| {
         settings.acts_on(namespace)
     });
     let mut watches = context.watch();

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kamaji_api::{
+    conditions::Reason,
     controlplane::{Endpoint, KamajiControlPlane},
     labels::{capi, field_manager, kamaji, ours},
     tenantcontrolplane::TenantControlPlane,
@@ -16,12 +17,12 @@ use kamaji_api::{
 use kube::{Resource, ResourceExt};
 use serde_json::json;
 
-use super::endpoint;
+use super::{endpoint, health::Cause};
 use crate::{
     k8s::{digest, meta, row::Row},
     pki::{
         kubeconfig::{self, Kubeconfig},
-        material, spec,
+        spec,
     },
 };
 
@@ -192,12 +193,14 @@ pub fn admin_key(control_plane: &KamajiControlPlane) -> &str {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The source lacks a key.
-    #[error("Secret {secret} has no key {key:?}")]
+    #[error("Secret {secret} has no key {key:?}{}", listed(.has))]
     Missing {
         /// Name of the source.
         secret: String,
         /// The key.
         key: String,
+        /// The keys it has.
+        has: Vec<String>,
     },
     /// The source holds no kubeconfig.
     #[error("Secret {secret}, key {key:?}: {error}")]
@@ -209,6 +212,31 @@ pub enum Error {
         /// What is wrong.
         error: kubeconfig::Error,
     },
+}
+
+fn listed(keys: &[String]) -> String {
+    if keys.is_empty() {
+        String::new()
+    } else {
+        format!(", it has {}", keys.join(", "))
+    }
+}
+
+/// Why a copy is missing: what the user wrote is named where that is the cause.
+pub fn refusal(control_plane: &KamajiControlPlane, part: Part, error: &Error) -> Cause {
+    let annotation = kamaji::KUBECONFIG_SECRET_KEY;
+    let chosen = control_plane
+        .annotations()
+        .get(annotation)
+        .is_some_and(|key| !key.is_empty());
+    match part {
+        Part::Kubeconfig if chosen => Cause::new(
+            Reason::InvalidSpec,
+            format!("annotation {annotation}: {error}; name one of these or take the annotation away"),
+        ),
+        Part::Authority => Cause::new(Reason::WaitingForCertificates, error.to_string()),
+        Part::Kubeconfig | Part::Bootstrap => Cause::new(Reason::WaitingForKubeconfig, error.to_string()),
+    }
 }
 
 /// Data of `<cluster>-ca`.
@@ -277,6 +305,7 @@ fn missing(source: &Secret, key: &str) -> Error {
     Error::Missing {
         secret: source.name_any(),
         key: key.to_owned(),
+        has: source.data.iter().flatten().map(|(key, _)| key.clone()).collect(),
     }
 }
 
@@ -312,7 +341,7 @@ pub fn copy(
 }
 
 /// Labels of what is made here.
-fn labels(cluster: &str) -> BTreeMap<String, String> {
+pub fn labels(cluster: &str) -> BTreeMap<String, String> {
     [
         (capi::CLUSTER_NAME.to_owned(), cluster.to_owned()),
         (
@@ -328,46 +357,10 @@ pub fn cluster_label(cluster: &str) -> BTreeMap<String, String> {
     [(capi::CLUSTER_NAME.to_owned(), cluster.to_owned())].into()
 }
 
-/// `<tcp>-ca` out of a user's `<cluster>-ca`, for a control plane of another name: certificate and key as they are.
-/// The pair is checked first.
-pub fn seed(
-    control_plane: &KamajiControlPlane,
-    cluster: &str,
-    given: &Secret,
-) -> Result<Secret, material::Error> {
-    let place = format!("{}/{}", given.namespace().unwrap_or_default(), given.name_any());
-    let data = given.data.clone().unwrap_or_default();
-    material::Authority::read(&place, material::CLUSTER_AUTHORITY, &data)?;
-    let keep = ["tls.crt", "tls.key", "ca.crt", "ca.key"];
-    Ok(Secret {
-        metadata: ObjectMeta {
-            name: Some(spec::authority_name(&control_plane.name_any())),
-            namespace: control_plane.namespace(),
-            labels: Some(labels(cluster)),
-            annotations: Some([(ours::SOURCE.to_owned(), format!("Secret {}", given.name_any()))].into()),
-            owner_references: Some(vec![meta::controller_of(control_plane)]),
-            ..ObjectMeta::default()
-        },
-        type_: Some(capi::SECRET_TYPE.to_owned()),
-        data: Some(
-            data.into_iter()
-                .filter(|(key, _)| keep.contains(&key.as_str()))
-                .collect(),
-        ),
-        ..Secret::default()
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use rstest::rstest;
-
     use super::*;
-    use crate::{
-        k8s::row::Facts,
-        kamajicontrolplane::example,
-        pki::{issue, spec::AltNames},
-    };
+    use crate::{k8s::row::Facts, kamajicontrolplane::example};
 
     fn row(name: &str, owner: Option<&str>, annotations: &[(&str, &str)]) -> Row {
         let control_plane = example::control_plane();
@@ -432,52 +425,13 @@ mod tests {
         assert_eq!(decide(Some(&engine), Some(&engine), true, false), Step::Keep);
     }
 
-    fn given(certificate: &str, key: &str) -> Secret {
-        Secret {
-            metadata: ObjectMeta {
-                name: Some("beta-ca".into()),
-                namespace: Some("demo".into()),
-                ..ObjectMeta::default()
-            },
-            data: Some(
-                [("tls.crt", certificate), ("tls.key", key)]
-                    .map(|(name, text)| (name.to_owned(), ByteString(text.as_bytes().to_vec())))
-                    .into(),
-            ),
-            ..Secret::default()
-        }
-    }
-
-    #[rstest]
-    #[case(0, None)]
-    #[case(1, Some("put a matching pair there"))]
-    fn a_users_authority_is_handed_on_as_it_is_or_refused(
-        #[case] key_of: usize,
-        #[case] refusal: Option<&str>,
-    ) {
-        let make = |name: &str| issue::authority(name, &AltNames::default(), example::now()).unwrap();
-        let made = [make("one"), make("two")];
-        let secret = given(&made[0].cert_pem, made[key_of].key_pem.expose());
-        let seeded = seed(&example::control_plane(), "beta", &secret);
-        match refusal {
-            None => {
-                let seeded = seeded.unwrap();
-                assert_eq!(seeded.name_any(), "alpha-ca");
-                assert_eq!(seeded.data, secret.data);
-            }
-            Some(text) => {
-                let error = seeded.unwrap_err().to_string();
-                assert!(error.contains(text) && error.contains("demo/beta-ca"), "{error}");
-            }
-        }
-    }
-
     #[test]
     fn a_key_of_the_svc_family_keeps_its_server() {
         let text = "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{name: c, context: {cluster: k, user: u}}]\n\
                     clusters: [{name: k, cluster: {server: 'https://alpha.demo.svc:6443', certificate-authority-data: QQ==}}]\n\
                     users: [{name: u, user: {client-certificate-data: QQ==, client-key-data: QQ==}}]\n";
-        let mut source = given("", "");
+        let mut source = Secret::default();
+        source.metadata.name = Some("alpha-admin-kubeconfig".into());
         source.data = Some(
             ["admin.svc", "admin.conf"]
                 .map(|key| (key.to_owned(), ByteString(text.as_bytes().to_vec())))
@@ -493,7 +447,38 @@ mod tests {
         };
         assert_eq!(server("admin.svc"), "https://alpha.demo.svc:6443");
         assert_eq!(server("admin.conf"), "https://192.0.2.1:443");
-        let missing = admin_data(&source, "nope.conf", "beta", &endpoint).unwrap_err();
-        assert_eq!(missing.to_string(), "Secret beta-ca has no key \"nope.conf\"");
+    }
+
+    #[test]
+    fn a_key_that_is_not_there_is_the_annotations_fault_where_there_is_one() {
+        let mut control_plane = example::control_plane();
+        let mut source = Secret::default();
+        source.metadata.name = Some("alpha-admin-kubeconfig".into());
+        source.data = Some([("admin.conf".to_owned(), ByteString(b"-".to_vec()))].into());
+        let endpoint = Endpoint {
+            host: "192.0.2.1".into(),
+            port: 443,
+        };
+        let refused = |control_plane: &KamajiControlPlane, source: &Secret| {
+            let error = admin_data(source, admin_key(control_plane), "beta", &endpoint).unwrap_err();
+            refusal(control_plane, Part::Kubeconfig, &error)
+        };
+        let annotations = control_plane.metadata.annotations.get_or_insert_default();
+        annotations.insert(kamaji::KUBECONFIG_SECRET_KEY.into(), "nope.conf".into());
+        let cause = refused(&control_plane, &source);
+        assert_eq!(cause.reason, Reason::InvalidSpec.as_str());
+        assert_eq!(
+            cause.message,
+            "annotation kamaji.clastix.io/kubeconfig-secret-key: Secret alpha-admin-kubeconfig has no key \
+             \"nope.conf\", it has admin.conf; name one of these or take the annotation away"
+        );
+        control_plane.metadata.annotations = None;
+        source.data = None;
+        let cause = refused(&control_plane, &source);
+        assert_eq!(cause.reason, Reason::WaitingForKubeconfig.as_str());
+        assert_eq!(
+            cause.message,
+            "Secret alpha-admin-kubeconfig has no key \"admin.conf\""
+        );
     }
 }

@@ -1,49 +1,26 @@
 //! The status of a KamajiControlPlane out of what a pass found and did. Pure.
 //!
-//! Source: contract.md 1.3–1.5 and the table of 1.12, DESIGN 2.3 and 2.12. Every condition is set on every way out.
-//! Only two things are kept from before: `controlPlaneInitialized`, which never goes back, and versions and selector
-//! while the tenant does not tell.
+//! Source: contract.md 1.3–1.5 and DESIGN 2.12. Every condition is there on every way out. Kept from before are
+//! `controlPlaneInitialized`, which never goes back, versions and selector while the tenant does not tell, and
+//! conditions that the pass did not look at: not looking is neither good nor bad news.
 
 use k8s_openapi::jiff::Timestamp;
 use kamaji_api::{
-    conditions::{KamajiControlPlaneCondition as Own, Reason, TenantControlPlaneCondition as Tenant},
+    conditions::{KamajiControlPlaneCondition as Own, Reason},
     controlplane::{KamajiControlPlane, KamajiControlPlaneStatus},
     labels::kamaji,
-    tenantcontrolplane::{TenantControlPlane, VersionPhase as Phase},
+    tenantcontrolplane::TenantControlPlane,
     unsupported::UnsupportedFields as _,
 };
 use kube::ResourceExt;
 
 use super::{
-    endpoint::{self, Choice},
-    health::{self, Cause, Health},
-    validate,
+    endpoint,
+    facts::{Facts, Said},
+    progress::{Finding, Progress},
     versions::{self, deployment},
 };
 use crate::k8s::conditions::{self, Verdict};
-
-/// What a pass found and did, as far as it got.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Why nothing may be done.
-    pub paused: Option<String>,
-    /// The step of the deletion.
-    pub deleting: Option<Cause>,
-    /// Why nothing can be made yet.
-    pub waiting: Option<Cause>,
-    /// Why the spec is not handed on.
-    pub invalid: Option<Cause>,
-    /// Why the TenantControlPlane was not applied.
-    pub tenant: Option<Cause>,
-    /// The endpoint in force.
-    pub endpoint: Option<Choice>,
-    /// `<cluster>-ca`: why it is not in place.
-    pub authority: Option<Cause>,
-    /// `<cluster>-kubeconfig`: why it is not in place.
-    pub kubeconfig: Option<Cause>,
-    /// The bootstrap provider's kubeconfig: why it is not in place.
-    pub bootstrap: Option<Cause>,
-}
 
 /// The status to write.
 pub fn status(
@@ -62,19 +39,26 @@ pub fn status(
         conditions::set(&mut made.conditions, verdict, generation, now);
         return made;
     }
-    made.observed_generation = generation;
-    counters(&mut made, control_plane, tenant);
+    if progress.spec == Finding::InPlace && progress.tenant == Finding::InPlace {
+        made.observed_generation = generation;
+    }
     let facts = Facts {
         control_plane,
         tenant,
         progress,
     };
+    counters(&mut made, facts);
     if facts.initialized().is_ok() {
         made.initialization
             .get_or_insert_default()
             .control_plane_initialized = Some(true);
     }
-    for verdict in facts.verdicts() {
+    for said in facts.conditions() {
+        let verdict = match said {
+            Said::Is(verdict) => verdict,
+            Said::Unknown(own) if conditions::get(&made.conditions, own.as_str()).is_some() => continue,
+            Said::Unknown(own) => Verdict::unknown(own.as_str(), Reason::Pending, "not looked at yet"),
+        };
         conditions::set(&mut made.conditions, verdict, generation, now);
     }
     let (ready, because) = facts.summary(&made);
@@ -100,13 +84,15 @@ pub fn status(
 }
 
 /// Versions, selector and counters; zeros are written, not left out.
-fn counters(
-    made: &mut KamajiControlPlaneStatus,
-    control_plane: &KamajiControlPlane,
-    tenant: Option<&TenantControlPlane>,
-) {
+fn counters(made: &mut KamajiControlPlaneStatus, facts: Facts<'_>) {
+    let Facts {
+        control_plane,
+        tenant,
+        ..
+    } = facts;
+    let behind = facts.behind();
     let pods = tenant.and_then(deployment);
-    made.versions = versions::list(control_plane, tenant);
+    made.versions = versions::list(control_plane, tenant, behind);
     made.version = made.versions.first().map(|entry| entry.version.clone());
     made.selector = pods
         .map(|pods| pods.selector.clone())
@@ -119,389 +105,46 @@ fn counters(
     made.replicas = count(|pods| pods.replicas);
     made.ready_replicas = count(|pods| pods.ready_replicas);
     made.available_replicas = count(|pods| pods.available_replicas);
-    made.up_to_date_replicas = count(|pods| pods.updated_replicas);
+    // Pods that were up to date with the spec before are not with this one.
+    made.up_to_date_replicas = count(|pods| pods.updated_replicas)
+        .filter(|_| !behind)
+        .or(Some(0));
     made.worker_endpoint = endpoint::for_workers(control_plane, tenant);
-}
-
-/// What the verdicts are made from.
-#[derive(Clone, Copy)]
-struct Facts<'a> {
-    control_plane: &'a KamajiControlPlane,
-    tenant: Option<&'a TenantControlPlane>,
-    progress: &'a Progress,
-}
-
-/// A condition of positive polarity.
-fn verdict(condition: Own, holds: Result<(), Cause>, reason: Reason) -> Verdict {
-    match holds {
-        Ok(()) => Verdict::yes(condition.as_str(), reason, ""),
-        Err(cause) => Verdict::no(condition.as_str(), cause.reason, cause.message),
-    }
-}
-
-/// A condition of negative polarity.
-fn negative(condition: Own, holds: Option<Cause>, otherwise: Reason) -> Verdict {
-    match holds {
-        Some(cause) => Verdict::yes(condition.as_str(), cause.reason, cause.message),
-        None => Verdict::no(condition.as_str(), otherwise, ""),
-    }
-}
-
-impl Facts<'_> {
-    fn verdicts(self) -> Vec<Verdict> {
-        let p = self.progress;
-        vec![
-            negative(Own::Paused, None, Reason::NotPaused),
-            negative(Own::Deleting, p.deleting.clone(), Reason::NotDeleting),
-            verdict(Own::SpecValid, self.spec_valid(), Reason::Valid),
-            verdict(Own::Available, self.available(), Reason::Available),
-            negative(Own::RollingOut, self.rolling_out(), Reason::NotRollingOut),
-            negative(Own::ScalingUp, self.scaling_up(), Reason::NotScalingUp),
-            negative(Own::ScalingDown, self.scaling_down(), Reason::NotScalingDown),
-            verdict(
-                Own::CertificatesAvailable,
-                self.certificates(),
-                Reason::CertificatesAvailable,
-            ),
-            verdict(Own::TenantControlPlaneCreated, self.created(), Reason::Created),
-            verdict(
-                Own::TenantControlPlaneAddressReady,
-                self.address(),
-                Reason::EndpointReady,
-            ),
-            verdict(
-                Own::ControlPlaneEndpointPatched,
-                self.published(),
-                Reason::Patched,
-            ),
-            Verdict::yes(
-                Own::InfrastructureClusterPatched.as_str(),
-                Reason::NotApplicable,
-                "the infrastructure cluster takes the endpoint from the Cluster",
-            ),
-            verdict(
-                Own::KamajiControlPlaneIsInitialized,
-                self.latched(),
-                Reason::Initialized,
-            ),
-            verdict(Own::KamajiControlPlaneIsReady, self.tenant_ready(), Reason::Ready),
-            verdict(Own::KubeadmResourcesCreated, self.secrets(), Reason::Created),
-            self.external_reference(),
-        ]
-    }
-
-    /// The tenant, or why there is none.
-    fn tenant(&self) -> Result<&TenantControlPlane, Cause> {
-        let p = self.progress;
-        let none = || {
-            p.waiting
-                .clone()
-                .or_else(|| p.invalid.clone())
-                .or_else(|| p.tenant.clone())
-                .or_else(|| p.authority.clone())
-                .unwrap_or_else(|| {
-                    Cause::new(
-                        Reason::WaitingForTenantControlPlane,
-                        "the TenantControlPlane is not seen yet",
-                    )
-                })
-        };
-        self.tenant.ok_or_else(none)
-    }
-
-    fn asleep() -> Cause {
-        Cause::new(
-            Reason::Sleeping,
-            "spec.replicas is 0; set it to 1 or more to wake the control plane",
-        )
-    }
-
-    fn spec_valid(self) -> Result<(), Cause> {
-        if let Some(invalid) = &self.progress.invalid {
-            return Err(invalid.clone());
-        }
-        let tenant = self
-            .tenant
-            .and_then(|tenant| health::against(tenant, Tenant::SpecValid));
-        tenant.map_or(Ok(()), Err)
-    }
-
-    fn available(self) -> Result<(), Cause> {
-        match health::of(self.tenant()?) {
-            Health::Up => Ok(()),
-            Health::Asleep => Err(Self::asleep()),
-            Health::Down(cause) => Err(cause),
-        }
-    }
-
-    fn tenant_ready(self) -> Result<(), Cause> {
-        self.available()?;
-        let tenant = self.tenant()?;
-        health::holds(tenant, Tenant::Ready)
-    }
-
-    fn rolling_out(self) -> Option<Cause> {
-        let tenant = self.tenant?;
-        let installed = validate::running(tenant)?;
-        if self.control_plane.spec.replicas == 0 {
-            return None;
-        }
-        let asked = super::desired::version(&self.control_plane.spec.version);
-        if installed != asked {
-            // A version that is refused is not being rolled out.
-            return self
-                .progress
-                .invalid
-                .is_none()
-                .then(|| Cause::new(Reason::RollingOut, format!("from {installed} to {asked}")));
-        }
-        if let Some(cause) = health::against(tenant, Tenant::RollingOut) {
-            return Some(cause);
-        }
-        matches!(
-            health::phase(tenant),
-            Phase::Upgrading | Phase::CertificateAuthorityRotating | Phase::Migrating
-        )
-        .then(|| {
-            Cause::new(
-                Reason::RollingOut,
-                format!("TenantControlPlane: status is {}", health::phase(tenant).as_str()),
-            )
-        })
-    }
-
-    fn pods(self) -> (i32, i32, i32) {
-        let pods = self.tenant.and_then(deployment);
-        (
-            self.control_plane.spec.replicas,
-            pods.and_then(|pods| pods.replicas).unwrap_or(0),
-            pods.and_then(|pods| pods.updated_replicas).unwrap_or(0),
-        )
-    }
-
-    fn scaling_up(self) -> Option<Cause> {
-        let (desired, pods, _) = self.pods();
-        (pods < desired).then(|| Cause::new(Reason::ScalingUp, format!("{pods} of {desired} replicas")))
-    }
-
-    /// More pods than asked for, the surplus of a rollout aside.
-    fn scaling_down(self) -> Option<Cause> {
-        let (desired, pods, updated) = self.pods();
-        (pods > desired && updated == pods).then(|| {
-            Cause::new(
-                Reason::ScalingDown,
-                format!("{pods} replicas, {desired} asked for"),
-            )
-        })
-    }
-
-    fn certificates(self) -> Result<(), Cause> {
-        if let Some(cause) = &self.progress.authority {
-            return Err(cause.clone());
-        }
-        health::holds(self.tenant()?, Tenant::CertificatesAvailable)?;
-        self.secrets()
-    }
-
-    /// The Secrets of the contract are in place.
-    fn secrets(self) -> Result<(), Cause> {
-        self.tenant()?;
-        let p = self.progress;
-        [&p.authority, &p.kubeconfig, &p.bootstrap]
-            .into_iter()
-            .flatten()
-            .next()
-            .map_or(Ok(()), |cause| Err(cause.clone()))
-    }
-
-    fn created(self) -> Result<(), Cause> {
-        if let Some(cause) = &self.progress.tenant {
-            return Err(cause.clone());
-        }
-        self.tenant().map(|_| ())
-    }
-
-    fn address(self) -> Result<(), Cause> {
-        let tenant = self.tenant()?;
-        if let Some(cause) = health::against(tenant, Tenant::EndpointReady) {
-            return Err(cause);
-        }
-        if endpoint::reported(tenant).is_none() {
-            return Err(Cause::new(
-                Reason::WaitingForTenantControlPlane,
-                "the TenantControlPlane has no address yet",
-            ));
-        }
-        Ok(())
-    }
-
-    fn published(self) -> Result<(), Cause> {
-        let drift = self
-            .progress
-            .endpoint
-            .as_ref()
-            .and_then(|choice| choice.drift.clone());
-        if let Some(drift) = drift {
-            return Err(Cause::new(Reason::EndpointChanged, drift));
-        }
-        if self.has_endpoint() {
-            return Ok(());
-        }
-        self.address()?;
-        self.secrets()?;
-        Err(Cause::new(
-            Reason::WaitingForEndpoint,
-            "spec.controlPlaneEndpoint is not written yet",
-        ))
-    }
-
-    fn has_endpoint(self) -> bool {
-        self.control_plane
-            .spec
-            .control_plane_endpoint
-            .as_ref()
-            .is_some_and(kamaji_api::controlplane::Endpoint::is_valid)
-    }
-
-    /// «Initialized means it» (DESIGN 2.3): the API answered, rights were read back, kubeconfig and endpoint are there.
-    fn initialized(self) -> Result<(), Cause> {
-        self.available()?;
-        health::rights_in_place(self.tenant()?)?;
-        let p = self.progress;
-        if let Some(cause) = p.authority.as_ref().or(p.kubeconfig.as_ref()) {
-            return Err(cause.clone());
-        }
-        if self.has_endpoint() {
-            Ok(())
-        } else {
-            self.published()
-        }
-    }
-
-    /// Initialized now or before.
-    fn latched(self) -> Result<(), Cause> {
-        let before = self
-            .control_plane
-            .status
-            .as_ref()
-            .and_then(|status| status.initialization.as_ref()?.control_plane_initialized);
-        if before == Some(true) {
-            return Ok(());
-        }
-        self.initialized()
-    }
-
-    fn external_reference(self) -> Verdict {
-        let condition = Own::FoundExternalReferenceClient.as_str();
-        if self
-            .control_plane
-            .spec
-            .deployment
-            .external_cluster_reference
-            .is_some()
-        {
-            Verdict::no(
-                condition,
-                Reason::FieldNotSupported,
-                "spec.deployment.externalClusterReference is not supported yet; the pods run in this cluster",
-            )
-        } else {
-            Verdict::yes(condition, Reason::NotApplicable, "the pods run in this cluster")
-        }
-    }
-
-    /// Ready, or the first condition that speaks against it.
-    fn summary(self, made: &KamajiControlPlaneStatus) -> (bool, String) {
-        if self.progress.deleting.is_some() {
-            return (false, "the control plane is being deleted".to_owned());
-        }
-        let needed = [
-            Own::SpecValid,
-            Own::TenantControlPlaneCreated,
-            Own::Available,
-            Own::CertificatesAvailable,
-            Own::ControlPlaneEndpointPatched,
-            Own::KamajiControlPlaneIsInitialized,
-            Own::KamajiControlPlaneIsReady,
-        ];
-        let failing = needed
-            .iter()
-            .filter_map(|own| conditions::get(&made.conditions, own.as_str()))
-            .find(|condition| condition.status != "True");
-        match failing {
-            None => (true, String::new()),
-            Some(condition) => (
-                false,
-                format!(
-                    "{} is {}: {}",
-                    condition.type_, condition.status, condition.message
-                ),
-            ),
-        }
-    }
-}
-
-/// News for people: what became true or wrong with this status (DESIGN 2.12).
-pub struct News {
-    /// A warning, or a piece of good news.
-    pub warning: bool,
-    /// Reason of the condition.
-    pub reason: String,
-    /// Its message.
-    pub note: String,
-}
-
-/// Conditions whose trouble is worth an event: it needs somebody to act.
-const TELLING: [Own; 5] = [
-    Own::SpecValid,
-    Own::TenantControlPlaneCreated,
-    Own::CertificatesAvailable,
-    Own::ControlPlaneEndpointPatched,
-    Own::FieldNotSupported,
-];
-
-/// What changed between two statuses. Waiting for something that comes by itself is no news.
-pub fn news(old: Option<&KamajiControlPlaneStatus>, new: &KamajiControlPlaneStatus) -> Vec<News> {
-    let before = old.map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let mut list: Vec<_> = new
-        .conditions
-        .iter()
-        .filter(|condition| {
-            TELLING.iter().any(|own| own.as_str() == condition.type_)
-                && (condition.status == "True") == kamaji_api::conditions::is_negative(&condition.type_)
-                && !condition.reason.starts_with("WaitingFor")
-                && condition.reason != Reason::Pending.as_str()
-                && conditions::get(before, &condition.type_)
-                    .is_none_or(|known| known.reason != condition.reason)
-        })
-        .map(|condition| News {
-            warning: true,
-            reason: condition.reason.clone(),
-            note: condition.message.clone(),
-        })
-        .collect();
-    let initialized = |status: &KamajiControlPlaneStatus| {
-        status
-            .initialization
-            .as_ref()
-            .is_some_and(|known| known.control_plane_initialized == Some(true))
-    };
-    if initialized(new) && !old.is_some_and(initialized) {
-        list.push(News {
-            warning: false,
-            reason: Reason::Initialized.into(),
-            note: "the API answers, kubeconfig and endpoint are published".to_owned(),
-        });
-    }
-    list
 }
 
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
 
+    use kamaji_api::{
+        conditions::TenantControlPlaneCondition as Tenant, tenantcontrolplane::VersionPhase as Phase,
+    };
+
     use super::*;
-    use crate::kamajicontrolplane::example;
+    use crate::kamajicontrolplane::{
+        endpoint::{Choice, Origin},
+        example,
+        health::Cause,
+        news::news,
+    };
+
+    /// A pass in which everything was found in place.
+    fn all_well() -> Progress {
+        Progress {
+            spec: Finding::InPlace,
+            tenant: Finding::InPlace,
+            endpoint: endpoint::parse("192.0.2.1:6443").map(|endpoint| Choice {
+                endpoint,
+                origin: Origin::Published,
+                write: false,
+                drift: None,
+            }),
+            authority: Finding::InPlace,
+            kubeconfig: Finding::InPlace,
+            bootstrap: Finding::InPlace,
+            ..Progress::default()
+        }
+    }
 
     fn published(mut control_plane: KamajiControlPlane) -> KamajiControlPlane {
         control_plane.spec.control_plane_endpoint = endpoint::parse("192.0.2.1:6443");
@@ -521,7 +164,7 @@ mod tests {
         status(
             &published(example::control_plane()),
             Some(tenant),
-            &Progress::default(),
+            &all_well(),
             example::now(),
         )
     }
@@ -544,7 +187,7 @@ mod tests {
     #[case(Phase::Migrating, "Available", ("True", "True"))]
     #[case(Phase::WriteLimited, "Available", ("True", "False"))]
     #[case(Phase::Sleeping, "Sleeping", ("False", "False"))]
-    fn contract_112_each_phase_of_the_engine_has_its_conditions(
+    fn each_phase_of_the_engine_has_its_conditions(
         #[case] phase: Phase,
         #[case] reason: &str,
         #[case] (available, rolling): (&str, &str),
@@ -584,13 +227,13 @@ mod tests {
         let unpublished = status(
             &example::control_plane(),
             Some(&tenant),
-            &Progress::default(),
+            &all_well(),
             example::now(),
         );
         assert!(!initialized(&unpublished));
         let without = Progress {
-            kubeconfig: Some(Cause::new(Reason::WaitingForKubeconfig, "no")),
-            ..Progress::default()
+            kubeconfig: Finding::Missing(Cause::new(Reason::WaitingForKubeconfig, "no")),
+            ..all_well()
         };
         let mut control_plane = published(example::control_plane());
         assert!(!initialized(&status(
@@ -637,24 +280,14 @@ mod tests {
         let mut control_plane = published(example::control_plane());
         control_plane.spec.addons.konnectivity = Some(kamaji_api::addons::Konnectivity::default());
         let tenant = example::running("v1.36.3");
-        let made = status(
-            &control_plane,
-            Some(&tenant),
-            &Progress::default(),
-            example::now(),
-        );
+        let made = status(&control_plane, Some(&tenant), &all_well(), example::now());
         let found = conditions::get(&made.conditions, "FieldNotSupported").unwrap();
         assert!(found.message.contains("spec.addons.konnectivity"));
         let told: Vec<_> = news(None, &made).into_iter().map(|news| news.reason).collect();
         assert_eq!(told, ["FieldNotSupported", "Initialized"]);
         control_plane.spec.addons.konnectivity = None;
         control_plane.status = Some(made.clone());
-        let cleared = status(
-            &control_plane,
-            Some(&tenant),
-            &Progress::default(),
-            example::now(),
-        );
+        let cleared = status(&control_plane, Some(&tenant), &all_well(), example::now());
         assert!(conditions::get(&cleared.conditions, "FieldNotSupported").is_none());
         assert!(news(Some(&made), &cleared).is_empty());
     }
@@ -686,5 +319,99 @@ mod tests {
         let mut rest = before;
         rest.conditions.retain(|c| c.type_ != "Paused");
         assert_eq!(made, rest);
+    }
+
+    #[test]
+    fn what_was_not_looked_at_is_neither_in_place_nor_missing() {
+        let tenant = example::running("v1.36.3");
+        let mut control_plane = published(example::control_plane());
+        let nothing = Progress::default();
+        let first = status(&control_plane, Some(&tenant), &nothing, example::now());
+        assert!(!initialized(&first), "nobody saw the kubeconfig");
+        for own in [
+            Own::SpecValid,
+            Own::CertificatesAvailable,
+            Own::KubeadmResourcesCreated,
+            Own::KamajiControlPlaneIsInitialized,
+            Own::ControlPlaneEndpointPatched,
+        ] {
+            assert_eq!(said(&first, own), is("Unknown", "Pending"), "{own}");
+        }
+        assert_eq!((first.ready, first.observed_generation), (Some(false), None));
+
+        let well = of(&tenant);
+        control_plane.status = Some(well.clone());
+        let later = status(&control_plane, Some(&tenant), &nothing, example::now());
+        assert_eq!(later, well, "what was said before stands");
+    }
+
+    #[rstest]
+    #[case(Reason::WaitingForOwner)]
+    #[case(Reason::WaitingForCluster)]
+    fn nothing_is_ready_without_owner_or_cluster(#[case] reason: Reason) {
+        let tenant = example::running("v1.36.3");
+        let mut control_plane = published(example::control_plane());
+        control_plane.status = Some(of(&tenant));
+        let waiting = Progress {
+            waiting: Some(Cause::new(reason, "it is not there")),
+            ..Progress::default()
+        };
+        let made = status(&control_plane, Some(&tenant), &waiting, example::now());
+        assert_eq!(made.ready, Some(false));
+        assert_eq!(
+            said(&made, Own::TenantControlPlaneCreated),
+            is("False", reason.as_str())
+        );
+        assert_eq!(said(&made, Own::Available), is("True", "Available"), "pods go on");
+        let ready = conditions::get(&made.conditions, "Ready").unwrap();
+        assert!(ready.message.starts_with(reason.as_str()), "{}", ready.message);
+    }
+
+    #[test]
+    fn the_engine_is_waited_for_until_it_has_seen_the_spec() {
+        let mut tenant = example::running("v1.36.3");
+        let control_plane = published(example::control_plane());
+        let progress = Progress {
+            generation: Some(2),
+            ..all_well()
+        };
+        let made = status(&control_plane, Some(&tenant), &progress, example::now());
+        assert_eq!(said(&made, Own::RollingOut), is("True", "RollingOut"));
+        assert_eq!((made.replicas, made.up_to_date_replicas), (Some(2), Some(0)));
+        tenant.status.as_mut().unwrap().observed_generation = Some(2);
+        let made = status(&control_plane, Some(&tenant), &progress, example::now());
+        assert_eq!(said(&made, Own::RollingOut).0, "False");
+        assert_eq!(made.up_to_date_replicas, Some(2));
+        // An engine that refuses it rolls nothing out, and one that never told is not waited for.
+        tenant.status.as_mut().unwrap().observed_generation = Some(1);
+        example::say(&mut tenant, Tenant::SpecValid, "False", "InvalidSpec", "no");
+        let made = status(&control_plane, Some(&tenant), &progress, example::now());
+        assert_eq!(said(&made, Own::RollingOut).0, "False");
+        assert_eq!(made.up_to_date_replicas, Some(0));
+        let mut silent = example::running("v1.36.3");
+        silent.status.as_mut().unwrap().observed_generation = None;
+        let made = status(&control_plane, Some(&silent), &progress, example::now());
+        assert_eq!(said(&made, Own::RollingOut).0, "False");
+    }
+
+    #[test]
+    fn a_refused_spec_leaves_the_observed_generation_behind() {
+        let mut control_plane = published(example::control_plane());
+        let tenant = example::running("v1.36.3");
+        control_plane.status = Some(of(&tenant));
+        control_plane.metadata.generation = Some(2);
+        let refused = Progress {
+            spec: Finding::Missing(Cause::new(Reason::InvalidVersion, "no")),
+            tenant: Finding::Unknown,
+            ..all_well()
+        };
+        let made = status(&control_plane, Some(&tenant), &refused, example::now());
+        assert_eq!(made.observed_generation, Some(1));
+        let found = conditions::get(&made.conditions, "SpecValid").unwrap();
+        assert_eq!(
+            found.observed_generation,
+            Some(2),
+            "the refusal speaks of the new one"
+        );
     }
 }

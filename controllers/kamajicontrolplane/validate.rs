@@ -9,6 +9,8 @@ use kamaji_api::{
 };
 use semver::Version;
 
+use super::versions;
+
 /// Why a spec is not handed on: field and fix in the message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -42,7 +44,8 @@ pub fn validate(
     tenant: Option<&TenantControlPlane>,
 ) -> Result<Valid, Invalid> {
     let spec = &control_plane.spec;
-    let version = version(&spec.version, tenant.and_then(running))?;
+    let running = tenant.and_then(|tenant| versions::running(control_plane, tenant));
+    let version = version(&spec.version, running.as_deref())?;
     if spec.replicas < 0 {
         return Err(Invalid::new(
             Reason::InvalidSpec,
@@ -77,20 +80,6 @@ pub fn validate(
         }
     }
     Ok(Valid { version })
-}
-
-/// The version that was last rolled out in full, as the TenantControlPlane spells it.
-pub fn running(tenant: &TenantControlPlane) -> Option<&str> {
-    tenant
-        .status
-        .as_ref()?
-        .kubernetes_resources
-        .as_ref()?
-        .version
-        .as_ref()?
-        .version
-        .as_deref()
-        .filter(|version| !version.is_empty())
 }
 
 /// A version, with or without `v`.
@@ -132,6 +121,7 @@ fn version(asked: &str, running: Option<&str>) -> Result<Version, Invalid> {
 
 #[cfg(test)]
 mod tests {
+    use kamaji_api::tenantcontrolplane::VersionPhase;
     use rstest::rstest;
 
     use super::*;
@@ -178,6 +168,29 @@ mod tests {
         let mut control_plane = example::control_plane();
         control_plane.spec.version = asked.into();
         validate(&control_plane, running.map(example::running).as_ref()).unwrap();
+    }
+
+    #[test]
+    fn no_minor_is_skipped_in_sleep() {
+        let mut control_plane = example::control_plane();
+        control_plane.spec.replicas = 0;
+        control_plane.status.get_or_insert_default().version = Some("v1.35.4".into());
+        // Kamaji's engine has copied the step that nothing ran yet.
+        let mut tenant = example::running("v1.36.3");
+        let resources = tenant
+            .status
+            .as_mut()
+            .and_then(|s| s.kubernetes_resources.as_mut());
+        resources.and_then(|r| r.version.as_mut()).unwrap().status = VersionPhase::Sleeping;
+        validate(&control_plane, Some(&tenant)).unwrap();
+        control_plane.spec.version = "v1.37.0".into();
+        let refused = validate(&control_plane, Some(&tenant)).unwrap_err();
+        assert_eq!(refused.reason, Reason::VersionStepTooLarge);
+        assert!(
+            refused.message.ends_with("go to v1.36 first"),
+            "{}",
+            refused.message
+        );
     }
 
     #[test]

@@ -3,26 +3,53 @@
 //! Source: contract.md 1.3, 1.4 and the table of 1.12. Core reads upgrades out of this list and nothing else: it is
 //! never cleared, it is in ascending order, and each entry is spelled as in the spec it came from, since core compares
 //! build metadata too. While a version is replaced the old one stays until the engine has rolled the new one out in
-//! full, which is when its last pod is gone.
+//! full, which is when its last pod is gone. Asleep no pod runs anything: the last version that did stays.
 
 use kamaji_api::{
     controlplane::{KamajiControlPlane, VersionReplicas},
     tenantcontrolplane::{DeploymentStatus, TenantControlPlane, VersionPhase},
 };
 
-use super::{
-    desired, health,
-    validate::{parse_version, running},
-};
+use super::{desired, health, validate::parse_version};
 
-/// The list for the status.
-pub fn list(control_plane: &KamajiControlPlane, tenant: Option<&TenantControlPlane>) -> Vec<VersionReplicas> {
+/// The version that was last rolled out in full, as the TenantControlPlane spells it. Kamaji's engine copies a version
+/// that a sleeping tenant is only asked for; then, and until pods of it are ready, what is remembered here counts.
+pub fn running(control_plane: &KamajiControlPlane, tenant: &TenantControlPlane) -> Option<String> {
+    let told = tenant
+        .status
+        .as_ref()?
+        .kubernetes_resources
+        .as_ref()?
+        .version
+        .as_ref()?
+        .version
+        .as_deref()
+        .filter(|version| !version.is_empty())?;
+    let rolled_out = matches!(
+        health::phase(tenant),
+        VersionPhase::Ready
+            | VersionPhase::WriteLimited
+            | VersionPhase::Migrating
+            | VersionPhase::CertificateAuthorityRotating
+    );
+    let known = || control_plane.status.as_ref()?.version.as_deref();
+    let known = if rolled_out { None } else { known() };
+    Some(desired::version(known.unwrap_or(told)))
+}
+
+/// The list for the status. `behind`: the engine has not taken up what was last applied.
+pub fn list(
+    control_plane: &KamajiControlPlane,
+    tenant: Option<&TenantControlPlane>,
+    behind: bool,
+) -> Vec<VersionReplicas> {
     let known = control_plane
         .status
         .as_ref()
         .map(|status| status.versions.clone())
         .unwrap_or_default();
-    let Some((tenant, installed)) = tenant.and_then(|tenant| Some((tenant, running(tenant)?))) else {
+    let running = |tenant| Some((tenant, running(control_plane, tenant)?));
+    let Some((tenant, installed)) = tenant.and_then(running) else {
         return known;
     };
     let pods = deployment(tenant);
@@ -32,9 +59,10 @@ pub fn list(control_plane: &KamajiControlPlane, tenant: Option<&TenantControlPla
     if installed == desired::version(asked) {
         return vec![entry(asked, total)];
     }
-    let old = spelled(installed, &known);
+    let old = spelled(&installed, &known);
     // Only an engine that has taken the new version up rolls it out; before that the updated pods are old ones.
-    let taken_up = tenant.spec.kubernetes.version == desired::version(asked)
+    let taken_up = !behind
+        && tenant.spec.kubernetes.version == desired::version(asked)
         && health::phase(tenant) != VersionPhase::Ready;
     if !taken_up || updated == 0 || control_plane.spec.replicas == 0 {
         return vec![entry(&old, total)];
@@ -102,7 +130,7 @@ mod tests {
             control_plane.spec.version = asked.into();
             let tenant = example::running(&desired::version(asked));
             assert_eq!(
-                texts(&list(&control_plane, Some(&tenant))),
+                texts(&list(&control_plane, Some(&tenant), false)),
                 [(asked.to_owned(), Some(2))]
             );
         }
@@ -116,27 +144,32 @@ mod tests {
         let mut behind = old.clone();
         behind.spec.kubernetes.version = "v1.35.4".into();
         assert_eq!(
-            texts(&list(&control_plane, Some(&behind))),
+            texts(&list(&control_plane, Some(&behind), false)),
             [("v1.35.4".to_owned(), Some(2))],
             "the engine has not seen the new version"
         );
         assert_eq!(
-            texts(&list(&control_plane, Some(&old))),
+            texts(&list(&control_plane, Some(&old), false)),
             [("v1.35.4".to_owned(), Some(2))],
             "the engine has not begun: its pods are all old"
         );
         assert_eq!(
-            texts(&list(&control_plane, Some(&with_pods(old.clone(), 3, 1)))),
+            texts(&list(&control_plane, Some(&with_pods(old.clone(), 3, 1)), false)),
             [("v1.35.4".to_owned(), Some(2)), ("v1.36.3".to_owned(), Some(1))]
         );
         assert_eq!(
-            texts(&list(&control_plane, Some(&with_pods(old, 2, 2)))),
+            texts(&list(&control_plane, Some(&with_pods(old.clone(), 3, 1)), true)),
+            [("v1.35.4".to_owned(), Some(3))],
+            "the pods are those of what was asked for before"
+        );
+        assert_eq!(
+            texts(&list(&control_plane, Some(&with_pods(old, 2, 2)), false)),
             [("v1.35.4".to_owned(), None), ("v1.36.3".to_owned(), Some(2))],
             "the engine has not finished"
         );
         let done = example::running("v1.36.3");
         assert_eq!(
-            texts(&list(&control_plane, Some(&done))),
+            texts(&list(&control_plane, Some(&done), false)),
             [("v1.36.3".to_owned(), Some(2))]
         );
     }
@@ -146,14 +179,51 @@ mod tests {
         let mut control_plane = example::control_plane();
         control_plane.spec.replicas = 0;
         let asleep = with_pods(example::running("v1.36.3"), 0, 0);
-        let seen = list(&control_plane, Some(&asleep));
+        let seen = list(&control_plane, Some(&asleep), false);
         assert_eq!(texts(&seen), [("v1.36.3".to_owned(), None)]);
         control_plane.status.get_or_insert_default().versions = seen.clone();
-        assert_eq!(list(&control_plane, None), seen);
+        assert_eq!(list(&control_plane, None, false), seen);
+    }
+
+    #[test]
+    fn a_version_that_a_sleeping_tenant_is_only_asked_for_does_not_run() {
+        let mut control_plane = example::control_plane();
+        control_plane.spec.replicas = 0;
+        control_plane.spec.version = "v1.37.0".into();
+        control_plane.status.get_or_insert_default().version = Some("1.36.3".into());
+        let mut tenant = example::running("v1.37.0");
+        let set = |tenant: &mut TenantControlPlane, phase| {
+            let resources = tenant
+                .status
+                .as_mut()
+                .and_then(|s| s.kubernetes_resources.as_mut());
+            resources.and_then(|r| r.version.as_mut()).unwrap().status = phase;
+        };
+        for phase in [
+            VersionPhase::Sleeping,
+            VersionPhase::NotReady,
+            VersionPhase::Upgrading,
+        ] {
+            set(&mut tenant, phase);
+            assert_eq!(
+                running(&control_plane, &tenant).as_deref(),
+                Some("v1.36.3"),
+                "{phase:?}"
+            );
+        }
+        set(&mut tenant, VersionPhase::Ready);
+        assert_eq!(running(&control_plane, &tenant).as_deref(), Some("v1.37.0"));
+        control_plane.status = None;
+        set(&mut tenant, VersionPhase::Sleeping);
+        assert_eq!(
+            running(&control_plane, &tenant).as_deref(),
+            Some("v1.37.0"),
+            "moved or restored asleep: nobody knows better"
+        );
     }
 
     #[test]
     fn nothing_is_reported_before_the_first_rollout_ended() {
-        assert!(list(&example::control_plane(), Some(&example::tenant())).is_empty());
+        assert!(list(&example::control_plane(), Some(&example::tenant()), false).is_empty());
     }
 }
