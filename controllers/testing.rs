@@ -152,8 +152,10 @@ impl State {
         match *method {
             Method::GET => match self.objects.get(&path) {
                 Some(object) => (StatusCode::OK, object.clone()),
+                None if is_list(&path) => (StatusCode::OK, self.list(&path)),
                 None => not_found(),
             },
+            Method::PUT => self.put(path.trim_end_matches("/approval"), body),
             Method::POST => {
                 let path = format!("{path}/{}", body["metadata"]["name"].as_str().unwrap_or_default());
                 if self.objects.contains_key(&path) {
@@ -186,6 +188,25 @@ impl State {
                 }
             }
             _ => failure(405, "MethodNotAllowed", "not known here"),
+        }
+    }
+
+    /// Objects right below `path`.
+    fn list(&self, path: &str) -> Value {
+        let below = |known: &&String| known.rsplit_once('/').is_some_and(|(parent, _)| parent == path);
+        let items: Vec<_> = self.objects.iter().filter(|(known, _)| below(known)).collect();
+        let items: Vec<_> = items.into_iter().map(|(_, object)| object).collect();
+        json!({"metadata": {"resourceVersion": self.revision.to_string()}, "items": items})
+    }
+
+    /// Replaces an object that nobody wrote since it was read.
+    fn put(&mut self, path: &str, body: &Value) -> (StatusCode, Value) {
+        match self.objects.get(path) {
+            None => not_found(),
+            Some(known) if known["metadata"]["resourceVersion"] != body["metadata"]["resourceVersion"] => {
+                failure(409, "Conflict", "the object was modified")
+            }
+            Some(_) => (StatusCode::OK, self.store(path, body.clone())),
         }
     }
 
@@ -290,6 +311,12 @@ impl State {
             self.delete(&path);
         }
     }
+}
+
+/// `/api/v1/secrets` and `/api/v1/namespaces/ns/secrets` are lists, one segment more is an object; a group is one more.
+fn is_list(path: &str) -> bool {
+    let group = usize::from(path.starts_with("/apis/"));
+    (path.split('/').count() - group).is_multiple_of(2)
 }
 
 fn manager(query: &str) -> String {

@@ -60,7 +60,11 @@ pub async fn hand_out(pass: &Pass<'_>, tenant: &Arc<Tenant>, progress: &mut Prog
         None => None,
     };
     let data = match data {
-        Some(data) => data,
+        Some(data) => {
+            // It holds the authority. A crash or a move may have lost that this was said.
+            progress.authority = Some(Ok(()));
+            data
+        }
         None => render(pass, tenant, id.as_deref(), progress).await?,
     };
     progress.lost = false;

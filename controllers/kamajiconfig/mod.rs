@@ -29,6 +29,8 @@ pub mod rights;
 pub mod status;
 mod stop;
 mod tenants;
+#[cfg(test)]
+mod tests;
 pub mod token;
 pub mod validate;
 

@@ -55,7 +55,7 @@ impl NodeFacts {
 
 /// Whose a token is, by the labels of its Secret. Empty where a label is missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Mark {
+pub struct Mark {
     /// UID of its KamajiConfig.
     owner: String,
     /// UID of its Cluster.

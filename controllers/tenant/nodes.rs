@@ -102,6 +102,12 @@ impl Session {
         })
     }
 
+    /// Connections through given clients.
+    #[cfg(test)]
+    pub fn of(client: Client, watching: Client) -> Self {
+        Self { client, watching }
+    }
+
     /// Applies one object by forced server-side apply.
     pub async fn apply(&self, object: &Value) -> Result<(), Trouble> {
         let text = |pointer: &str| {

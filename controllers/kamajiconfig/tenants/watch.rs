@@ -59,7 +59,7 @@ impl Tenant {
         }));
     }
 
-    fn saw_request(self: &Arc<Self>, event: Event<CertificateSigningRequest>) {
+    pub(in crate::kamajiconfig) fn saw_request(self: &Arc<Self>, event: Event<CertificateSigningRequest>) {
         match event {
             Event::Init => self.view.lock().requests = Requests::default(),
             Event::InitDone => {}
@@ -99,7 +99,7 @@ impl Tenant {
     }
 
     /// Denies the request, unless its token is some config's after all.
-    async fn deny_unknown(&self, token: &str, name: &str) {
+    pub(in crate::kamajiconfig) async fn deny_unknown(&self, token: &str, name: &str) {
         let (owner, request) = {
             let view = self.view.lock();
             (view.ids.get(token).cloned(), view.requests.get(name).cloned())
@@ -140,7 +140,11 @@ impl Tenant {
             .map(|config| RootKey::of(&**config))
     }
 
-    fn saw_node(&self, event: Event<Node>, listing: &mut HashMap<String, NodeFacts>) {
+    pub(in crate::kamajiconfig) fn saw_node(
+        &self,
+        event: Event<Node>,
+        listing: &mut HashMap<String, NodeFacts>,
+    ) {
         let (name, facts) = match event {
             Event::Init => {
                 listing.clear();
@@ -182,7 +186,7 @@ impl Tenant {
         self.wake(owner);
     }
 
-    fn saw_token(
+    pub(in crate::kamajiconfig) fn saw_token(
         self: &Arc<Self>,
         event: Event<PartialObjectMeta<Secret>>,
         listing: &mut HashMap<String, Mark>,

@@ -1,0 +1,836 @@
+//! Convergence in memory: the controller against two API servers that forget nothing, the management cluster and the
+//! tenant, with Cluster API core, the infrastructure and a kubelet played by the test. Every pass runs for real; only
+//! the watches are replaced by folding what changed.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    sync::{Arc, LazyLock},
+};
+
+use http::{Request, Response};
+use k8s_openapi::{
+    ByteString,
+    api::{certificates::v1::CertificateSigningRequest, core::v1::Secret},
+    jiff::Timestamp,
+};
+use kamaji_api::{
+    bootstrap::{KamajiConfig, KamajiConfigStatus},
+    labels::{capi, ours},
+};
+use kube::{Client, api::PartialObjectMeta, client::Body, runtime::watcher::Event};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::{Context, reconcile::reconcile, tenants::Tenant, token};
+use crate::{
+    k8s::{child::Child, conditions, key::RootKey},
+    pki::{issue, spec::AltNames},
+    runtime::driver::Outcome,
+    tenant::nodes::Session,
+    testing::{Change, FakeApi},
+};
+
+const CLUSTER: &str = "/apis/cluster.x-k8s.io/v1beta2/namespaces/demo/clusters/alpha";
+const AUTHORITY: &str = "/api/v1/namespaces/demo/secrets/alpha-ca";
+
+fn config_path(name: &str) -> String {
+    format!("/apis/bootstrap.cluster.x-k8s.io/v1alpha1/namespaces/demo/kamajiconfigs/{name}")
+}
+
+fn machine_path(name: &str) -> String {
+    format!("/apis/cluster.x-k8s.io/v1beta2/namespaces/demo/machines/{name}")
+}
+
+fn data_path(name: &str) -> String {
+    format!("/api/v1/namespaces/demo/secrets/{name}")
+}
+
+fn token_path(id: &str) -> String {
+    format!("/api/v1/namespaces/kube-system/secrets/bootstrap-token-{id}")
+}
+
+fn request_path(name: &str) -> String {
+    format!("/apis/certificates.k8s.io/v1/certificatesigningrequests/{name}")
+}
+
+/// The controller, the two API servers, and what the test plays.
+struct World {
+    api: FakeApi,
+    tenant: FakeApi,
+    context: Arc<Context>,
+    /// The machine boots as soon as its data is there.
+    boots: bool,
+    /// The infrastructure gives the Machine its provider id.
+    provider_id: bool,
+    /// The watch of Nodes has listed.
+    nodes_listed: bool,
+    last: Option<Outcome>,
+}
+
+impl World {
+    /// A Cluster that is up, with one Machine `m` and its config, nothing reconciled.
+    fn new() -> Self {
+        let api = FakeApi::default();
+        api.edit(
+            CLUSTER,
+            &json!({
+                "apiVersion": "cluster.x-k8s.io/v1beta2", "kind": "Cluster",
+                "metadata": {"name": "alpha", "namespace": "demo"},
+                "spec": {"controlPlaneEndpoint": {"host": "192.0.2.1", "port": 6443}},
+                "status": {"initialization": {"infrastructureProvisioned": true, "controlPlaneInitialized": true}},
+            }),
+        );
+        let secret = |path: &str, name: &str, data: Value| {
+            let secret = json!({
+                "apiVersion": "v1", "kind": "Secret",
+                "metadata": {"name": name, "namespace": "demo", "labels": {capi::CLUSTER_NAME: "alpha"}},
+                "data": data,
+            });
+            api.edit(path, &secret);
+        };
+        secret(AUTHORITY, "alpha-ca", json!({"tls.crt": authority()}));
+        secret(
+            "/api/v1/namespaces/demo/secrets/alpha-kamaji-bootstrap",
+            "alpha-kamaji-bootstrap",
+            json!({"value": ""}),
+        );
+        let world = Self {
+            context: fresh(&api),
+            api,
+            tenant: FakeApi::default(),
+            boots: false,
+            provider_id: false,
+            nodes_listed: true,
+            last: None,
+        };
+        world.machine("m");
+        world
+    }
+
+    /// A Machine and its config.
+    fn machine(&self, name: &str) {
+        let labels = json!({capi::CLUSTER_NAME: "alpha"});
+        self.api.edit(
+            &machine_path(name),
+            &json!({
+                "apiVersion": "cluster.x-k8s.io/v1beta2", "kind": "Machine",
+                "metadata": {"name": name, "namespace": "demo", "labels": labels},
+                "spec": {
+                    "clusterName": "alpha", "version": "v1.36.3",
+                    "bootstrap": {"configRef": {"apiGroup": "bootstrap.cluster.x-k8s.io", "kind": "KamajiConfig", "name": name}},
+                },
+            }),
+        );
+        let uid = self.api.get(&machine_path(name)).unwrap()["metadata"]["uid"].clone();
+        self.api.edit(
+            &config_path(name),
+            &json!({
+                "apiVersion": "bootstrap.cluster.x-k8s.io/v1alpha1", "kind": "KamajiConfig",
+                "metadata": {
+                    "name": name, "namespace": "demo", "labels": labels,
+                    "ownerReferences": [{
+                        "apiVersion": "cluster.x-k8s.io/v1beta2", "kind": "Machine", "name": name, "uid": uid,
+                        "controller": true,
+                    }],
+                },
+                "spec": {},
+            }),
+        );
+    }
+
+    /// The tenant as it is opened by the first config that waits, with the version its kubeconfig has.
+    async fn open(&self) -> Arc<Tenant> {
+        let path = "/api/v1/namespaces/demo/secrets/alpha-kamaji-bootstrap";
+        let version = self.api.get(path).unwrap()["metadata"]["resourceVersion"].clone();
+        let version = version.as_str().unwrap().to_owned();
+        let key = RootKey::new("demo", "alpha");
+        if let Some(open) = self.context.tenants.get(&key, &version) {
+            return open;
+        }
+        let uid = self.api.get(CLUSTER).unwrap()["metadata"]["uid"].clone();
+        let session = Session::of(self.tenant.client(), silent());
+        let tenant = self
+            .context
+            .tenants
+            .open(&key, uid.as_str().unwrap(), &version, session);
+        // The watches begin, and hear no more.
+        breathe().await;
+        // What the watches list first.
+        for change in self.tenant.objects() {
+            see(
+                &tenant,
+                &Change {
+                    object: change,
+                    gone: false,
+                },
+            );
+        }
+        if self.nodes_listed {
+            self.list_nodes(&tenant);
+        }
+        let mut listing = HashMap::new();
+        for object in self.tenant.objects().iter().filter(|object| is_token(object)) {
+            let secret: PartialObjectMeta<Secret> = serde_json::from_value(object.clone()).unwrap();
+            tenant.saw_token(Event::InitApply(secret), &mut listing);
+        }
+        tenant.saw_token(Event::InitDone, &mut listing);
+        tenant
+    }
+
+    fn list_nodes(&self, tenant: &Tenant) {
+        let mut listing = HashMap::new();
+        for object in self
+            .tenant
+            .objects()
+            .iter()
+            .filter(|object| object["kind"] == "Node")
+        {
+            let node = serde_json::from_value(object.clone()).unwrap();
+            tenant.saw_node(Event::InitApply(node), &mut listing);
+        }
+        tenant.saw_node(Event::InitDone, &mut listing);
+    }
+
+    /// A new process: everything is listed again.
+    async fn restart(&mut self) {
+        self.api.changes();
+        self.tenant.changes();
+        self.context = fresh(&self.api);
+        for object in self.api.objects() {
+            fold(&self.context, &Change { object, gone: false });
+        }
+        self.open().await;
+    }
+
+    /// Plays the others, folds what changed, reconciles what is due; `true` while anything happened.
+    async fn round(&mut self) -> bool {
+        self.play();
+        let changes = self.api.changes();
+        for change in &changes {
+            fold(&self.context, change);
+        }
+        let tenant = self.open().await;
+        let inside = self.tenant.changes();
+        for change in &inside {
+            see(&tenant, change);
+        }
+        let mut worked = !changes.is_empty() || !inside.is_empty();
+        while !self.context.queue.is_empty() {
+            let key = self.context.queue.next().await;
+            self.open().await;
+            let result = reconcile(&self.context, &key).await;
+            self.context.queue.done(key, None);
+            let Ok(outcome) = result else {
+                return false;
+            };
+            self.last = Some(outcome);
+            worked = true;
+        }
+        // What the tenant's own tasks do, such as ending tokens without a config.
+        breathe().await;
+        worked
+    }
+
+    /// Rounds until nothing happens any more.
+    async fn settle(&mut self) {
+        for _ in 0..30 {
+            if !self.round().await {
+                return;
+            }
+        }
+        panic!(
+            "no fixpoint: {:#?} {:#?}",
+            self.api.requests(),
+            self.tenant.requests()
+        );
+    }
+
+    /// Another pass, without any reason.
+    async fn wake(&mut self, name: &str) {
+        self.context.queue.add(RootKey::new("demo", name));
+        self.settle().await;
+    }
+
+    /// Core copies the name of the data, the infrastructure boots the machine, its kubelet asks and joins.
+    fn play(&self) {
+        let Some(status) = self.try_config("m").and_then(|config| config.status) else {
+            return;
+        };
+        let machine = machine_path("m");
+        if let Some(name) = &status.data_secret_name {
+            self.api.edit(
+                &machine,
+                &json!({"spec": {"bootstrap": {"dataSecretName": name}}}),
+            );
+        }
+        if self.provider_id {
+            self.api
+                .edit(&machine, &json!({"spec": {"providerID": "test:///m"}}));
+        }
+        if !self.boots || status.data_secret_name.is_none() {
+            return;
+        }
+        let path = request_path("csr-m");
+        if self.tenant.get(&path).is_none() {
+            self.ask("csr-m", "m", &self.token("m"));
+        }
+        let approved = self.tenant.get(&path).unwrap()["status"]["conditions"][0]["type"] == "Approved";
+        if approved && self.tenant.get("/api/v1/nodes/m").is_none() {
+            self.node("m");
+        }
+    }
+
+    fn node(&self, name: &str) {
+        self.tenant.edit(
+            &format!("/api/v1/nodes/{name}"),
+            &json!({
+                "apiVersion": "v1", "kind": "Node", "metadata": {"name": name},
+                "spec": {}, "status": {"nodeInfo": {
+                    "kubeletVersion": "v1.36.3", "architecture": "", "bootID": "", "containerRuntimeVersion": "",
+                    "kernelVersion": "", "kubeProxyVersion": "", "machineID": "", "operatingSystem": "", "osImage": "",
+                    "systemUUID": "",
+                }},
+            }),
+        );
+    }
+
+    /// Posts the request of a kubelet that has this token.
+    fn ask(&self, request: &str, node: &str, token: &str) {
+        let id = token.split('.').next().unwrap();
+        self.tenant.edit(
+            &request_path(request),
+            &json!({
+                "apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
+                "metadata": {"name": request},
+                "spec": {
+                    "signerName": "kubernetes.io/kube-apiserver-client-kubelet",
+                    "username": format!("system:bootstrap:{id}"), "groups": [ours::NODE_BOOTSTRAP_GROUP],
+                    "usages": ["digital signature", "client auth"],
+                    "request": ByteString(pem(node).into_bytes()),
+                },
+            }),
+        );
+    }
+
+    /// Type and reason of the answer to a request.
+    fn answer(&self, request: &str) -> Option<(String, String)> {
+        let request: CertificateSigningRequest =
+            serde_json::from_value(self.tenant.get(&request_path(request))?).unwrap();
+        let first = request.status?.conditions?.into_iter().next()?;
+        Some((first.type_, first.reason.unwrap()))
+    }
+
+    fn try_config(&self, name: &str) -> Option<KamajiConfig> {
+        let object = self.api.get(&config_path(name))?;
+        Some(serde_json::from_value(object).unwrap())
+    }
+
+    fn status(&self, name: &str) -> KamajiConfigStatus {
+        self.try_config(name).unwrap().status.unwrap_or_default()
+    }
+
+    fn condition(&self, type_: &str) -> (String, String, String) {
+        let status = self.status("m");
+        let found = conditions::get(&status.conditions, type_).unwrap_or_else(|| panic!("no {type_}"));
+        (found.status.clone(), found.reason.clone(), found.message.clone())
+    }
+
+    /// The token in the data of a machine.
+    fn token(&self, name: &str) -> String {
+        let secret: Secret = serde_json::from_value(self.api.get(&data_path(name)).unwrap()).unwrap();
+        String::from_utf8(secret.data.unwrap()["token"].0.clone()).unwrap()
+    }
+
+    /// Ids of the tokens in the tenant.
+    fn tokens(&self) -> Vec<String> {
+        let objects = self.tenant.objects();
+        let names = objects.iter().filter(|object| is_token(object));
+        names
+            .filter_map(|object| object["metadata"]["name"].as_str())
+            .map(|name| name.trim_start_matches("bootstrap-token-").to_owned())
+            .collect()
+    }
+
+    /// Writes since the last call: to the management cluster, and of tokens.
+    fn writes(&self) -> Vec<String> {
+        let mut all = self.api.requests();
+        let inside = self.tenant.requests();
+        all.extend(
+            inside
+                .into_iter()
+                .filter(|request| request.contains("/kube-system/secrets")),
+        );
+        all.retain(|request| !request.starts_with("GET") && !request.contains("/events"));
+        all
+    }
+
+    /// Everything but what is drawn or counted.
+    fn picture(&self) -> Value {
+        let data = self.api.get(&data_path("m"));
+        let id = data.map(|_| self.token("m")).unwrap_or_default();
+        let mut objects = self.api.objects();
+        objects.extend(self.tenant.objects());
+        objects.retain(|object| object["kind"] != "CertificateSigningRequest");
+        for object in &mut objects {
+            let metadata = object["metadata"].as_object_mut().unwrap();
+            for key in [
+                "uid",
+                "resourceVersion",
+                "ownerReferences",
+                "generation",
+                "annotations",
+            ] {
+                metadata.remove(key);
+            }
+            metadata
+                .entry("labels")
+                .or_insert_with(|| json!({}))
+                .as_object_mut()
+                .unwrap()
+                .retain(|key, _| ![ours::OWNER_UID, ours::CLUSTER_UID].contains(&key.as_str()));
+            if let Some(data) = object.get_mut("data").and_then(Value::as_object_mut) {
+                data.values_mut().for_each(|value| *value = Value::Null);
+            }
+            let Some(status) = object.get_mut("status").and_then(Value::as_object_mut) else {
+                continue;
+            };
+            for key in ["observedGeneration", "bootstrapData", "token"] {
+                status.remove(key);
+            }
+            if let Some(node) = status.get_mut("node").and_then(Value::as_object_mut) {
+                node.remove("claimedAt");
+                node.remove("approvals");
+            }
+            for condition in status
+                .get_mut("conditions")
+                .and_then(Value::as_array_mut)
+                .into_iter()
+                .flatten()
+            {
+                let condition = condition.as_object_mut().unwrap();
+                condition.remove("lastTransitionTime");
+                condition.remove("observedGeneration");
+            }
+        }
+        let text = serde_json::to_string_pretty(&objects).unwrap();
+        let text = text.replace(
+            id.split('.').next().filter(|id| !id.is_empty()).unwrap_or("none"),
+            "ID",
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+}
+
+/// Lets the tasks of the tenant do what they can do without any time passing.
+async fn breathe() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Where watches would go: they never answer.
+fn silent() -> Client {
+    let service =
+        tower::service_fn(|_: Request<Body>| std::future::pending::<Result<Response<Body>, Infallible>>());
+    Client::new(service, "default")
+}
+
+fn authority() -> Value {
+    static PEM: LazyLock<String> = LazyLock::new(|| {
+        let now = "2026-03-01T11:00:00Z".parse::<Timestamp>().unwrap();
+        issue::authority("tenant", &AltNames::default(), now)
+            .unwrap()
+            .cert_pem
+    });
+    json!(ByteString(PEM.clone().into_bytes()))
+}
+
+fn pem(node: &str) -> String {
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, format!("system:node:{node}"));
+    params
+        .distinguished_name
+        .push(rcgen::DnType::OrganizationName, "system:nodes");
+    let key = rcgen::KeyPair::generate().unwrap();
+    params.serialize_request(&key).unwrap().pem().unwrap()
+}
+
+fn is_token(object: &Value) -> bool {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    object["kind"] == "Secret" && name.starts_with("bootstrap-token-")
+}
+
+fn fresh(api: &FakeApi) -> Arc<Context> {
+    Context::new(api.client(), "bootstrap", None, |_| true)
+}
+
+fn read<K: DeserializeOwned>(change: &Change) -> Event<K> {
+    let object = serde_json::from_value(change.object.clone()).unwrap();
+    if change.gone {
+        Event::Delete(object)
+    } else {
+        Event::Apply(object)
+    }
+}
+
+/// What the watches of the management cluster do.
+fn fold(context: &Context, change: &Change) {
+    match change.object["kind"].as_str().unwrap_or_default() {
+        "KamajiConfig" => context.configs.fold(read(change)),
+        "Machine" => context.machines.fold(read(change)),
+        "Cluster" => context.clusters.fold(read(change)),
+        "Secret" if change.object["metadata"]["labels"][capi::CLUSTER_NAME].is_null() => {}
+        "Secret" => {
+            let event = match read::<PartialObjectMeta<Secret>>(change) {
+                Event::Delete(object) => Event::Delete(object.row()),
+                Event::Apply(object) => Event::Apply(object.row()),
+                _ => return,
+            };
+            context
+                .index
+                .fold(<PartialObjectMeta<Secret> as Child>::KIND, event);
+        }
+        other => panic!("nobody watches {other}"),
+    }
+}
+
+/// What the watches of the tenant do.
+fn see(tenant: &Arc<Tenant>, change: &Change) {
+    match change.object["kind"].as_str().unwrap_or_default() {
+        "CertificateSigningRequest" => tenant.saw_request(read(change)),
+        "Node" => tenant.saw_node(read(change), &mut HashMap::new()),
+        _ if is_token(&change.object) => tenant.saw_token(read(change), &mut HashMap::new()),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn a_machine_joins_and_then_nothing_is_written() {
+    let mut world = World::new();
+    world.settle().await;
+    assert_eq!(world.condition("NodeJoined").1, "WaitingForNode");
+    assert_eq!(world.tokens(), [world.token("m").split('.').next().unwrap()]);
+    // A machine that waits costs nothing either.
+    world.writes();
+    world.wake("m").await;
+    world.restart().await;
+    world.settle().await;
+    assert_eq!(world.writes(), Vec::<String>::new());
+
+    (world.boots, world.provider_id) = (true, true);
+    world.settle().await;
+    for condition in &world.status("m").conditions {
+        let healthy = if kamaji_api::conditions::is_negative(&condition.type_) {
+            "False"
+        } else {
+            "True"
+        };
+        assert_eq!(condition.status, healthy, "{condition:?}");
+    }
+    assert_eq!(world.answer("csr-m").unwrap().1, "KamajiTokenBound");
+    assert_eq!(world.tokens(), Vec::<String>::new());
+    world.writes();
+    world.wake("m").await;
+    world.restart().await;
+    world.settle().await;
+    assert_eq!(world.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn bootstrap_03_a_crash_after_any_write_converges_to_the_same() {
+    let mut reference = World::new();
+    (reference.boots, reference.provider_id) = (true, true);
+    reference.settle().await;
+    let wanted = reference.picture();
+    for (inside, writes) in (0..14).map(|n| (false, n)).chain((0..14).map(|n| (true, n))) {
+        let mut world = World::new();
+        (world.boots, world.provider_id) = (true, true);
+        let side = if inside { &world.tenant } else { &world.api }.clone();
+        side.die_after(Some(writes));
+        for _ in 0..12 {
+            world.round().await;
+        }
+        side.die_after(None);
+        world.restart().await;
+        world.settle().await;
+        // What waits for a tenant is run again with backoff.
+        world.wake("m").await;
+        assert_json_diff::assert_json_eq!(world.picture(), wanted);
+    }
+}
+
+#[tokio::test]
+async fn bootstrap_14_what_others_delete_is_back_with_the_same_token() {
+    let mut world = World::new();
+    world.settle().await;
+    let token = world.token("m");
+    let wanted = world.picture();
+    world.tenant.delete(&token_path(token.split('.').next().unwrap()));
+    world.settle().await;
+    assert_json_diff::assert_json_eq!(world.picture(), wanted);
+    world.api.delete(&data_path("m"));
+    world.settle().await;
+    assert_eq!((world.token("m"), world.picture()), (token, wanted));
+}
+
+#[tokio::test]
+async fn bootstrap_13_a_spent_token_is_never_made_again() {
+    let mut world = World::new();
+    world.boots = true;
+    world.settle().await;
+    assert_eq!(world.condition("ProviderIDSet").1, "WaitingForProviderID");
+    assert_eq!(world.tokens(), Vec::<String>::new());
+    let said = world.picture();
+    world.writes();
+    world.wake("m").await;
+    world.nodes_listed = false;
+    world.restart().await;
+    world.settle().await;
+    world.wake("m").await;
+    assert_eq!(world.writes(), Vec::<String>::new());
+    assert_eq!(
+        world.picture(),
+        said,
+        "nothing is said of Nodes that were not listed"
+    );
+    world.nodes_listed = true;
+    let tenant = world.open().await;
+    world.list_nodes(&tenant);
+    world.settle().await;
+    assert_eq!(world.writes(), Vec::<String>::new());
+    // Not even for a Node that went.
+    world.tenant.delete("/api/v1/nodes/m");
+    world.boots = false;
+    world.settle().await;
+    world.wake("m").await;
+    assert_eq!(world.tokens(), Vec::<String>::new());
+    let (_, reason, message) = world.condition("NodeJoined");
+    assert!(
+        reason == "WaitingForNode" && message.contains("Node m joined and is gone"),
+        "{message}"
+    );
+    world.boots = true;
+    world.provider_id = true;
+    world.settle().await;
+    assert_eq!(world.condition("ProviderIDSet").1, "ProviderIDSet");
+}
+
+#[tokio::test]
+async fn bootstrap_08_deletion_leaves_nothing() {
+    let mut world = World::new();
+    world.settle().await;
+    assert_eq!(world.tokens().len(), 1);
+    world.api.delete(&config_path("m"));
+    world.settle().await;
+    assert!(world.api.get(&data_path("m")).is_none());
+    assert_eq!(world.tokens(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn bootstrap_08_tokens_of_configs_that_went_unseen_are_ended_and_those_that_moved_are_not() {
+    let mut world = World::new();
+    world.machine("other");
+    world.settle().await;
+    let kept = world.token("other").split('.').next().unwrap().to_owned();
+    // As another management cluster would have taken one over.
+    let moved = token::Token::parse("moved0.0123456789abcdef").unwrap();
+    let owner = token::Owner {
+        uid: "elsewhere",
+        namespace: "demo",
+        machine: "moved",
+        cluster: "alpha",
+        cluster_uid: "elsewhere",
+    };
+    let secret = moved.to_secret(&owner, "2026-03-01T12:00:00Z".parse().unwrap());
+    world
+        .tenant
+        .edit(&token_path(moved.id()), &serde_json::to_value(&secret).unwrap());
+    assert_eq!(world.tokens().len(), 3);
+    world.api.delete(&config_path("m"));
+    world.restart().await;
+    world.settle().await;
+    let mut wanted = [kept, "moved0".to_owned()];
+    wanted.sort();
+    assert_eq!(world.tokens(), wanted);
+
+    // Deleted while it was paused: nobody waits for it in the tenant.
+    let pause = json!({"metadata": {"annotations": {capi::PAUSED: ""}}});
+    world.machine("third");
+    world.settle().await;
+    world.api.edit(&config_path("third"), &pause);
+    world.restart().await;
+    world.settle().await;
+    assert_eq!(world.tokens().len(), 3);
+    world.api.delete(&config_path("third"));
+    world.settle().await;
+    assert_eq!(world.tokens(), wanted);
+}
+
+#[tokio::test]
+async fn requests_of_a_paused_config_wait_for_it_and_those_of_nobody_are_denied() {
+    let mut world = World::new();
+    world.settle().await;
+    let token = world.token("m");
+    let id = token.split('.').next().unwrap();
+    world.api.edit(
+        &config_path("m"),
+        &json!({"metadata": {"annotations": {capi::PAUSED: ""}}}),
+    );
+    world.settle().await;
+    world.ask("csr-m", "m", &token);
+    world.ask("csr-x", "x", "nobody.0123456789abcdef");
+    world.restart().await;
+    world.settle().await;
+    let tenant = world.open().await;
+    tenant.deny_unknown(id, "csr-m").await;
+    tenant.deny_unknown("nobody", "csr-x").await;
+    world.settle().await;
+    assert_eq!(world.answer("csr-m"), None);
+    assert_eq!(
+        world.answer("csr-x").unwrap(),
+        ("Denied".to_owned(), "UnknownToken".to_owned())
+    );
+    world.api.edit(
+        &config_path("m"),
+        &json!({"metadata": {"annotations": {capi::PAUSED: null}}}),
+    );
+    world.settle().await;
+    assert_eq!(world.answer("csr-m").unwrap().0, "Approved");
+}
+
+#[tokio::test]
+async fn a_denial_is_said_until_a_request_is_approved() {
+    let mut world = World::new();
+    world.settle().await;
+    let token = world.token("m");
+    world.ask("csr-wrong", "another", &token);
+    world.settle().await;
+    let (status, reason, message) = world.condition("NodeJoined");
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "NameMismatch"));
+    assert!(message.contains("csr-wrong for node another"), "{message}");
+    assert_eq!(world.condition("Ready").1, "NameMismatch");
+    world.writes();
+    world.restart().await;
+    world.settle().await;
+    world.wake("m").await;
+    assert_eq!(world.condition("NodeJoined").1, "NameMismatch");
+    assert_eq!(world.writes(), Vec::<String>::new());
+    world.ask("csr-m", "m", &token);
+    world.settle().await;
+    assert_eq!(world.condition("NodeJoined").1, "WaitingForNode");
+    assert_eq!(world.condition("Ready").0, "True");
+}
+
+#[tokio::test]
+async fn bootstrap_09_a_tenant_that_stops_answering_is_said() {
+    let mut world = World::new();
+    world.settle().await;
+    world.tenant.die_after(Some(0));
+    world.machine("late");
+    world.round().await;
+    world.round().await;
+    let late = world.status("late");
+    let data = conditions::get(&late.conditions, "DataSecretAvailable").unwrap();
+    assert_eq!(
+        (data.status.as_str(), data.reason.as_str()),
+        ("False", "TenantUnreachable")
+    );
+    assert_eq!(world.last, Some(Outcome::Waiting));
+    // The token is due: its end is long past in what the status says.
+    let long_ago = json!({"status": {"token": {"expiration": "2026-03-01T11:15:00Z"}}});
+    world.api.edit(&config_path("m"), &long_ago);
+    world.round().await;
+    world.context.queue.add(RootKey::new("demo", "m"));
+    world.round().await;
+    assert_eq!(world.condition("BootstrapTokenValid").0, "Unknown");
+    assert_eq!(world.condition("BootstrapTokenValid").1, "TenantUnreachable");
+    world.tenant.die_after(None);
+    world.wake("m").await;
+    world.wake("late").await;
+    assert_eq!(world.condition("BootstrapTokenValid").1, "TokenValid");
+    assert!(world.status("late").data_secret_name.is_some());
+}
+
+#[tokio::test]
+async fn data_that_was_lost_is_checked_before_it_is_made_again() {
+    let mut world = World::new();
+    world.settle().await;
+    let bad = json!({"spec": {"nodeRegistration": {"labels": {"node-role.kubernetes.io/worker": ""}}}});
+    world.api.edit(&config_path("m"), &bad);
+    world.settle().await;
+    assert_eq!(
+        world.condition("DataSecretAvailable").0,
+        "True",
+        "what is written stays"
+    );
+    world.api.delete(&data_path("m"));
+    world.settle().await;
+    assert!(world.api.get(&data_path("m")).is_none());
+    assert_eq!(world.condition("DataSecretAvailable").1, "LabelNotAllowed");
+    world
+        .api
+        .edit(&config_path("m"), &json!({"spec": {"nodeRegistration": null}}));
+    world.settle().await;
+    assert!(world.api.get(&data_path("m")).is_some());
+    assert_eq!(world.condition("DataSecretAvailable").0, "True");
+}
+
+#[tokio::test]
+async fn a_named_authority_is_awaited_and_looked_for_again() {
+    let mut world = World::new();
+    let named = json!({"spec": {"controlPlane": {"caSecretRef": {"name": "mine"}}}});
+    world.api.edit(&config_path("m"), &named);
+    world.settle().await;
+    let (_, reason, message) = world.condition("DataSecretAvailable");
+    assert_eq!(reason, "WaitingForCertificates");
+    assert!(
+        message.contains("controlPlane.caSecretRef") && message.contains("Secret mine"),
+        "{message}"
+    );
+    assert_eq!(world.last, Some(Outcome::Waiting));
+    world.api.edit(
+        &data_path("mine"),
+        &json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mine", "namespace": "demo"},
+            "data": {"tls.crt": authority()},
+        }),
+    );
+    world.wake("m").await;
+    assert_eq!(world.condition("CertificatesAvailable").0, "True");
+    assert!(world.status("m").data_secret_name.is_some());
+}
+
+#[tokio::test]
+async fn another_approver_gets_no_data_and_its_requests_no_answer() {
+    let mut world = World::new();
+    let external = json!({"spec": {"csrApproval": {"client": "External"}}});
+    world.api.edit(&config_path("m"), &external);
+    world.settle().await;
+    assert!(world.api.get(&data_path("m")).is_none());
+    let (_, reason, message) = world.condition("DataSecretAvailable");
+    assert_eq!(reason, "FieldNotSupported");
+    assert!(message.contains("spec.csrApproval.client=External"), "{message}");
+    assert_eq!(world.condition("FieldNotSupported").0, "True");
+    // Set after the data was out.
+    let mut world = World::new();
+    world.settle().await;
+    world.api.edit(&config_path("m"), &external);
+    world.boots = true;
+    world.settle().await;
+    assert_eq!(world.answer("csr-m"), None);
+}
+
+#[tokio::test]
+async fn claims_stay_one_at_a_time_when_the_kubeconfig_is_replaced() {
+    let mut world = World::new();
+    world.settle().await;
+    let before = world.open().await;
+    let path = "/api/v1/namespaces/demo/secrets/alpha-kamaji-bootstrap";
+    world.api.edit(path, &json!({"data": {"value": "bmV3"}}));
+    let after = world.open().await;
+    assert!(!Arc::ptr_eq(&before, &after) && Arc::ptr_eq(&before.claims, &after.claims));
+}
