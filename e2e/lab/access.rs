@@ -15,6 +15,9 @@ use tokio::process::Command;
 
 use crate::run;
 
+/// Where the lab keeps its data on this machine (`hack/lib/paths.sh`).
+pub const DATA: &str = "/var/lib/capi-kamaji-lab";
+
 /// The lab of this checkout.
 #[derive(Clone)]
 pub struct Lab {

@@ -114,15 +114,18 @@ impl Mark {
     /// Requests since then that were made by the ServiceAccounts of `namespaces`.
     ///
     /// # Errors
-    /// When the log cannot be read.
+    /// When the log cannot be read, or a line of it is no audit event.
     pub async fn requests(&self, namespaces: &[&str]) -> Result<Vec<Request>> {
         let mut file = tokio::fs::File::open(&self.file).await?;
-        file.seek(std::io::SeekFrom::Start(self.offset)).await?;
-        let mut text = String::new();
-        file.read_to_string(&mut text).await?;
-        Ok(text
-            .lines()
-            .filter_map(|line| serde_json::from_str::<Request>(line).ok())
+        let length = file.metadata().await?.len();
+        ensure!(length >= self.offset, "the audit log was begun anew");
+        // From one byte before: that shows whether a line begins at the mark.
+        file.seek(std::io::SeekFrom::Start(self.offset.saturating_sub(1)))
+            .await?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).await?;
+        Ok(events(&bytes, self.offset == 0)?
+            .into_iter()
             .filter(Request::counts)
             .filter(|request| {
                 let account = request.user.username.strip_prefix("system:serviceaccount:");
@@ -134,27 +137,60 @@ impl Mark {
     }
 }
 
-/// Until our accounts made no request for five seconds: the tail of a creation belongs to its budget.
+/// The events of all whole lines. What is before the first line break belongs to an earlier line, except `at_start`; what
+/// is after the last one is still being written.
+fn events(bytes: &[u8], at_start: bool) -> Result<Vec<Request>> {
+    let end = bytes.iter().rposition(|byte| *byte == b'\n').unwrap_or(0);
+    let begin = match bytes.iter().position(|byte| *byte == b'\n') {
+        Some(first) if !at_start => first,
+        _ => 0,
+    };
+    let text = std::str::from_utf8(&bytes[begin.min(end)..end])?;
+    text.lines()
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_str(line).with_context(|| format!("no audit event: {line}")))
+        .collect()
+}
+
+/// Requests within a budget, some of which wrote: a count of nothing would fit any budget.
 ///
 /// # Errors
-/// When they do not rest within two minutes.
-pub async fn settled(lab: &Lab) -> Result<()> {
-    until(
-        "five seconds without a request",
-        Duration::from_mins(2),
-        async || {
-            let mark = Mark::now(lab).await?;
-            tokio::time::sleep(Duration::from_secs(5)).await;
-            let requests = mark.requests(&OURS).await?;
-            ensure!(requests.is_empty(), "{}", summary(&requests));
-            Ok(Some(()))
-        },
-    )
+/// When there are more, none that writes, or some of a stranger.
+pub fn within(requests: &[Request], budget: usize) -> Result<()> {
+    let told = summary(requests);
+    ensure!(
+        requests.iter().any(Request::is_write),
+        "no write was counted:\n{told}"
+    );
+    let strangers = strangers(requests);
+    ensure!(strangers.is_empty(), "unknown user agents: {strangers:#?}");
+    let count = requests.len();
+    ensure!(
+        count <= budget,
+        "{count} requests, the budget is {budget}:\n{told}"
+    );
+    Ok(())
+}
+
+/// Until our accounts made no request for as long as `quiet`: the tail of a creation belongs to its budget.
+///
+/// # Errors
+/// When they do not rest within `limit`.
+pub async fn rest(lab: &Lab, quiet: Duration, limit: Duration) -> Result<()> {
+    let what = format!("{} s without a request", quiet.as_secs());
+    until(&what, limit, async || {
+        let mark = Mark::now(lab).await?;
+        // Not a wait for an event: nothing happening for that long is what is looked for.
+        tokio::time::sleep(quiet).await;
+        let requests = mark.requests(&OURS).await?;
+        ensure!(requests.is_empty(), "{}", summary(&requests));
+        Ok(Some(()))
+    })
     .await
 }
 
 /// Requests with a user agent that is not ours: somebody else uses our accounts.
-pub fn strangers(requests: &[Request]) -> Vec<&Request> {
+fn strangers(requests: &[Request]) -> Vec<&Request> {
     let known = |request: &&Request| !request.user_agent.starts_with("capi-kamaji/");
     requests.iter().filter(known).collect()
 }
@@ -176,4 +212,48 @@ pub fn summary(requests: &[Request]) -> String {
         .map(|(key, count)| format!("  {count:4} {key}"))
         .collect();
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(verb: &str, agent: &str) -> String {
+        format!(
+            r#"{{"stage":"ResponseComplete","requestURI":"/","verb":"{verb}","user":{{"username":"u"}},"userAgent":"{agent}"}}"#
+        )
+    }
+
+    #[test]
+    fn whole_lines_after_the_mark_are_events() {
+        let (one, two) = (line("get", "a"), line("create", "b"));
+        let verbs = |text: &str, at_start| -> Vec<String> {
+            let events = events(text.as_bytes(), at_start).unwrap();
+            events.into_iter().map(|event| event.verb).collect()
+        };
+        assert_eq!(verbs(&format!("{one}\n{two}\n"), true), ["get", "create"]);
+        assert_eq!(verbs(&format!("\n{one}\n{two}\n"), false), ["get", "create"]);
+        // The mark was set in the middle of a line; the last line is being written.
+        assert_eq!(verbs(&format!("\"x\"}}\n{one}\n{}", &two[..20]), false), ["get"]);
+        assert!(verbs("", true).is_empty() && verbs("\n", false).is_empty());
+        assert!(verbs(&two[..20], true).is_empty());
+    }
+
+    #[test]
+    fn a_whole_line_that_is_no_event_is_an_error() {
+        let text = format!("{}\n{{\"stage\":1}}\n", line("get", "a"));
+        let error = events(text.as_bytes(), true).unwrap_err();
+        assert!(error.to_string().starts_with("no audit event"), "{error}");
+    }
+
+    #[test]
+    fn a_budget_holds_for_requests_of_ours_that_write() {
+        let requests = |lines: &[String]| events((lines.join("\n") + "\n").as_bytes(), true).unwrap();
+        let (read, write) = (line("get", "capi-kamaji/1"), line("create", "capi-kamaji/1"));
+        within(&requests(&[read.clone(), write.clone()]), 2).unwrap();
+        assert!(within(&requests(&[read.clone(), write.clone()]), 1).is_err());
+        assert!(within(&requests(&[read]), 2).is_err());
+        assert!(within(&[], 2).is_err());
+        assert!(within(&requests(&[write, line("get", "kubectl")]), 2).is_err());
+    }
 }

@@ -2,27 +2,47 @@
 
 use std::sync::LazyLock;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{Node, Pod, Secret};
+use kamaji_api::{
+    controlplane::KamajiControlPlane,
+    labels,
+    tenantcontrolplane::{TenantControlPlane, VersionPhase},
+};
 use kube::{
     Api, Client,
-    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams},
-    core::{ApiResource, GroupVersionKind},
+    api::{DynamicObject, ListParams, Patch, PatchParams},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::{io::AsyncWriteExt as _, process::Command};
 
 use super::{
     access::{Lab, value},
-    tenants::{PATIENCE, not_true},
+    cleanup::gone,
+    pods,
+    tenants::PATIENCE,
     until::until,
 };
+use crate::infra::capi;
 
 /// The version that the lab's machines carry.
 pub const VERSION: &str = "v1.36.3";
+/// The version that control planes are upgraded from; the lab has no machines of it.
+pub const OLDER: &str = "v1.35.4";
 
 /// The cluster that `hack/quickstart` makes.
 pub static QUICKSTART: LazyLock<Cluster> = LazyLock::new(|| Cluster::new("default", "quickstart"));
+
+/// How far the creation of a cluster has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// The TenantControlPlane is not Ready.
+    Hosting,
+    /// It is Ready, and no node has joined.
+    Joining,
+    /// There is a node.
+    Joined,
+}
 
 /// A Cluster whose control plane has its name.
 #[derive(Clone, Debug)]
@@ -95,41 +115,28 @@ impl Cluster {
         Ok(())
     }
 
-    /// Deletes it and waits until it is gone.
+    /// Deletes it, if it is there, and waits until it is gone.
     ///
     /// # Errors
     /// When it does not go.
     pub async fn delete(&self, lab: &Lab) -> Result<()> {
-        let clusters = self.api(lab, "cluster.x-k8s.io", "v1beta2", "Cluster", "clusters");
-        clusters.delete(&self.name, &DeleteParams::default()).await?;
-        until(
-            &format!("cluster {} to be gone", self.name),
-            PATIENCE,
-            async || {
-                let Some(cluster) = clusters.get_opt(&self.name).await? else {
-                    return Ok(Some(()));
-                };
-                bail!("{}", not_true(&cluster.data))
-            },
-        )
-        .await
+        let clusters = Api::namespaced_with(lab.management.clone(), &self.namespace, &capi::clusters());
+        gone::<DynamicObject>(&clusters, &self.name, PATIENCE).await
+    }
+
+    /// Its Machines.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub async fn machines(&self, lab: &Lab) -> Result<Vec<DynamicObject>> {
+        let machines = Api::namespaced_with(lab.management.clone(), &self.namespace, &capi::machines());
+        let selector = ListParams::default().labels(&format!("{}={}", labels::capi::CLUSTER_NAME, self.name));
+        Ok(machines.list(&selector).await?.items)
     }
 
     /// The KamajiControlPlanes of its namespace.
-    pub fn control_plane_api(&self, lab: &Lab) -> Api<DynamicObject> {
-        self.api(
-            lab,
-            "controlplane.cluster.x-k8s.io",
-            "v1alpha2",
-            "KamajiControlPlane",
-            "kamajicontrolplanes",
-        )
-    }
-
-    fn api(&self, lab: &Lab, group: &str, version: &str, kind: &str, plural: &str) -> Api<DynamicObject> {
-        let resource =
-            ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
-        Api::namespaced_with(lab.management.clone(), &self.namespace, &resource)
+    pub fn control_planes(&self, lab: &Lab) -> Api<KamajiControlPlane> {
+        Api::namespaced(lab.management.clone(), &self.namespace)
     }
 
     /// Scales the control plane through its scale subresource, as `kubectl scale` does.
@@ -138,7 +145,7 @@ impl Cluster {
     /// When the API server refuses it.
     pub async fn scale(&self, lab: &Lab, replicas: i32) -> Result<()> {
         let patch = Patch::Merge(json!({ "spec": { "replicas": replicas } }));
-        self.control_plane_api(lab)
+        self.control_planes(lab)
             .patch_scale(&self.name, &PatchParams::default(), &patch)
             .await?;
         Ok(())
@@ -153,45 +160,93 @@ impl Cluster {
             &format!("{type_}={status} of control plane {}", self.name),
             PATIENCE,
             async || {
-                let object = self.control_plane_api(lab).get(&self.name).await?;
-                let conditions = object
-                    .data
-                    .pointer("/status/conditions")
-                    .and_then(Value::as_array)
-                    .cloned();
-                let condition = conditions.into_iter().flatten().find(|c| c["type"] == type_);
+                let object = self.control_planes(lab).get(&self.name).await?;
+                let conditions = object.status.map(|s| s.conditions).unwrap_or_default();
+                let condition = conditions.into_iter().find(|c| c.type_ == type_);
                 let condition = condition.with_context(|| format!("no condition {type_}"))?;
-                ensure!(condition["status"] == status, "{condition}");
+                ensure!(condition.status == status, "{condition:?}");
                 Ok(Some(()))
             },
         )
         .await
     }
 
-    /// One word about how far it is.
-    pub async fn phase(&self, lab: &Lab) -> String {
-        let Ok(object) = self.control_plane_api(lab).get(&self.name).await else {
-            return "no object".into();
-        };
-        if object
-            .data
-            .pointer("/status/initialization/controlPlaneInitialized")
-            == Some(&Value::Bool(true))
-        {
-            return "initialized".into();
+    /// Waits until the control plane has this many replicas and says so, in its scale subresource too.
+    ///
+    /// # Errors
+    /// When the time is over.
+    pub async fn scaled(&self, lab: &Lab, replicas: i32) -> Result<()> {
+        let control_planes = self.control_planes(lab);
+        let in_namespace = Api::<Pod>::namespaced(lab.management.clone(), &self.namespace);
+        let what = format!("{replicas} replicas of control plane {}", self.name);
+        until(&what, PATIENCE, async || {
+            let scale = control_planes.get_scale(&self.name).await?;
+            let asked = scale.spec.and_then(|s| s.replicas);
+            ensure!(asked == Some(replicas), "scale.spec.replicas: {asked:?}");
+            let counted = scale.status.context("no scale.status")?;
+            ensure!(
+                counted.replicas == replicas,
+                "scale.status.replicas: {}",
+                counted.replicas
+            );
+            let selector = counted
+                .selector
+                .filter(|text| !text.is_empty())
+                .context("no scale.status.selector")?;
+            let selected = in_namespace
+                .list(&ListParams::default().labels(&selector))
+                .await?
+                .items;
+            let ready = selected.iter().filter(|pod| pods::is_ready(pod)).count();
+            ensure!(
+                i32::try_from(selected.len()).ok() == Some(replicas) && ready == selected.len(),
+                "{selector} selects {} pods, {ready} of them Ready",
+                selected.len()
+            );
+
+            let object = control_planes.get(&self.name).await?;
+            let generation = object.metadata.generation;
+            let status = object.status.context("no status")?;
+            ensure!(status.observed_generation == generation, "not observed yet");
+            ensure!(
+                status.ready_replicas == Some(replicas),
+                "readyReplicas: {:?}",
+                status.ready_replicas
+            );
+            for (type_, wanted) in [
+                ("ScalingUp", "False"),
+                ("ScalingDown", "False"),
+                ("RollingOut", "False"),
+                ("Available", "True"),
+            ] {
+                let condition = status.conditions.iter().find(|c| c.type_ == type_);
+                let condition = condition.with_context(|| format!("no condition {type_}"))?;
+                ensure!(condition.status == wanted, "{condition:?}");
+            }
+            Ok(Some(()))
+        })
+        .await
+    }
+
+    /// How far its creation has come.
+    ///
+    /// # Errors
+    /// When the management cluster does not answer.
+    pub async fn stage(&self, lab: &Lab) -> Result<Stage> {
+        let tenants = Api::<TenantControlPlane>::namespaced(lab.management.clone(), &self.namespace);
+        let hosted = tenants.get_opt(&self.name).await?;
+        let version = hosted
+            .and_then(|tenant| tenant.status?.kubernetes_resources?.version)
+            .is_some_and(|version| version.status == VersionPhase::Ready);
+        if !version {
+            return Ok(Stage::Hosting);
         }
-        let conditions = object
-            .data
-            .pointer("/status/conditions")
-            .and_then(Value::as_array);
-        let available = conditions
-            .into_iter()
-            .flatten()
-            .find(|c| c["type"] == "Available");
-        available
-            .and_then(|c| c["reason"].as_str())
-            .unwrap_or("no condition")
-            .to_owned()
+        // Its kubeconfig may still be missing.
+        let Ok(tenant) = self.client(lab).await else {
+            return Ok(Stage::Joining);
+        };
+        let joined = nodes(&tenant).await.is_ok_and(|nodes| !nodes.is_empty());
+        Ok(if joined { Stage::Joined } else { Stage::Joining })
     }
 
     /// Certificate and key of its CA.
@@ -212,19 +267,18 @@ impl Cluster {
     /// # Errors
     /// When the tenant has none yet.
     pub async fn schema(&self, lab: &Lab) -> Result<String> {
-        let tenants = self.api(
-            lab,
-            "kamaji.clastix.io",
-            "v1alpha1",
-            "TenantControlPlane",
-            "tenantcontrolplanes",
-        );
-        let tenant = tenants.get(&self.name).await?;
-        let schema = tenant
-            .data
-            .pointer("/status/storage/setup/schema")
-            .and_then(Value::as_str);
-        Ok(schema.context("no schema in the status")?.to_owned())
+        let tenant = self.tenant(lab).await?;
+        let setup = tenant.status.and_then(|s| s.storage?.setup?.schema);
+        setup.context("no schema in the status")
+    }
+
+    /// Its TenantControlPlane.
+    ///
+    /// # Errors
+    /// When there is none yet.
+    pub async fn tenant(&self, lab: &Lab) -> Result<TenantControlPlane> {
+        let tenants = Api::namespaced(lab.management.clone(), &self.namespace);
+        Ok(tenants.get(&self.name).await?)
     }
 
     /// A client, as its administrator.

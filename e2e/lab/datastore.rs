@@ -94,18 +94,14 @@ pub async fn read_as(lab: &Lab, tenant: &Secret, schema: &str) -> Result<()> {
     Ok(())
 }
 
-/// Prefixes with keys, users and roles, one line each.
+/// Prefixes with keys, our own keys (ownership marks), users and roles, one line each.
 ///
 /// # Errors
 /// When the store does not answer.
 pub async fn inventory(lab: &Lab) -> Result<Vec<String>> {
     let credentials = administrator(lab).await?;
-    let keys = etcdctl(lab, &credentials, &["get", "/", "--prefix", "--keys-only"]).await?;
-    let mut lines: Vec<_> = keys
-        .lines()
-        .filter_map(|key| key.split('/').nth(1))
-        .map(|first| format!("prefix {first}"))
-        .collect();
+    let keys = etcdctl(lab, &credentials, &["get", "", "--prefix", "--keys-only"]).await?;
+    let mut lines: Vec<_> = keys.lines().filter_map(place).collect();
     for what in ["user", "role"] {
         let listed = etcdctl(lab, &credentials, &[what, "list"]).await?;
         lines.extend(listed.lines().map(|name| format!("{what} {name}")));
@@ -113,6 +109,18 @@ pub async fn inventory(lab: &Lab) -> Result<Vec<String>> {
     lines.sort();
     lines.dedup();
     Ok(lines)
+}
+
+/// A line for a key: its prefix where a tenant's data stands, the whole key where it is ours or of no known shape.
+fn place(key: &str) -> Option<String> {
+    let mut parts = key.split('/');
+    match (parts.next(), parts.next()) {
+        (Some(""), None) | (None, _) => None,
+        (Some(""), Some(first)) if !first.is_empty() && first != "capi-kamaji" => {
+            Some(format!("prefix {first}"))
+        }
+        _ => Some(format!("key {key}")),
+    }
 }
 
 /// Keys below the prefix of `schema` that do not come and go by themselves (events, leases).
@@ -133,4 +141,26 @@ pub async fn count(lab: &Lab, schema: &str) -> Result<usize> {
         .lines()
         .filter(|key| !key.is_empty() && !restless(key))
         .count())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ownership_mark_is_listed_by_its_whole_key() {
+        let line = |key| place(key).unwrap_or_default();
+        assert_eq!(line("/default_one_abc/registry/pods/x"), "prefix default_one_abc");
+        assert_eq!(
+            line("/capi-kamaji/schema/default_one_abc"),
+            "key /capi-kamaji/schema/default_one_abc"
+        );
+        assert_eq!(
+            line("/capi-kamaji/user/default_one_abc"),
+            "key /capi-kamaji/user/default_one_abc"
+        );
+        assert_eq!(line("compact_rev_key"), "key compact_rev_key");
+        assert_eq!(line("//odd"), "key //odd");
+        assert_eq!(place(""), None);
+    }
 }

@@ -5,10 +5,8 @@ use std::{path::Path, process::Stdio};
 use anyhow::{Context as _, Result, bail};
 use tokio::process::Command;
 
+use super::access::DATA;
 use crate::machines::record::Record;
-
-/// Where the machine host keeps its records in the lab.
-const RECORDS: &str = "/var/lib/capi-kamaji-lab/machines/machines";
 
 /// A machine of the lab that runs.
 pub struct Inside {
@@ -21,9 +19,8 @@ impl Inside {
     /// # Errors
     /// When the host knows none, or it does not run.
     pub async fn of(namespace: &str, name: &str) -> Result<Self> {
-        let mut entries = tokio::fs::read_dir(Path::new(RECORDS))
-            .await
-            .context("no machine host")?;
+        let records = Path::new(DATA).join("machines/machines");
+        let mut entries = tokio::fs::read_dir(records).await.context("no machine host")?;
         while let Some(entry) = entries.next_entry().await? {
             let Ok(text) = tokio::fs::read_to_string(entry.path().join("record.json")).await else {
                 continue;
@@ -35,6 +32,21 @@ impl Inside {
             }
         }
         bail!("the machine host knows no machine {namespace}/{name}")
+    }
+
+    /// PID of a container's first process, as the machine's containerd knows it.
+    ///
+    /// # Errors
+    /// When the container does not run.
+    pub async fn pid_of(&self, container: &str) -> Result<u32> {
+        let tasks = self
+            .run(&["ctr", "--namespace", "k8s.io", "tasks", "list"])
+            .await?;
+        let task = tasks.lines().find_map(|line| line.strip_prefix(container));
+        let pid = task.and_then(|rest| rest.split_whitespace().next());
+        pid.with_context(|| format!("container {container} does not run: {tasks}"))?
+            .parse()
+            .context("no PID")
     }
 
     /// Runs `command` and returns its standard output.

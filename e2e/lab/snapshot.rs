@@ -22,6 +22,17 @@ const RESTLESS: [&str; 6] = [
     "PodMetrics",
 ];
 
+/// What the host of a lab that is up has some of.
+const KINDS: [&str; 7] = [
+    "process ",
+    "mount ",
+    "route ",
+    "link ",
+    "cgroup ",
+    "iptables ",
+    "directory ",
+];
+
 /// One line per thing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
@@ -96,6 +107,9 @@ impl Snapshot {
 }
 
 /// What the host holds: processes, mounts, routes, links, cgroups and rules, as `hack/quickstart --down` is judged by.
+///
+/// # Errors
+/// When the script fails, or tells nothing of a kind that every lab has.
 async fn host() -> Result<Vec<String>> {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
     let output = tokio::process::Command::new("bash")
@@ -103,8 +117,20 @@ async fn host() -> Result<Vec<String>> {
         .current_dir(root)
         .output()
         .await?;
-    Ok(String::from_utf8_lossy(&output.stdout)
+    ensure!(
+        output.status.success(),
+        "hack/lib/trace.sh: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let lines: Vec<_> = String::from_utf8(output.stdout)?
         .lines()
         .map(str::to_owned)
-        .collect())
+        .collect();
+    for kind in KINDS {
+        ensure!(
+            lines.iter().any(|line| line.starts_with(kind)),
+            "hack/lib/trace.sh tells of no {kind}"
+        );
+    }
+    Ok(lines)
 }

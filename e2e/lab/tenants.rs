@@ -3,24 +3,26 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
 use kamaji_api::tenantcontrolplane::TenantControlPlane;
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{DeleteParams, PostParams},
+    api::{ListParams, PostParams},
     config::Kubeconfig,
 };
 use serde_json::{Value, json};
 
 use super::{
     access::{Lab, client, value},
+    cleanup::{afterwards, gone},
     until::until,
 };
 
 /// Time for a control plane to become Ready on a busy machine.
 pub const PATIENCE: Duration = Duration::from_mins(5);
 
-/// A namespace of one test. Call [`Scope::close`] at its end.
+/// A namespace of one test, which [`Scope::run`] makes and takes away.
 pub struct Scope {
     /// Its name.
     pub name: String,
@@ -28,11 +30,20 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// A new namespace `e2e-<what>-<random>`.
+    /// Runs `test` in a new namespace `e2e-<what>-<random>`, which goes with all its tenants however the test ends.
     ///
     /// # Errors
-    /// When it cannot be created.
-    pub async fn open(lab: &Lab, what: &str) -> Result<Self> {
+    /// Of the test; else when the namespace cannot be made, lets a privileged pod in, or does not go.
+    pub async fn run(lab: &Lab, what: &str, test: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
+        let scope = Self::open(lab, what).await?;
+        let test = async {
+            scope.refuses_privileged_pods().await?;
+            test(&scope).await
+        };
+        afterwards(Box::pin(test), async || scope.close().await).await
+    }
+
+    async fn open(lab: &Lab, what: &str) -> Result<Self> {
         let name = format!("e2e-{what}-{:06x}", rand::random::<u32>() & 0x00ff_ffff);
         let namespace = serde_json::from_value(json!({
             "metadata": { "name": name, "labels": { "pod-security.kubernetes.io/enforce": "restricted" } },
@@ -44,6 +55,36 @@ impl Scope {
             name,
             lab: lab.clone(),
         })
+    }
+
+    /// The API server enforces `restricted` here: a control plane that comes up in it needs no more.
+    async fn refuses_privileged_pods(&self) -> Result<()> {
+        let pods = Api::<Pod>::namespaced(self.lab.management.clone(), &self.name);
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": { "name": "privileged" },
+            "spec": { "containers": [{
+                "name": "privileged", "image": "registry.k8s.io/pause",
+                "securityContext": { "privileged": true },
+            }] },
+        }))?;
+        let dry = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        until("a privileged pod to be refused", PATIENCE, async || {
+            match pods.create(&dry, &pod).await {
+                // Until the namespace has its ServiceAccount that is the reason for a refusal.
+                Err(kube::Error::Api(refused))
+                    if refused.code == 403
+                        && refused.message.contains("violates PodSecurity \"restricted:") =>
+                {
+                    Ok(Some(()))
+                }
+                Err(error) => Err(error.into()),
+                Ok(_) => anyhow::bail!("it was let in"),
+            }
+        })
+        .await
     }
 
     /// TenantControlPlanes of the namespace.
@@ -125,35 +166,20 @@ impl Scope {
     /// # Errors
     /// When it does not go.
     pub async fn delete(&self, name: &str) -> Result<()> {
-        self.tenants().delete(name, &DeleteParams::default()).await?;
-        until(&format!("{name} to be gone"), PATIENCE, async || {
-            let Some(tenant) = self.tenants().get_opt(name).await? else {
-                return Ok(Some(()));
-            };
-            anyhow::bail!("{}", not_true(&serde_json::to_value(&tenant)?))
-        })
-        .await
+        gone(&self.tenants(), name, PATIENCE).await
     }
 
     /// Deletes what is left in the namespace, and the namespace.
-    ///
-    /// # Errors
-    /// When a tenant does not go.
-    pub async fn close(self) -> Result<()> {
-        for tenant in self
-            .tenants()
-            .list(&kube::api::ListParams::default())
-            .await?
-            .items
-        {
-            self.delete(&tenant.name_any()).await?;
-        }
+    async fn close(&self) -> Result<()> {
+        let tenants = self.tenants().list(&ListParams::default()).await?.items;
+        try_join_all(
+            tenants
+                .iter()
+                .map(async |tenant| self.delete(&tenant.name_any()).await),
+        )
+        .await?;
         let namespaces = Api::<Namespace>::all(self.lab.management.clone());
-        namespaces.delete(&self.name, &DeleteParams::default()).await?;
-        until("the namespace to be gone", PATIENCE, async || {
-            Ok(namespaces.get_opt(&self.name).await?.is_none().then_some(()))
-        })
-        .await
+        gone(&namespaces, &self.name, PATIENCE).await
     }
 }
 

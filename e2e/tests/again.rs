@@ -3,16 +3,15 @@
 use std::{collections::BTreeMap, path::Path, process::Stdio};
 
 use anyhow::Result;
-use e2e::lab::{access::Lab, clusters::QUICKSTART};
-use k8s_openapi::api::core::v1::Node;
-use kube::{Api, ResourceExt as _, api::ListParams};
+use e2e::lab::{
+    access::Lab,
+    clusters::{QUICKSTART, nodes},
+};
+use kube::ResourceExt as _;
 
 async fn identity(lab: &Lab) -> Result<(Vec<u8>, BTreeMap<String, Option<String>>)> {
-    let nodes = Api::<Node>::all(QUICKSTART.client(lab).await?)
-        .list(&ListParams::default())
-        .await?;
-    let uids = nodes
-        .items
+    let uids = nodes(&QUICKSTART.client(lab).await?)
+        .await?
         .iter()
         .map(|node| (node.name_any(), node.uid()))
         .collect();
@@ -23,6 +22,7 @@ async fn identity(lab: &Lab) -> Result<(Vec<u8>, BTreeMap<String, Option<String>
 async fn a_second_quickstart_changes_no_ca_and_no_node() -> Result<()> {
     let lab = Lab::open().await?;
     let before = identity(&lab).await?;
+    assert!(!before.1.is_empty(), "there are no nodes");
     let script = Path::new(env!("CARGO_MANIFEST_DIR"))
         .with_file_name("hack")
         .join("quickstart");

@@ -7,13 +7,11 @@ use anyhow::Result;
 use e2e::infra::{capi, names};
 use e2e::lab::access::Lab;
 use e2e::lab::audit::Mark;
+use e2e::lab::clusters::QUICKSTART;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, DynamicObject, ListParams, PostParams};
 use kube::{Client, ResourceExt as _};
-
-const NAMESPACE: &str = "default";
-const CLUSTER: &str = "quickstart";
 
 fn account(name: &str) -> String {
     format!("system:serviceaccount:{}:{name}", names::NAMESPACE)
@@ -34,7 +32,7 @@ async fn allowed(
                 verb: Some(verb.to_owned()),
                 group: Some(group.to_owned()),
                 resource: Some(resource.to_owned()),
-                namespace: Some(NAMESPACE.to_owned()),
+                namespace: Some(QUICKSTART.namespace.clone()),
                 name: (!name.is_empty()).then(|| name.to_owned()),
                 ..ResourceAttributes::default()
             }),
@@ -52,8 +50,8 @@ async fn allowed(
 async fn the_provider_cannot_read_what_bootstrap_data_is_made_from() -> Result<()> {
     let lab = Lab::open().await?;
     let provider = account(names::PROVIDER);
-    let kubeconfig = format!("{CLUSTER}-kubeconfig");
-    let ca = format!("{CLUSTER}-ca");
+    let kubeconfig = format!("{}-kubeconfig", QUICKSTART.name);
+    let ca = format!("{}-ca", QUICKSTART.name);
     for (verb, group, resource, name) in [
         ("get", "bootstrap.cluster.x-k8s.io", "kamajiconfigs", ""),
         ("list", "bootstrap.cluster.x-k8s.io", "kamajiconfigs", ""),
@@ -125,10 +123,12 @@ async fn the_provider_has_read_bootstrap_secrets_alone_and_its_right_ended_with_
             .await?;
         assert!(found.is_none(), "{provider} has read Secret {namespace}/{name}");
     }
-    for machine in machines
+    let booted: Vec<_> = machines
         .iter()
         .filter(|machine| capi::infrastructure_provisioned(machine))
-    {
+        .collect();
+    assert!(!booted.is_empty(), "no Machine has booted");
+    for machine in booted {
         let secret = capi::data_secret(machine).unwrap_or_default();
         let still = allowed(&lab.management, &provider, "get", "", "secrets", secret).await?;
         assert!(

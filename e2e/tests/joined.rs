@@ -6,34 +6,28 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use e2e::lab::{
     access::{Lab, client, value},
-    clusters::{VERSION, is_ready, nodes},
+    cleanup::{afterwards, gone},
+    clusters::{QUICKSTART, VERSION, is_ready, nodes},
+    describe, logs,
     machine::Inside,
+    pods::{self, netexec},
     until::until,
 };
 use k8s_openapi::api::{
     certificates::v1::CertificateSigningRequest,
-    core::v1::{Namespace, Pod, Secret, Service},
+    core::v1::{Namespace, Node, Pod, Secret, Service},
 };
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{AttachParams, DeleteParams, DynamicObject, ListParams, LogParams, PostParams},
+    api::{DynamicObject, ListParams, LogParams, PostParams},
     config::{AuthInfo, Kubeconfig},
-    core::{ApiResource, GroupVersionKind},
 };
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-use tokio::io::AsyncReadExt as _;
 
-const NAMESPACE: &str = "default";
-const CLUSTER: &str = "quickstart";
 const MINUTE: Duration = Duration::from_mins(1);
-
-/// Objects of Cluster API, read as they are.
-fn capi(lab: &Lab, group: &str, version: &str, kind: &str, plural: &str) -> Api<DynamicObject> {
-    let gvk = GroupVersionKind::gvk(group, version, kind);
-    let resource = ApiResource::from_gvk_with_plural(&gvk, plural);
-    Api::namespaced_with(lab.management.clone(), NAMESPACE, &resource)
-}
+/// Machines that `hack/quickstart` makes.
+const WORKERS: usize = 2;
 
 fn text<'a>(object: &'a DynamicObject, pointer: &str) -> &'a str {
     object
@@ -43,23 +37,32 @@ fn text<'a>(object: &'a DynamicObject, pointer: &str) -> &'a str {
         .unwrap_or_default()
 }
 
+/// The Machines; a loop over none would prove nothing.
 async fn machines(lab: &Lab) -> Result<Vec<DynamicObject>> {
-    let selector = ListParams::default().labels(&format!("cluster.x-k8s.io/cluster-name={CLUSTER}"));
-    let api = capi(lab, "cluster.x-k8s.io", "v1beta2", "Machine", "machines");
-    Ok(api.list(&selector).await?.items)
+    let machines = QUICKSTART.machines(lab).await?;
+    ensure!(machines.len() == WORKERS, "{} Machines", machines.len());
+    Ok(machines)
+}
+
+async fn workers(tenant: &Client) -> Result<Vec<Node>> {
+    let nodes = nodes(tenant).await?;
+    let names: Vec<_> = nodes.iter().map(kube::ResourceExt::name_any).collect();
+    ensure!(nodes.len() == WORKERS, "nodes {names:?}");
+    Ok(nodes)
+}
+
+async fn inside(machine: &DynamicObject) -> Result<Inside> {
+    Inside::of(
+        &QUICKSTART.namespace,
+        text(machine, "/spec/infrastructureRef/name"),
+    )
+    .await
 }
 
 #[tokio::test]
 async fn two_workers_are_ready_nodes_of_the_version_asked_for() -> Result<()> {
     let lab = Lab::open().await?;
-    let tenant = lab.tenant(NAMESPACE, CLUSTER).await?;
-    let nodes = nodes(&tenant).await?;
-    assert_eq!(
-        nodes.len(),
-        2,
-        "{:?}",
-        nodes.iter().map(kube::ResourceExt::name_any).collect::<Vec<_>>()
-    );
+    let nodes = workers(&QUICKSTART.client(&lab).await?).await?;
     for node in &nodes {
         let info = node
             .status
@@ -75,15 +78,12 @@ async fn two_workers_are_ready_nodes_of_the_version_asked_for() -> Result<()> {
 #[tokio::test]
 async fn bootstrap_50_each_machine_booted_from_exactly_our_bootstrap_data() -> Result<()> {
     let lab = Lab::open().await?;
-    let secrets = Api::<Secret>::namespaced(lab.management.clone(), NAMESPACE);
-    let ca = secrets.get(&format!("{CLUSTER}-ca")).await?;
-    let ca = String::from_utf8(value(&ca, "tls.crt").context("no tls.crt")?)?;
-    let tenant = lab.tenant(NAMESPACE, CLUSTER).await?;
-    let machines = machines(&lab).await?;
-    assert_eq!(machines.len(), 2);
-    for machine in machines {
+    let secrets = Api::<Secret>::namespaced(lab.management.clone(), &QUICKSTART.namespace);
+    let ca = String::from_utf8(QUICKSTART.ca(&lab).await?.0)?;
+    let tenant = QUICKSTART.client(&lab).await?;
+    for machine in machines(&lab).await? {
         let name = machine.name_any();
-        let inside = Inside::of(NAMESPACE, text(&machine, "/spec/infrastructureRef/name")).await?;
+        let inside = inside(&machine).await?;
         assert_eq!(
             inside.run(&["cat", "/proc/1/comm"]).await?.trim(),
             "systemd",
@@ -131,7 +131,7 @@ async fn bootstrap_50_each_machine_booted_from_exactly_our_bootstrap_data() -> R
         .iter()
         .filter(|csr| csr.spec.signer_name == "kubernetes.io/kube-apiserver-client-kubelet")
         .collect();
-    assert!(ours.len() >= 2, "{} client CSRs", ours.len());
+    assert!(ours.len() >= WORKERS, "{} client CSRs", ours.len());
     for csr in ours {
         let condition = csr
             .status
@@ -194,106 +194,32 @@ async fn contract_52_machines_have_their_nodes_and_every_condition_is_good() -> 
         let node = text(&machine, "/status/nodeRef/name");
         assert_eq!(node, machine.name_any(), "node of Machine {}", machine.name_any());
     }
-    let bad = until(
+    // Machines of the same state are else shown as one line without conditions, and without what they refer to.
+    let arguments = format!(
+        "describe cluster {} -n {} --show-conditions all --grouping=false --echo",
+        QUICKSTART.name, QUICKSTART.namespace
+    );
+    let arguments: Vec<_> = arguments.split(' ').collect();
+    until(
         "every condition of `clusterctl describe cluster` to be good",
         MINUTE,
         async || {
-            let printed = lab
-                .tool(
-                    "clusterctl",
-                    &[
-                        "describe",
-                        "cluster",
-                        CLUSTER,
-                        "-n",
-                        NAMESPACE,
-                        "--show-conditions",
-                        "all",
-                    ],
-                )
-                .await?;
-            let bad = bad_conditions(&printed);
+            let shown = describe::read(&lab.tool("clusterctl", &arguments).await?);
+            let bad: Vec<_> = shown.iter().filter(|c| !c.is_good()).collect();
             ensure!(bad.is_empty(), "{bad:#?}");
-            Ok(Some(bad))
+            let missing = describe::missing(&shown, WORKERS);
+            ensure!(missing.is_empty(), "not shown: {missing:#?}");
+            Ok(Some(()))
         },
     )
-    .await?;
-    assert!(bad.is_empty());
-    Ok(())
-}
-
-/// Lines of `clusterctl describe --show-conditions all` whose condition is not healthy by its polarity.
-fn bad_conditions(printed: &str) -> Vec<String> {
-    const NEGATIVE: [&str; 8] = [
-        "Paused",
-        "Deleting",
-        "RollingOut",
-        "ScalingUp",
-        "ScalingDown",
-        "Remediating",
-        "FieldNotSupported",
-        "TopologyReconciled",
-    ];
-    printed
-        .lines()
-        .filter_map(|line| {
-            let words: Vec<_> = line
-                .split(|c: char| c.is_whitespace() || "│├└─".contains(c))
-                .filter(|w| !w.is_empty())
-                .collect();
-            // A condition line is «Type Status Reason …»; an object line has a slash in its first word.
-            let (first, status) = (
-                *words.first()?,
-                *words.iter().find(|w| ["True", "False", "Unknown"].contains(w))?,
-            );
-            if first.contains('/') {
-                return None;
-            }
-            let wanted = if NEGATIVE.contains(&first) {
-                "False"
-            } else {
-                "True"
-            };
-            (status != wanted).then(|| line.trim().to_owned())
-        })
-        .collect()
-}
-
-#[test]
-fn bad_conditions_are_recognised() {
-    let printed = "\
-NAME                         REPLICAS  AVAILABLE  STATUS  REASON\n\
-Cluster/quickstart           2/2       2          Available: True\n\
-│           ├─Available      True  Available\n\
-│           ├─Deleting       False NotDeleting\n\
-│           ├─Paused         True  Paused\n\
-│           └─RemoteProbe    Unknown ProbeUnknown\n";
-    assert_eq!(bad_conditions(printed).len(), 2);
-}
-
-/// A pod of agnhost's `netexec` on a node.
-fn netexec(name: &str, node: &str) -> Result<Pod> {
-    Ok(serde_json::from_value(json!({
-        "metadata": { "name": name, "labels": { "app": name } },
-        "spec": {
-            "nodeName": node,
-            "terminationGracePeriodSeconds": 0,
-            "tolerations": [{ "operator": "Exists" }],
-            "containers": [{
-                "name": "agnhost",
-                "image": "registry.k8s.io/e2e-test-images/agnhost:2.63.0",
-                "command": ["/agnhost", "netexec", "--http-port=8080"],
-                "ports": [{ "containerPort": 8080 }],
-            }],
-        },
-    }))?)
+    .await
 }
 
 #[tokio::test]
 async fn pods_of_different_workers_meet_by_cluster_dns_and_logs_and_exec_work_on_both() -> Result<()> {
     let lab = Lab::open().await?;
-    let tenant = lab.tenant(NAMESPACE, CLUSTER).await?;
-    let mut names: Vec<_> = nodes(&tenant)
+    let tenant = QUICKSTART.client(&lab).await?;
+    let mut names: Vec<_> = workers(&tenant)
         .await?
         .iter()
         .map(kube::ResourceExt::name_any)
@@ -307,21 +233,22 @@ async fn pods_of_different_workers_meet_by_cluster_dns_and_logs_and_exec_work_on
     let namespaces = Api::<Namespace>::all(tenant.clone());
     let body = serde_json::from_value(json!({ "metadata": { "name": namespace } }))?;
     namespaces.create(&PostParams::default(), &body).await?;
-    let result = meet(&tenant, &namespace, one, two).await;
-    namespaces.delete(&namespace, &DeleteParams::default()).await?;
-    result
+    afterwards(Box::pin(meet(&tenant, &namespace, one, two)), async || {
+        gone(&namespaces, &namespace, 3 * MINUTE).await
+    })
+    .await
 }
 
 async fn meet(tenant: &Client, namespace: &str, one: &str, two: &str) -> Result<()> {
     let pods = Api::<Pod>::namespaced(tenant.clone(), namespace);
     until("the default ServiceAccount", MINUTE, async || {
-        pods.create(&PostParams::default(), &netexec("asks", one)?)
+        pods.create(&PostParams::default(), &netexec("asks", Some(one))?)
             .await
             .map(Some)
             .map_err(Into::into)
     })
     .await?;
-    pods.create(&PostParams::default(), &netexec("answers", two)?)
+    pods.create(&PostParams::default(), &netexec("answers", Some(two))?)
         .await?;
     let service: Service = serde_json::from_value(json!({
         "metadata": { "name": "answers" },
@@ -332,13 +259,7 @@ async fn meet(tenant: &Client, namespace: &str, one: &str, two: &str) -> Result<
         .await?;
     for pod in ["asks", "answers"] {
         until(&format!("pod {pod} to be Ready"), 3 * MINUTE, async || {
-            let status = pods.get(pod).await?.status.unwrap_or_default();
-            let ready = status
-                .conditions
-                .iter()
-                .flatten()
-                .any(|c| c.type_ == "Ready" && c.status == "True");
-            Ok(ready.then_some(()))
+            Ok(pods::is_ready(&pods.get(pod).await?).then_some(()))
         })
         .await?;
     }
@@ -350,7 +271,7 @@ async fn meet(tenant: &Client, namespace: &str, one: &str, two: &str) -> Result<
         .status
         .and_then(|s| s.pod_ip)
         .context("no pod IP")?;
-    let inside = Inside::of(NAMESPACE, one).await?;
+    let inside = Inside::of(&QUICKSTART.namespace, one).await?;
     let host = format!("answers.{namespace}.svc.cluster.local");
     let dial = format!("http://{ip}:8080/dial?request=hostname&protocol=http&host={host}&port=80&tries=1");
     let answer = until("an answer by name from worker 2", MINUTE, async || {
@@ -372,23 +293,7 @@ async fn meet(tenant: &Client, namespace: &str, one: &str, two: &str) -> Result<
     );
 
     for pod in ["asks", "answers"] {
-        let log = pods.logs(pod, &LogParams::default()).await?;
-        assert!(log.contains("8080"), "log of {pod}: {log}");
-        let mut attached = pods
-            .exec(
-                pod,
-                ["/agnhost", "--version"],
-                &AttachParams::default().stderr(true),
-            )
-            .await?;
-        let mut out = String::new();
-        attached
-            .stdout()
-            .context("no stdout")?
-            .read_to_string(&mut out)
-            .await?;
-        attached.join().await?;
-        assert!(out.starts_with("app version"), "exec in {pod} printed {out:?}");
+        pods::log_and_exec(&pods, pod).await?;
     }
     Ok(())
 }
@@ -396,8 +301,7 @@ async fn meet(tenant: &Client, namespace: &str, one: &str, two: &str) -> Result<
 #[tokio::test]
 async fn an_anonymous_request_to_a_kubelet_gets_401() -> Result<()> {
     let lab = Lab::open().await?;
-    let tenant = lab.tenant(NAMESPACE, CLUSTER).await?;
-    for node in nodes(&tenant).await? {
+    for node in workers(&QUICKSTART.client(&lab).await?).await? {
         let address = node
             .status
             .as_ref()
@@ -433,20 +337,21 @@ async fn an_anonymous_request_to_a_kubelet_gets_401() -> Result<()> {
 
 /// Tokens of all Machines' bootstrap data, by Secret.
 async fn tokens(lab: &Lab) -> Result<BTreeMap<String, String>> {
-    let secrets = Api::<Secret>::namespaced(lab.management.clone(), NAMESPACE);
+    let secrets = Api::<Secret>::namespaced(lab.management.clone(), &QUICKSTART.namespace);
     let mut tokens = BTreeMap::new();
     for machine in machines(lab).await? {
         let name = text(&machine, "/spec/bootstrap/dataSecretName").to_owned();
         let token = value(&secrets.get(&name).await?, "token").context("no token")?;
         tokens.insert(name, String::from_utf8(token)?);
     }
+    ensure!(tokens.len() == WORKERS, "{} tokens", tokens.len());
     Ok(tokens)
 }
 
 #[tokio::test]
 async fn bootstrap_13_a_token_gets_401_after_join() -> Result<()> {
     let lab = Lab::open().await?;
-    let mut kubeconfig = lab.kubeconfig(NAMESPACE, CLUSTER).await?;
+    let mut kubeconfig = lab.kubeconfig(&QUICKSTART.namespace, &QUICKSTART.name).await?;
     for (secret, token) in tokens(&lab).await? {
         let with_token = as_token(&mut kubeconfig, &token)?;
         until(
@@ -472,11 +377,11 @@ fn as_token(kubeconfig: &mut Kubeconfig, token: &str) -> Result<Kubeconfig> {
 }
 
 #[tokio::test]
-async fn bootstrap_11_a_token_stands_in_no_log_event_status_or_object_but_its_secrets() -> Result<()> {
+async fn bootstrap_11_a_token_stands_in_no_event_status_or_object_but_its_secrets() -> Result<()> {
     let lab = Lab::open().await?;
-    let tenant = lab.tenant(NAMESPACE, CLUSTER).await?;
+    let tenant = QUICKSTART.client(&lab).await?;
     let tokens = tokens(&lab).await?;
-    assert_eq!(tokens.len(), 2);
+    let mut own = 0;
     let mut found = Vec::new();
     for (cluster, client) in [("management", &lab.management), ("tenant", &tenant)] {
         let discovery = kube::Discovery::new(client.clone()).run().await?;
@@ -488,36 +393,105 @@ async fn bootstrap_11_a_token_stands_in_no_log_event_status_or_object_but_its_se
                 let api = Api::<DynamicObject>::all_with(client.clone(), &resource);
                 for object in api.list(&ListParams::default()).await? {
                     let text = decoded(&resource.kind, &object)?;
+                    let at = format!(
+                        "{cluster} {} {}/{}",
+                        resource.kind,
+                        object.namespace().unwrap_or_default(),
+                        object.name_any()
+                    );
                     for (secret, token) in &tokens {
-                        let own = resource.kind == "Secret"
-                            && (object.name_any() == *secret
-                                || object.name_any().starts_with("bootstrap-token-"));
-                        // The id is public; the 16 characters behind the dot are the secret.
-                        let hidden = token.split_once('.').context("not a token")?.1;
-                        if text.contains(hidden) && !own {
-                            found.push(format!("{cluster} {} {}", resource.kind, object.name_any()));
+                        let (id, hidden) = parts(token)?;
+                        if !text.contains(hidden) {
+                            continue;
+                        }
+                        let data = format!("management Secret {}/{secret}", QUICKSTART.namespace);
+                        if at == data {
+                            own += 1;
+                        } else if at != format!("tenant Secret kube-system/bootstrap-token-{id}") {
+                            found.push(at.clone());
                         }
                     }
                 }
             }
         }
     }
-    let logs = lab.directory.join("logs");
-    for token in tokens.values() {
-        let hidden = token.split_once('.').context("not a token")?.1;
-        let output = tokio::process::Command::new("grep")
-            .args(["-rlF", hidden])
-            .args([
-                logs.as_path(),
-                lab.directory.join("audit.log").as_path(),
-                std::path::Path::new("/var/log/pods"),
-            ])
-            .output()
-            .await?;
-        found.extend(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned));
+    assert_eq!(own, WORKERS, "the search does not find what is there");
+    assert!(found.is_empty(), "a token stands in {found:#?}");
+    Ok(())
+}
+
+/// Id and secret of a token: the id is public, the 16 characters behind the dot are not.
+fn parts(token: &str) -> Result<(&str, &str)> {
+    let (id, hidden) = token.split_once('.').context("not a token")?;
+    ensure!(hidden.len() == 16, "not a token");
+    Ok((id, hidden))
+}
+
+#[tokio::test]
+async fn bootstrap_11_a_token_stands_in_no_log() -> Result<()> {
+    let lab = Lab::open().await?;
+    let tokens = tokens(&lab).await?;
+    let hidden: Vec<_> = tokens
+        .values()
+        .map(|token| parts(token).map(|(_, hidden)| hidden))
+        .collect::<Result<_>>()?;
+
+    // Each place is first searched for what is known to stand there.
+    let (processes, pods, requests) = (
+        logs::of_processes(&lab),
+        logs::of_pods(),
+        logs::of_requests(&lab)?,
+    );
+    for machine in machines(&lab).await? {
+        let name = machine.name_any();
+        holds(&name, std::slice::from_ref(&processes)).await?;
+        holds(text(&machine, "/spec/bootstrap/dataSecretName"), &requests).await?;
+    }
+    for line in last_lines(&lab).await? {
+        holds(&line, std::slice::from_ref(&pods)).await?;
+    }
+    let mut places = vec![processes, pods];
+    places.extend(requests);
+    let mut found = logs::files_with(&hidden, &places).await?;
+
+    for machine in machines(&lab).await? {
+        let name = machine.name_any();
+        let log = logs::of_machine(&inside(&machine).await?).await?;
+        for known in [
+            format!("_HOSTNAME={name}"),
+            "Cloud-init v.".to_owned(),
+            "kubelet".to_owned(),
+        ] {
+            assert!(log.contains(&known), "«{known}» is missing in the logs of {name}");
+        }
+        if hidden.iter().any(|hidden| log.contains(hidden)) {
+            found.push(format!("the logs of machine {name}"));
+        }
     }
     assert!(found.is_empty(), "a token stands in {found:#?}");
     Ok(())
+}
+
+/// The search finds `known` in one of these places: it looks where the logs are.
+async fn holds(known: &str, places: &[std::path::PathBuf]) -> Result<()> {
+    let found = logs::files_with(&[known], places).await?;
+    ensure!(!found.is_empty(), "«{known}» is in none of {places:?}");
+    Ok(())
+}
+
+/// The last line that each of our processes has logged, as the API server tells it.
+async fn last_lines(lab: &Lab) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for namespace in e2e::lab::audit::OURS {
+        let pods = Api::<Pod>::namespaced(lab.management.clone(), namespace);
+        for pod in pods.list(&ListParams::default()).await?.items {
+            let log = pods.logs(&pod.name_any(), &LogParams::default()).await?;
+            let last = log.lines().next_back();
+            lines.push(last.context("our process logs nothing")?.to_owned());
+        }
+    }
+    ensure!(lines.len() >= e2e::lab::audit::OURS.len(), "no process of ours");
+    Ok(lines)
 }
 
 /// An object as text, the data of Secrets decoded.

@@ -1,81 +1,143 @@
-//! A whole cluster's life in the lab: sleep and wake, kills in the middle of a creation, deletion that leaves
-//! nothing and touches no neighbour. Runs after `joined`, on the cluster that `hack/quickstart` made.
+//! A whole cluster's life in the lab: sleep and wake, more replicas and fewer, kills in the middle of a creation,
+//! deletion that leaves nothing and touches no neighbour. Runs after `joined`, on the cluster that `hack/quickstart`
+//! made.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    pin::pin,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::lab::{
     access::{Lab, value},
     audit::{self, Mark, OURS},
-    clusters::{Cluster, QUICKSTART, nodes},
+    cleanup::{afterwards, gone},
+    clusters::{Cluster, QUICKSTART, Stage, nodes},
     datastore,
+    machine::Inside,
+    pods::{self, netexec},
+    processes,
     snapshot::Snapshot,
     tenants::PATIENCE,
     until::until,
 };
-use k8s_openapi::api::{
-    apps::v1::ReplicaSet,
-    core::v1::{Pod, Secret},
+use futures::StreamExt as _;
+use k8s_openapi::{
+    api::{
+        apps::v1::ReplicaSet,
+        coordination::v1::Lease,
+        core::v1::{Pod, Secret},
+    },
+    jiff::Timestamp,
 };
 use kube::{
-    Api, ResourceExt as _,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    Api, Client, ResourceExt as _,
+    api::{ListParams, PostParams},
+    runtime::watcher::{self, Event, watcher},
 };
-use rand::{Rng as _, SeedableRng as _};
-use serde_json::json;
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio_util::task::AbortOnDropHandle;
 
 /// DESIGN 4: management API requests for one Cluster with KamajiControlPlane and TenantControlPlane.
 const CLUSTER_BUDGET: usize = 60;
+/// DESIGN 4: time without requests.
+const QUIET: Duration = Duration::from_mins(1);
 /// The tenant's kube-controller-manager marks a silent node after this time; a sleep must outlast it.
 const NODE_GRACE: Duration = Duration::from_secs(55);
+/// The pod that lives through the sleep.
+const SLEEPER: &str = "sleeper";
 
 #[tokio::test]
 async fn a_cluster_that_slept_wakes_with_the_same_nodes_and_pods() -> Result<()> {
     let lab = Lab::open().await?;
     let cluster = QUICKSTART.clone();
-    let tenant = cluster.client(&lab).await?;
-    let pods = Api::<Pod>::namespaced(tenant.clone(), "default");
-    let pod: Pod = serde_json::from_value(json!({
-        "metadata": { "name": "sleeper" },
-        "spec": {
-            "terminationGracePeriodSeconds": 0,
-            "containers": [{ "name": "pause", "image": "registry.k8s.io/pause:3.10.2" }],
-        },
-    }))?;
-    pods.create(&PostParams::default(), &pod).await?;
-    let running = until("the pod to run", PATIENCE, async || {
-        let pod = pods.get("sleeper").await?;
-        Ok((pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Running")).then_some(pod))
+    afterwards(Box::pin(sleep_and_wake(&lab, &cluster)), async || {
+        // Wherever the test ended, the cluster is awake again.
+        cluster.scale(&lab, 1).await?;
+        cluster.condition(&lab, "Available", "True").await?;
+        gone(&pods_of(&cluster.client(&lab).await?), SLEEPER, PATIENCE).await
+    })
+    .await
+}
+
+fn pods_of(tenant: &Client) -> Api<Pod> {
+    Api::namespaced(tenant.clone(), "default")
+}
+
+async fn sleep_and_wake(lab: &Lab, cluster: &Cluster) -> Result<()> {
+    let tenant = cluster.client(lab).await?;
+    let pods = pods_of(&tenant);
+    pods.create(&PostParams::default(), &netexec(SLEEPER, None)?)
+        .await?;
+    let pod = until("the pod to be Ready", PATIENCE, async || {
+        let pod = pods.get(SLEEPER).await?;
+        Ok(pods::is_ready(&pod).then_some(pod))
     })
     .await?;
-    let before = (cluster.ca(&lab).await?, node_uids(&tenant).await?);
+    let container = pods::running(&pod)?;
+    let node = pod.spec.as_ref().and_then(|s| s.node_name.clone());
+    let inside = Inside::of(&cluster.namespace, &node.context("no node")?).await?;
+    let process = inside.pid_of(&container.id).await?;
+    let before = (cluster.ca(lab).await?, node_uids(&tenant).await?);
+    ensure!(!before.1.is_empty(), "there are no nodes");
 
-    cluster.scale(&lab, 0).await?;
-    cluster.condition(&lab, "Available", "False").await?;
+    cluster.scale(lab, 0).await?;
+    cluster.condition(lab, "Available", "False").await?;
     until("the control plane's pods to be gone", PATIENCE, async || {
-        Ok(cluster.control_plane_pods(&lab).await?.is_empty().then_some(()))
+        Ok(cluster.control_plane_pods(lab).await?.is_empty().then_some(()))
     })
     .await?;
     // Not a wait for an event: the sleep has to be longer than the grace, that is the test.
     tokio::time::sleep(NODE_GRACE).await;
-    cluster.scale(&lab, 1).await?;
-    cluster.condition(&lab, "Available", "True").await?;
+    let woken = Timestamp::now();
+    cluster.scale(lab, 1).await?;
+    cluster.condition(lab, "Available", "True").await?;
 
-    cluster.nodes_ready(&lab, before.1.len()).await?;
-    let after = (cluster.ca(&lab).await?, node_uids(&tenant).await?);
-    assert_eq!(before, after, "CA and Node UIDs");
-    let woken = pods.get("sleeper").await?;
-    assert_eq!(woken.uid(), running.uid(), "the very same pod");
-    assert_eq!(woken.status.and_then(|s| s.phase).as_deref(), Some("Running"));
-    pods.delete("sleeper", &DeleteParams::default()).await?;
-    until("the pod to be gone", PATIENCE, async || {
-        Ok(pods.get_opt("sleeper").await?.is_none().then_some(()))
+    // What is read up to here was stored before the sleep. A Lease that is renewed comes from a kubelet of today.
+    heartbeats_since(&tenant, woken, before.1.keys()).await?;
+    cluster.nodes_ready(lab, before.1.len()).await?;
+    let after = (cluster.ca(lab).await?, node_uids(&tenant).await?);
+    // Not by assert_eq: that would print the key.
+    ensure!(before.0 == after.0, "another CA");
+    assert_eq!(before.1, after.1, "Node UIDs");
+    until("log and exec of the pod", PATIENCE, async || {
+        pods::log_and_exec(&pods, SLEEPER).await.map(Some)
     })
     .await?;
+    let kept = pods.get(SLEEPER).await?;
+    assert_eq!(kept.uid(), pod.uid(), "the very same pod");
+    assert_eq!(pods::running(&kept)?, container, "the very same container");
+    assert_eq!(container.restarts, 0);
+    assert_eq!(
+        inside.pid_of(&container.id).await?,
+        process,
+        "the very same process"
+    );
     Ok(())
 }
 
-async fn node_uids(tenant: &kube::Client) -> Result<BTreeMap<String, String>> {
+/// Waits until every node has renewed its Lease after `moment`.
+async fn heartbeats_since(
+    tenant: &Client,
+    moment: Timestamp,
+    nodes: impl Iterator<Item = &String>,
+) -> Result<()> {
+    let leases = Api::<Lease>::namespaced(tenant.clone(), "kube-node-lease");
+    for node in nodes {
+        until(&format!("a heartbeat of {node}"), PATIENCE, async || {
+            let renewed = leases.get(node).await?.spec.and_then(|s| s.renew_time);
+            let renewed = renewed.context("never renewed")?.0;
+            ensure!(renewed > moment, "last one at {renewed}, woken at {moment}");
+            Ok(Some(()))
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+async fn node_uids(tenant: &Client) -> Result<BTreeMap<String, String>> {
     Ok(nodes(tenant)
         .await?
         .iter()
@@ -86,106 +148,117 @@ async fn node_uids(tenant: &kube::Client) -> Result<BTreeMap<String, String>> {
 #[tokio::test]
 async fn hosting_beyond_01_a_deleted_cluster_leaves_nothing_and_its_neighbour_everything() -> Result<()> {
     let lab = Lab::open().await?;
-    let neighbour = QUICKSTART.clone();
-    let neighbour_schema = neighbour.schema(&lab).await?;
-    let mut before = Snapshot::at_rest(&lab).await?;
-    before.add("etcd", datastore::inventory(&lab).await?);
-    let keys = datastore::count(&lab, &neighbour_schema).await?;
-
     let cluster = Cluster::new("default", "short-lived");
-    let mark = Mark::now(&lab).await?;
-    cluster.create(&lab, 1).await?;
-    cluster.nodes_ready(&lab, 1).await?;
-    audit::settled(&lab).await?;
-    let requests = mark.requests(&OURS).await?;
-    let strangers = audit::strangers(&requests);
-    assert!(strangers.is_empty(), "unknown user agents: {strangers:#?}");
-    println!("one Cluster with one worker: {} requests", requests.len());
-    println!("{}", audit::summary(&requests));
-    let hosted: Vec<_> = requests
-        .iter()
-        .filter(|r| !r.user_agent.contains("(bootstrap)"))
-        .cloned()
-        .collect();
-    println!(
-        "of these by the control plane and hosting roles: {}",
-        hosted.len()
-    );
-    assert!(hosted.len() <= CLUSTER_BUDGET, "{} requests", hosted.len());
+    afterwards(Box::pin(come_and_go(&lab, &cluster)), async || {
+        cluster.delete(&lab).await
+    })
+    .await
+}
 
-    cluster.delete(&lab).await?;
-    let left = until(
+async fn come_and_go(lab: &Lab, cluster: &Cluster) -> Result<()> {
+    let neighbour = QUICKSTART.clone();
+    let neighbour_schema = neighbour.schema(lab).await?;
+    let mut before = Snapshot::at_rest(lab).await?;
+    before.add("etcd", datastore::inventory(lab).await?);
+    let keys = datastore::count(lab, &neighbour_schema).await?;
+    ensure!(keys > 0, "the neighbour has no keys");
+
+    let mark = Mark::now(lab).await?;
+    cluster.create(lab, 1).await?;
+    cluster.nodes_ready(lab, 1).await?;
+    // With two clusters and their nodes in the lab there is a whole quiet minute; what came before it is counted.
+    audit::rest(lab, QUIET, 5 * QUIET).await?;
+    let requests = mark.requests(&OURS).await?;
+    eprintln!("one Cluster with one worker: {} requests", requests.len());
+    eprintln!("{}", audit::summary(&requests));
+    let hosted = requests.iter().filter(|r| !r.user_agent.contains("(bootstrap)"));
+    eprintln!(
+        "of these by the control plane and hosting roles: {}",
+        hosted.count()
+    );
+    audit::within(&requests, CLUSTER_BUDGET)?;
+
+    cluster.delete(lab).await?;
+    until(
         "nothing to be left of the cluster",
         Duration::from_mins(2),
         async || {
-            let mut after = Snapshot::take(&lab).await?;
-            after.add("etcd", datastore::inventory(&lab).await?);
+            let mut after = Snapshot::take(lab).await?;
+            after.add("etcd", datastore::inventory(lab).await?);
             let diff = before.diff(&after);
             ensure!(diff.is_empty(), "\n{diff}");
-            Ok(Some(diff))
+            Ok(Some(()))
         },
     )
     .await?;
-    assert!(left.is_empty());
-    let after = datastore::count(&lab, &neighbour_schema).await?;
+    let after = datastore::count(lab, &neighbour_schema).await?;
     // Events and leases of a living cluster come and go; its objects do not.
     assert_eq!(keys, after, "keys of the neighbour");
-    neighbour.nodes_ready(&lab, 2).await
+    neighbour.nodes_ready(lab, 2).await
 }
+
+/// Half of them while the control plane comes up, half while the node joins.
+const KILLS: usize = 10;
 
 #[tokio::test]
 async fn hosting_beyond_10_kills_at_ten_random_moments_of_a_creation_do_no_harm() -> Result<()> {
     let lab = Lab::open().await?;
+    let cluster = Cluster::new("default", "survivor");
+    afterwards(Box::pin(survive(&lab, &cluster)), async || {
+        cluster.delete(&lab).await
+    })
+    .await
+}
+
+async fn survive(lab: &Lab, cluster: &Cluster) -> Result<()> {
     let seed = std::env::var("KAMAJI_SEED")
         .ok()
         .and_then(|s| s.parse().ok())
         .unwrap_or_else(rand::random);
-    println!("seed {seed} (set KAMAJI_SEED to repeat)");
-    let mut random = rand::rngs::StdRng::seed_from_u64(seed);
-    let cluster = Cluster::new("default", "survivor");
-    cluster.create(&lab, 1).await?;
+    eprintln!("seed {seed} (set KAMAJI_SEED to repeat)");
+    let mut random = StdRng::seed_from_u64(seed);
+    cluster.create(lab, 1).await?;
+    let (found, mut tokens) = unbounded_channel();
+    let watching = AbortOnDropHandle::new(tokio::spawn(watch_tokens(lab.clone(), cluster.clone(), found)));
     let mut ca = None;
-    for kill in 0..10 {
-        let pause = Duration::from_millis(random.random_range(200..3000));
-        // Random moments are the subject of the test.
-        tokio::time::sleep(pause).await;
-        let role = OURS[random.random_range(0..OURS.len())];
-        let phase = cluster.phase(&lab).await;
-        // A process that is just being restarted is waited for: ten kills hit.
-        let killed = until("a process of ours to kill", PATIENCE, async || {
-            let killed = kill_manager(&lab, role).await?;
-            ensure!(!killed.is_empty(), "not running");
-            Ok(Some(killed))
-        })
-        .await?;
-        println!(
-            "kill {kill}: {role} ({killed}) after {} ms, cluster: {phase}",
-            pause.as_millis()
-        );
-        if let Ok(seen) = cluster.ca(&lab).await {
+    let mut hits = Vec::new();
+    for number in 0..KILLS {
+        if number == KILLS / 2 {
+            until("the control plane to be Ready", PATIENCE, async || {
+                Ok((cluster.stage(lab).await? > Stage::Hosting).then_some(()))
+            })
+            .await?;
+        }
+        hits.push(kill(lab, cluster, number, &mut random).await?);
+        if let Ok(seen) = cluster.ca(lab).await {
             let first = ca.get_or_insert_with(|| seen.clone());
-            assert_eq!(*first, seen, "the CA changed");
+            ensure!(*first == seen, "the CA changed");
         }
     }
-    cluster.nodes_ready(&lab, 1).await?;
-    assert_eq!(ca.context("the CA was never seen")?, cluster.ca(&lab).await?);
+    // Where the kills hit is part of the test: at finished work they prove nothing.
+    let count = |stage| hits.iter().filter(|hit| **hit == stage).count();
+    let (hosting, joining) = (count(Stage::Hosting), count(Stage::Joining));
+    ensure!(
+        hosting > 0 && joining > 0 && hosting + joining >= KILLS / 2,
+        "too few kills before the node joined (seed {seed}): {hits:?}"
+    );
 
-    let secrets = Api::<Secret>::namespaced(lab.management.clone(), &cluster.namespace);
-    let selector = ListParams::default().labels(&format!("cluster.x-k8s.io/cluster-name={}", cluster.name));
-    let tokens = secrets
-        .list(&selector)
-        .await?
-        .items
-        .iter()
-        .filter(|s| value(s, "token").is_some())
-        .count();
-    assert_eq!(tokens, 1, "one token");
-    let users = datastore::inventory(&lab).await?;
-    let mine = users
-        .iter()
-        .filter(|l| l.starts_with("user ") && l.contains("_survivor_"))
-        .count();
-    assert_eq!(mine, 1, "one etcd user: {users:#?}");
+    cluster.nodes_ready(lab, 1).await?;
+    ensure!(
+        ca.context("the CA was never seen")? == cluster.ca(lab).await?,
+        "the CA changed"
+    );
+    drop(watching);
+    one_token(lab, cluster, &mut tokens).await?;
+    let inventory = datastore::inventory(lab).await?;
+    let schema = cluster.schema(lab).await?;
+    for kind in ["user ", "role ", "prefix ", "key /capi-kamaji/schema/"] {
+        let mine: Vec<_> = inventory
+            .iter()
+            .filter(|line| line.starts_with(kind) && line.contains("_survivor_"))
+            .collect();
+        assert_eq!(mine, [&format!("{kind}{schema}")], "one place in the datastore");
+    }
     let sets = Api::<ReplicaSet>::namespaced(lab.management.clone(), &cluster.namespace);
     let selector = ListParams::default().labels(&format!("kamaji.clastix.io/name={}", cluster.name));
     assert_eq!(
@@ -193,51 +266,85 @@ async fn hosting_beyond_10_kills_at_ten_random_moments_of_a_creation_do_no_harm(
         1,
         "one Deployment revision"
     );
-    cluster.delete(&lab).await
+    Ok(())
 }
 
-/// Kills the process of our pod in `namespace` with SIGKILL, by its PID on this host, and says which.
-async fn kill_manager(lab: &Lab, namespace: &str) -> Result<String> {
-    let pods = Api::<Pod>::namespaced(lab.management.clone(), namespace);
-    let pod = pods
-        .list(&ListParams::default())
-        .await?
-        .items
-        .into_iter()
-        .next()
-        .context("no pod of ours")?;
-    let status = pod
-        .status
-        .as_ref()
-        .and_then(|s| s.container_statuses.as_ref()?.first()?.container_id.clone());
-    let Some(id) = status else {
-        return Ok(String::new());
-    };
-    let id = id.rsplit('/').next().unwrap_or_default().to_owned();
-    // The container's cgroup names it: no other process can be meant.
-    let script = format!(
-        "for p in $(cat /sys/fs/cgroup/*/*/*/*{id}/cgroup.procs /sys/fs/cgroup/*/*/*/*/*{id}/cgroup.procs 2>/dev/null | sort -u); do \
-         kill -KILL $p && echo $p; done; true"
+/// Kills one of our processes at a random moment and returns how far the creation had come.
+async fn kill(lab: &Lab, cluster: &Cluster, number: usize, random: &mut StdRng) -> Result<Stage> {
+    let pause = Duration::from_millis(random.random_range(100..1500));
+    let role = OURS[random.random_range(0..OURS.len())];
+    // Random moments are the subject of the test.
+    tokio::time::sleep(pause).await;
+    // A process that is just being restarted is waited for: every kill hits.
+    let (stage, killed) = until("a process of ours to kill", PATIENCE, async || {
+        let stage = cluster.stage(lab).await?;
+        let killed = processes::kill(lab, role).await?;
+        ensure!(!killed.is_empty(), "not running");
+        Ok(Some((stage, killed)))
+    })
+    .await?;
+    eprintln!(
+        "kill {number}: {role} {killed:?} after {} ms: {stage:?}",
+        pause.as_millis()
     );
-    let output = tokio::process::Command::new("sh")
-        .args(["-c", &script])
-        .output()
-        .await?;
-    Ok(String::from_utf8_lossy(&output.stdout)
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" "))
+    Ok(stage)
+}
+
+/// Tells every bootstrap token that appears in the cluster, from the moment its API server answers.
+async fn watch_tokens(lab: Lab, cluster: Cluster, found: UnboundedSender<String>) {
+    loop {
+        if let Ok(tenant) = cluster.client(&lab).await {
+            let secrets = Api::<Secret>::namespaced(tenant, "kube-system");
+            let tokens = watcher::Config::default().fields("type=bootstrap.kubernetes.io/token");
+            let mut events = pin!(watcher(secrets, tokens));
+            while let Some(Ok(event)) = events.next().await {
+                if let Event::Apply(secret) | Event::InitApply(secret) = event
+                    && found.send(secret.name_any()).is_err()
+                {
+                    return;
+                }
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// One token was ever made, and it is the one in the one data Secret.
+async fn one_token(lab: &Lab, cluster: &Cluster, found: &mut UnboundedReceiver<String>) -> Result<()> {
+    let mut ever = BTreeSet::new();
+    while let Ok(name) = found.try_recv() {
+        ever.insert(name);
+    }
+    let secrets = Api::<Secret>::namespaced(lab.management.clone(), &cluster.namespace);
+    let selector = ListParams::default().labels(&format!("cluster.x-k8s.io/cluster-name={}", cluster.name));
+    let mut handed_out = BTreeSet::new();
+    for secret in secrets.list(&selector).await? {
+        if let Some(token) = value(&secret, "token") {
+            let token = String::from_utf8(token)?;
+            let (id, _) = token.split_once('.').context("not a token")?;
+            ensure!(
+                handed_out.insert(format!("bootstrap-token-{id}")),
+                "two data Secrets"
+            );
+        }
+    }
+    assert_eq!(ever.len(), 1, "tokens ever seen in the cluster: {ever:?}");
+    assert_eq!(ever, handed_out, "the token of the data Secret");
+    Ok(())
 }
 
 #[tokio::test]
-async fn contract_16_scale_is_served_and_counted() -> Result<()> {
+async fn contract_16_the_scale_subresource_adds_a_replica_and_takes_it_away() -> Result<()> {
     let lab = Lab::open().await?;
     let cluster = QUICKSTART.clone();
-    let patch = Patch::Merge(json!({ "metadata": { "annotations": { "e2e.example/touched": "1" } } }));
-    cluster
-        .control_plane_api(&lab)
-        .patch(&cluster.name, &PatchParams::default(), &patch)
-        .await?;
-    cluster.condition(&lab, "ScalingUp", "False").await?;
-    cluster.condition(&lab, "ScalingDown", "False").await
+    let test = async {
+        cluster.scaled(&lab, 1).await?;
+        cluster.scale(&lab, 2).await?;
+        cluster.scaled(&lab, 2).await
+    };
+    afterwards(Box::pin(test), async || {
+        cluster.scale(&lab, 1).await?;
+        cluster.scaled(&lab, 1).await
+    })
+    .await
 }

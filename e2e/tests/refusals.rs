@@ -3,19 +3,23 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
-use e2e::lab::{
-    access::Lab,
-    clusters::{QUICKSTART, VERSION},
-    tenants::Scope,
-    until::until,
+use anyhow::{Context as _, Result, bail, ensure};
+use e2e::{
+    infra::capi,
+    lab::{
+        access::Lab,
+        cleanup::{afterwards, gone},
+        clusters::{QUICKSTART, VERSION},
+        datastore,
+        tenants::Scope,
+        until::until,
+    },
 };
-use k8s_openapi::api::core::v1::Secret;
-use kamaji_api::{bootstrap::KamajiConfig, datastore::DataStore};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use kamaji_api::{bootstrap::KamajiConfig, datastore::DataStore, labels};
 use kube::{
-    Api, Client, Resource,
+    Api, Resource,
     api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
-    core::{ApiResource, GroupVersionKind},
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -42,47 +46,70 @@ where
     .await
 }
 
-fn names(message: &str, parts: &[&str]) {
-    for part in parts {
-        assert!(message.contains(part), "«{part}» is missing in: {message}");
+/// The message says each of these sentences, as a whole.
+fn says(message: &str, sentences: &[&str]) {
+    for sentence in sentences {
+        assert!(
+            message.contains(sentence),
+            "«{sentence}» is missing in: {message}"
+        );
     }
 }
 
+/// An address of the host that the cluster's node ports are served on.
+const HOST: &str = "10.88.0.1";
+
 #[tokio::test]
-async fn a_tenant_says_which_field_is_wrong_and_what_to_do() -> Result<()> {
+async fn a_tenant_says_which_field_is_wrong_and_what_to_do_and_comes_up_when_that_is_done() -> Result<()> {
     let lab = Lab::open().await?;
-    let scope = Scope::open(&lab, "refusals").await?;
+    Scope::run(&lab, "refusals", refused).await
+}
+
+async fn refused(scope: &Scope) -> Result<()> {
     let node_port = |network: Value| json!({ "controlPlane": { "service": { "serviceType": "NodePort" } }, "networkProfile": network });
-    let cases = [
+    let cases: [(&str, Value, &str, &[&str]); 5] = [
         (
             "nowhere",
             json!({ "dataStore": "nowhere" }),
             "DataStoreNotFound",
-            ["nowhere", "spec.dataStore"],
+            &["DataStore nowhere does not exist; create it, or name another in spec.dataStore"],
         ),
         (
             "noaddress",
             node_port(json!({ "port": 30443 })),
             "AddressRequired",
-            ["address", "NodePort"],
+            &[
+                "spec.networkProfile.address: required with serviceType NodePort; set the address of a node or of what \
+               stands in front of the nodes",
+            ],
         ),
         (
             "outofrange",
-            node_port(json!({ "address": "10.88.0.1", "port": 6443 })),
+            node_port(json!({ "address": HOST, "port": 6443 })),
             "PortNotAllocatable",
-            ["6443", "port"],
+            &[
+                "spec.networkProfile.port: 6443 cannot be had; choose a free port, with NodePort one of the range of \
+                 node ports",
+                "The range of valid ports is 30000-32767",
+            ],
         ),
         (
             "nobalancer",
             json!({ "controlPlane": { "service": { "serviceType": "LoadBalancer" } } }),
             "WaitingForLoadBalancer",
-            ["nobalancer", "load balancer"],
+            &[
+                "Service nobalancer of type LoadBalancer has no address yet; the management cluster needs a load \
+               balancer controller, or set spec.networkProfile.address",
+            ],
         ),
         (
             "konnectivity",
             json!({ "addons": { "konnectivity": {} } }),
             "FieldNotSupported",
-            ["spec.addons.konnectivity", ""],
+            &[
+                "accepted but without effect in this version: spec.addons.konnectivity; remove it to clear this \
+               condition",
+            ],
         ),
     ];
     for (name, changes, _, _) in &cases {
@@ -91,40 +118,85 @@ async fn a_tenant_says_which_field_is_wrong_and_what_to_do() -> Result<()> {
             .await
             .with_context(|| (*name).to_owned())?;
     }
-    for (name, _, reason, parts) in &cases {
-        names(&message(&scope.tenants(), name, reason).await?, parts);
+    for (name, _, reason, sentences) in &cases {
+        says(&message(&scope.tenants(), name, reason).await?, sentences);
     }
-    scope.close().await
+
+    // Below the ports that the API server draws by itself.
+    let free = json!({ "spec": { "networkProfile": { "port": 30043 } } });
+    corrected(scope, "outofrange", free).await?;
+    message(&scope.tenants(), "outofrange", "EndpointReady").await?;
+    Ok(())
+}
+
+/// Does what the message asked for: the tenant comes up.
+async fn corrected(scope: &Scope, name: &str, change: Value) -> Result<()> {
+    let patch = Patch::Merge(change);
+    scope
+        .tenants()
+        .patch(name, &PatchParams::default(), &patch)
+        .await?;
+    scope.reaches(name, "Ready", VERSION).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_image_that_cannot_be_pulled_is_named_with_its_container() -> Result<()> {
+    let lab = Lab::open().await?;
+    Scope::run(&lab, "image", async |scope| {
+        let from = |registry: &str| json!({ "controlPlane": { "deployment": { "registrySettings": { "registry": registry } } } });
+        scope
+            .create("image", VERSION, from("registry.invalid"))
+            .await?;
+        let said = message(&scope.tenants(), "image", "PodsFailing").await?;
+        // Which of the containers is told of is not fixed.
+        let sentence = |name: &str| {
+            format!(
+                "container {name}: the image registry.invalid/{name}:{VERSION} cannot be pulled; check that it exists \
+                 and that the nodes may pull it"
+            )
+        };
+        let containers = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+        ensure!(
+            containers.iter().any(|name| said.contains(&sentence(name))),
+            "{said}"
+        );
+        corrected(scope, "image", json!({ "spec": from("registry.k8s.io") })).await
+    })
+    .await
 }
 
 #[tokio::test]
 async fn another_tenants_schema_is_refused_and_stays_whole() -> Result<()> {
     let lab = Lab::open().await?;
     let schema = QUICKSTART.schema(&lab).await?;
-    let keys = e2e::lab::datastore::count(&lab, &schema).await?;
-    let scope = Scope::open(&lab, "thief").await?;
-    scope
-        .create(
-            "thief",
-            VERSION,
-            json!({ "dataStoreSchema": schema, "dataStoreUsername": "thief" }),
-        )
-        .await?;
-    let said = message(&scope.tenants(), "thief", "SchemaOwnedByAnother").await?;
-    names(&said, &["dataStoreSchema", "quickstart"]);
-    scope.close().await?;
-    assert_eq!(
-        e2e::lab::datastore::count(&lab, &schema).await?,
-        keys,
-        "keys of the owner"
-    );
+    let keys = datastore::count(&lab, &schema).await?;
+    ensure!(keys > 0, "the owner has no keys");
+    let system = Api::<Namespace>::all(lab.management.clone());
+    let cluster = system.get("kube-system").await?.metadata.uid.context("no UID")?;
+    Scope::run(&lab, "thief", async |scope| {
+        let names = json!({ "dataStoreSchema": schema, "dataStoreUsername": "thief" });
+        scope.create("thief", VERSION, names).await?;
+        let said = message(&scope.tenants(), "thief", "SchemaOwnedByAnother").await?;
+        let sentence = format!(
+            "spec.dataStoreSchema: schema {schema:?} belongs to default/quickstart of management cluster {cluster}; "
+        );
+        says(&said, &[&sentence, "another name, or ", " the field", " and one is drawn"]);
+        Ok(())
+    })
+    .await?;
+    // After the thief's deletion too.
+    assert_eq!(datastore::count(&lab, &schema).await?, keys, "keys of the owner");
     Ok(())
 }
 
 #[tokio::test]
 async fn a_ca_whose_key_does_not_match_is_named_and_not_touched() -> Result<()> {
     let lab = Lab::open().await?;
-    let scope = Scope::open(&lab, "foreign-ca").await?;
+    Scope::run(&lab, "foreign-ca", async |scope| mismatch(&lab, scope).await).await
+}
+
+async fn mismatch(lab: &Lab, scope: &Scope) -> Result<()> {
     let (one, _) = authority()?;
     let (_, two) = authority()?;
     let secret: Secret = serde_json::from_value(json!({
@@ -136,9 +208,17 @@ async fn a_ca_whose_key_does_not_match_is_named_and_not_touched() -> Result<()> 
     let before = secrets.create(&PostParams::default(), &secret).await?;
     scope.create("mismatch", VERSION, json!({})).await?;
     let said = message(&scope.tenants(), "mismatch", "CertificateAuthorityKeyMismatch").await?;
-    names(&said, &["mismatch-ca", "key"]);
-    assert_eq!(secrets.get("mismatch-ca").await?.data, before.data);
-    scope.close().await
+    let place = format!("Secret {}/mismatch-ca, key", scope.name);
+    let sentence = format!(
+        "{place} \"tls.key\" does not belong to the certificate in {place} \"tls.crt\": put a matching pair there"
+    );
+    says(&said, &[&sentence]);
+    // Not by assert_eq: that would print the keys.
+    ensure!(
+        secrets.get("mismatch-ca").await?.data == before.data,
+        "the Secret was changed"
+    );
+    Ok(())
 }
 
 fn authority() -> Result<(String, String)> {
@@ -158,63 +238,63 @@ async fn a_datastore_says_why_it_is_not_ready() -> Result<()> {
     };
     let (certificate, key) = authority()?;
     let pair = secret(&certificate, &key);
+    let claim = format!(
+        "PersistentVolumeClaim {}/{} is not bound: its StorageClass \"no-such-class\" does not exist: create it, or set \
+         spec.managed.storage.className of a new DataStore",
+        labels::namespace::DATASTORES,
+        capi_kamaji::hosting::datastore::desired::claim_name("e2e-classless"),
+    );
+    let endpoint = format!("{HOST}:1");
+    let silent = format!("no answer from {endpoint} within 5 s: {endpoint}: connection refused");
     let cases = [
         (
             "e2e-unreachable",
             json!({
                 "driver": "etcd",
-                "endpoints": ["10.88.0.1:1"],
+                "endpoints": [endpoint],
                 "tlsConfig": { "certificateAuthority": pair, "clientCertificate": pair },
             }),
             "DataStoreUnreachable",
-            ["10.88.0.1:1", ""],
+            silent,
         ),
         (
             "e2e-classless",
             json!({ "managed": { "replicas": 1, "storage": { "size": "1Gi", "className": "no-such-class" } } }),
             "StorageUnavailable",
-            ["e2e-classless", "no-such-class"],
+            claim,
         ),
     ];
-    for (name, spec, _, _) in &cases {
-        let store: DataStore = serde_json::from_value(json!({
-            "apiVersion": "kamaji.clastix.io/v1alpha1", "kind": "DataStore",
-            "metadata": { "name": name }, "spec": spec,
-        }))?;
-        stores
-            .create(&PostParams::default(), &store)
-            .await
-            .with_context(|| (*name).to_owned())?;
-    }
-    for (name, _, reason, parts) in &cases {
-        names(&message(&stores, name, reason).await?, parts);
-        gone(&stores, name).await?;
-    }
-    Ok(())
-}
-
-async fn gone<K>(api: &Api<K>, name: &str) -> Result<()>
-where
-    K: Clone + DeserializeOwned + std::fmt::Debug,
-{
-    // Its owner may have taken it along already.
-    match api.delete(name, &DeleteParams::default()).await {
-        Err(kube::Error::Api(status)) if status.code == 404 => {}
-        other => drop(other?),
-    }
-    until(&format!("{name} to be gone"), PATIENCE, async || {
-        Ok(api.get_opt(name).await?.is_none().then_some(()))
+    let test = async {
+        for (name, spec, _, _) in &cases {
+            let store: DataStore = serde_json::from_value(json!({
+                "apiVersion": "kamaji.clastix.io/v1alpha1", "kind": "DataStore",
+                "metadata": { "name": name }, "spec": spec,
+            }))?;
+            stores
+                .create(&PostParams::default(), &store)
+                .await
+                .with_context(|| (*name).to_owned())?;
+        }
+        for (name, _, reason, sentence) in &cases {
+            says(&message(&stores, name, reason).await?, &[sentence]);
+        }
+        Ok(())
+    };
+    afterwards(test, async || {
+        for (name, ..) in &cases {
+            gone(&stores, name, PATIENCE).await?;
+        }
+        Ok(())
     })
     .await
 }
 
-fn machines(client: &Client) -> Api<DynamicObject> {
-    let gvk = GroupVersionKind::gvk("cluster.x-k8s.io", "v1beta2", "Machine");
-    Api::namespaced_with(
-        client.clone(),
-        "default",
-        &ApiResource::from_gvk_with_plural(&gvk, "machines"),
-    )
+fn machines(lab: &Lab) -> Api<DynamicObject> {
+    Api::namespaced_with(lab.management.clone(), &QUICKSTART.namespace, &capi::machines())
+}
+
+fn configs(lab: &Lab) -> Api<KamajiConfig> {
+    Api::namespaced(lab.management.clone(), &QUICKSTART.namespace)
 }
 
 /// A Machine whose infrastructure never comes, and its KamajiConfig.
@@ -223,9 +303,8 @@ async fn machine(lab: &Lab, name: &str, labels: Value) -> Result<()> {
         "apiVersion": "bootstrap.cluster.x-k8s.io/v1alpha1", "kind": "KamajiConfig",
         "metadata": { "name": name }, "spec": {},
     }))?;
-    let configs = Api::<KamajiConfig>::namespaced(lab.management.clone(), "default");
-    configs.create(&PostParams::default(), &config).await?;
-    let mut all = json!({ "cluster.x-k8s.io/cluster-name": "quickstart" });
+    configs(lab).create(&PostParams::default(), &config).await?;
+    let mut all = json!({ labels::capi::CLUSTER_NAME: QUICKSTART.name });
     if let (Some(all), Some(more)) = (all.as_object_mut(), labels.as_object()) {
         all.extend(more.clone());
     }
@@ -233,55 +312,61 @@ async fn machine(lab: &Lab, name: &str, labels: Value) -> Result<()> {
         "apiVersion": "cluster.x-k8s.io/v1beta2", "kind": "Machine",
         "metadata": { "name": name, "labels": all },
         "spec": {
-            "clusterName": "quickstart",
+            "clusterName": QUICKSTART.name,
             "version": VERSION,
             "bootstrap": { "configRef": { "apiGroup": "bootstrap.cluster.x-k8s.io", "kind": "KamajiConfig", "name": name } },
             "infrastructureRef": { "apiGroup": "infrastructure.cluster.x-k8s.io", "kind": "LocalMachine", "name": "absent" },
         },
     }))?;
-    machines(&lab.management)
-        .create(&PostParams::default(), &machine)
-        .await?;
+    machines(lab).create(&PostParams::default(), &machine).await?;
     Ok(())
 }
 
-/// Removes them; the Machine's own deletion would wait for infrastructure that never was.
+/// Removes them, as far as they are there; the Machine's own deletion would wait for infrastructure that never was.
 async fn unmake(lab: &Lab, name: &str) -> Result<()> {
-    let machines = machines(&lab.management);
-    machines.delete(name, &DeleteParams::default()).await?;
+    let machines = machines(lab);
+    absent_is_fine(machines.delete(name, &DeleteParams::default()).await)?;
     let none = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
-    if machines.get_opt(name).await?.is_some() {
-        machines.patch(name, &PatchParams::default(), &none).await?;
+    absent_is_fine(machines.patch(name, &PatchParams::default(), &none).await)?;
+    gone(&machines, name, PATIENCE).await?;
+    gone(&configs(lab), name, PATIENCE).await
+}
+
+fn absent_is_fine<T>(result: kube::Result<T>) -> Result<()> {
+    match result {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(_) => Ok(()),
     }
-    let configs = Api::<KamajiConfig>::namespaced(lab.management.clone(), "default");
-    if configs.get_opt(name).await?.is_some() {
-        gone(&configs, name).await?;
-    }
-    Ok(())
 }
 
 #[tokio::test]
 async fn contract_55_a_control_plane_machine_is_refused() -> Result<()> {
     let lab = Lab::open().await?;
-    machine(
-        &lab,
-        "e2e-master",
-        json!({ "cluster.x-k8s.io/control-plane": "" }),
-    )
-    .await?;
-    let configs = Api::<KamajiConfig>::namespaced(lab.management.clone(), "default");
-    let said = message(&configs, "e2e-master", "ControlPlaneMachineNotSupported").await?;
-    names(&said, &["e2e-master", "KamajiControlPlane"]);
-    unmake(&lab, "e2e-master").await
+    let name = "e2e-master";
+    let test = async {
+        machine(&lab, name, json!({ labels::capi::CONTROL_PLANE: "" })).await?;
+        let said = message(&configs(&lab), name, "ControlPlaneMachineNotSupported").await?;
+        says(
+            &said,
+            &[
+                "Machine e2e-master is a control plane's: control planes run as pods of a KamajiControlPlane, use \
+               KamajiConfig for workers alone",
+            ],
+        );
+        Ok(())
+    };
+    afterwards(test, async || unmake(&lab, name).await).await
 }
 
 #[tokio::test]
 async fn contract_50_a_data_secret_of_somebody_else_is_not_touched() -> Result<()> {
     let lab = Lab::open().await?;
-    let secrets = Api::<Secret>::namespaced(lab.management.clone(), "default");
+    let secrets = Api::<Secret>::namespaced(lab.management.clone(), &QUICKSTART.namespace);
+    let name = "e2e-taken";
     let theirs: Secret = serde_json::from_value(json!({
         "metadata": {
-            "name": "e2e-taken",
+            "name": name,
             "ownerReferences": [{
                 "apiVersion": "v1", "kind": "ConfigMap", "name": "kube-root-ca.crt", "controller": true,
                 "uid": uid_of_a_config_map(&lab).await?,
@@ -289,19 +374,28 @@ async fn contract_50_a_data_secret_of_somebody_else_is_not_touched() -> Result<(
         },
         "stringData": { "value": "theirs" },
     }))?;
-    let before = secrets.create(&PostParams::default(), &theirs).await?;
-    machine(&lab, "e2e-taken", json!({})).await?;
-    let configs = Api::<KamajiConfig>::namespaced(lab.management.clone(), "default");
-    let said = message(&configs, "e2e-taken", "SecretNameTaken").await?;
-    names(&said, &["e2e-taken", "ConfigMap"]);
-    assert_eq!(secrets.get("e2e-taken").await?.data, before.data);
-    unmake(&lab, "e2e-taken").await?;
-    secrets.delete("e2e-taken", &DeleteParams::default()).await?;
-    Ok(())
+    let test = async {
+        let before = secrets.create(&PostParams::default(), &theirs).await?;
+        machine(&lab, name, json!({})).await?;
+        let said = message(&configs(&lab), name, "SecretNameTaken").await?;
+        says(
+            &said,
+            &[
+                "Secret e2e-taken is controlled by ConfigMap kube-root-ca.crt and is left alone: delete it, or use \
+               another name",
+            ],
+        );
+        assert_eq!(secrets.get(name).await?.data, before.data);
+        Ok(())
+    };
+    afterwards(test, async || {
+        unmake(&lab, name).await?;
+        gone(&secrets, name, PATIENCE).await
+    })
+    .await
 }
 
 async fn uid_of_a_config_map(lab: &Lab) -> Result<String> {
-    use k8s_openapi::api::core::v1::ConfigMap;
-    let maps = Api::<ConfigMap>::namespaced(lab.management.clone(), "default");
+    let maps = Api::<ConfigMap>::namespaced(lab.management.clone(), &QUICKSTART.namespace);
     maps.get("kube-root-ca.crt").await?.metadata.uid.context("no UID")
 }

@@ -1,0 +1,183 @@
+//! What `clusterctl describe cluster --show-conditions all` tells people: read back and judged.
+
+/// A condition as `clusterctl describe` shows it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Kind and name of the object.
+    pub object: String,
+    /// Condition type.
+    pub type_: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
+}
+
+impl Shown {
+    /// Healthy by its polarity.
+    pub fn is_good(&self) -> bool {
+        const NEGATIVE: [&str; 8] = [
+            "Paused",
+            "Deleting",
+            "RollingOut",
+            "ScalingUp",
+            "ScalingDown",
+            "Remediating",
+            "Updating",
+            "FieldNotSupported",
+        ];
+        let wanted = if NEGATIVE.contains(&self.type_.as_str()) {
+            "False"
+        } else {
+            "True"
+        };
+        self.status == wanted
+    }
+}
+
+/// Reads `clusterctl describe --show-conditions all`: objects («Kind namespace/name»), below each its conditions
+/// («Type Status Reason …»).
+pub fn read(printed: &str) -> Vec<Shown> {
+    let mut object = String::new();
+    let mut shown = Vec::new();
+    for line in printed.lines() {
+        let words: Vec<_> = line
+            .split(|c: char| c.is_whitespace() || "│├└─".contains(c))
+            .filter(|word| !word.is_empty())
+            .collect();
+        match words[..] {
+            ["*", ..] => {}
+            [type_, status @ ("True" | "False" | "Unknown"), ..] => shown.push(Shown {
+                object: object.clone(),
+                type_: type_.to_owned(),
+                status: status.to_owned(),
+            }),
+            [kind, name, ..] | [_, "-", kind, name, ..] if name.contains('/') => {
+                object = format!("{kind} {}", name.trim_end_matches(','));
+            }
+            _ => {}
+        }
+    }
+    shown
+}
+
+/// What must be among the conditions: how many objects of a kind, and what each of them says.
+pub fn missing(shown: &[Shown], workers: usize) -> Vec<String> {
+    let all: [(&str, usize, &[&str]); 6] = [
+        (
+            "Cluster",
+            1,
+            &[
+                "Available",
+                "RemoteConnectionProbe",
+                "InfrastructureReady",
+                "ControlPlaneInitialized",
+                "ControlPlaneAvailable",
+                "WorkersAvailable",
+                "WorkerMachinesReady",
+                "WorkerMachinesUpToDate",
+                "Deleting",
+            ],
+        ),
+        (
+            "KamajiControlPlane",
+            1,
+            &[
+                "Available",
+                "Ready",
+                "SpecValid",
+                "CertificatesAvailable",
+                "TenantControlPlaneCreated",
+                "ControlPlaneEndpointPatched",
+                "KamajiControlPlaneIsInitialized",
+                "RollingOut",
+                "ScalingUp",
+                "ScalingDown",
+                "Paused",
+            ],
+        ),
+        (
+            "MachineDeployment",
+            1,
+            &["Available", "MachinesReady", "MachinesUpToDate", "RollingOut"],
+        ),
+        (
+            "Machine",
+            workers,
+            &[
+                "Available",
+                "Ready",
+                "UpToDate",
+                "BootstrapConfigReady",
+                "InfrastructureReady",
+                "NodeReady",
+                "NodeHealthy",
+            ],
+        ),
+        (
+            "KamajiConfig",
+            workers,
+            &[
+                "Ready",
+                "DataSecretAvailable",
+                "BootstrapTokenValid",
+                "NodeJoined",
+                "Paused",
+            ],
+        ),
+        ("LocalMachine", workers, &["Ready", "Paused"]),
+    ];
+    let mut missing = Vec::new();
+    for (kind, count, types) in all {
+        for type_ in types {
+            let of_kind = |c: &&Shown| c.object.split(' ').next() == Some(kind) && c.type_ == *type_;
+            let found = shown.iter().filter(of_kind).count();
+            if found != count {
+                missing.push(format!("{type_} of {kind}: {found} of {count}"));
+            }
+        }
+    }
+    missing
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_are_read_and_judged_by_their_polarity() {
+        let printed = "\
+    NAME                                              REPLICAS  AVAILABLE  READY  UP TO DATE  STATUS   REASON        SINCE  MESSAGE\n\
+    Cluster default/quickstart                        3/3       3          3      3\n\
+    │           ├─Available                                                                   True     Available     5m\n\
+    │           ├─TopologyReconciled                                                          False    Failed        5m\n\
+    │           ├─Deleting                                                                    False    NotDeleting   5m\n\
+    │           └─Paused                                                                      True     Paused        5m\n\
+    ├─ControlPlane - KamajiControlPlane default/quickstart, v1.36.3  1/1\n\
+    └─Workers\n\
+      └─MachineDeployment default/quickstart-md-0, v1.36.3           2/2  2  2  2\n\
+        │           └─Available                                                               Unknown  Odd           5m     * says\n\
+        │                                                                                                                   True story\n\
+        ├─Machine default/quickstart-md-0-abc, v1.36.3               1    1  1  1\n\
+        │             ├─Updating                                                              False    NotUpdating   5m\n\
+        │             └─NodeHealthy                                                           True     NodeHealthy   5m\n";
+        let shown = read(printed);
+        let bad: Vec<_> = shown
+            .iter()
+            .filter(|c| !c.is_good())
+            .map(|c| format!("{} {}", c.object, c.type_))
+            .collect();
+        assert_eq!(
+            bad,
+            [
+                "Cluster default/quickstart TopologyReconciled",
+                "Cluster default/quickstart Paused",
+                "MachineDeployment default/quickstart-md-0 Available",
+            ]
+        );
+        let missing = missing(&shown, 2);
+        assert!(
+            missing.contains(&"NodeHealthy of Machine: 1 of 2".to_owned()),
+            "{missing:#?}"
+        );
+        assert!(!missing.contains(&"Available of Cluster: 0 of 1".to_owned()));
+    }
+}
