@@ -550,13 +550,13 @@ mod tests {
     }
 
     #[test]
-    fn contract_15_no_more_conditions_than_the_list_takes() {
+    fn no_more_conditions_than_the_list_takes() {
         assert!(KamajiControlPlaneCondition::ALL.len() <= 32);
         assert!(KamajiConfigCondition::ALL.len() <= 32);
     }
 
     #[test]
-    fn contract_111_negative_types_are_those_clusterctl_knows_and_ours() {
+    fn negative_types_are_those_clusterctl_knows_and_ours() {
         assert!(is_negative("Paused") && is_negative("RollingOut") && is_negative("FieldNotSupported"));
         assert!(!is_negative("Available"));
     }

@@ -128,6 +128,8 @@ pub mod kamaji {
 pub mod go_provider {
     /// Its finalizer on a KamajiControlPlane; ours only removes it.
     pub const FINALIZER: &str = "ecr.kamaji.clastix.io/finalizer";
+    /// Field managers of its writes: the name of its binary. It wrote whole objects, so it holds fields of the spec.
+    pub const FIELD_MANAGERS: [&str; 1] = ["manager"];
 }
 
 /// Names of this project.
@@ -200,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn contract_18_finalizers_are_qualified_so_that_the_api_does_not_warn() {
+    fn finalizers_are_qualified_so_that_the_api_does_not_warn() {
         for name in [
             ours::CONTROL_PLANE_FINALIZER,
             kamaji::DATASTORE_SECRET_FINALIZER,

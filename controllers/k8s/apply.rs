@@ -14,6 +14,7 @@ use std::{
     sync::Arc,
 };
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::{
     Client, Resource, ResourceExt,
     api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions},
@@ -71,6 +72,62 @@ where
         })?;
     roots.put(written);
     Ok(())
+}
+
+/// Takes the spec away from field managers that write no more: what they hold could be removed by nobody else. Values
+/// stay. Watches drop managed fields, so this sees them in what one of our own writes returned.
+///
+/// # Errors
+/// What the API server answered; a conflict when somebody else wrote meanwhile.
+pub async fn disown<K>(api: &Api<K>, roots: &Roots<K>, object: &K, managers: &[&str]) -> Result<(), ApiError>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let Some(left) = without_spec(object.managed_fields(), managers) else {
+        return Ok(());
+    };
+    let patch = json!({
+        "metadata": { "resourceVersion": object.resource_version(), "managedFields": left }
+    });
+    let written = api
+        .patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(patch))
+        .await
+        .map_err(|e| {
+            ApiError::new(
+                format!("set managed fields of {} {}", K::kind(&()), RootKey::of(object)),
+                e,
+            )
+        })?;
+    roots.put(written);
+    Ok(())
+}
+
+/// The entries without the spec of `managers`; `None` when none of them has any of it.
+fn without_spec(fields: &[ManagedFieldsEntry], managers: &[&str]) -> Option<Vec<ManagedFieldsEntry>> {
+    let stale = |entry: &ManagedFieldsEntry| {
+        entry.operation.as_deref() == Some("Update")
+            && entry.subresource.as_deref().unwrap_or_default().is_empty()
+            && managers.contains(&entry.manager.as_deref().unwrap_or_default())
+            && entry
+                .fields_v1
+                .as_ref()
+                .is_some_and(|known| known.0.get("f:spec").is_some())
+    };
+    if !fields.iter().any(stale) {
+        return None;
+    }
+    let left = fields.iter().filter_map(|entry| {
+        let mut left = entry.clone();
+        if stale(entry) {
+            let known = left.fields_v1.as_mut()?.0.as_object_mut()?;
+            known.remove("f:spec");
+            if known.is_empty() {
+                return None;
+            }
+        }
+        Some(left)
+    });
+    Some(left.collect())
 }
 
 /// Writes with one field manager and keeps the index current.

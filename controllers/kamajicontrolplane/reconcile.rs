@@ -6,7 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::jiff::Timestamp;
 use kamaji_api::{
     conditions::Reason,
-    labels::{field_manager, ours},
+    labels::{field_manager, go_provider, ours},
 };
 use kube::{Api, Resource};
 
@@ -23,6 +23,7 @@ use super::{
 use crate::{
     capi::cluster::Cluster,
     k8s::{
+        apply,
         error::{ApiError, Class},
         finalizer,
         key::RootKey,
@@ -60,6 +61,10 @@ pub async fn reconcile(context: &Context, key: &RootKey) -> Reconciled {
         ours::CONTROL_PLANE_FINALIZER,
     )
     .await?;
+    if let Some(written) = context.control_planes.get(key) {
+        let managers = &go_provider::FIELD_MANAGERS;
+        apply::disown(&api, &context.control_planes, &*written, managers).await?;
+    }
     let mut progress = Progress::default();
     let result = advance(context, &mut observed, &mut progress, now).await;
     if let Err(failure) = &result

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kamaji_api::{
     conditions::TenantControlPlaneCondition as Tenant,
     controlplane::{Endpoint, KamajiControlPlane, KamajiControlPlaneStatus},
-    labels::{capi, kamaji, ours},
+    labels::{capi, go_provider, kamaji, ours},
     tenantcontrolplane::{CertificatesStatus, SecretStatus, TenantControlPlane},
 };
 use kube::{ResourceExt, api::PartialObjectMeta, runtime::watcher::Event};
@@ -857,4 +857,39 @@ async fn a_kubeconfig_key_that_is_not_there_is_named() {
     let (_, reason, message) = world.condition("KubeadmResourcesCreated");
     assert_eq!(reason, "InvalidSpec");
     assert!(message.contains("it has admin.conf"), "{message}");
+}
+
+#[tokio::test]
+async fn contract_31a_what_the_go_provider_holds_of_the_spec_is_given_up_once() {
+    let mut world = World::new();
+    let entry = |manager: &str, operation: &str, fields: Value| {
+        json!({
+            "manager": manager, "operation": operation, "fieldsType": "FieldsV1", "fieldsV1": fields,
+            "apiVersion": "controlplane.cluster.x-k8s.io/v1alpha2",
+        })
+    };
+    world.api.edit(
+        CONTROL_PLANE,
+        &json!({
+            "metadata": {
+                "finalizers": [go_provider::FINALIZER],
+                "managedFields": [
+                    entry("manager", "Update", json!({"f:metadata": {"f:finalizers": {}}, "f:spec": {"f:kine": {}}})),
+                    entry("capi-topology", "Apply", json!({"f:spec": {"f:version": {}}})),
+                ],
+            },
+            "spec": {"controlPlaneEndpoint": {"host": "192.0.2.1", "port": 6443}},
+        }),
+    );
+    let before = world.control_plane().spec;
+    world.settle().await;
+    let fields = world.api.get(CONTROL_PLANE).unwrap()["metadata"]["managedFields"].clone();
+    assert_eq!(fields[0]["fieldsV1"], json!({"f:metadata": {"f:finalizers": {}}}));
+    assert_eq!(fields[1]["fieldsV1"], json!({"f:spec": {"f:version": {}}}));
+    assert_eq!(world.control_plane().spec, before, "values stay");
+    assert!(world.initialized());
+    world.api.requests();
+    world.restart();
+    world.settle().await;
+    assert_eq!(world.api.requests(), Vec::<String>::new());
 }
