@@ -32,30 +32,18 @@ pub struct Names {
     pub adopted: bool,
 }
 
-/// The names in force: of status, of the annotations, of the spec, else drawn from `entropy`.
+/// The names in force: of status, which tells what holds the data; else of the annotations, of the spec, or drawn from
+/// `entropy`.
 pub fn names_of(tenant: &TenantControlPlane, entropy: u64) -> Names {
-    let annotation = |key: &str| tenant.annotations().get(key).cloned();
-    let recorded = (annotation(ours::SCHEMA), annotation(ours::USER));
-    if let (Some(schema), Some(user)) = recorded {
+    let noted = |key: &str| asked(tenant.annotations().get(key));
+    let (schema, user) = (noted(ours::SCHEMA), noted(ours::USER));
+    if let Some((held_schema, held_user)) = held(tenant) {
         return Names {
-            schema,
-            user,
-            adopted: false,
+            schema: held_schema.to_owned(),
+            user: held_user.to_owned(),
+            adopted: schema.is_none() && user.is_none(),
         };
     }
-    if let Some(setup) = tenant
-        .status
-        .as_ref()
-        .and_then(|s| s.storage.as_ref()?.setup.as_ref())
-        && let (Some(schema), Some(user)) = (&setup.schema, &setup.user)
-    {
-        return Names {
-            schema: schema.clone(),
-            user: user.clone(),
-            adopted: true,
-        };
-    }
-    let asked = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let drawn = || {
         names::draw(
             &tenant.namespace().unwrap_or_default(),
@@ -63,13 +51,27 @@ pub fn names_of(tenant: &TenantControlPlane, entropy: u64) -> Names {
             entropy,
         )
     };
-    let schema = asked(&tenant.spec.data_store_schema).unwrap_or_else(drawn);
-    let user = asked(&tenant.spec.data_store_username).unwrap_or_else(|| schema.clone());
+    let schema = schema
+        .or_else(|| asked(tenant.spec.data_store_schema.as_ref()))
+        .map_or_else(drawn, str::to_owned);
+    let user = user
+        .or_else(|| asked(tenant.spec.data_store_username.as_ref()))
+        .map_or_else(|| schema.clone(), str::to_owned);
     Names {
         schema,
         user,
         adopted: false,
     }
+}
+
+fn asked(text: Option<&String>) -> Option<&str> {
+    text.map(String::as_str).filter(|text| !text.is_empty())
+}
+
+/// Schema and user that were set up.
+fn held(tenant: &TenantControlPlane) -> Option<(&str, &str)> {
+    let setup = tenant.status.as_ref()?.storage.as_ref()?.setup.as_ref()?;
+    Some((asked(setup.schema.as_ref())?, asked(setup.user.as_ref())?))
 }
 
 /// The names were recorded once, so something may exist under them.
@@ -82,26 +84,43 @@ pub fn is_recorded(tenant: &TenantControlPlane) -> bool {
             .is_some()
 }
 
-/// What the spec says now must be what holds the data.
+/// What spec and annotations say now must be what holds the data. Anybody who may edit a tenant may edit both, and
+/// another name would be another cluster's data, or none.
 pub fn check_names(tenant: &TenantControlPlane, names: &Names) -> Result<(), Problem> {
-    for (field, asked, held) in [
+    let spec = &tenant.spec;
+    let note = |key: &str| asked(tenant.annotations().get(key));
+    let is_set_up = held(tenant).is_some();
+    for (key, field, asked_for, held) in [
         (
+            ours::SCHEMA,
             "spec.dataStoreSchema",
-            &tenant.spec.data_store_schema,
+            asked(spec.data_store_schema.as_ref()),
             &names.schema,
         ),
         (
+            ours::USER,
             "spec.dataStoreUsername",
-            &tenant.spec.data_store_username,
+            asked(spec.data_store_username.as_ref()),
             &names.user,
         ),
     ] {
-        if let Some(asked) = asked.as_ref().filter(|asked| !asked.is_empty() && *asked != held) {
-            return Err(Problem::wait(
-                Reason::InvalidSpec,
-                format!("{field}: {asked:?} cannot replace {held:?}, which holds the data; set it back"),
+        let refuse = |message: String| Err(Problem::wait(Reason::InvalidSpec, message));
+        if let Some(noted) = note(key).filter(|noted| noted != held) {
+            return refuse(format!(
+                "annotation {key}: {noted:?} cannot replace {held:?}, which holds the data; set it back to {held:?}"
             ));
         }
+        let Some(asked_for) = asked_for.filter(|asked_for| asked_for != held) else {
+            continue;
+        };
+        return refuse(if is_set_up {
+            format!("{field}: {asked_for:?} cannot replace {held:?}, which holds the data; set it back")
+        } else {
+            format!(
+                "{field} says {asked_for:?} and annotation {key} {held:?}: remove the one that is not meant (the \
+                 annotation, if the object was copied from another)"
+            )
+        });
     }
     Ok(())
 }
@@ -183,7 +202,7 @@ pub async fn set_up(
         .await
     {
         Ok(()) => Ok(access),
-        Err(error) => Err(failed(engine, store, error)),
+        Err(error) => Err(failed(engine, tenant, store, error)),
     }
 }
 
@@ -197,15 +216,63 @@ pub async fn tear_down(
     let access = datastore::access(engine, store).await?;
     match access.admin.delete_tenant(&place(engine, tenant, names)).await {
         Ok(deleted) => Ok(deleted),
-        Err(error) => Err(failed(engine, store, error)),
+        Err(error) => Err(failed(engine, tenant, store, error)),
     }
 }
 
-fn failed(engine: &Engine, store: &DataStore, error: driver::Error) -> Problem {
+fn failed(engine: &Engine, tenant: &TenantControlPlane, store: &DataStore, error: driver::Error) -> Problem {
     if matches!(error, driver::Error::Unreachable { .. }) {
         datastore::doubt(engine, &store.name_any());
     }
-    error.into()
+    told(tenant, error)
+}
+
+/// What a name that cannot be had was taken from, and how to come to another one.
+fn told(tenant: &TenantControlPlane, error: driver::Error) -> Problem {
+    use driver::Error;
+    let (key, field, asked_for, name) = match &error {
+        Error::ForeignSchema { schema, .. } => (
+            ours::SCHEMA,
+            "spec.dataStoreSchema",
+            &tenant.spec.data_store_schema,
+            schema,
+        ),
+        Error::ForeignUser { user, .. } => (
+            ours::USER,
+            "spec.dataStoreUsername",
+            &tenant.spec.data_store_username,
+            user,
+        ),
+        Error::Name(refusal) => {
+            let message = format!(
+                "{refusal}; the name comes from the annotations {} and {}: remove them, or set them back",
+                ours::SCHEMA,
+                ours::USER
+            );
+            return Problem::wait(error.reason(), message);
+        }
+        _ => return error.into(),
+    };
+    let message = if held(tenant).is_some() {
+        format!(
+            "status.storage.setup: {error}, though this cluster's data stands under it; whichever of the two is a \
+             copy has to go, deleted with annotation {} so that the data stays",
+            ours::ABANDON_DATA
+        )
+    } else if asked(asked_for.as_ref()) == Some(name) {
+        format!(
+            "{field}: {error}; make the TenantControlPlane anew with another name, or without the field and one is \
+             drawn"
+        )
+    } else {
+        format!(
+            "annotation {key}: {error}; if this object was copied from another, remove its annotations {} and {}, and \
+             new names are drawn",
+            ours::SCHEMA,
+            ours::USER
+        )
+    };
+    Problem::wait(error.reason(), message)
 }
 
 fn place(engine: &Engine, tenant: &TenantControlPlane, names: &Names) -> Place {
@@ -270,6 +337,88 @@ mod tests {
             "{}",
             refused.message
         );
+    }
+
+    fn note(tenant: &mut TenantControlPlane, schema: &str, user: &str) {
+        for (key, value) in [(ours::SCHEMA, schema), (ours::USER, user)] {
+            tenant.annotations_mut().insert(key.to_owned(), value.to_owned());
+        }
+    }
+
+    #[test]
+    fn an_edited_annotation_changes_no_name_and_is_told() {
+        let mut tenant = example::tenant();
+        set_up(&mut tenant, "default");
+        note(&mut tenant, "old", "older");
+        let names = names_of(&tenant, 7);
+        assert!(!names.adopted);
+        check_names(&tenant, &names).unwrap();
+        for (key, value) in [(ours::SCHEMA, "victim"), (ours::USER, "victim-user")] {
+            note(&mut tenant, "old", "older");
+            tenant.annotations_mut().insert(key.to_owned(), value.to_owned());
+            assert_eq!(names_of(&tenant, 7), names, "what holds the data stays");
+            let held = if key == ours::SCHEMA { "old" } else { "older" };
+            assert_eq!(
+                check_names(&tenant, &names).unwrap_err().message,
+                format!(
+                    "annotation {key}: {value:?} cannot replace {held:?}, which holds the data; set it back to {held:?}"
+                )
+            );
+        }
+        // One that was removed is written again, as those of a tenant of ours.
+        note(&mut tenant, "old", "older");
+        tenant.annotations_mut().remove(ours::USER);
+        assert_eq!(names_of(&tenant, 7), names);
+        check_names(&tenant, &names).unwrap();
+    }
+
+    #[test]
+    fn before_anything_is_set_up_a_removed_annotation_loses_no_other_name() {
+        let mut tenant = example::tenant();
+        note(&mut tenant, "drawn", "drawn");
+        tenant.annotations_mut().remove(ours::USER);
+        let names = names_of(&tenant, 7);
+        assert_eq!((names.schema.as_str(), names.user.as_str()), ("drawn", "drawn"));
+        tenant.spec.data_store_schema = Some("asked".to_owned());
+        let refused = check_names(&tenant, &names).unwrap_err().message;
+        assert!(
+            refused.starts_with(
+                "spec.dataStoreSchema says \"asked\" and annotation capi-kamaji.io/datastore-schema"
+            ),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_had_is_told_by_what_named_it() {
+        let foreign = || driver::Error::ForeignSchema {
+            schema: "theirs".to_owned(),
+            owner: None,
+        };
+        let mut copied = example::tenant();
+        note(&mut copied, "theirs", "theirs");
+        let mut asked_for = copied.clone();
+        asked_for.spec.data_store_schema = Some("theirs".to_owned());
+        let mut running = copied.clone();
+        set_up(&mut running, "default");
+        for (tenant, place, fix) in [
+            (
+                &copied,
+                "annotation capi-kamaji.io/datastore-schema: ",
+                "remove its annotations",
+            ),
+            (&asked_for, "spec.dataStoreSchema: ", "another name"),
+            (&running, "status.storage.setup: ", "capi-kamaji.io/abandon-data"),
+        ] {
+            let problem = told(tenant, foreign());
+            assert_eq!(problem.reason, Reason::SchemaOwnedByAnother);
+            assert!(
+                problem.message.starts_with(place) && problem.message.contains(fix),
+                "{}",
+                problem.message
+            );
+            assert!(problem.message.contains("\"theirs\" belongs to somebody"));
+        }
     }
 
     #[test]

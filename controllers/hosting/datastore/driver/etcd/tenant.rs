@@ -76,14 +76,14 @@ impl EtcdAdmin {
         if marks.schema.is_some() && marks.user.is_some() {
             return Ok(());
         }
-        let first = marks.schema.is_none() && marks.user.is_none();
-        if first && !place.adopt {
-            if self.role_exists(&place.schema).await? || self.key_count(&place.schema).await? > 0 {
-                return Err(foreign_schema(place, None));
-            }
-            if self.roles_of(&place.user).await?.is_some() {
-                return Err(foreign_user(place, None));
-            }
+        // Each name by itself: that one of them is ours says nothing about the other.
+        let new_schema = marks.schema.is_none() && !place.adopt;
+        if new_schema && self.schema_exists(&place.schema).await? {
+            return Err(foreign_schema(place, None));
+        }
+        let new_user = marks.user.is_none() && !place.adopt;
+        if new_user && self.roles_of(&place.user).await?.is_some() {
+            return Err(foreign_user(place, None));
         }
         let mark = encode(&Mark {
             owner: place.owner.clone(),
@@ -98,7 +98,7 @@ impl EtcdAdmin {
                 writes.push(TxnOp::put(key, mark.clone(), None));
             }
         }
-        if first && !place.adopt {
+        if new_schema {
             let empty = Compare::create_revision(prefix(&place.schema), CompareOp::Equal, 0).with_prefix();
             conditions.push(empty);
         }
@@ -172,7 +172,7 @@ impl EtcdAdmin {
 
     /// For a place without a mark: nothing of it may be there.
     async fn expect_nothing(&self, place: &Place, marks: &Marks) -> Result<Deleted, Error> {
-        if self.role_exists(&place.schema).await? || self.key_count(&place.schema).await? > 0 {
+        if self.schema_exists(&place.schema).await? {
             return Err(foreign_schema(place, None));
         }
         if marks.user.is_some() {
@@ -188,6 +188,10 @@ impl EtcdAdmin {
             return Err(foreign_user(place, None));
         }
         Ok(Deleted { keys: 0 })
+    }
+
+    async fn schema_exists(&self, schema: &str) -> Result<bool, Error> {
+        Ok(self.role_exists(schema).await? || self.key_count(schema).await? > 0)
     }
 
     async fn marks(&self, place: &Place) -> Result<Marks, Error> {
@@ -221,8 +225,8 @@ impl EtcdAdmin {
 }
 
 fn check(place: &Place) -> Result<(), Error> {
-    names::check("spec.dataStoreSchema", &place.schema)?;
-    names::check("spec.dataStoreUsername", &place.user)?;
+    names::check_usable("schema", &place.schema)?;
+    names::check_usable("datastore user", &place.user)?;
     Ok(())
 }
 
