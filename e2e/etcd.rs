@@ -1,18 +1,26 @@
-//! A real etcd with TLS on loopback, for as long as a test runs, and `etcdctl` to look at it from outside.
+//! A real etcd on loopback, with the arguments and certificates of a managed DataStore's member, for as long as a test
+//! runs; `etcdctl` and bare TLS to look at it from outside.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use capi_kamaji::hosting::datastore::desired;
 use capi_kamaji::hosting::datastore::driver::Credentials;
+use capi_kamaji::hosting::datastore::validate::{Valid, validate};
 use capi_kamaji::pki::issue::{self, Issued};
 use capi_kamaji::pki::material::{Authority, Found};
-use capi_kamaji::pki::spec::{AltNames, Leaf, Usage};
+use capi_kamaji::pki::spec::{AltNames, Content, Leaf};
 use k8s_openapi::jiff::Timestamp;
+use kamaji_api::datastore::{DataStore, DataStoreSpec, ManagedEtcd};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 /// Folder of the built tools: `KAMAJI_TOOLS_BIN`, else `.lab/bin` of this checkout.
 pub fn tools() -> PathBuf {
@@ -22,11 +30,15 @@ pub fn tools() -> PathBuf {
     )
 }
 
+/// Name of the DataStore whose member is run.
+const STORE: &str = "default";
+
 /// An etcd of one member that wants client certificates. It ends, and its files go, when this is dropped.
 pub struct Etcd {
     child: Child,
     home: PathBuf,
     endpoint: String,
+    peer_port: u16,
     authority: Authority,
     authority_pair: Issued,
 }
@@ -50,39 +62,29 @@ impl Etcd {
         fs::create_dir_all(&home)?;
         let authority_pair = issue::authority("etcd", &AltNames::default(), Timestamp::now())?;
         let authority = read(&authority_pair)?;
-        let mut names = AltNames::default();
-        names.add("127.0.0.1");
-        names.add("localhost");
-        let server = Leaf {
-            common_name: "etcd-0".to_owned(),
-            organization: None,
-            usages: vec![Usage::Server, Usage::Client],
-            names,
+        let Content::Certificate { leaf, .. } = desired::server(STORE).content else {
+            bail!("the server's Secret holds no certificate");
         };
-        let server = issue::leaf(&server, &authority, Timestamp::now())?;
-        fs::write(home.join("ca.crt"), authority.certificate_pem())?;
-        store(&home, "server", &server)?;
-        let (client, peer) = (free_port()?, free_port()?);
+        fs::create_dir_all(home.join("pki"))?;
+        fs::write(home.join("pki/ca.crt"), authority.certificate_pem())?;
+        store(
+            &home,
+            "pki/tls",
+            &issue::leaf(&leaf, &authority, Timestamp::now())?,
+        )?;
+        let (client, peer_port, probes) = (free_port()?, free_port()?, free_port()?);
         let endpoint = format!("127.0.0.1:{client}");
-        let file = |name: &str| home.join(name).display().to_string();
+        let arguments = arguments()?.into_iter().map(|argument| {
+            argument
+                .replace("/var/lib/etcd", &home.display().to_string())
+                .replace("/etc/etcd", &home.display().to_string())
+                .replace("0.0.0.0:2379", &endpoint)
+                .replace("0.0.0.0:2381", &format!("127.0.0.1:{probes}"))
+                .replace(":2380", &format!(":{peer_port}"))
+        });
         let child = Command::new(&etcd)
-            .args(["--name", "etcd-0", "--log-level", "warn"])
-            .args(["--data-dir", &file("data")])
-            .args(["--listen-client-urls", &format!("https://{endpoint}")])
-            .args(["--advertise-client-urls", &format!("https://{endpoint}")])
-            .args(["--listen-peer-urls", &format!("http://127.0.0.1:{peer}")])
-            .args([
-                "--initial-advertise-peer-urls",
-                &format!("http://127.0.0.1:{peer}"),
-            ])
-            .args(["--initial-cluster", &format!("etcd-0=http://127.0.0.1:{peer}")])
-            .args(["--client-cert-auth", "--trusted-ca-file", &file("ca.crt")])
-            .args([
-                "--cert-file",
-                &file("server.crt"),
-                "--key-file",
-                &file("server.key"),
-            ])
+            .args(arguments)
+            .args(["--log-level", "warn"])
             .stdout(Stdio::null())
             .stderr(fs::File::create(home.join("log"))?)
             .spawn()
@@ -91,6 +93,7 @@ impl Etcd {
             child,
             home,
             endpoint,
+            peer_port,
             authority,
             authority_pair,
         };
@@ -152,7 +155,7 @@ impl Etcd {
                 "10s",
             ])
             .arg("--cacert")
-            .arg(file("ca.crt".to_owned()))
+            .arg(file("pki/ca.crt".to_owned()))
             .arg("--cert")
             .arg(file(format!("{user}.crt")))
             .arg("--key")
@@ -170,6 +173,35 @@ impl Etcd {
             bail!("{}", String::from_utf8_lossy(&output.stderr));
         }
         Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// What the port for other members answers on `address` to who shows this certificate: the first line, or an error.
+    /// `user` is one of [`Etcd::identity`], or `pki/tls` for the member itself.
+    pub fn ask_as_peer(&self, address: IpAddr, user: &str) -> anyhow::Result<String> {
+        let pem = |name: String| self.home.join(name);
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(pem("pki/ca.crt".to_owned()))?)?;
+        let config = rustls::ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(
+                vec![CertificateDer::from_pem_file(pem(format!("{user}.crt")))?],
+                PrivateKeyDer::from_pem_file(pem(format!("{user}.key")))?,
+            )?;
+        let connection = rustls::ClientConnection::new(Arc::new(config), ServerName::try_from("localhost")?)?;
+        let socket = TcpStream::connect((address, self.peer_port))?;
+        let mut stream = rustls::StreamOwned::new(connection, socket);
+        stream.write_all(b"GET /members HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut answer = Vec::new();
+        // The peer closes without ceremony; what counts is what came before.
+        let read = stream.read_to_end(&mut answer);
+        if answer.is_empty() {
+            read?;
+        }
+        Ok(String::from_utf8_lossy(&answer)
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_owned())
     }
 
     /// Everything that is stored, one line each: users, roles and keys.
@@ -198,6 +230,24 @@ impl Drop for Etcd {
         let _ = self.child.wait();
         let _ = fs::remove_dir_all(&self.home);
     }
+}
+
+/// The arguments of a managed DataStore's member.
+fn arguments() -> anyhow::Result<Vec<String>> {
+    let spec = DataStoreSpec {
+        managed: Some(ManagedEtcd::default()),
+        ..DataStoreSpec::default()
+    };
+    let datastore = DataStore::new(STORE, spec);
+    let Valid::Managed(managed) = validate(&datastore)? else {
+        bail!("not a managed DataStore");
+    };
+    let parts = desired::parts(&datastore, &managed, "")?;
+    let arguments = parts
+        .iter()
+        .find_map(|part| part.body().pointer("/spec/template/spec/containers/0/args"))
+        .context("no part runs etcd")?;
+    Ok(serde_json::from_value(arguments.clone())?)
 }
 
 fn read(pair: &Issued) -> anyhow::Result<Authority> {

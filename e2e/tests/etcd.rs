@@ -32,6 +32,20 @@ async fn start() -> anyhow::Result<Option<(Etcd, EtcdAdmin)>> {
     Ok(Some((etcd, admin)))
 }
 
+fn foreign_schema(schema: &str, owner: Option<&Owner>) -> Error {
+    Error::ForeignSchema {
+        schema: schema.to_owned(),
+        owner: owner.cloned().map(Box::new),
+    }
+}
+
+fn foreign_user(user: &str, owner: Option<&Owner>) -> Error {
+    Error::ForeignUser {
+        user: user.to_owned(),
+        owner: owner.cloned().map(Box::new),
+    }
+}
+
 fn put(etcd: &Etcd, user: &str, key: &str) -> anyhow::Result<String> {
     etcd.ctl(user, &["put", key, "value"])
 }
@@ -179,7 +193,6 @@ async fn hosting_beyond_06_what_is_not_ours_is_refused_and_left_alone() -> anyho
         etcd.ctl("root", command)?;
     }
     put(&etcd, "root", "/bare/x")?;
-    let before = etcd.listing()?;
 
     let stranger = Owner {
         cluster: "two".to_owned(),
@@ -191,43 +204,22 @@ async fn hosting_beyond_06_what_is_not_ours_is_refused_and_left_alone() -> anyho
         owner: stranger.clone(),
         adopt: false,
     };
-    let owner = Some(Box::new(a.owner.clone()));
+    // The stranger is a tenant too.
+    let own = named("strangers", "strangers");
+    admin.ensure_tenant(&own, Timestamp::now()).await?;
+    let before = etcd.listing()?;
     let cases = [
         (
             named(&a.schema, "other"),
-            Error::ForeignSchema {
-                schema: a.schema.clone(),
-                owner: owner.clone(),
-            },
+            foreign_schema(&a.schema, Some(&a.owner)),
         ),
-        (
-            named("other", &a.user),
-            Error::ForeignUser {
-                user: a.user.clone(),
-                owner,
-            },
-        ),
-        (
-            named("unmarked", "other"),
-            Error::ForeignSchema {
-                schema: "unmarked".to_owned(),
-                owner: None,
-            },
-        ),
-        (
-            named("bare", "other"),
-            Error::ForeignSchema {
-                schema: "bare".to_owned(),
-                owner: None,
-            },
-        ),
-        (
-            named("other", "unmarked"),
-            Error::ForeignUser {
-                user: "unmarked".to_owned(),
-                owner: None,
-            },
-        ),
+        (named("other", &a.user), foreign_user(&a.user, Some(&a.owner))),
+        (named("unmarked", "other"), foreign_schema("unmarked", None)),
+        (named("bare", "other"), foreign_schema("bare", None)),
+        (named("other", "unmarked"), foreign_user("unmarked", None)),
+        // One name that is its own makes the other one no more its own.
+        (named("unmarked", &own.user), foreign_schema("unmarked", None)),
+        (named("bare", &own.user), foreign_schema("bare", None)),
     ];
     for (place, expected) in cases {
         assert_eq!(
@@ -238,6 +230,12 @@ async fn hosting_beyond_06_what_is_not_ours_is_refused_and_left_alone() -> anyho
         assert_eq!(expected.class(), Class::Invalid);
         assert_eq!(etcd.listing()?, before, "{place:?}");
     }
+    let half = named(&own.schema, "unmarked");
+    assert_eq!(
+        admin.ensure_tenant(&half, Timestamp::now()).await,
+        Err(foreign_user("unmarked", None))
+    );
+    assert_eq!(etcd.listing()?, before);
     let message = admin
         .ensure_tenant(&named(&a.schema, "other"), Timestamp::now())
         .await
@@ -256,10 +254,32 @@ async fn hosting_beyond_06_what_is_not_ours_is_refused_and_left_alone() -> anyho
         .unwrap_err()
         .to_string();
     assert!(
-        error.starts_with("spec.dataStoreUsername: \"root\" is reserved"),
+        error.starts_with("datastore user: \"root\" is reserved"),
         "{error}"
     );
     assert_eq!(etcd.listing()?, before);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenants_certificate_makes_no_peer() -> anyhow::Result<()> {
+    let Some((etcd, admin)) = start().await? else {
+        return Ok(());
+    };
+    let a = place("a");
+    admin.ensure_tenant(&a, Timestamp::now()).await?;
+    for user in [a.user.as_str(), "root"] {
+        etcd.identity(user)?;
+        let error = etcd.ask_as_peer([127, 0, 0, 1].into(), user).unwrap_err();
+        assert!(format!("{error:?}").contains("alert"), "{user}: {error:?}");
+    }
+    // The member would be let in, but nobody gets to the port from outside of its pod.
+    assert_eq!(
+        etcd.ask_as_peer([127, 0, 0, 1].into(), "pki/tls")?,
+        "HTTP/1.1 200 OK"
+    );
+    let error = etcd.ask_as_peer([127, 0, 0, 2].into(), "pki/tls").unwrap_err();
+    assert!(error.to_string().contains("refused"), "{error:?}");
     Ok(())
 }
 

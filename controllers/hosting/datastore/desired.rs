@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{
     ServicePort, ServiceSpec, VolumeResourceRequirements,
 };
 use k8s_openapi::api::networking::v1::{
-    NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
+    NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPort, NetworkPolicySpec,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -30,7 +30,7 @@ use crate::pki::spec::{AltNames, Content, Leaf, Renewal, SecretSpec, Signer, Usa
 
 /// Port for clients.
 pub(super) const CLIENT: i32 = 2379;
-/// Port for other members.
+/// Port for other members; a single one keeps it to itself.
 pub(super) const PEER: i32 = 2380;
 /// Name of the volume and first part of the claim's name.
 pub(super) const VOLUME: &str = "data";
@@ -70,7 +70,8 @@ pub fn authority(name: &str) -> SecretSpec {
     }
 }
 
-/// Secret of the members. One certificate serves clients and other members, as server and as client.
+/// Secret of the members. One certificate serves clients and other members, as server and as client; members trust
+/// no other one of each other.
 pub fn server(name: &str) -> SecretSpec {
     let mut names = AltNames::default();
     let service = format!("{name}.{}.svc", namespace::DATASTORES);
@@ -184,7 +185,7 @@ fn service(store: &DataStore, managed: &Managed) -> Result<Manifest> {
                 // A member has to find itself and the others before any of them is ready.
                 publish_not_ready_addresses: Some(true),
                 selector: Some(selector(&managed.name)),
-                ports: Some(vec![port("client", CLIENT), port("peer", PEER)]),
+                ports: Some(vec![port("client", CLIENT)]),
                 ..ServiceSpec::default()
             }),
             ..Service::default()
@@ -193,12 +194,10 @@ fn service(store: &DataStore, managed: &Managed) -> Result<Manifest> {
 }
 
 fn network_policy(store: &DataStore, managed: &Managed) -> Result<Manifest> {
-    let port = |port: i32| {
-        Some(vec![NetworkPolicyPort {
-            port: Some(IntOrString::Int(port)),
-            protocol: Some("TCP".to_owned()),
-            ..NetworkPolicyPort::default()
-        }])
+    let client = NetworkPolicyPort {
+        port: Some(IntOrString::Int(CLIENT)),
+        protocol: Some("TCP".to_owned()),
+        ..NetworkPolicyPort::default()
     };
     let members = LabelSelector {
         match_labels: Some(selector(&managed.name)),
@@ -209,21 +208,12 @@ fn network_policy(store: &DataStore, managed: &Managed) -> Result<Manifest> {
         &NetworkPolicy {
             metadata: metadata(store, &managed.name, "etcd"),
             spec: Some(NetworkPolicySpec {
-                pod_selector: Some(members.clone()),
+                pod_selector: Some(members),
                 policy_types: Some(vec!["Ingress".to_owned()]),
-                ingress: Some(vec![
-                    NetworkPolicyIngressRule {
-                        ports: port(CLIENT),
-                        from: None,
-                    },
-                    NetworkPolicyIngressRule {
-                        ports: port(PEER),
-                        from: Some(vec![NetworkPolicyPeer {
-                            pod_selector: Some(members),
-                            ..NetworkPolicyPeer::default()
-                        }]),
-                    },
-                ]),
+                ingress: Some(vec![NetworkPolicyIngressRule {
+                    ports: Some(vec![client]),
+                    from: None,
+                }]),
                 ..NetworkPolicySpec::default()
             }),
         },

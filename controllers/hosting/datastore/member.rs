@@ -98,11 +98,7 @@ fn container(managed: &Managed) -> Container {
         image_pull_policy: Some("IfNotPresent".to_owned()),
         command: Some(vec!["/usr/local/bin/etcd".to_owned()]),
         args: Some(arguments(managed)),
-        ports: Some(vec![
-            port("client", CLIENT),
-            port("peer", PEER),
-            port("probes", PROBES),
-        ]),
+        ports: Some(vec![port("client", CLIENT), port("probes", PROBES)]),
         startup_probe: probe("/readyz", 2, 150),
         readiness_probe: probe("/readyz", 5, 3),
         liveness_probe: probe("/livez", 10, 6),
@@ -137,7 +133,9 @@ fn arguments(managed: &Managed) -> Vec<String> {
         ("data-dir", format!("{DATA}/data")),
         ("listen-client-urls", format!("https://0.0.0.0:{CLIENT}")),
         ("advertise-client-urls", format!("https://{host}:{CLIENT}")),
-        ("listen-peer-urls", format!("https://0.0.0.0:{PEER}")),
+        // Members talk past users and roles: who is a peer reads and writes every tenant's data. One member has no
+        // peers, so nobody outside its pod gets to the port. What it advertises is only noted.
+        ("listen-peer-urls", format!("https://127.0.0.1:{PEER}")),
         ("initial-advertise-peer-urls", format!("https://{host}:{PEER}")),
         ("initial-cluster", format!("{member}=https://{host}:{PEER}")),
         ("listen-metrics-urls", format!("http://0.0.0.0:{PROBES}")),
@@ -146,7 +144,8 @@ fn arguments(managed: &Managed) -> Vec<String> {
         ("cert-file", format!("{PKI}/tls.crt")),
         ("key-file", format!("{PKI}/tls.key")),
         ("peer-client-cert-auth", "true".to_owned()),
-        ("peer-trusted-ca-file", format!("{PKI}/ca.crt")),
+        // The members' own certificate and no authority: that of the datastore signs tenants' certificates too.
+        ("peer-trusted-ca-file", format!("{PKI}/tls.crt")),
         ("peer-cert-file", format!("{PKI}/tls.crt")),
         ("peer-key-file", format!("{PKI}/tls.key")),
         // The API servers of tenants share this etcd and leave compaction to it.
