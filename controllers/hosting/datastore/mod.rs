@@ -20,6 +20,7 @@ use kamaji_api::datastore::{DataStore, DataStoreSpec, ManagedEtcd, ManagedStatus
 use kamaji_api::labels::{field_manager, kamaji, namespace, ours};
 use kube::{Api, ResourceExt as _};
 
+mod certificates;
 pub mod desired;
 pub mod driver;
 mod member;
@@ -27,6 +28,8 @@ pub mod names;
 pub mod observe;
 mod quantity;
 pub mod status;
+#[cfg(test)]
+mod tests;
 pub mod usage;
 pub mod validate;
 
@@ -36,14 +39,11 @@ use self::validate::{Managed, Problem, Valid};
 use super::engine::Engine;
 use crate::args::DefaultDatastore;
 use crate::k8s::conditions;
-use crate::k8s::error::Class;
+use crate::k8s::error::{ApiError, Class};
 use crate::k8s::key::RootKey;
 use crate::k8s::manifest::Manifest;
 use crate::k8s::row::Facts;
 use crate::k8s::{finalizer, status as object_status};
-use crate::pki::issue::{self, Authorities};
-use crate::pki::policy::{self, Decision, Input};
-use crate::pki::{annotations as on, spec::SecretSpec};
 use crate::runtime::driver::{Failure, Outcome, Reconciled};
 
 /// Name of this controller in metrics and logs.
@@ -64,7 +64,7 @@ pub async fn access(engine: &Engine, store: &DataStore) -> Result<Arc<Access>, P
     }
     let valid = validate::validate(store)?;
     let credentials = observe::credentials(&engine.client, &valid).await?;
-    let access = Access::open(&credentials).await?;
+    let access = engine.pool.open(&credentials).await?;
     match valid {
         Valid::Managed(_) => access.admin.ensure_auth().await?,
         Valid::External(_) if access.admin.auth_enabled().await? => {}
@@ -78,13 +78,30 @@ pub async fn access(engine: &Engine, store: &DataStore) -> Result<Arc<Access>, P
             });
         }
     }
-    Ok(engine.pool.put(store, access))
+    let (access, moved) = engine.pool.put(store, access);
+    if moved {
+        engine.wake_tenants_of(&store.name_any());
+    }
+    Ok(access)
 }
 
 /// Hands a DataStore back that failed: the next one to ask connects anew, and its status says what is wrong.
 pub fn doubt(engine: &Engine, store: &str) {
     engine.pool.forget(store);
     engine.store_queue.add(RootKey::new("", store));
+}
+
+impl From<ApiError> for Problem {
+    fn from(error: ApiError) -> Self {
+        Self {
+            reason: match error.class() {
+                Class::Denied => Reason::Forbidden,
+                _ => Reason::InternalError,
+            },
+            message: error.to_string(),
+            class: error.class(),
+        }
+    }
 }
 
 impl From<driver::Error> for Problem {
@@ -161,10 +178,21 @@ async fn look(engine: &Engine, store: &DataStore, seen: &mut Seen) -> Reconciled
     };
     let mut renew_at = None;
     if let Valid::Managed(managed) = &valid {
-        let material = ensure_material(engine, store, managed).await?;
-        renew_at = material.renew_at;
-        let made = ensure_parts(engine, store, managed, &material.authority).await?;
         seen.valid = Some(Ok(()));
+        let keys = match certificates::ensure(engine, store, managed, Timestamp::now()).await {
+            Ok(keys) => keys,
+            Err(problem) if matches!(problem.class, Class::Transient | Class::Conflict) => {
+                return Err(problem.into());
+            }
+            Err(problem) => {
+                // Members that run go on with what they have. A Secret without our label is not watched.
+                seen.certificates = Some(Err(problem));
+                return Ok(Outcome::Waiting);
+            }
+        };
+        seen.certificates = Some(Ok(()));
+        renew_at = keys.renew_at;
+        let made = ensure_parts(engine, store, managed, &keys.authority).await?;
         let ready = made.members.is_ok();
         seen.managed = Some(made);
         if !ready {
@@ -199,80 +227,6 @@ fn is_about_credentials(reason: Reason) -> bool {
     )
 }
 
-/// The key material of a managed etcd.
-struct Keys {
-    /// Fingerprint of its authority.
-    authority: String,
-    /// When the next certificate is due.
-    renew_at: Option<Timestamp>,
-}
-
-/// Makes the key material of a managed etcd, once, and renews its leaves.
-async fn ensure_material(engine: &Engine, store: &DataStore, managed: &Managed) -> Result<Keys, Failure> {
-    let now = Timestamp::now();
-    let row = |spec: &SecretSpec| engine.index.find("Secret", namespace::DATASTORES, &spec.name);
-    if engine
-        .index
-        .find("StatefulSet", namespace::DATASTORES, &managed.name)
-        .is_none()
-    {
-        engine
-            .applier
-            .apply(&desired::home().map_err(unwritable)?)
-            .await?;
-    }
-    let root = desired::authority(&managed.name);
-    let mut fingerprint = row(&root).and_then(|row| row.annotations.get(on::CA_FINGERPRINT).cloned());
-    if fingerprint.is_none() {
-        let material = issue::secret(&root, Authorities::default(), now).map_err(unissued)?;
-        let manifest = desired::secret(store, &root, &material).map_err(unwritable)?;
-        engine.applier.create(&manifest).await?;
-        fingerprint = material.annotations.get(on::CA_FINGERPRINT).cloned();
-    }
-    let mut renew = None;
-    let mut authority = None;
-    for spec in [
-        desired::server(&managed.name),
-        desired::administrator(&managed.name),
-    ] {
-        let row = row(&spec);
-        let decision = policy::decide(Input {
-            spec: &spec,
-            tenant: &managed.name,
-            observed: row.as_ref().map(|row| &row.annotations),
-            authority: fingerprint.as_deref(),
-            now,
-        });
-        let Decision::Issue(reason) = decision else {
-            if let Decision::Keep { renew_at: Some(at) } = decision {
-                renew = Some(renew.map_or(at, |known: Timestamp| known.min(at)));
-            }
-            continue;
-        };
-        tracing::info!(datastore = managed.name, secret = spec.name, %reason, "issuing a certificate");
-        let authority = match &authority {
-            Some(authority) => authority,
-            None => authority.insert(observe::authority(&engine.client, managed).await?),
-        };
-        let authorities = Authorities {
-            datastore: Some(authority),
-            ..Authorities::default()
-        };
-        let material = issue::secret(&spec, authorities, now).map_err(unissued)?;
-        let manifest = desired::secret(store, &spec, &material).map_err(unwritable)?;
-        if row.is_some() {
-            engine.applier.apply(&manifest).await?;
-        } else {
-            engine.applier.create(&manifest).await?;
-        }
-        engine.pool.forget(&managed.name);
-    }
-    Ok(Keys {
-        authority: fingerprint.unwrap_or_default(),
-        renew_at: renew,
-    })
-}
-
 /// Applies Service, policy and StatefulSet, and adopts the claim.
 async fn ensure_parts(
     engine: &Engine,
@@ -302,6 +256,10 @@ async fn ensure_parts(
         }) => *ready,
         _ => 0,
     };
+    let trouble = || {
+        let index = &engine.index;
+        index.pod_trouble(namespace::DATASTORES, ours::DATASTORE, name)
+    };
     let members = match claim.as_ref().map(|claim| &claim.facts) {
         Some(Facts::Claim { phase, class }) if phase != "Bound" => {
             let classes = observe::storage_classes(&engine.client).await?;
@@ -310,24 +268,20 @@ async fn ensure_parts(
                 &managed.spec.storage.size.0,
                 class.as_deref(),
                 &classes,
+                trouble().as_deref(),
             ))
         }
         _ if ready >= managed.spec.replicas => Ok(()),
-        _ => {
-            let trouble = engine
-                .index
-                .pod_trouble(namespace::DATASTORES, ours::DATASTORE, name);
-            Err(Problem {
-                reason: Reason::WaitingForMembers,
-                message: format!(
-                    "{ready} of {} pods of StatefulSet {}/{name} are ready{}",
-                    managed.spec.replicas,
-                    namespace::DATASTORES,
-                    trouble.map_or_else(String::new, |trouble| format!(": {trouble}"))
-                ),
-                class: Class::Transient,
-            })
-        }
+        _ => Err(Problem {
+            reason: Reason::WaitingForMembers,
+            message: format!(
+                "{ready} of {} pods of StatefulSet {}/{name} are ready{}",
+                managed.spec.replicas,
+                namespace::DATASTORES,
+                trouble().map_or_else(String::new, |trouble| format!(": {trouble}"))
+            ),
+            class: Class::Transient,
+        }),
     };
     Ok(SeenManaged {
         status: ManagedStatus {
@@ -367,7 +321,7 @@ async fn write(engine: &Engine, api: &Api<DataStore>, store: &DataStore, seen: &
         return Ok(());
     }
     let was_ready = old.is_some_and(|old| old.ready);
-    if was_ready != new.ready {
+    if status::concerns_tenants(old, &new) {
         engine.wake_tenants_of(&store.name_any());
     }
     let ready = DataStoreCondition::Ready.as_str();
@@ -399,9 +353,5 @@ fn until(at: Timestamp) -> Outcome {
 }
 
 fn unwritable(error: serde_json::Error) -> Failure {
-    Failure::new(Class::Invalid, error)
-}
-
-fn unissued(error: issue::Error) -> Failure {
     Failure::new(Class::Invalid, error)
 }

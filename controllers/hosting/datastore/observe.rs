@@ -151,21 +151,15 @@ async fn get(
     namespace: &str,
     name: &str,
 ) -> Result<Option<BTreeMap<String, ByteString>>, Problem> {
+    let secret = secret(client, namespace, name).await?;
+    Ok(secret.map(|secret| secret.data.unwrap_or_default()))
+}
+
+/// A Secret, if it exists.
+pub async fn secret(client: &Client, namespace: &str, name: &str) -> Result<Option<Secret>, Problem> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    match api.get_opt(name).await {
-        Ok(secret) => Ok(secret.map(|secret| secret.data.unwrap_or_default())),
-        Err(error) => {
-            let error = ApiError::new(format!("get Secret {namespace}/{name}"), error);
-            Err(Problem {
-                reason: match error.class() {
-                    Class::Denied => Reason::Forbidden,
-                    _ => Reason::InternalError,
-                },
-                message: error.to_string(),
-                class: error.class(),
-            })
-        }
-    }
+    let found = api.get_opt(name).await;
+    Ok(found.map_err(|error| ApiError::new(format!("get Secret {namespace}/{name}"), error))?)
 }
 
 /// The storage classes of the cluster.

@@ -30,6 +30,8 @@ pub struct Seen {
     pub valid: Option<Result<(), Problem>>,
     /// It answered.
     pub reached: Option<Result<(), Problem>>,
+    /// Managed only: its key material is there.
+    pub certificates: Option<Result<(), Problem>>,
     /// Managed only.
     pub managed: Option<SeenManaged>,
     /// Message of `FieldNotSupported`.
@@ -72,10 +74,12 @@ pub fn status(store: &DataStore, seen: &Seen, now: Timestamp) -> DataStoreStatus
     ];
     if let Some(managed) = &seen.managed {
         verdicts.push(verdict(On::MembersReady, &managed.members, Reason::MembersReady));
-        verdicts.push(Verdict::yes(
-            On::CertificatesAvailable.as_str(),
+    }
+    if let Some(certificates) = &seen.certificates {
+        verdicts.push(verdict(
+            On::CertificatesAvailable,
+            certificates,
             Reason::CertificatesAvailable,
-            "",
         ));
     }
     match &seen.unsupported {
@@ -112,6 +116,7 @@ fn ready(seen: &Seen) -> Result<(), Problem> {
         })
     };
     seen.valid.clone().unwrap_or_else(|| pending("not checked yet"))?;
+    seen.certificates.clone().unwrap_or(Ok(()))?;
     if let Some(managed) = &seen.managed {
         managed.members.clone()?;
     }
@@ -186,8 +191,24 @@ fn some_of(users: &[String]) -> String {
     }
 }
 
-/// Why a claim is not bound.
-pub fn storage_problem(claim: &str, size: &str, class: Option<&str>, classes: &[Class]) -> Problem {
+/// Whether tenants have to hear of a new status: whether or why they can be placed here, or what they connect to.
+pub fn concerns_tenants(old: Option<&DataStoreStatus>, new: &DataStoreStatus) -> bool {
+    let told = |status: &DataStoreStatus| {
+        let ready = conditions::get(&status.conditions, On::Ready.as_str());
+        let why = ready.map(|ready| (ready.reason.clone(), ready.message.clone()));
+        (status.ready, status.observed_generation, why)
+    };
+    old.map(told) != Some(told(new))
+}
+
+/// Why a claim is not bound. Some classes wait for a pod to be placed, which `trouble` may tell to be impossible.
+pub fn storage_problem(
+    claim: &str,
+    size: &str,
+    class: Option<&str>,
+    classes: &[Class],
+    trouble: Option<&str>,
+) -> Problem {
     let fix = "set spec.managed.storage.className of a new DataStore";
     let known = class.map(|name| classes.iter().any(|class| class.name == name));
     let (why, retry) = match (class, known) {
@@ -210,7 +231,10 @@ pub fn storage_problem(claim: &str, size: &str, class: Option<&str>, classes: &[
     };
     Problem {
         reason: Reason::StorageUnavailable,
-        message: format!("PersistentVolumeClaim {claim} is not bound: {why}"),
+        message: format!(
+            "PersistentVolumeClaim {claim} is not bound: {why}{}",
+            trouble.map_or_else(String::new, |trouble| format!("; {trouble}"))
+        ),
         class: retry,
     }
 }
@@ -350,7 +374,7 @@ mod tests {
             ),
         ];
         for (class, classes, expected) in table {
-            let problem = storage_problem("ns/data-default-0", "8Gi", class, classes);
+            let problem = storage_problem("ns/data-default-0", "8Gi", class, classes, None);
             assert_eq!(problem.reason, Reason::StorageUnavailable);
             assert!(
                 problem.message.starts_with(&format!(
@@ -360,6 +384,69 @@ mod tests {
                 problem.message
             );
         }
+    }
+
+    #[test]
+    fn a_claim_that_waits_for_its_pod_tells_what_the_pod_waits_for() {
+        let local = [Class {
+            name: "local".to_owned(),
+            is_default: true,
+        }];
+        let trouble = Some("no node takes the pod: 0/1 nodes: Insufficient memory");
+        assert_eq!(
+            storage_problem("ns/data-default-0", "8Gi", Some("local"), &local, trouble).message,
+            "PersistentVolumeClaim ns/data-default-0 is not bound: StorageClass \"local\" has not provided a volume of \
+             8Gi yet; no node takes the pod: 0/1 nodes: Insufficient memory"
+        );
+    }
+
+    #[test]
+    fn tenants_hear_of_what_concerns_them() {
+        let mut store = store();
+        store.metadata.generation = Some(1);
+        let good = Seen {
+            valid: Some(Ok(())),
+            reached: Some(Ok(())),
+            ..Seen::default()
+        };
+        let with = |reached: Problem| Seen {
+            reached: Some(Err(reached)),
+            ..good.clone()
+        };
+        let ready = status(&store, &good, now());
+        let down = status(&store, &with(problem(Reason::DataStoreUnreachable)), now());
+        assert!(concerns_tenants(None, &down), "the first one");
+        assert!(concerns_tenants(Some(&down), &ready));
+        let denied = status(&store, &with(problem(Reason::DataStoreUnauthorized)), now());
+        assert!(concerns_tenants(Some(&down), &denied), "another reason");
+        let mut other = problem(Reason::DataStoreUnreachable);
+        other.message = "another message".to_owned();
+        let other = status(&store, &with(other), now());
+        assert!(concerns_tenants(Some(&down), &other), "another message");
+        let used = Seen {
+            users: vec!["demo/a".to_owned()],
+            ..good.clone()
+        };
+        assert!(!concerns_tenants(Some(&ready), &status(&store, &used, now())));
+        // Other endpoints, say.
+        store.metadata.generation = Some(2);
+        assert!(concerns_tenants(Some(&ready), &status(&store, &good, now())));
+    }
+
+    #[test]
+    fn a_missing_authority_is_told_before_everything_that_hangs_on_it() {
+        let seen = Seen {
+            valid: Some(Ok(())),
+            certificates: Some(Err(problem(Reason::SecretNotFound))),
+            ..Seen::default()
+        };
+        let told = status(&store(), &seen, now());
+        assert!(!told.ready);
+        assert_eq!(
+            shown(&told, On::CertificatesAvailable),
+            "False SecretNotFound why"
+        );
+        assert_eq!(shown(&told, On::Ready), "False SecretNotFound why");
     }
 
     #[test]

@@ -30,6 +30,13 @@ pub fn stores_of(tenant: &TenantControlPlane, default: Option<&str>) -> BTreeSet
         .collect()
 }
 
+/// Whether a tenant keeps its data in this DataStore.
+pub fn is_set_up(tenant: &TenantControlPlane, store: &str) -> bool {
+    let storage = tenant.status.as_ref().and_then(|status| status.storage.as_ref());
+    storage
+        .is_some_and(|storage| storage.data_store_name.as_deref() == Some(store) && storage.setup.is_some())
+}
+
 /// `namespace/name` of the tenants of a DataStore, sorted.
 pub fn users_of<'a>(
     store: &str,

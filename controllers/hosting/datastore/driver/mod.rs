@@ -240,28 +240,51 @@ type Intent = (Option<String>, Option<i64>, Option<BTreeMap<String, String>>);
 
 /// Connections of this process, one per DataStore.
 #[derive(Default)]
-pub struct Pool(Mutex<HashMap<String, (Intent, Arc<Access>)>>);
+pub struct Pool {
+    open: Mutex<HashMap<String, (Intent, Arc<Access>)>>,
+    /// What stands for every datastore, in the convergence model.
+    #[cfg(test)]
+    pub memory: Mutex<Option<admin::memory::Memory>>,
+}
 
 impl Pool {
     /// What is open to this DataStore as it stands.
     pub fn get(&self, store: &DataStore) -> Option<Arc<Access>> {
-        let open = self.0.lock();
+        let open = self.open.lock();
         let (intent, access) = open.get(&store.name_any())?;
         (*intent == intent_of(store)).then(|| access.clone())
     }
 
-    /// Keeps what was opened.
-    pub fn put(&self, store: &DataStore, access: Access) -> Arc<Access> {
+    /// Connects to a datastore.
+    pub async fn open(&self, credentials: &Credentials) -> Result<Access, Error> {
+        #[cfg(test)]
+        if let Some(memory) = self.memory.lock().clone() {
+            return Ok(Access {
+                admin: admin::Admin::Memory(memory),
+                endpoints: credentials.endpoints.clone(),
+                authority: credentials
+                    .authority()
+                    .map_err(|error| Error::Credentials(error.to_string()))?,
+            });
+        }
+        Access::open(credentials).await
+    }
+
+    /// Keeps what was opened. `true` when it has other endpoints, or another authority, than what was open before.
+    pub fn put(&self, store: &DataStore, access: Access) -> (Arc<Access>, bool) {
         let access = Arc::new(access);
-        self.0
-            .lock()
-            .insert(store.name_any(), (intent_of(store), access.clone()));
-        access
+        let entry = (intent_of(store), access.clone());
+        let before = self.open.lock().insert(store.name_any(), entry);
+        let moved = before.is_some_and(|(_, before)| {
+            before.endpoints != access.endpoints
+                || before.authority.fingerprint() != access.authority.fingerprint()
+        });
+        (access, moved)
     }
 
     /// Lets go of a DataStore: it is gone, its credentials changed, or it failed.
     pub fn forget(&self, store: &str) {
-        self.0.lock().remove(store);
+        self.open.lock().remove(store);
     }
 }
 

@@ -1,0 +1,502 @@
+//! Convergence in memory (style.md 5.2): the passes over a managed DataStore against an API server that forgets nothing.
+//! The test plays the StatefulSet controller, the provisioner of volumes and etcd.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::jiff::Timestamp;
+use kamaji_api::conditions::DataStoreCondition as On;
+use kamaji_api::datastore::DataStore;
+use kamaji_api::labels::{field_manager, ours};
+use kube::{api::PartialObjectMeta, runtime::watcher::Event};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::driver::admin::memory::Memory;
+use super::{prime, reconcile};
+use crate::args::{DefaultDatastore, Hosting, Settings};
+use crate::hosting::engine::Engine;
+use crate::hosting::render::example;
+use crate::k8s::key::RootKey;
+use crate::k8s::{child::Child, conditions};
+use crate::pki::issue;
+use crate::pki::spec::AltNames;
+use crate::runtime::queue::Queue;
+use crate::runtime::role::Role;
+use crate::testing::{Change, FakeApi};
+
+const STORE: &str = "/apis/kamaji.clastix.io/v1alpha1/datastores/default";
+const TENANT: &str = "/apis/kamaji.clastix.io/v1alpha1/namespaces/demo/tenantcontrolplanes/alpha";
+const CLASSES: &str = "/apis/storage.k8s.io/v1/storageclasses";
+const AUTHORITY: &str = "/api/v1/namespaces/capi-kamaji-datastores/secrets/default-etcd-ca";
+const SERVER: &str = "/api/v1/namespaces/capi-kamaji-datastores/secrets/default-etcd-server";
+const ROOT: &str = "/api/v1/namespaces/capi-kamaji-datastores/secrets/default-etcd-root";
+const SERVICE: &str = "/api/v1/namespaces/capi-kamaji-datastores/services/default";
+const POLICY: &str = "/apis/networking.k8s.io/v1/namespaces/capi-kamaji-datastores/networkpolicies/default";
+const SET: &str = "/apis/apps/v1/namespaces/capi-kamaji-datastores/statefulsets/default";
+const CLAIM: &str = "/api/v1/namespaces/capi-kamaji-datastores/persistentvolumeclaims/data-default-0";
+const POD: &str = "/api/v1/namespaces/capi-kamaji-datastores/pods/default-0";
+/// Rounds within which everything has to come to rest.
+const ROUNDS: usize = 20;
+
+struct World {
+    api: FakeApi,
+    etcd: Memory,
+    engine: Arc<Engine>,
+    /// Volumes are to be had.
+    volumes: bool,
+}
+
+impl World {
+    async fn new() -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let api = FakeApi::default();
+        api.edit(
+            "/api/v1/namespaces/kube-system",
+            &json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "kube-system" } }),
+        );
+        let etcd = Memory::default();
+        let engine = start(&api, &etcd).await;
+        Self {
+            api,
+            etcd,
+            engine,
+            volumes: true,
+        }
+    }
+
+    /// A new process: everything is listed again.
+    async fn restart(&mut self) {
+        self.engine = start(&self.api, &self.etcd).await;
+    }
+
+    /// Folds what changed and reconciles what is due; `true` while anything happened.
+    async fn round(&self) -> bool {
+        self.play();
+        let changes = self.api.changes();
+        for change in &changes {
+            fold(&self.engine, change);
+        }
+        let mut worked = !changes.is_empty();
+        let queue = &self.engine.store_queue;
+        let mut again = Vec::new();
+        while !queue.is_empty() {
+            let key = queue.next().await;
+            worked = true;
+            if reconcile(self.engine.clone(), key.clone()).await.is_err() {
+                again.push(key.clone());
+            }
+            queue.done(key, None);
+        }
+        for key in again {
+            queue.add(key);
+        }
+        worked
+    }
+
+    /// Rounds until nothing happens any more; how many it took.
+    async fn settle(&self) -> usize {
+        for number in 0..ROUNDS {
+            if !self.round().await {
+                return number;
+            }
+        }
+        panic!("no rest: {:#?}\n{:#?}", self.api.requests(), self.api.get(STORE));
+    }
+
+    /// The same once more, as when a backoff ends.
+    async fn again(&self) {
+        self.engine.store_queue.add(RootKey::new("", "default"));
+        self.settle().await;
+    }
+
+    /// What Kubernetes itself does: a claim, a volume and a pod for the StatefulSet.
+    fn play(&self) {
+        let Some(set) = self.api.get(SET) else {
+            return;
+        };
+        if self.api.get(CLAIM).is_none() {
+            let template = &set["spec"]["volumeClaimTemplates"][0];
+            let labels = &template["metadata"]["labels"];
+            self.api.edit(
+                CLAIM,
+                &json!({
+                    "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+                    "metadata": { "name": "data-default-0", "namespace": "capi-kamaji-datastores", "labels": labels },
+                    "spec": { "storageClassName": "local" },
+                }),
+            );
+        }
+        let (phase, ready) = if self.volumes {
+            ("Bound", 1)
+        } else {
+            ("Pending", 0)
+        };
+        self.api.edit(CLAIM, &json!({ "status": { "phase": phase } }));
+        let generation = &set["metadata"]["generation"];
+        let status = json!({ "replicas": 1, "observedGeneration": generation, "readyReplicas": ready });
+        self.api.edit(SET, &json!({ "status": status }));
+    }
+
+    fn condition(&self, on: On) -> (String, String, String) {
+        let store: DataStore = serde_json::from_value(self.api.get(STORE).unwrap()).unwrap();
+        let status = store.status.unwrap();
+        let found = conditions::get(&status.conditions, on.as_str()).unwrap();
+        (found.status.clone(), found.reason.clone(), found.message.clone())
+    }
+
+    fn data(&self, path: &str) -> Value {
+        self.api.get(path).unwrap()["data"].clone()
+    }
+
+    fn assert_ready(&self) {
+        assert_eq!(
+            self.condition(On::Ready).0,
+            "True",
+            "{:?}",
+            self.condition(On::Ready)
+        );
+        for path in [AUTHORITY, SERVER, ROOT, SERVICE, POLICY, SET, CLAIM] {
+            let object = self.api.get(path).unwrap();
+            assert_eq!(
+                object["metadata"]["labels"][ours::MANAGED_BY],
+                field_manager::HOSTING,
+                "{path}"
+            );
+            let owners = object["metadata"]["ownerReferences"].as_array().unwrap();
+            assert_eq!(owners.len(), 1, "{path} goes with the DataStore");
+        }
+    }
+}
+
+async fn start(api: &FakeApi, etcd: &Memory) -> Arc<Engine> {
+    let role = Role {
+        name: "hosting",
+        client: api.client(),
+        settings: Arc::new(Settings {
+            namespaces: std::collections::BTreeSet::new(),
+            hosting: Hosting::Embedded,
+            default_datastore: DefaultDatastore::Managed,
+            own_namespace: "system".to_owned(),
+            pod_name: None,
+            concurrency: 1,
+        }),
+        metrics: crate::runtime::metrics::Metrics::default(),
+        readiness: crate::runtime::http::Readiness::default(),
+        stop: tokio_util::sync::CancellationToken::new(),
+    };
+    let engine = Engine::new(&role).await.unwrap();
+    *engine.pool.memory.lock() = Some(etcd.clone());
+    api.changes();
+    for object in api.objects() {
+        fold(&engine, &Change { object, gone: false });
+    }
+    prime(&engine);
+    engine
+}
+
+fn fold(engine: &Engine, change: &Change) {
+    fn typed<K: DeserializeOwned>(change: &Change) -> K {
+        serde_json::from_value(change.object.clone()).unwrap()
+    }
+    fn event<T>(gone: bool, object: T) -> Event<T> {
+        if gone {
+            Event::Delete(object)
+        } else {
+            Event::Apply(object)
+        }
+    }
+    fn child<K: Child + DeserializeOwned>(engine: &Engine, change: &Change) {
+        // What lost the label left the watch.
+        let ours = change.object["metadata"]["labels"][ours::MANAGED_BY] == field_manager::HOSTING;
+        let row = typed::<K>(change).row();
+        engine.index.fold(K::KIND, event(change.gone || !ours, row));
+    }
+    match change.object["kind"].as_str().unwrap() {
+        "TenantControlPlane" => engine.tenants.fold(event(change.gone, typed(change))),
+        "DataStore" => engine.stores.fold(event(change.gone, typed(change))),
+        "Secret" => child::<PartialObjectMeta<Secret>>(engine, change),
+        "NetworkPolicy" => child::<PartialObjectMeta<NetworkPolicy>>(engine, change),
+        "Service" => child::<Service>(engine, change),
+        "StatefulSet" => child::<StatefulSet>(engine, change),
+        "PersistentVolumeClaim" => child::<PersistentVolumeClaim>(engine, change),
+        "Pod" => child::<Pod>(engine, change),
+        _ => {}
+    }
+}
+
+fn writes(requests: &[String]) -> Vec<&String> {
+    requests.iter().filter(|r| !r.starts_with("GET")).collect()
+}
+
+async fn drain(queue: &Queue) -> Vec<RootKey> {
+    let mut keys = Vec::new();
+    while !queue.is_empty() {
+        let key = queue.next().await;
+        queue.done(key.clone(), None);
+        keys.push(key);
+    }
+    keys
+}
+
+fn unlabelled() -> Value {
+    json!({ "metadata": { "labels": { ours::MANAGED_BY: null } } })
+}
+
+#[tokio::test]
+async fn the_default_datastore_becomes_ready_and_is_then_silent() {
+    let mut world = World::new().await;
+    let rounds = world.settle().await;
+    world.assert_ready();
+    assert!(rounds <= 6, "{rounds} rounds");
+    let set = world.api.get(SET).unwrap();
+    assert_eq!(set["metadata"]["generation"], 1, "one revision");
+    world.api.requests();
+    world.again().await;
+    assert_eq!(world.api.requests(), Vec::<String>::new());
+
+    world.restart().await;
+    world.settle().await;
+    let requests = world.api.requests();
+    assert_eq!(writes(&requests), Vec::<&String>::new(), "{requests:#?}");
+}
+
+#[tokio::test]
+async fn a_crash_after_any_write_converges_to_one_authority() {
+    let reference = World::new().await;
+    reference.settle().await;
+    let total = writes(&reference.api.requests()).len();
+    for lives in 0..total {
+        let mut world = World::new().await;
+        world.api.die_after(Some(lives));
+        for _ in 0..6 {
+            world.round().await;
+        }
+        let authority = world.api.get(AUTHORITY);
+        world.api.die_after(None);
+        world.restart().await;
+        world.settle().await;
+        world.assert_ready();
+        let set = world.api.get(SET).unwrap();
+        assert_eq!(
+            set["metadata"]["generation"], 1,
+            "one revision after {lives} writes"
+        );
+        if let Some(authority) = authority {
+            assert_eq!(world.data(AUTHORITY), authority["data"], "after {lives} writes");
+        }
+    }
+}
+
+#[tokio::test]
+async fn any_foreign_edit_is_repaired() {
+    let mut world = World::new().await;
+    world.settle().await;
+    for (path, edit) in [
+        (SERVICE, json!({ "spec": { "ports": [] } })),
+        (POLICY, json!({ "spec": { "ingress": [] } })),
+        (SET, json!({ "spec": { "replicas": 0 } })),
+    ] {
+        let before = world.api.get(path).unwrap();
+        world.api.edit(path, &edit);
+        world.settle().await;
+        assert_eq!(world.api.get(path).unwrap()["spec"], before["spec"], "{path}");
+        world.api.delete(path);
+        world.settle().await;
+        world.assert_ready();
+    }
+    for path in [SERVER, ROOT] {
+        world.api.delete(path);
+        world.settle().await;
+        world.assert_ready();
+    }
+    // What lost our label is taken back, at once and by the next process.
+    let authority = world.data(AUTHORITY);
+    for path in [AUTHORITY, SERVER, ROOT, SERVICE, POLICY, SET] {
+        world.api.edit(path, &unlabelled());
+        world.settle().await;
+        world.assert_ready();
+        world.api.edit(path, &unlabelled());
+        world.restart().await;
+        world.settle().await;
+        world.assert_ready();
+    }
+    let no_record = json!({ "metadata": { "annotations": { ours::CA_FINGERPRINT: null } } });
+    world.api.edit(AUTHORITY, &no_record);
+    world.settle().await;
+    world.assert_ready();
+    assert_eq!(world.data(AUTHORITY), authority);
+    assert_eq!(world.api.get(SET).unwrap()["spec"]["replicas"], 1);
+}
+
+#[tokio::test]
+async fn an_authority_that_is_gone_is_waited_for_and_never_replaced() {
+    let mut world = World::new().await;
+    world.settle().await;
+    let backup = world.api.get(AUTHORITY).unwrap();
+    let (server, set) = (world.data(SERVER), world.api.get(SET).unwrap());
+    // Whatever of it goes too, and whoever looks.
+    for gone in [&[][..], &[SERVER, ROOT], &[SET]] {
+        world.api.delete(AUTHORITY);
+        for path in gone {
+            world.api.delete(path);
+        }
+        world.settle().await;
+        world.restart().await;
+        world.settle().await;
+        assert!(world.api.get(AUTHORITY).is_none(), "{gone:?}");
+        for on in [On::CertificatesAvailable, On::Ready] {
+            let (status, reason, message) = world.condition(on);
+            assert_eq!((status.as_str(), reason.as_str()), ("False", "SecretNotFound"));
+            assert!(
+                message.contains("Secret capi-kamaji-datastores/default-etcd-ca")
+                    && message.contains("restore the Secret from a backup"),
+                "{message}"
+            );
+        }
+        if gone.is_empty() {
+            assert_eq!(world.data(SERVER), server);
+            assert_eq!(world.api.get(SET).unwrap()["spec"], set["spec"]);
+        }
+        // Backups come without UIDs and versions, and some without labels.
+        let metadata = json!({
+            "name": "default-etcd-ca", "namespace": "capi-kamaji-datastores",
+            "annotations": backup["metadata"]["annotations"],
+        });
+        let restored = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": backup["data"],
+        });
+        world.api.edit(AUTHORITY, &restored);
+        world.again().await;
+        world.assert_ready();
+        assert_eq!(world.data(AUTHORITY), backup["data"]);
+    }
+}
+
+#[tokio::test]
+async fn a_secret_of_somebody_else_is_left_alone_and_named() {
+    let world = World::new().await;
+    let foreign = |name: &str, data: Value| {
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "data": data,
+            "metadata": { "name": name, "namespace": "capi-kamaji-datastores" },
+        })
+    };
+    let refused = |name: &str| {
+        let (status, reason, message) = world.condition(On::CertificatesAvailable);
+        assert_eq!((status.as_str(), reason.as_str()), ("False", "OwnedByAnother"));
+        assert!(
+            message.starts_with(&format!("Secret capi-kamaji-datastores/{name} was not made")),
+            "{message}"
+        );
+        message
+    };
+    let encode = |text: &str| {
+        use base64::Engine as _;
+        base64::engine::general_purpose::STANDARD.encode(text)
+    };
+    let pair = issue::authority("corp", &AltNames::default(), Timestamp::now()).unwrap();
+    let data = json!({ "ca.crt": encode(&pair.cert_pem), "ca.key": encode(pair.key_pem.expose()) });
+    world
+        .api
+        .edit(AUTHORITY, &foreign("default-etcd-ca", data.clone()));
+    world.api.edit(SERVER, &foreign("default-etcd-server", json!({})));
+    world.settle().await;
+    let message = refused("default-etcd-ca");
+    let advice = format!(
+        "annotate it with capi-kamaji.io/ca-fingerprint={}",
+        pair.fingerprint
+    );
+    assert!(message.contains(&advice), "{message}");
+    // As advised: it is meant.
+    let meant = json!({ "metadata": { "annotations": { ours::CA_FINGERPRINT: pair.fingerprint } } });
+    world.api.edit(AUTHORITY, &meant);
+    world.again().await;
+    assert_eq!(world.data(AUTHORITY), data);
+    refused("default-etcd-server");
+    world.api.delete(SERVER);
+    world.again().await;
+    world.assert_ready();
+}
+
+#[tokio::test]
+async fn a_volume_that_waits_for_a_pod_tells_why_the_pod_waits() {
+    let mut world = World::new().await;
+    world.volumes = false;
+    world.api.edit(
+        CLASSES,
+        &json!({
+            "apiVersion": "storage.k8s.io/v1", "kind": "StorageClassList", "metadata": { "name": "" },
+            "items": [{ "metadata": { "name": "local" }, "provisioner": "x" }],
+        }),
+    );
+    world.api.edit(
+        POD,
+        &json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {
+                "name": "default-0", "namespace": "capi-kamaji-datastores",
+                "labels": { ours::MANAGED_BY: field_manager::HOSTING, ours::DATASTORE: "default" },
+            },
+            "status": { "conditions": [{
+                "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "Insufficient cpu",
+            }] },
+        }),
+    );
+    world.settle().await;
+    let (_, reason, message) = world.condition(On::Ready);
+    assert_eq!(reason, "StorageUnavailable");
+    assert!(
+        message.ends_with("no node takes the pod: Insufficient cpu"),
+        "{message}"
+    );
+    world.volumes = true;
+    world.settle().await;
+    world.assert_ready();
+}
+
+#[tokio::test]
+async fn a_tenant_that_came_first_is_woken_by_every_news_of_its_datastore() {
+    let mut world = World::new().await;
+    let mut tenant = example::tenant();
+    tenant.metadata.uid = None;
+    tenant.metadata.resource_version = None;
+    let mut body = serde_json::to_value(&tenant).unwrap();
+    body["apiVersion"] = json!("kamaji.clastix.io/v1alpha1");
+    body["kind"] = json!("TenantControlPlane");
+    world.api.edit(TENANT, &body);
+    world.volumes = false;
+    world.api.edit(
+        CLASSES,
+        &json!({
+            "apiVersion": "storage.k8s.io/v1", "kind": "StorageClassList", "metadata": { "name": "" }, "items": [],
+        }),
+    );
+    // The DataStore is made, then looked at for the first time: not ready before, not ready after.
+    world.round().await;
+    drain(&world.engine.tenant_queue).await;
+    world.settle().await;
+    assert_eq!(world.condition(On::Ready).0, "False");
+    assert_eq!(
+        drain(&world.engine.tenant_queue).await,
+        [RootKey::new("demo", "alpha")]
+    );
+    world.volumes = true;
+    world.settle().await;
+    world.assert_ready();
+    assert_eq!(drain(&world.engine.tenant_queue).await.len(), 1, "ready");
+    // A change of the spec: another endpoint, say.
+    world
+        .api
+        .edit(STORE, &json!({ "spec": { "managed": { "version": "3.6.6" } } }));
+    world.settle().await;
+    assert_eq!(
+        drain(&world.engine.tenant_queue).await.len(),
+        1,
+        "another generation"
+    );
+    world.again().await;
+    assert_eq!(drain(&world.engine.tenant_queue).await, []);
+}
