@@ -166,6 +166,14 @@ pub mod ours {
     /// Annotation of a TenantControlPlane that ends the wait for an unreachable store on deletion: the data stays
     /// behind (DESIGN 7).
     pub const ABANDON_DATA: &str = "capi-kamaji.io/abandon-data";
+    /// Annotation of issued Secrets: the certificate ends when its authority does, so that issuing it again moves
+    /// nothing.
+    pub const ENDS_WITH_AUTHORITY: &str = "capi-kamaji.io/ends-with-authority";
+    /// Annotation of a TenantControlPlane that gives up a CA or ServiceAccount key pair whose Secret is gone or was
+    /// changed: its digest, as `status.certificates.<x>.checksum` and the condition name it; several with commas. What
+    /// is gone is made anew, what was changed is used as it stands. Nodes, kubeconfigs and tokens that trust the old
+    /// one are cut off.
+    pub const ACCEPT_NEW_IDENTITY: &str = "capi-kamaji.io/accept-new-identity";
     /// Annotation of a TenantControlPlane: [`DISABLED`] leaves NodeRestriction out of the admission plugins, which a
     /// node may then use against its neighbours (DESIGN 2.7).
     pub const NODE_RESTRICTION: &str = "capi-kamaji.io/node-restriction";

@@ -6,8 +6,14 @@
 //! believed, so that N unchanged tenants cost 0 writes (DESIGN 2.11). What somebody edited while no process ran is
 //! noticed only in an object that is held whole ([`Applier::apply_over`]).
 //!
-//! Objects with random content (keys) are created, never applied, when they are missing: two replicas that race
-//! get `AlreadyExists`, not each other's keys.
+//! Roots of trust (keys that must never change) are created, never applied, when they are missing: two replicas that
+//! race get `AlreadyExists`, not each other's keys.
+//!
+//! What the index does not know may be there all the same, as somebody else's. The first apply of an object that gets
+//! an owner therefore asks for a version that no object has: it makes the object or conflicts, in one request. Only
+//! after a conflict the object is read; it is taken over where its owner is ours already, or where it has none and the
+//! labels are Kamaji's. A plain create would do as well, but fields that a create set are kept alive by it: a later
+//! apply could never remove them.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -25,13 +31,16 @@ use serde_json::{Value, json};
 
 use super::{
     child::row_of,
-    error::ApiError,
+    error::{ApiError, Class},
     index::ChildIndex,
     key::{ObjectKey, RootKey},
     manifest::Manifest,
     roots::Roots,
     row::Row,
 };
+
+/// The version of no object: the store's first write has a higher one.
+const OF_NONE: &str = "1";
 
 /// Applies `spec` and `annotations`, and nothing else, to a root object, and writes the result through to `roots`. For
 /// the few paths of a user's object that are ours: fields we do not name stay whose they are.
@@ -182,11 +191,11 @@ impl Applier {
     /// Applies `manifest` by forced server-side apply, unless it is known to be in place.
     ///
     /// # Errors
-    /// What the API server answered.
+    /// What the API server answered; [`ApiError::is_foreign`] when the object is there and not ours.
     pub async fn apply(&self, manifest: &Manifest) -> Result<Applied, ApiError> {
         match self.in_place(manifest) {
             Some(row) => Ok(Applied { row, sent: false }),
-            None => self.send(manifest).await,
+            None => self.write(manifest).await,
         }
     }
 
@@ -194,7 +203,7 @@ impl Applier {
     /// believed only where `live` is what we want.
     ///
     /// # Errors
-    /// What the API server answered.
+    /// What the API server answered; [`ApiError::is_foreign`] when the object is there and not ours.
     pub async fn apply_over<K: Serialize>(
         &self,
         manifest: &Manifest,
@@ -206,19 +215,61 @@ impl Applier {
             !contains(&live, &manifest.body)
         };
         if cold && live.is_some_and(differs) {
-            return self.send(manifest).await;
+            return self.write(manifest).await;
         }
         self.apply(manifest).await
     }
 
-    async fn send(&self, manifest: &Manifest) -> Result<Applied, ApiError> {
-        let params = PatchParams::apply(self.field_manager).force();
-        let action = || format!("apply {}", manifest.key);
-        let object = self
+    async fn write(&self, manifest: &Manifest) -> Result<Applied, ApiError> {
+        if manifest.owner().is_none() || self.index.get(&manifest.key).is_some() {
+            return self.send(manifest, manifest.body()).await;
+        }
+        let first = manifest.with("resourceVersion", OF_NONE);
+        match self.send(manifest, &first).await {
+            Err(error) if error.class() == Class::Conflict => self.take_over(manifest, error).await,
+            written => written,
+        }
+    }
+
+    /// Goes on with an object that is there without being in the index, if it is ours.
+    async fn take_over(&self, manifest: &Manifest, conflict: ApiError) -> Result<Applied, ApiError> {
+        let action = || format!("get {}", manifest.key);
+        let found = self
             .api_of(&manifest.resource, &manifest.key)
-            .patch(&manifest.key.name, &params, &Patch::Apply(&manifest.body))
+            .get_metadata_opt(&manifest.key.name)
             .await
             .map_err(|e| ApiError::new(action(), e))?;
+        let Some(found) = found else {
+            // It came and went.
+            return Err(conflict);
+        };
+        if !manifest.fits(&found.metadata) {
+            let owner = manifest.owner().map(|owner| owner.kind).unwrap_or_default();
+            let message = format!(
+                "{} exists and does not belong to this {owner}; rename one of them",
+                manifest.key
+            );
+            return Err(ApiError::foreign(action(), message));
+        }
+        self.apply_to(manifest, &found.metadata.uid.unwrap_or_default())
+            .await
+    }
+
+    /// Applies `manifest` to the object of this UID, which the caller has read and found to be ours.
+    ///
+    /// # Errors
+    /// What the API server answered; a conflict when the object is another one by now.
+    pub async fn apply_to(&self, manifest: &Manifest, uid: &str) -> Result<Applied, ApiError> {
+        self.send(manifest, &manifest.with("uid", uid)).await
+    }
+
+    async fn send(&self, manifest: &Manifest, body: &Value) -> Result<Applied, ApiError> {
+        let params = PatchParams::apply(self.field_manager).force();
+        let object = self
+            .api_of(&manifest.resource, &manifest.key)
+            .patch(&manifest.key.name, &params, &Patch::Apply(body))
+            .await
+            .map_err(|e| ApiError::new(format!("apply {}", manifest.key), e))?;
         Ok(self.note(manifest, &object))
     }
 
@@ -288,6 +339,32 @@ impl Applier {
             .map_err(|e| ApiError::new(format!("label {}", row.key), e))?;
         self.index.put(row_of(row.key.kind, &object));
         Ok(())
+    }
+
+    /// Lays `metadata` over that of an object which is ours without saying so, and nothing else: by a merge, since an
+    /// apply of ours could give up what an earlier one set.
+    ///
+    /// # Errors
+    /// What the API server answered; a conflict when the object is another one by now.
+    pub async fn record<K: Resource<DynamicType = ()>>(
+        &self,
+        key: &ObjectKey,
+        uid: &str,
+        mut metadata: Value,
+    ) -> Result<Arc<Row>, ApiError> {
+        metadata["uid"] = uid.into();
+        let params = PatchParams {
+            field_manager: Some(self.field_manager.to_owned()),
+            ..PatchParams::default()
+        };
+        let object = self
+            .api_of(&ApiResource::erase::<K>(&()), key)
+            .patch(&key.name, &params, &Patch::Merge(json!({ "metadata": metadata })))
+            .await
+            .map_err(|e| ApiError::new(format!("record {key}"), e))?;
+        let row = row_of(key.kind, &object);
+        self.index.put(row.clone());
+        Ok(Arc::new(row))
     }
 
     /// Takes our owner reference off an object, so that it outlives its owner.

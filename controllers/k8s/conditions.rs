@@ -1,9 +1,14 @@
-//! Conditions: pure, stable, sorted by type; transition times move only when the status does.
+//! Conditions: pure, stable, sorted by type; transition times move only when the status does. What the schema would
+//! refuse is cut here: one long message would freeze the whole status.
 
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
     jiff::Timestamp,
 };
+use kamaji_api::conditions::{Reason, is_reason};
+
+/// Characters that `metav1.Condition.message` takes.
+const LONGEST_MESSAGE: usize = 32_768;
 
 /// A condition as a controller decides it, before times are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,11 +75,16 @@ pub fn set(conditions: &mut Vec<Condition>, verdict: Verdict, generation: Option
         Some(old) if old.status == status => old.last_transition_time.clone(),
         _ => Time(Timestamp::from_second(now.as_second()).unwrap_or(now)),
     };
+    let reason = if is_reason(&verdict.reason) {
+        verdict.reason
+    } else {
+        Reason::InternalError.into()
+    };
     let condition = Condition {
         type_: verdict.type_.to_owned(),
         status: status.to_owned(),
-        reason: verdict.reason,
-        message: verdict.message,
+        reason,
+        message: cut(verdict.message, LONGEST_MESSAGE),
         observed_generation: generation,
         last_transition_time,
     };
@@ -83,6 +93,25 @@ pub fn set(conditions: &mut Vec<Condition>, verdict: Verdict, generation: Option
         None => conditions.push(condition),
     }
     conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
+}
+
+/// `text` with `most` characters at most; an ellipsis tells that some are missing.
+pub fn cut(text: String, most: usize) -> String {
+    if text.len() <= most || text.chars().count() <= most {
+        return text;
+    }
+    text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// What somebody else's program said, for a message: one line of no more than 512 characters.
+pub fn quoted(text: &str) -> String {
+    const MOST: usize = 512;
+    let clean: String = text
+        .chars()
+        .take(MOST + 1)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    cut(clean, MOST)
 }
 
 /// Removes the condition of this type.
@@ -127,6 +156,24 @@ mod tests {
         assert_eq!(list[0].message, "for b");
         set(&mut list, Verdict::yes("Ready", "Ready", ""), Some(2), at(30));
         assert_eq!(list[0].last_transition_time.0, at(30));
+    }
+
+    #[test]
+    fn what_the_schema_would_refuse_is_cut() {
+        let mut list = Vec::new();
+        let endless = "ä".repeat(40_000);
+        set(
+            &mut list,
+            Verdict::no("Ready", "No such\nthing", endless),
+            None,
+            at(1),
+        );
+        assert_eq!(list[0].reason, "InternalError");
+        assert_eq!(list[0].message.chars().count(), 32_768);
+        assert!(list[0].message.ends_with('…'));
+        assert_eq!(quoted("a\u{1b}[2Jb\r\nc"), "a [2Jb  c");
+        assert_eq!(quoted(&"x".repeat(600)).chars().count(), 512);
+        assert_eq!(quoted("short"), "short");
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use kamaji_api::conditions::Reason;
+use kube::core::Status;
+
 /// How a failure is retried (style.md 3.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -34,9 +37,22 @@ impl ApiError {
         }
     }
 
+    /// An object of that name is there and is not ours. `message` says so, with the fix.
+    pub fn foreign(action: impl Into<String>, message: impl Into<String>) -> Self {
+        let status = Status {
+            code: 409,
+            reason: Reason::OwnedByAnother.as_str().to_owned(),
+            message: message.into(),
+            ..Status::default()
+        };
+        Self::new(action, kube::Error::Api(Box::new(status)))
+    }
+
     /// How to retry.
     pub fn class(&self) -> Class {
         match self.code() {
+            // What is not ours is not watched: only looking again tells that it went.
+            Some(409) if self.is_foreign() => Class::Foreign,
             Some(409) => Class::Conflict,
             Some(400 | 404 | 405 | 413 | 422) => Class::Invalid,
             Some(401 | 403) => Class::Denied,
@@ -67,6 +83,11 @@ impl ApiError {
                 .any(|cause| cause.field == field && cause.message.contains("immutable"))
     }
 
+    /// See [`ApiError::foreign`].
+    pub fn is_foreign(&self) -> bool {
+        matches!(&*self.source, kube::Error::Api(status) if status.reason == Reason::OwnedByAnother.as_str())
+    }
+
     fn code(&self) -> Option<u16> {
         match &*self.source {
             kube::Error::Api(status) => Some(status.code),
@@ -78,6 +99,7 @@ impl ApiError {
 impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.source {
+            kube::Error::Api(status) if self.is_foreign() => f.write_str(&status.message),
             kube::Error::Api(status) => write!(f, "{}: {}", self.action, status.message),
             other => write!(f, "{}: {other}", self.action),
         }

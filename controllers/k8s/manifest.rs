@@ -1,5 +1,7 @@
 //! An object as we want it, ready to be applied: pure data, built by `desired` and `render`.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kamaji_api::labels::{kamaji, ours};
 use kube::{Resource, core::ApiResource};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -90,8 +92,111 @@ impl Manifest {
         &self.body
     }
 
+    /// The body with one more field of its metadata.
+    pub(super) fn with(&self, field: &str, value: &str) -> Value {
+        let mut body = self.body.clone();
+        body["metadata"][field] = value.into();
+        body
+    }
+
+    /// Who will control the object; nobody for what belongs to all.
+    pub(super) fn owner(&self) -> Option<OwnerReference> {
+        let owners = self.body.pointer("/metadata/ownerReferences")?;
+        let owners: Vec<OwnerReference> = serde_json::from_value(owners.clone()).ok()?;
+        owners.into_iter().find(|owner| owner.controller == Some(true))
+    }
+
+    /// Whether an object that stands in this one's place is its owner's already: the owner by kind and name, since one
+    /// that was moved or restored has another UID; or nobody, where the labels are those that Kamaji gives.
+    pub(super) fn fits(&self, found: &ObjectMeta) -> bool {
+        let Some(owner) = self.owner() else {
+            return true;
+        };
+        belongs(found, &owner.kind, &owner.name, |key| {
+            let pointer = format!("/metadata/labels/{}", key.replace('/', "~1"));
+            self.body
+                .pointer(&pointer)
+                .and_then(Value::as_str)
+                .map(str::to_owned)
+        })
+    }
+
     /// Digest of the object without its digest annotation.
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+}
+
+/// Whether `found` is controlled by `kind` `name`, or by nobody and labelled as `label` says its objects are.
+pub fn belongs(found: &ObjectMeta, kind: &str, name: &str, label: impl Fn(&str) -> Option<String>) -> bool {
+    let owners = found.owner_references.iter().flatten();
+    if let Some(owner) = owners.clone().find(|owner| owner.controller == Some(true)) {
+        return owner.kind == kind && owner.name == name;
+    }
+    let same = |key: &str| {
+        let there = found.labels.as_ref().and_then(|labels| labels.get(key));
+        there.is_some() && there == label(key).as_ref()
+    };
+    same(kamaji::PROJECT) && (same(kamaji::NAME) || same(ours::DATASTORE))
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Service;
+    use serde_json::json;
+
+    use super::*;
+
+    fn service(metadata: &Value) -> Service {
+        serde_json::from_value(json!({ "metadata": metadata })).unwrap()
+    }
+
+    #[test]
+    fn what_stands_in_our_place_is_ours_by_owner_or_by_kamajis_labels() {
+        let owned = |kind: &str, name: &str| json!([{ "apiVersion": "x/v1", "kind": kind, "name": name, "uid": "u", "controller": true }]);
+        let labels =
+            |name: &str| json!({ "kamaji.clastix.io/project": "kamaji", "kamaji.clastix.io/name": name });
+        let ours = service(&json!({
+            "name": "web", "namespace": "demo", "labels": labels("web"),
+            "ownerReferences": owned("TenantControlPlane", "web"),
+        }));
+        let ours = Manifest::new("Service", &ours).unwrap();
+        let table = [
+            ("an app's", json!({ "labels": { "app": "web" } }), false),
+            ("nobody's", json!({}), false),
+            (
+                "ours",
+                json!({ "ownerReferences": owned("TenantControlPlane", "web") }),
+                true,
+            ),
+            (
+                "a neighbour's",
+                json!({ "ownerReferences": owned("TenantControlPlane", "b") }),
+                false,
+            ),
+            (
+                "a Deployment's",
+                json!({ "ownerReferences": owned("Deployment", "web") }),
+                false,
+            ),
+            (
+                "Kamaji's, without owner",
+                json!({ "labels": labels("web") }),
+                true,
+            ),
+            (
+                "a neighbour's, without owner",
+                json!({ "labels": labels("b") }),
+                false,
+            ),
+            (
+                "labelled like ours and owned",
+                json!({ "labels": labels("web"), "ownerReferences": owned("Deployment", "web") }),
+                false,
+            ),
+        ];
+        for (case, found, expected) in table {
+            assert_eq!(ours.fits(&service(&found).metadata), expected, "{case}");
+        }
     }
 }

@@ -157,7 +157,7 @@ pub fn secret(spec: &SecretSpec, authorities: Authorities<'_>, now: Timestamp) -
             put(certificate_key, issued.cert_pem.as_bytes());
             put(private_key, issued.key_pem.expose().as_bytes());
             record.saw(&issued);
-            record.authority = Some(by.fingerprint().to_owned());
+            record.signed_by(by);
         }
         Content::Kubeconfigs { cluster, identities } => {
             let by = authorities.get(Signer::Cluster)?;
@@ -169,7 +169,7 @@ pub fn secret(spec: &SecretSpec, authorities: Authorities<'_>, now: Timestamp) -
                 }
                 record.saw(&issued);
             }
-            record.authority = Some(by.fingerprint().to_owned());
+            record.signed_by(by);
         }
     }
     let annotations = record.annotations(spec, &data);
@@ -308,6 +308,7 @@ struct Record {
     not_before: Option<Timestamp>,
     not_after: Option<Timestamp>,
     authority: Option<String>,
+    ends_with_authority: bool,
 }
 
 impl Record {
@@ -318,6 +319,11 @@ impl Record {
             self.not_after
                 .map_or(issued.not_after, |end| end.min(issued.not_after)),
         );
+    }
+
+    fn signed_by(&mut self, by: &Authority) {
+        self.authority = Some(by.fingerprint().to_owned());
+        self.ends_with_authority = self.not_after >= Some(by.not_after());
     }
 
     fn annotations(
@@ -339,6 +345,9 @@ impl Record {
         list.extend(self.not_before.map(|at| (on::NOT_BEFORE.to_owned(), whole(at))));
         list.extend(self.not_after.map(|at| (on::NOT_AFTER.to_owned(), whole(at))));
         list.extend(self.authority.map(|sum| (on::CA_FINGERPRINT.to_owned(), sum)));
+        if self.ends_with_authority {
+            list.insert(on::ENDS_WITH_AUTHORITY.to_owned(), "true".to_owned());
+        }
         list
     }
 }
@@ -581,6 +590,43 @@ mod tests {
             leaf(&Leaf::client("someone"), &by, over),
             Err(Error::AuthorityExpired(_))
         ));
+    }
+
+    #[test]
+    fn under_an_authority_that_ends_soon_a_leaf_is_issued_once() {
+        let by = made_elsewhere();
+        let spec = spec::datastore("alpha", "someone");
+        let at = |seconds: i64| {
+            let before = SignedDuration::from_secs(seconds);
+            by.not_after().checked_sub(before).unwrap()
+        };
+        // From nine hours down to the last minute.
+        for left in [9 * 3600, 3600, 60] {
+            let authorities = Authorities {
+                datastore: Some(&by),
+                ..Authorities::default()
+            };
+            let made = secret(&spec, authorities, at(left)).unwrap();
+            let ask = |seconds: i64| {
+                policy::decide(Input {
+                    spec: &spec,
+                    tenant: "demo/alpha",
+                    observed: Some(&made.annotations),
+                    authority: Some(by.fingerprint()),
+                    now: at(seconds),
+                })
+            };
+            for later in [left, left / 2, 1] {
+                assert_eq!(
+                    ask(later),
+                    Decision::Keep {
+                        renew_at: Some(by.not_after())
+                    },
+                    "{later} s before the end, made {left} s before it"
+                );
+            }
+            assert_eq!(ask(0), Decision::Issue(policy::Reason::Expiring), "it is over");
+        }
     }
 
     #[test]

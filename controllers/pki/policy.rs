@@ -3,6 +3,9 @@
 //!
 //! Authorities and key pairs are never issued again, whatever their age: a new one breaks every node and every
 //! token. One that carries none of our annotations belongs to a user: it is used as it is (DESIGN 2.5).
+//!
+//! A certificate that ends with its authority is issued again when it is over and not before: another one could not
+//! end later, so that each pass would issue it and roll the pods.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +15,7 @@ use sha2::{Digest, Sha256};
 use super::annotations as on;
 use super::spec::{Content, Renewal, SecretSpec};
 
-/// What is due within this span is renewed together, so that pods roll once.
+/// What is due within this span is renewed together, so that pods roll once; of a short life a twelfth.
 const TOGETHER: SignedDuration = SignedDuration::from_hours(6);
 
 /// Why something is issued.
@@ -60,7 +63,15 @@ pub struct Input<'a> {
     pub now: Timestamp,
 }
 
-type Rule = fn(&Input<'_>, &BTreeMap<String, String>, Option<Timestamp>) -> Option<Reason>;
+type Rule = fn(&Input<'_>, &BTreeMap<String, String>, Option<Due>) -> Option<Reason>;
+
+/// When a recorded certificate is to be replaced.
+#[derive(Clone, Copy)]
+struct Due {
+    at: Timestamp,
+    /// How much earlier it may be replaced, together with others.
+    ahead: SignedDuration,
+}
 
 /// Decides about one Secret from metadata alone.
 pub fn decide(input: Input<'_>) -> Decision {
@@ -75,49 +86,51 @@ pub fn decide(input: Input<'_>) -> Decision {
         Content::Authority { .. } => return Decision::Inspect,
         Content::Certificate { .. } | Content::Kubeconfigs { .. } => {}
     }
-    let renew_at = renewal(input.spec.renewal, input.tenant, observed);
+    let due = renewal(input.spec.renewal, input.tenant, observed);
+    let kept = Decision::Keep {
+        renew_at: due.map(|due| due.at),
+    };
     let chain: [Rule; 4] = [unrecorded, inputs_changed, authority_changed, expiring];
     chain
         .iter()
-        .find_map(|rule| rule(&input, observed, renew_at))
-        .map_or(Decision::Keep { renew_at }, Decision::Issue)
+        .find_map(|rule| rule(&input, observed, due))
+        .map_or(kept, Decision::Issue)
 }
 
-fn unrecorded(
-    _: &Input<'_>,
-    observed: &BTreeMap<String, String>,
-    renew_at: Option<Timestamp>,
-) -> Option<Reason> {
-    (renew_at.is_none() || !observed.contains_key(on::INPUTS_HASH)).then_some(Reason::Unrecorded)
+fn unrecorded(_: &Input<'_>, observed: &BTreeMap<String, String>, due: Option<Due>) -> Option<Reason> {
+    (due.is_none() || !observed.contains_key(on::INPUTS_HASH)).then_some(Reason::Unrecorded)
 }
 
-fn inputs_changed(
-    input: &Input<'_>,
-    observed: &BTreeMap<String, String>,
-    _: Option<Timestamp>,
-) -> Option<Reason> {
+fn inputs_changed(input: &Input<'_>, observed: &BTreeMap<String, String>, _: Option<Due>) -> Option<Reason> {
     (observed.get(on::INPUTS_HASH) != Some(&input.spec.inputs_hash())).then_some(Reason::InputsChanged)
 }
 
 fn authority_changed(
     input: &Input<'_>,
     observed: &BTreeMap<String, String>,
-    _: Option<Timestamp>,
+    _: Option<Due>,
 ) -> Option<Reason> {
     let recorded = observed.get(on::CA_FINGERPRINT).map(String::as_str);
     (recorded != input.authority).then_some(Reason::AuthorityChanged)
 }
 
-fn expiring(input: &Input<'_>, _: &BTreeMap<String, String>, renew_at: Option<Timestamp>) -> Option<Reason> {
-    let soon = input.now.checked_add(TOGETHER).unwrap_or(input.now);
-    renew_at.is_some_and(|at| at <= soon).then_some(Reason::Expiring)
+fn expiring(input: &Input<'_>, _: &BTreeMap<String, String>, due: Option<Due>) -> Option<Reason> {
+    let due = due?;
+    let soon = input.now.checked_add(due.ahead).unwrap_or(input.now);
+    (due.at <= soon).then_some(Reason::Expiring)
 }
 
-/// When a recorded certificate is to be replaced: its fraction of life, less up to a twelfth of it by tenant.
-fn renewal(rule: Renewal, tenant: &str, observed: &BTreeMap<String, String>) -> Option<Timestamp> {
+/// After its fraction of life, less up to a twelfth of it by tenant; at its end, where nothing could end later.
+fn renewal(rule: Renewal, tenant: &str, observed: &BTreeMap<String, String>) -> Option<Due> {
     let at = |key: &str| observed.get(key)?.parse::<Timestamp>().ok();
     let (start, end) = (at(on::NOT_BEFORE)?, at(on::NOT_AFTER)?);
     let life = end.as_second().checked_sub(start.as_second())?;
+    if observed.contains_key(on::ENDS_WITH_AUTHORITY) {
+        return Some(Due {
+            at: end,
+            ahead: SignedDuration::ZERO,
+        });
+    }
     let used = match rule {
         Renewal::HalfLife => life / 2,
         Renewal::LastThird => life / 3 * 2,
@@ -128,7 +141,11 @@ fn renewal(rule: Renewal, tenant: &str, observed: &BTreeMap<String, String>) -> 
         .iter()
         .take(4)
         .fold(0_i64, |sum, byte| sum * 256 + i64::from(*byte));
-    Timestamp::from_second(start.as_second() + used - draw % spread).ok()
+    let at = Timestamp::from_second(start.as_second() + used - draw % spread).ok()?;
+    Some(Due {
+        at,
+        ahead: TOGETHER.min(SignedDuration::from_secs(spread)),
+    })
 }
 
 #[cfg(test)]
@@ -244,6 +261,14 @@ mod tests {
     }
 
     #[test]
+    fn what_was_issued_for_hours_is_not_renewed_at_once() {
+        let spec = pick(component::API_SERVER);
+        let mut short = recorded(&spec, "aa", 1);
+        short.insert(on::NOT_AFTER.to_owned(), "1970-01-01T08:00:00Z".to_owned());
+        assert!(matches!(ask(&spec, Some(&short), 0), Decision::Keep { .. }));
+    }
+
+    #[test]
     fn asking_again_at_the_announced_time_issues() {
         let spec = pick(component::SCHEDULER);
         let good = recorded(&spec, "aa", 365);
@@ -266,7 +291,7 @@ mod tests {
         let good = recorded(&spec, "aa", 365);
         let days: std::collections::BTreeSet<i64> = (0..50)
             .filter_map(|number| renewal(spec.renewal, &format!("demo/t{number}"), &good))
-            .map(|at| at.as_second() / DAY)
+            .map(|due| due.at.as_second() / DAY)
             .collect();
         assert!(days.len() > 15, "{days:?}");
     }

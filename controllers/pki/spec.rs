@@ -52,6 +52,17 @@ pub enum Signer {
     Datastore,
 }
 
+impl Signer {
+    /// Component of the Secret that holds the authority, where the tenant has it.
+    pub fn component(self) -> Option<&'static str> {
+        match self {
+            Self::Cluster => Some(component::CA),
+            Self::FrontProxy => Some(component::FRONT_PROXY_CA),
+            Self::Datastore => None,
+        }
+    }
+}
+
 /// What a certificate may be used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum Usage {
@@ -268,6 +279,11 @@ pub fn authority_name(tenant: &str) -> String {
     format!("{tenant}-ca")
 }
 
+/// Name of the Secret with the front proxy's authority.
+pub fn front_proxy_name(tenant: &str) -> String {
+    format!("{tenant}-front-proxy-ca-certificate")
+}
+
 /// Name of the Secret with the administrators' kubeconfigs.
 pub fn admin_name(tenant: &str) -> String {
     format!("{tenant}-admin-kubeconfig")
@@ -333,7 +349,7 @@ pub fn authority(tenant: &str) -> SecretSpec {
 
 fn front_proxy_authority(tenant: &str) -> SecretSpec {
     SecretSpec {
-        name: format!("{tenant}-front-proxy-ca-certificate"),
+        name: front_proxy_name(tenant),
         component: component::FRONT_PROXY_CA,
         secret_type: "Opaque",
         renewal: Renewal::LastThird,

@@ -1,15 +1,19 @@
 //! Everything the engine puts into a tenant, as one set with one digest: applied when the digest changes, by
 //! server-side apply, and not asked after otherwise.
 
+use std::collections::BTreeMap;
+
 use kube::Client;
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams};
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, Preconditions,
+};
 use serde_json::Value;
 
 use super::addons::Wanted;
 use super::{Error, coredns, kubeproxy, rbac, within};
 use crate::k8s::digest;
 use kamaji_api::addons::AddonImage;
-use kamaji_api::labels::field_manager;
+use kamaji_api::labels::{field_manager, kamaji, ours};
 
 /// The set.
 #[derive(Clone, Debug)]
@@ -88,15 +92,35 @@ async fn apply(client: &Client, object: &Value) -> Result<(), Error> {
     Ok(())
 }
 
+/// Deletes what is there, if it is still ours: a tenant's admin may have put something else in its place.
 async fn delete(client: &Client, object: &Value) -> Result<(), Error> {
     let (api, name, action) = place(client, object, "delete")?;
+    let Some(found) = within(&action, api.get_metadata_opt(&name)).await? else {
+        return Ok(());
+    };
+    if !is_ours(object, found.metadata.labels.as_ref()) {
+        tracing::debug!(action, "left alone: it does not carry our labels");
+        return Ok(());
+    }
+    let params = DeleteParams::background().preconditions(Preconditions {
+        uid: found.metadata.uid,
+        resource_version: None,
+    });
     let request = async {
-        match api.delete(&name, &DeleteParams::background()).await {
+        match api.delete(&name, &params).await {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
             answer => answer.map(|_| ()),
         }
     };
     within(&action, request).await
+}
+
+/// Whether what is found carries the labels that tell what this management cluster made.
+fn is_ours(object: &Value, found: Option<&BTreeMap<String, String>>) -> bool {
+    [kamaji::PROJECT, ours::MANAGEMENT_CLUSTER].iter().all(|key| {
+        let made = object["metadata"]["labels"][*key].as_str();
+        made.is_some() && made == found.and_then(|labels| labels.get(*key)).map(String::as_str)
+    })
 }
 
 /// Where an object lives, its name, and what is said when it fails.
@@ -170,6 +194,25 @@ mod tests {
             gone.contains(&"kube-dns") && !gone.contains(&"kube-proxy"),
             "{gone:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn what_took_the_place_of_an_addon_outlives_it() {
+        let (version, image) = (semver::Version::new(1, 36, 3), AddonImage::default());
+        let dns = ["10.96.0.10".parse().unwrap()];
+        let mut wanted = wanted(&version, &image, &dns);
+        wanted.kube_proxy = None;
+        let api = crate::testing::FakeApi::default();
+        let client = api.client();
+        bundle(&wanted).apply_addons(&client).await.unwrap();
+        let config = "/api/v1/namespaces/kube-system/configmaps/coredns";
+        let deployment = "/apis/apps/v1/namespaces/kube-system/deployments/coredns";
+        let theirs = serde_json::json!({ "metadata": { "labels": { ours::MANAGEMENT_CLUSTER: null } } });
+        api.edit(config, &theirs);
+        (wanted.core_dns, wanted.had_core_dns) = (None, true);
+        bundle(&wanted).apply_addons(&client).await.unwrap();
+        assert!(api.get(deployment).is_none(), "ours is gone");
+        assert!(api.get(config).is_some(), "the admin's own stays");
     }
 
     #[test]

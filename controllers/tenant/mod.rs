@@ -1,7 +1,7 @@
 //! Clients of tenant API servers: connections, probes, add-ons. The only module that talks to them.
 //!
-//! A tenant may be gone, asleep or hostile: every request is bounded in time, every error says what it means, and no
-//! more is read than was asked for. Clients are kept while they are used, 256 at most.
+//! A tenant may be gone, asleep or hostile: every request is bounded in time, every error says what it means in one
+//! short line (its text ends up in conditions of the management cluster), and no more is read than was asked for. Clients are kept while they are used, 256 at most.
 
 pub mod addons;
 pub mod bootstrap_role;
@@ -20,6 +20,7 @@ use kube::{Client, Config, config::AuthInfo};
 
 pub use clients::Clients;
 
+use crate::k8s::conditions::quoted;
 use crate::pki::kubeconfig::Kubeconfig;
 
 /// Longest time to wait for one answer.
@@ -47,10 +48,10 @@ impl Error {
     pub fn of(action: &str, error: &kube::Error) -> Self {
         match error {
             kube::Error::Api(status) if status.code >= 500 => {
-                Self::Unhealthy(format!("{action}: {}", status.message))
+                Self::Unhealthy(format!("{action}: {}", quoted(&status.message)))
             }
-            kube::Error::Api(status) => Self::Refused(format!("{action}: {}", status.message)),
-            other => Self::Unreachable(format!("{action}: {}", cause(other))),
+            kube::Error::Api(status) => Self::Refused(format!("{action}: {}", quoted(&status.message))),
+            other => Self::Unreachable(format!("{action}: {}", quoted(&cause(other)))),
         }
     }
 }
@@ -122,5 +123,27 @@ pub(crate) async fn within<T>(
             "{action}: no answer within {} s",
             PATIENCE.as_secs()
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    #[test]
+    fn what_a_tenant_says_is_one_short_line() {
+        for code in [403, 503] {
+            let status = Status {
+                code,
+                message: format!("no\u{1b}[2J\n{}", "x".repeat(100_000)),
+                ..Status::default()
+            };
+            let error = Error::of("apply ConfigMap coredns", &kube::Error::Api(Box::new(status)));
+            let text = error.to_string();
+            assert!(text.contains("apply ConfigMap coredns: no [2J x"), "{text}");
+            assert!(text.chars().count() < 600 && !text.contains(char::is_control));
+        }
     }
 }

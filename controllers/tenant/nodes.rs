@@ -36,6 +36,7 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::bootstrap_role::CLIENT_SIGNER;
+use crate::k8s::conditions::quoted;
 use crate::pki::{
     kubeconfig::Kubeconfig,
     material::{self, Found},
@@ -331,7 +332,7 @@ async fn within<T>(
         Ok(Err(kube::Error::Api(status))) => Err(Trouble::Refused {
             action: action.to_owned(),
             code: status.code,
-            message: status.message.clone(),
+            message: quoted(&status.message),
         }),
         Ok(Err(error)) => {
             tracing::debug!(action, %error, "tenant request failed");

@@ -5,6 +5,8 @@
 mod change;
 #[path = "api/creation.rs"]
 mod creation;
+#[path = "api/first_apply.rs"]
+mod first_apply;
 #[path = "api/full.rs"]
 mod full;
 #[path = "api/manifests.rs"]

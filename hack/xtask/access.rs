@@ -79,10 +79,8 @@ const FOLLOW: &[Verb] = &[List, Watch];
 const ROOT: &[Verb] = &[List, Watch, Patch];
 /// Make and follow; it goes with its owner.
 const PART: &[Verb] = &[List, Watch, Create, Patch];
-/// Make, follow and remove, content unread.
-const CHILD: &[Verb] = &[List, Watch, Create, Patch, Delete];
-/// The same, and read.
-const READ_CHILD: &[Verb] = &[Get, List, Watch, Create, Patch, Delete];
+/// Make, follow and remove. What has one of our names without our label is read: whose it is.
+const CHILD: &[Verb] = &[Get, List, Watch, Create, Patch, Delete];
 
 /// The role `control-plane`: KamajiControlPlane → TenantControlPlane and back.
 pub const CONTROL_PLANE_ROLE: &[Grant] = &[
@@ -93,7 +91,7 @@ pub const CONTROL_PLANE_ROLE: &[Grant] = &[
     // Machines and pools: a control plane outlives its workers.
     grant(CAPI, &["clusters", "machines", "machinepools"], FOLLOW),
     // `<cluster>-kubeconfig` and `<cluster>-ca`; the admin kubeconfig and a user's CA are read.
-    grant(CORE, &["secrets"], READ_CHILD),
+    grant(CORE, &["secrets"], CHILD),
     grant("events.k8s.io", &["events"], &[Create, Patch]),
     PEERS,
 ];
@@ -114,11 +112,11 @@ pub const HOSTING_ROLE: &[Grant] = &[
         &[Update],
     ),
     // Key material of tenants and stores; what DataStores and users refer to is read by name.
-    grant(CORE, &["secrets"], READ_CHILD),
+    grant(CORE, &["secrets"], CHILD),
     grant(CORE, &["services"], CHILD),
     grant(APPS, &["deployments"], CHILD),
     // Members of managed DataStores.
-    grant(APPS, &["statefulsets"], PART),
+    grant(APPS, &["statefulsets"], &[Get, List, Watch, Create, Patch]),
     grant("networking.k8s.io", &["networkpolicies"], CHILD),
     grant("policy", &["poddisruptionbudgets"], CHILD),
     // Claims of managed DataStores, which their StatefulSets make: whether they are bound, and who owns them.

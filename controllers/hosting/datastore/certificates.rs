@@ -178,7 +178,8 @@ async fn take(
         annotations,
     };
     let manifest = desired::secret(store, spec, &material)?;
-    engine.applier.apply(&manifest).await?;
+    let uid = found.metadata.uid.as_deref().unwrap_or_default();
+    engine.applier.apply_to(&manifest, uid).await?;
     Ok(fingerprint)
 }
 
@@ -221,6 +222,9 @@ async fn put(
         }
         if let Some(found) = observe::secret(&engine.client, namespace::DATASTORES, &spec.name).await? {
             mine(store, spec, &found, recorded(found.annotations()).is_some(), "")?;
+            let uid = found.metadata.uid.as_deref().unwrap_or_default();
+            engine.applier.apply_to(&manifest, uid).await?;
+            return Ok(());
         }
     }
     engine.applier.apply(&manifest).await?;

@@ -12,6 +12,7 @@ use kamaji_api::admission::AdmissionPlugin;
 use kamaji_api::tenantcontrolplane::TenantControlPlane;
 use kube::ResourceExt;
 
+use super::Switch;
 use super::deployment::{Storage, file};
 use crate::hosting::tenantcontrolplane::validate::Valid;
 
@@ -45,7 +46,7 @@ pub const OWNED: [&str; 24] = [
 
 type Flags = BTreeMap<&'static str, String>;
 
-/// User flags of kube-apiserver that have no effect.
+/// User flags of kube-apiserver, and switches, that have no effect.
 pub fn ignored(tenant: &TenantControlPlane) -> Vec<String> {
     let extra = &tenant.spec.control_plane.deployment.extra_args.api_server;
     extra
@@ -53,6 +54,7 @@ pub fn ignored(tenant: &TenantControlPlane) -> Vec<String> {
         .map(|flag| name(flag))
         .filter(|name| OWNED.contains(&name.as_str()))
         .map(|name| format!("spec.controlPlane.deployment.extraArgs.apiServer (--{name} is the engine's)"))
+        .chain(Switch::unknown(tenant))
         .collect()
 }
 
@@ -91,10 +93,7 @@ pub fn api_server(
         ("allow-privileged", "true".to_owned()),
         ("authorization-mode", "Node,RBAC".to_owned()),
         ("client-ca-file", file::CA.to_owned()),
-        (
-            "enable-admission-plugins",
-            admission(&tenant.spec.kubernetes.admission_controllers, &user),
-        ),
+        ("enable-admission-plugins", admission(tenant, &user)),
         ("enable-bootstrap-token-auth", "true".to_owned()),
         ("etcd-cafile", file::ETCD_CA.to_owned()),
         ("etcd-certfile", file::ETCD_CERTIFICATE.to_owned()),
@@ -133,6 +132,10 @@ pub fn api_server(
     .into();
     if let Some(address) = advertise {
         flags.insert("advertise-address", address.to_string());
+    }
+    if Switch::VerifyKubelets.is_set(tenant) {
+        // Who signs kubelets' serving certificates is the tenant's own authority.
+        flags.insert("kubelet-certificate-authority", file::CA.to_owned());
     }
     if user.iter().any(|flag| name(flag) == "authorization-config") {
         flags.remove("authorization-mode");
@@ -199,9 +202,11 @@ fn any_address(valid: &Valid) -> String {
     if six { "::" } else { "0.0.0.0" }.to_owned()
 }
 
-/// The plugins asked for and NodeRestriction, which `--disable-admission-plugins=NodeRestriction` takes out.
-fn admission(asked: &[AdmissionPlugin], user: &[String]) -> String {
-    let disabled: Vec<&str> = user
+/// The plugins asked for and NodeRestriction, which its annotation takes out, as does
+/// `--disable-admission-plugins=NodeRestriction`.
+fn admission(tenant: &TenantControlPlane, user: &[String]) -> String {
+    let asked = &tenant.spec.kubernetes.admission_controllers;
+    let mut disabled: Vec<&str> = user
         .iter()
         .filter(|flag| name(flag) == "disable-admission-plugins")
         .filter_map(|flag| flag.split_once('='))
@@ -209,6 +214,9 @@ fn admission(asked: &[AdmissionPlugin], user: &[String]) -> String {
         .collect();
     let mut plugins: Vec<&str> = asked.iter().map(|plugin| plugin.as_str()).collect();
     let node_restriction = AdmissionPlugin::NodeRestriction.as_str();
+    if Switch::NodeRestriction.is_set(tenant) {
+        disabled.push(node_restriction);
+    }
     if !plugins.contains(&node_restriction) {
         plugins.push(node_restriction);
     }
@@ -308,6 +316,40 @@ mod tests {
                 vec!["--disable-admission-plugins=NodeRestriction,Priority".to_owned()];
         });
         assert!(!plugins(&out).contains("NodeRestriction") && !plugins(&out).contains("Priority"));
+        let annotated = |value: &str| {
+            let annotations = [("capi-kamaji.io/node-restriction".to_owned(), value.to_owned())];
+            api_server_of(|t| t.metadata.annotations = Some(annotations.into()))
+        };
+        assert!(!plugins(&annotated("disabled")).contains("NodeRestriction"));
+        assert!(plugins(&annotated("enabled")).contains("NodeRestriction"));
+    }
+
+    #[test]
+    fn kubelets_are_verified_where_that_is_asked_for() {
+        let about = |flags: Vec<String>| {
+            flags
+                .into_iter()
+                .find(|flag| flag.contains("kubelet-certificate-authority"))
+        };
+        assert_eq!(about(api_server_of(|_| {})), None);
+        let annotations = [("capi-kamaji.io/verify-kubelets".to_owned(), "enabled".to_owned())];
+        let flag = about(api_server_of(|t| {
+            t.metadata.annotations = Some(annotations.into());
+        }));
+        assert_eq!(
+            flag,
+            Some(format!("--kubelet-certificate-authority={}", file::CA))
+        );
+    }
+
+    #[test]
+    fn a_switch_with_an_unknown_value_is_named() {
+        let annotations = [("capi-kamaji.io/network-policy".to_owned(), "off".to_owned())];
+        let (tenant, _) = of(|t| t.metadata.annotations = Some(annotations.into()));
+        assert_eq!(
+            ignored(&tenant),
+            ["annotation capi-kamaji.io/network-policy (\"off\" is neither enabled nor disabled)"]
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@ use kamaji_api::metadata::AdditionalMetadata;
 use kamaji_api::tenantcontrolplane::TenantControlPlane;
 use kube::ResourceExt;
 
+use crate::k8s::conditions::quoted;
 use crate::k8s::meta::controller_of;
 
 pub mod containers;
@@ -60,6 +61,53 @@ pub(super) fn labels_of(tenant: &TenantControlPlane, component: &str) -> BTreeMa
         .map(|(key, value)| (key.to_owned(), value.to_owned())),
     );
     labels
+}
+
+/// What a user switches by annotation of the TenantControlPlane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switch {
+    /// See [`ours::NODE_RESTRICTION`].
+    NodeRestriction,
+    /// See [`ours::NETWORK_POLICY`].
+    NetworkPolicy,
+    /// See [`ours::VERIFY_KUBELETS`].
+    VerifyKubelets,
+}
+
+impl Switch {
+    const ALL: [Self; 3] = [Self::NodeRestriction, Self::NetworkPolicy, Self::VerifyKubelets];
+
+    /// The annotation, and the only value of it that has an effect: the opposite of the default.
+    fn annotation(self) -> (&'static str, &'static str) {
+        match self {
+            Self::NodeRestriction => (ours::NODE_RESTRICTION, ours::DISABLED),
+            Self::NetworkPolicy => (ours::NETWORK_POLICY, ours::DISABLED),
+            Self::VerifyKubelets => (ours::VERIFY_KUBELETS, ours::ENABLED),
+        }
+    }
+
+    /// Whether it is switched away from its default.
+    pub(super) fn is_set(self, tenant: &TenantControlPlane) -> bool {
+        let (key, value) = self.annotation();
+        tenant.annotations().get(key).is_some_and(|given| given == value)
+    }
+
+    /// Annotations with a value that says neither on nor off.
+    pub(super) fn unknown(tenant: &TenantControlPlane) -> impl Iterator<Item = String> {
+        Self::ALL.into_iter().filter_map(|switch| {
+            let (key, _) = switch.annotation();
+            let given = tenant.annotations().get(key)?;
+            let known = [ours::ENABLED, ours::DISABLED].contains(&given.as_str());
+            (!known).then(|| {
+                let given = quoted(given);
+                format!(
+                    "annotation {key} ({given:?} is neither {} nor {})",
+                    ours::ENABLED,
+                    ours::DISABLED
+                )
+            })
+        })
+    }
 }
 
 /// What Service, Deployment, NetworkPolicy and PodDisruptionBudget find the pods by.
@@ -117,7 +165,7 @@ mod tests {
     fn objects_of_a_default_tenant() {
         let tenant = example::tenant();
         snapshot("service", &service::render(&tenant).unwrap());
-        snapshot("networkpolicy", &networkpolicy::render(&tenant).unwrap());
+        snapshot("networkpolicy", &networkpolicy::render(&tenant).unwrap().unwrap());
         snapshot("pdb", &pdb::render(&tenant).unwrap().unwrap());
         snapshot(
             "datastore-config",

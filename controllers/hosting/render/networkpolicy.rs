@@ -8,11 +8,14 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kamaji_api::tenantcontrolplane::TenantControlPlane;
 use kube::ResourceExt;
 
-use super::{Result, metadata, selector, service::protocol};
+use super::{Result, Switch, metadata, selector, service::protocol};
 use crate::k8s::manifest::Manifest;
 
-/// The NetworkPolicy.
-pub fn render(tenant: &TenantControlPlane) -> Result<Manifest> {
+/// The NetworkPolicy; none where the user wants none.
+pub fn render(tenant: &TenantControlPlane) -> Result<Option<Manifest>> {
+    if Switch::NetworkPolicy.is_set(tenant) {
+        return Ok(None);
+    }
     let served = NetworkPolicyPort {
         port: Some(IntOrString::Int(tenant.spec.network_profile.port)),
         protocol: Some("TCP".to_owned()),
@@ -39,5 +42,5 @@ pub fn render(tenant: &TenantControlPlane) -> Result<Manifest> {
             egress: None,
         }),
     };
-    Manifest::new("NetworkPolicy", &policy)
+    Manifest::new("NetworkPolicy", &policy).map(Some)
 }

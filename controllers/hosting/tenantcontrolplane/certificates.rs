@@ -1,7 +1,7 @@
 //! Keys, certificates and kubeconfigs of a tenant: what is kept, what is issued, and reading the bytes of an
 //! authority only when something has to be signed (style.md 3.4).
 //!
-//! A user's `<tcp>-ca` is used as it is and never owned. Authorities and key pairs are created, never written over.
+//! Authorities and key pairs, on which all else rests, are [`super::identity`]'s.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use k8s_openapi::jiff::Timestamp;
 use kamaji_api::conditions::Reason;
 use kamaji_api::labels::ours;
 use kamaji_api::tenantcontrolplane::TenantControlPlane;
-use kube::{Api, ResourceExt};
+use kube::{Api, ResourceExt as _};
 
-use super::{Controller, problem::Problem};
+use super::{Controller, identity::Root, problem::Problem};
 use crate::hosting::datastore::driver::Access;
 use crate::hosting::render::{
     secrets,
@@ -22,9 +22,9 @@ use crate::hosting::render::{
 use crate::k8s::error::{ApiError, Class};
 use crate::k8s::key::RootKey;
 use crate::pki::issue::{self, Authorities, Material, content_hash};
-use crate::pki::material::{self, Authority, CLUSTER_AUTHORITY};
+use crate::pki::material::{self, Authority};
 use crate::pki::policy::{self, Decision};
-use crate::pki::spec::{Content, SecretSpec, Signer, component};
+use crate::pki::spec::{self, SecretSpec, Signer, component};
 
 /// The key material of a tenant as it stands after a pass.
 #[derive(Clone, Debug)]
@@ -39,25 +39,13 @@ pub struct Certificates {
     pub admin: Option<Material>,
 }
 
-/// An authority that the engine did not make.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seeded {
-    fingerprint: String,
-    hash: String,
-    files: AuthorityFiles,
-}
-
-/// What is known of one Secret.
+/// What is known of one certificate.
 enum Known {
     Kept {
         hash: String,
-        fingerprint: Option<String>,
         renew_at: Option<Timestamp>,
     },
-    Wanted {
-        exists: bool,
-    },
-    Seeded(Seeded),
+    Wanted,
 }
 
 impl Controller {
@@ -79,23 +67,28 @@ impl Controller {
         let mut fresh: BTreeMap<&'static str, Material> = BTreeMap::new();
         let mut fingerprints: BTreeMap<&'static str, String> = BTreeMap::new();
         let mut wanted: Vec<SecretSpec> = Vec::new();
+        let mut lost = None;
+        let mut signs_no_more = Vec::new();
         for spec in roots {
             match self.root(tenant, spec, now).await? {
-                Known::Kept {
-                    hash, fingerprint, ..
-                } => {
+                Root::Kept { hash, fingerprint } => {
                     done.hashes.insert(spec.component, hash);
                     fingerprints.extend(fingerprint.map(|print| (spec.component, print)));
                 }
-                Known::Seeded(seeded) => {
+                Root::Seeded(seeded) => {
                     done.hashes.insert(spec.component, seeded.hash);
                     fingerprints.insert(spec.component, seeded.fingerprint);
                     done.files = seeded.files;
                 }
-                Known::Wanted { .. } => wanted.push(spec.clone()),
+                Root::Wanted => wanted.push(spec.clone()),
+                // What does not depend on it goes on being renewed.
+                Root::Lost(problem) => {
+                    signs_no_more.push(spec.component);
+                    lost = lost.or(Some(problem));
+                }
             }
         }
-        for (spec, material) in issued(wanted, None, None, None, now).await? {
+        for (spec, material) in issued(tenant, wanted, None, None, None, now).await? {
             self.create(tenant, &spec, &material).await?;
             done.note(&spec, &material);
             fingerprints.extend(
@@ -107,8 +100,11 @@ impl Controller {
             fresh.insert(spec.component, material);
         }
         let mut wanted = Vec::new();
-        let mut existing = Vec::new();
         for spec in leaves {
+            let by = spec.signer().and_then(Signer::component);
+            if by.is_some_and(|by| signs_no_more.contains(&by)) {
+                continue;
+            }
             let print = match spec.signer() {
                 Some(Signer::Cluster) => fingerprints.get(component::CA).cloned(),
                 Some(Signer::FrontProxy) => fingerprints.get(component::FRONT_PROXY_CA).cloned(),
@@ -118,19 +114,12 @@ impl Controller {
                 None => None,
             };
             match self.leaf(tenant, spec, print, now).await? {
-                Known::Kept { hash, renew_at, .. } => {
+                Known::Kept { hash, renew_at } => {
                     done.hashes.insert(spec.component, hash);
                     done.renew_at = [done.renew_at, renew_at].into_iter().flatten().min();
                 }
-                Known::Wanted { exists } => {
-                    existing.push(exists);
-                    wanted.push(spec.clone());
-                }
-                Known::Seeded(_) => {}
+                Known::Wanted => wanted.push(spec.clone()),
             }
-        }
-        if wanted.is_empty() {
-            return Ok(done);
         }
         let signs = |signer| wanted.iter().any(|spec| spec.signer() == Some(signer));
         let mut cluster = None;
@@ -142,65 +131,16 @@ impl Controller {
             let name = component::FRONT_PROXY_CA;
             front_proxy = Some(self.authority(tenant, specs, name, &fresh).await?);
         }
-        let made = issued(wanted, cluster, front_proxy, datastore, now).await?;
-        for ((spec, material), exists) in made.into_iter().zip(existing) {
-            if exists {
-                let manifest = secrets::material(tenant, &spec, &material)?;
-                let applied = self.engine.applier.apply(&manifest).await?;
-                self.saw(&applied.row);
-            } else {
-                self.create(tenant, &spec, &material).await?;
-            }
+        for (spec, material) in issued(tenant, wanted, cluster, front_proxy, datastore, now).await? {
+            let manifest = secrets::material(tenant, &spec, &material)?;
+            let applied = self.engine.applier.apply(&manifest).await?;
+            self.saw(&applied.row);
             done.note(&spec, &material);
             if spec.component == component::ADMIN {
                 done.admin = Some(material);
             }
         }
-        Ok(done)
-    }
-
-    /// An authority or a key pair.
-    async fn root(
-        &self,
-        tenant: &TenantControlPlane,
-        spec: &SecretSpec,
-        now: Timestamp,
-    ) -> Result<Known, Problem> {
-        let namespace = tenant.namespace().unwrap_or_default();
-        let row = self.engine.index.find("Secret", &namespace, &spec.name);
-        let input = policy::Input {
-            spec,
-            tenant: &RootKey::of(tenant).to_string(),
-            observed: row.as_ref().map(|row| &row.annotations),
-            authority: None,
-            now,
-        };
-        let decision = policy::decide(input);
-        if let (Decision::Keep { renew_at }, Some(row)) = (decision, &row) {
-            let note = |key: &str| row.annotations.get(key).cloned();
-            return Ok(Known::Kept {
-                hash: note(ours::CONTENT_HASH).unwrap_or_else(|| row.uid.clone()),
-                fingerprint: note(ours::CA_FINGERPRINT),
-                renew_at,
-            });
-        }
-        if spec.component == component::CA {
-            // Somebody else's is in no index: it carries none of our labels.
-            let version = row.as_ref().map(|row| row.resource_version.clone());
-            if let Some(known) = self.seeded(tenant, version.as_deref()) {
-                return Ok(Known::Seeded(known));
-            }
-            if let Some(secret) = self.get(&namespace, &spec.name).await? {
-                let seeded = seeded(&namespace, &secret)?;
-                self.seed(
-                    tenant,
-                    secret.resource_version().filter(|_| row.is_some()),
-                    &seeded,
-                );
-                return Ok(Known::Seeded(seeded));
-            }
-        }
-        Ok(Known::Wanted { exists: false })
+        lost.map_or(Ok(done), Err)
     }
 
     /// A certificate or kubeconfigs.
@@ -213,7 +153,7 @@ impl Controller {
     ) -> Result<Known, Problem> {
         let namespace = tenant.namespace().unwrap_or_default();
         let Some(row) = self.engine.index.find("Secret", &namespace, &spec.name) else {
-            return Ok(Known::Wanted { exists: false });
+            return Ok(Known::Wanted);
         };
         let recorded = row.annotations.get(ours::CA_FINGERPRINT).cloned();
         // Not asked for is not changed: the datastore's authority is read when its DataStore changes.
@@ -231,7 +171,7 @@ impl Controller {
         });
         let Decision::Keep { renew_at } = decision else {
             tracing::debug!(secret = %row.key, ?decision, "key material is issued again");
-            return Ok(Known::Wanted { exists: true });
+            return Ok(Known::Wanted);
         };
         let hash = row
             .annotations
@@ -241,15 +181,11 @@ impl Controller {
         if !self.is_untouched(&row) {
             let secret = self.get(&namespace, &spec.name).await?.unwrap_or_default();
             if hash_of(&secret) != hash {
-                return Ok(Known::Wanted { exists: true });
+                return Ok(Known::Wanted);
             }
             self.saw(&row);
         }
-        Ok(Known::Kept {
-            hash,
-            fingerprint: None,
-            renew_at,
-        })
+        Ok(Known::Kept { hash, renew_at })
     }
 
     /// An authority with its key: from what was just made, else from its Secret.
@@ -279,6 +215,7 @@ impl Controller {
         Authority::read(&format!("{namespace}/{}", spec.name), keys, &data).map_err(|error| unfit(&error))
     }
 
+    /// Makes an authority or a key pair, which is never written over.
     async fn create(
         &self,
         tenant: &TenantControlPlane,
@@ -288,17 +225,13 @@ impl Controller {
         let manifest = secrets::material(tenant, spec, material)?;
         match self.engine.applier.create(&manifest).await {
             Ok(applied) => self.saw(&applied.row),
-            // It lost our labels, or it is another process's: what can be issued again is, the rest is read.
-            Err(error) if error.is_already_exists() && !is_root(spec) => {
-                let applied = self.engine.applier.apply(&manifest).await?;
-                self.saw(&applied.row);
-            }
+            // Another process made it meanwhile: the next pass reads it.
             Err(error) if error.is_already_exists() => {
                 return Err(Problem::retry(
                     Class::Transient,
                     Reason::WaitingForCertificates,
                     format!(
-                        "Secret {} exists and is not known yet; if it is not the engine's own, delete it",
+                        "{} came while it was being made; it is looked at again",
                         manifest.key
                     ),
                 ));
@@ -324,12 +257,9 @@ impl Certificates {
     }
 }
 
-fn is_root(spec: &SecretSpec) -> bool {
-    matches!(spec.content, Content::Authority { .. } | Content::KeyPair { .. })
-}
-
 /// Issues all of `specs` off the reactor: keys cost CPU.
 async fn issued(
+    tenant: &TenantControlPlane,
     specs: Vec<SecretSpec>,
     cluster: Option<Authority>,
     front_proxy: Option<Authority>,
@@ -347,44 +277,47 @@ async fn issued(
         };
         specs
             .into_iter()
-            .map(|spec| issue::secret(&spec, by, now).map(|material| (spec, material)))
+            .map(|spec| match issue::secret(&spec, by, now) {
+                Ok(material) => Ok((spec, material)),
+                Err(error) => Err((spec.signer(), error)),
+            })
             .collect::<Result<Vec<_>, _>>()
     };
     let failed = |text: String| Problem::retry(Class::Transient, Reason::InternalError, text);
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| failed(error.to_string()))?
-        .map_err(|error| failed(error.to_string()))
+        .map_err(|(signer, error)| match (signer, error) {
+            (Some(signer), issue::Error::AuthorityExpired(at)) => expired(tenant, signer, at),
+            (_, error) => failed(error.to_string()),
+        })
 }
 
-/// Looks at an authority that the engine did not make.
-fn seeded(namespace: &str, secret: &Secret) -> Result<Seeded, Problem> {
-    let data = secret.data.clone().unwrap_or_default();
-    let place = format!("{namespace}/{}", secret.name_any());
-    let authority = Authority::read(&place, CLUSTER_AUTHORITY, &data).map_err(|error| unfit(&error))?;
-    let has = |key: &str| data.get(key).is_some_and(|value| !value.0.is_empty());
-    let (certificate, key) = if has("tls.crt") {
-        ("tls.crt", "tls.key")
-    } else {
-        ("ca.crt", "ca.key")
+/// An authority that is over, and what brings it back: a renewed certificate of the same key is trusted by whom the old
+/// one was trusted by.
+fn expired(tenant: &TenantControlPlane, signer: Signer, at: Timestamp) -> Problem {
+    let key = RootKey::of(tenant);
+    let text = match signer {
+        Signer::Cluster => format!("Secret {}/{}", key.namespace, spec::authority_name(&key.name)),
+        Signer::FrontProxy => format!("Secret {}/{}", key.namespace, spec::front_proxy_name(&key.name)),
+        Signer::Datastore => "tlsConfig.certificateAuthority of the DataStore".to_owned(),
     };
-    Ok(Seeded {
-        fingerprint: authority.fingerprint().to_owned(),
-        hash: hash_of(secret),
-        files: AuthorityFiles {
-            bundle: if has("ca.crt") { "ca.crt" } else { certificate },
-            certificate,
-            key,
-        },
-    })
+    Problem::retry(
+        Class::Foreign,
+        Reason::CertificateAuthorityExpired,
+        format!(
+            "{text}: the certificate authority expired at {at}, nothing can be signed by it; put a certificate of the \
+             same key there that ends later"
+        ),
+    )
 }
 
-fn hash_of(secret: &Secret) -> String {
+pub(super) fn hash_of(secret: &Secret) -> String {
     let data = secret.data.iter().flatten();
     content_hash(data.map(|(key, value)| (key.as_str(), value.0.as_slice())))
 }
 
-fn unfit(error: &material::Error) -> Problem {
+pub(super) fn unfit(error: &material::Error) -> Problem {
     let reason = match error {
         material::Error::KeyMismatch { .. } => Reason::CertificateAuthorityKeyMismatch,
         _ => Reason::CertificateAuthorityInvalid,

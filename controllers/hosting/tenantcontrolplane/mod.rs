@@ -8,6 +8,7 @@
 pub mod certificates;
 pub mod deletion;
 pub mod endpoint;
+pub mod identity;
 mod inside;
 mod pass;
 pub mod phase;
@@ -29,7 +30,7 @@ use kube::{Api, Client, ResourceExt};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use self::certificates::Seeded;
+use self::identity::Seeded;
 use self::status::Seen;
 use super::engine::Engine;
 use crate::k8s::key::{ObjectKey, RootKey};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::jiff::Timestamp;
 use kamaji_api::conditions::Reason;
@@ -220,24 +221,21 @@ impl Controller {
         placed: &Placed,
     ) -> Result<Arc<Row>, Problem> {
         let applier = &self.engine.applier;
-        let (namespace, name) = (tenant.namespace().unwrap_or_default(), tenant.name_any());
-        if !placed.names.adopted {
-            applier.apply(&networkpolicy::render(tenant)?).await?;
+        match networkpolicy::render(tenant)? {
+            // A takeover opens and closes no port.
+            Some(_) if placed.names.adopted => {}
+            Some(policy) => {
+                applier.apply(&policy).await?;
+            }
+            None => {
+                if let Some(row) = self.unwanted(tenant, "NetworkPolicy") {
+                    applier.delete::<NetworkPolicy>(&row).await?;
+                }
+            }
         }
         if let Some(budget) = pdb::render(tenant)? {
             applier.apply(&budget).await?;
-        } else if let Some(row) = self
-            .engine
-            .index
-            .find("PodDisruptionBudget", &namespace, &name)
-            .filter(|row| {
-                !row.deleting
-                    && row
-                        .owner
-                        .as_ref()
-                        .is_some_and(|o| Some(&o.uid) == tenant.metadata.uid.as_ref())
-            })
-        {
+        } else if let Some(row) = self.unwanted(tenant, "PodDisruptionBudget") {
             applier.delete::<PodDisruptionBudget>(&row).await?;
         }
         let config = applier
@@ -267,6 +265,14 @@ impl Controller {
             config_hash: &config_hash,
         };
         Ok(applier.apply(&deployment::render(&inputs)?).await?.row)
+    }
+
+    /// The object of ours of this kind, which nobody asks for any more.
+    fn unwanted(&self, tenant: &TenantControlPlane, kind: &'static str) -> Option<Arc<Row>> {
+        let namespace = tenant.namespace().unwrap_or_default();
+        let row = self.engine.index.find(kind, &namespace, &tenant.name_any())?;
+        let ours = row.owner.as_ref().map(|owner| &owner.uid) == tenant.metadata.uid.as_ref();
+        (ours && !row.deleting).then_some(row)
     }
 }
 

@@ -59,6 +59,7 @@ impl From<ApiError> for Problem {
     fn from(error: ApiError) -> Self {
         let reason = match error.class() {
             Class::Denied => Reason::Forbidden,
+            _ if error.is_foreign() => Reason::OwnedByAnother,
             _ => Reason::InternalError,
         };
         Self::retry(error.class(), reason, error.to_string())

@@ -36,6 +36,12 @@ const STORE: &str = "/apis/kamaji.clastix.io/v1alpha1/datastores/default";
 const SERVICE: &str = "/api/v1/namespaces/demo/services/alpha";
 const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/demo/deployments/alpha";
 const KUBE_SYSTEM: &str = "/api/v1/namespaces/kube-system";
+/// Secrets that a tenant cannot change without losing its nodes and tokens.
+const ROOTS: [&str; 3] = [
+    "alpha-ca",
+    "alpha-front-proxy-ca-certificate",
+    "alpha-sa-certificate",
+];
 /// Rounds within which everything has to come to rest.
 const ROUNDS: usize = 20;
 
@@ -384,7 +390,8 @@ async fn any_foreign_edit_is_repaired() {
     for path in world.made() {
         let before = world.api.get(&path).unwrap();
         let edit = match before["kind"].as_str().unwrap() {
-            "Secret" if path.ends_with("-ca") || path.contains("-ca-") || path.contains("-sa-") => continue,
+            // What nodes and tokens trust is told, and not made again.
+            "Secret" if ROOTS.iter().any(|name| path.ends_with(name)) => continue,
             "Secret" => {
                 let key = before["data"].as_object().unwrap().keys().next().unwrap();
                 json!({ "data": { key: "Zm9yZWlnbg==" } })
@@ -704,4 +711,288 @@ async fn at_the_source_of_a_move_the_data_lives_on() {
     world.settle().await;
     assert!(world.api.get(TENANT).is_none());
     assert_eq!(world.store.places().len(), 1);
+}
+
+/// A few rounds, where a pass that fails is tried again for ever.
+async fn some_rounds(world: &World) {
+    for _ in 0..5 {
+        world.round().await;
+    }
+}
+
+#[tokio::test]
+async fn what_somebody_else_has_under_our_name_is_left_alone_and_named() {
+    let reference = World::new().await;
+    reference.settle().await;
+    for path in reference.made() {
+        if path.ends_with("/alpha-ca") {
+            // A user's authority is used.
+            continue;
+        }
+        let ours = reference.api.get(&path).unwrap();
+        let world = World::new().await;
+        let theirs = json!({
+            "apiVersion": ours["apiVersion"], "kind": ours["kind"],
+            "metadata": { "name": ours["metadata"]["name"], "namespace": "demo", "labels": { "app": "web" } },
+            "spec": { "selector": { "app": "web" }, "clusterIP": "10.0.0.7", "clusterIPs": ["10.0.0.7"] },
+        });
+        world.api.edit(&path, &theirs);
+        let about = |world: &World| {
+            let object = world.api.get(&path).unwrap();
+            let meta = object["metadata"].clone();
+            [
+                meta["uid"].clone(),
+                meta["labels"].clone(),
+                meta["ownerReferences"].clone(),
+                meta["annotations"].clone(),
+                object["spec"].clone(),
+                object["data"].clone(),
+            ]
+        };
+        let before = about(&world);
+        some_rounds(&world).await;
+        assert_eq!(about(&world), before, "{path}");
+        let conditions = world.tenant().status.unwrap().conditions;
+        let told = conditions.iter().find(|c| c.reason == "OwnedByAnother").unwrap();
+        let name = format!(
+            "{} demo/{}",
+            ours["kind"].as_str().unwrap(),
+            path.rsplit('/').next().unwrap()
+        );
+        assert!(
+            told.message.contains(&format!(
+                "{name} exists and does not belong to this TenantControlPlane"
+            )),
+            "{}",
+            told.message
+        );
+        world.api.delete(TENANT);
+        some_rounds(&world).await;
+        assert!(world.api.get(TENANT).is_none(), "{path}");
+        assert_eq!(about(&world), before, "{path} outlives the tenant");
+    }
+}
+
+#[tokio::test]
+async fn what_kamaji_left_without_an_owner_is_taken_over() {
+    let world = World::new().await;
+    world.api.edit(
+        SERVICE,
+        &json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": { "name": "alpha", "namespace": "demo", "labels": {
+                "kamaji.clastix.io/project": "kamaji", "kamaji.clastix.io/name": "alpha",
+            } },
+        }),
+    );
+    world.settle().await;
+    world.assert_ready();
+    let service = world.api.get(SERVICE).unwrap();
+    assert_eq!(service["metadata"]["ownerReferences"][0]["name"], "alpha");
+}
+
+/// Digest by which the status knows a root of trust.
+fn checksum(world: &World, root: &str) -> String {
+    let made = world.tenant().status.unwrap().certificates.unwrap();
+    let entry = match root {
+        "alpha-ca" => made.ca,
+        "alpha-sa-certificate" => made.sa,
+        _ => made.front_proxy_ca,
+    };
+    entry.unwrap().checksum.unwrap()
+}
+
+#[tokio::test]
+async fn what_nodes_and_tokens_trust_is_never_replaced_unasked() {
+    for root in ROOTS {
+        let mut world = World::new().await;
+        world.settle().await;
+        let path = secret_path(root);
+        let before = world.api.get(&path).unwrap();
+        let runs = |world: &World| {
+            let leaves = world.made().into_iter().filter(|p| !p.ends_with(root));
+            let of = |path: String| {
+                let object = world.api.get(&path).unwrap();
+                [object["spec"].clone(), object["data"].clone()]
+            };
+            leaves.map(of).collect::<Vec<_>>()
+        };
+        let running = runs(&world);
+        let hash = checksum(&world, root);
+        let assert_told = |world: &World, what: &str| {
+            let (status, reason, message) = world.condition(On::CertificatesAvailable);
+            assert_eq!(
+                (status.as_str(), reason.as_str()),
+                ("False", "CertificateAuthorityLost"),
+                "{root}: {message}"
+            );
+            assert!(
+                message.starts_with(&format!("Secret demo/{root} {what}"))
+                    && message.contains(&format!("{}={hash}", ours::ACCEPT_NEW_IDENTITY)),
+                "{message}"
+            );
+            assert_eq!(world.condition(On::Available).0, "True", "its pods serve");
+            assert_eq!(runs(world), running, "{root} {what}: nothing else moved");
+        };
+
+        let key = before["data"].as_object().unwrap().keys().next().unwrap();
+        world.api.edit(&path, &json!({ "data": { key: "Zm9yZWlnbg==" } }));
+        some_rounds(&world).await;
+        assert_told(&world, "was changed");
+        world.restart().await;
+        some_rounds(&world).await;
+        assert_told(&world, "was changed");
+        world.api.edit(&path, &before);
+        world.settle().await;
+        world.assert_ready();
+
+        world.api.delete(&path);
+        some_rounds(&world).await;
+        assert_told(&world, "is gone");
+        assert!(world.api.get(&path).is_none());
+        // A backup that brings neither label nor owner of ours but Kamaji's.
+        let mut backup = before.clone();
+        backup["metadata"]["labels"]
+            .as_object_mut()
+            .unwrap()
+            .remove(ours::MANAGED_BY);
+        backup["metadata"]["ownerReferences"] = json!([]);
+        world.api.edit(&path, &backup);
+        world.settle().await;
+        world.assert_ready();
+        let back = world.api.get(&path).unwrap();
+        assert_eq!(back["data"], before["data"]);
+        assert_eq!(back["metadata"]["labels"], before["metadata"]["labels"]);
+        assert_eq!(
+            back["metadata"]["ownerReferences"],
+            before["metadata"]["ownerReferences"]
+        );
+        assert_eq!(runs(&world), running, "{root} came back");
+
+        world.api.delete(&path);
+        some_rounds(&world).await;
+        let given_up =
+            json!({ "metadata": { "annotations": { ours::ACCEPT_NEW_IDENTITY: format!("x, {hash}") } } });
+        world.api.edit(TENANT, &given_up);
+        world.settle().await;
+        world.assert_ready();
+        assert_ne!(world.api.get(&path).unwrap()["data"], before["data"], "a new one");
+        // The next loss is told again.
+        world.api.delete(&path);
+        some_rounds(&world).await;
+        assert_eq!(
+            world.condition(On::CertificatesAvailable).1,
+            "CertificateAuthorityLost"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_root_of_trust_that_only_lost_its_label_is_labelled_again_and_no_key_is_made() {
+    let world = World::new().await;
+    world.settle().await;
+    for root in ROOTS {
+        let path = secret_path(root);
+        let before = world.api.get(&path).unwrap();
+        let unlabelled = json!({ "metadata": { "labels": { ours::MANAGED_BY: null } } });
+        world.api.edit(&path, &unlabelled);
+        world.settle().await;
+        let after = world.api.get(&path).unwrap();
+        assert_eq!(after["data"], before["data"], "{root}");
+        assert_eq!(
+            after["metadata"]["labels"], before["metadata"]["labels"],
+            "{root}"
+        );
+        // Changed as well, it is not taken for what it was.
+        let key = before["data"].as_object().unwrap().keys().next().unwrap();
+        let notes = json!({ ours::CONTENT_HASH: null, "kamaji.clastix.io/checksum": null });
+        let other = json!({ "data": { key: "Zm9yZWlnbg==" }, "metadata": { "annotations": notes } });
+        world.api.edit(&path, &other);
+        world.api.edit(&path, &unlabelled);
+        some_rounds(&world).await;
+        let (_, reason, message) = world.condition(On::CertificatesAvailable);
+        assert_eq!(reason, "CertificateAuthorityLost", "{root}: {message}");
+        world.api.edit(&path, &before);
+        world.settle().await;
+        world.assert_ready();
+    }
+}
+
+#[tokio::test]
+async fn what_was_changed_on_purpose_becomes_the_identity_once_the_old_one_is_given_up() {
+    let world = World::new().await;
+    world.settle().await;
+    let hash = checksum(&world, "alpha-ca");
+    let made = issue::authority("corp", &AltNames::default(), Timestamp::now()).unwrap();
+    let encode = |text: &str| {
+        use base64::Engine as _;
+        base64::engine::general_purpose::STANDARD.encode(text)
+    };
+    let (certificate, key) = (encode(&made.cert_pem), encode(made.key_pem.expose()));
+    let path = secret_path("alpha-ca");
+    world.api.edit(
+        &path,
+        &json!({ "data": { "ca.crt": certificate, "ca.key": key, "tls.crt": certificate, "tls.key": key } }),
+    );
+    let given_up = json!({ "metadata": { "annotations": { ours::ACCEPT_NEW_IDENTITY: hash } } });
+    world.api.edit(TENANT, &given_up);
+    world.settle().await;
+    world.assert_ready();
+    let secret = world.api.get(&path).unwrap();
+    assert_eq!(secret["data"]["tls.crt"], json!(certificate));
+    assert_eq!(
+        secret["metadata"]["annotations"][ours::CA_FINGERPRINT],
+        made.fingerprint
+    );
+    let leaf = world
+        .api
+        .get(&secret_path("alpha-api-server-certificate"))
+        .unwrap();
+    assert_eq!(
+        leaf["metadata"]["annotations"][ours::CA_FINGERPRINT],
+        made.fingerprint
+    );
+    assert_ne!(checksum(&world, "alpha-ca"), hash);
+}
+
+#[tokio::test]
+async fn an_authority_that_is_over_is_named_with_its_secret() {
+    let world = World::new().await;
+    let long_ago: Timestamp = "2010-01-01T00:00:00Z".parse().unwrap();
+    let made = issue::authority("corp", &AltNames::default(), long_ago).unwrap();
+    let encode = |text: &str| {
+        use base64::Engine as _;
+        base64::engine::general_purpose::STANDARD.encode(text)
+    };
+    world.api.edit(
+        &secret_path("alpha-ca"),
+        &json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": { "name": "alpha-ca", "namespace": "demo" },
+            "data": { "tls.crt": encode(&made.cert_pem), "tls.key": encode(made.key_pem.expose()) },
+        }),
+    );
+    some_rounds(&world).await;
+    let (_, reason, message) = world.condition(On::CertificatesAvailable);
+    assert_eq!(reason, "CertificateAuthorityExpired");
+    assert!(
+        message.contains("Secret demo/alpha-ca") && message.contains("2020-01-01"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn the_network_policy_goes_and_comes_with_its_annotation() {
+    let world = World::new().await;
+    world.settle().await;
+    let path = "/apis/networking.k8s.io/v1/namespaces/demo/networkpolicies/alpha";
+    let switch = |value: &str| json!({ "metadata": { "annotations": { ours::NETWORK_POLICY: value } } });
+    assert!(world.api.get(path).is_some());
+    world.api.edit(TENANT, &switch("disabled"));
+    world.settle().await;
+    assert!(world.api.get(path).is_none());
+    world.assert_ready();
+    world.api.edit(TENANT, &switch("enabled"));
+    world.settle().await;
+    assert!(world.api.get(path).is_some());
 }
