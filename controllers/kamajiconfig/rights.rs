@@ -150,7 +150,6 @@ fn binding(name: &str, role: &str, to: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tenant::bootstrap_role::AUTO_APPROVE_BINDING;
 
     fn bound(name: &str, role: &str, to: &str) -> ClusterRoleBinding {
         serde_json::from_value(binding(name, role, to)).unwrap()
@@ -167,11 +166,11 @@ mod tests {
             bound("too-wide", NODE_CLIENT, "system:bootstrappers"),
             bound("ours-by-hand", NODE_CLIENT, ours::NODE_BOOTSTRAP_GROUP),
             bound(CSR_BINDING, NODE_BOOTSTRAPPER, ours::NODE_BOOTSTRAP_GROUP),
-            bound(AUTO_APPROVE_BINDING, NODE_CLIENT, ours::NODE_BOOTSTRAP_GROUP),
+            bound("by-an-older-version", NODE_CLIENT, ours::NODE_BOOTSTRAP_GROUP),
         ];
         assert_eq!(
             automatic_approvals(&bindings),
-            ["too-wide", "ours-by-hand", AUTO_APPROVE_BINDING]
+            ["too-wide", "ours-by-hand", "by-an-older-version"]
         );
     }
 

@@ -282,7 +282,11 @@ fn node_verdicts(node: &Node) -> Vec<Verdict> {
                 },
                 match provider_id {
                     ProviderId::Set => Verdict::yes(id, Reason::ProviderIDSet, ""),
-                    ProviderId::NotOurs => Verdict::yes(id, Reason::NotApplicable, "somebody else sets it"),
+                    ProviderId::NotOurs => Verdict::yes(
+                        id,
+                        Reason::NotApplicable,
+                        "spec.providerID.source leaves it to others",
+                    ),
                     ProviderId::Awaited => Verdict::no(
                         id,
                         Reason::WaitingForProviderID,

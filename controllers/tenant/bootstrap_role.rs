@@ -18,8 +18,6 @@ pub const NAME: &str = "kamaji-bootstrap:controller";
 pub const CSR_BINDING: &str = "kamaji-bootstrap:csr";
 /// Binding that lets nodes renew their certificate.
 pub const RENEW_BINDING: &str = "kamaji-bootstrap:renew";
-/// Binding that leaves the approval to kube-controller-manager, where a user asks for that.
-pub const AUTO_APPROVE_BINDING: &str = "kamaji-bootstrap:autoapprove";
 /// Role and binding that let our tokens report a failure.
 pub const REPORT: &str = "kamaji-bootstrap:report";
 /// Admission policy and binding for our tokens.
@@ -65,16 +63,11 @@ pub fn cluster_role() -> ClusterRole {
             rule("", "namespaces", &[namespace::TENANT_REPORTS], WRITE),
             // The automatic approval of bootstrap identities by somebody else is looked for.
             rule(RBAC, "clusterrolebindings", &[], &["list"]),
-            rule(
-                RBAC,
-                "clusterrolebindings",
-                &[CSR_BINDING, RENEW_BINDING, AUTO_APPROVE_BINDING],
-                &["get", "create", "patch", "delete"],
-            ),
+            rule(RBAC, "clusterrolebindings", &[CSR_BINDING, RENEW_BINDING], WRITE),
             rule(
                 RBAC,
                 "clusterroles",
-                &[NODE_BOOTSTRAPPER, SELF_NODE_CLIENT, NODE_CLIENT],
+                &[NODE_BOOTSTRAPPER, SELF_NODE_CLIENT],
                 &["bind"],
             ),
             rule(RBAC, "roles", &[REPORT], WRITE),
