@@ -140,19 +140,22 @@ async fn corrected(scope: &Scope, name: &str, change: Value) -> Result<()> {
     Ok(())
 }
 
+/// A path without images. The lab's nodes take images of every registry from the lab's own.
+const NOWHERE: &str = "registry.k8s.io/nowhere";
+
 #[tokio::test]
 async fn an_image_that_cannot_be_pulled_is_named_with_its_container() -> Result<()> {
     let lab = Lab::open().await?;
     Scope::run(&lab, "image", async |scope| {
         let from = |registry: &str| json!({ "controlPlane": { "deployment": { "registrySettings": { "registry": registry } } } });
         scope
-            .create("image", VERSION, from("registry.invalid"))
+            .create("image", VERSION, from(NOWHERE))
             .await?;
         let said = message(&scope.tenants(), "image", "PodsFailing").await?;
         // Which of the containers is told of is not fixed.
         let sentence = |name: &str| {
             format!(
-                "container {name}: the image registry.invalid/{name}:{VERSION} cannot be pulled; check that it exists \
+                "container {name}: the image {NOWHERE}/{name}:{VERSION} cannot be pulled; check that it exists \
                  and that the nodes may pull it"
             )
         };
