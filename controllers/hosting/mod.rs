@@ -4,6 +4,8 @@
 
 pub mod datastore;
 pub mod engine;
+#[cfg(test)]
+mod model;
 pub mod render;
 pub mod tenantcontrolplane;
 

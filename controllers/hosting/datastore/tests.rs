@@ -3,29 +3,24 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::jiff::Timestamp;
 use kamaji_api::conditions::DataStoreCondition as On;
 use kamaji_api::datastore::DataStore;
 use kamaji_api::labels::{field_manager, ours};
-use kube::{api::PartialObjectMeta, runtime::watcher::Event};
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::driver::admin::memory::Memory;
 use super::{prime, reconcile};
-use crate::args::{DefaultDatastore, Hosting, Settings};
+use crate::args::DefaultDatastore;
 use crate::hosting::engine::Engine;
+use crate::hosting::model::{self, writes};
 use crate::hosting::render::example;
+use crate::k8s::conditions;
 use crate::k8s::key::RootKey;
-use crate::k8s::{child::Child, conditions};
 use crate::pki::issue;
 use crate::pki::spec::AltNames;
 use crate::runtime::queue::Queue;
-use crate::runtime::role::Role;
-use crate::testing::{Change, FakeApi};
+use crate::testing::FakeApi;
 
 const STORE: &str = "/apis/kamaji.clastix.io/v1alpha1/datastores/default";
 const TENANT: &str = "/apis/kamaji.clastix.io/v1alpha1/namespaces/demo/tenantcontrolplanes/alpha";
@@ -77,23 +72,12 @@ impl World {
         self.play();
         let changes = self.api.changes();
         for change in &changes {
-            fold(&self.engine, change);
+            model::fold(&self.engine, change);
         }
-        let mut worked = !changes.is_empty();
-        let queue = &self.engine.store_queue;
-        let mut again = Vec::new();
-        while !queue.is_empty() {
-            let key = queue.next().await;
-            worked = true;
-            if reconcile(self.engine.clone(), key.clone()).await.is_err() {
-                again.push(key.clone());
-            }
-            queue.done(key, None);
-        }
-        for key in again {
-            queue.add(key);
-        }
-        worked
+        let worked = model::turn(&self.engine.store_queue, async |key| {
+            reconcile(self.engine.clone(), key).await
+        });
+        worked.await || !changes.is_empty()
     }
 
     /// Rounds until nothing happens any more; how many it took.
@@ -172,63 +156,11 @@ impl World {
 }
 
 async fn start(api: &FakeApi, etcd: &Memory) -> Arc<Engine> {
-    let role = Role {
-        name: "hosting",
-        client: api.client(),
-        settings: Arc::new(Settings {
-            namespaces: std::collections::BTreeSet::new(),
-            hosting: Hosting::Embedded,
-            default_datastore: DefaultDatastore::Managed,
-            own_namespace: "system".to_owned(),
-            pod_name: None,
-            concurrency: 1,
-        }),
-        metrics: crate::runtime::metrics::Metrics::default(),
-        readiness: crate::runtime::http::Readiness::default(),
-        stop: tokio_util::sync::CancellationToken::new(),
-    };
-    let engine = Engine::new(&role).await.unwrap();
+    let engine = model::engine(api, DefaultDatastore::Managed).await;
     *engine.pool.memory.lock() = Some(etcd.clone());
-    api.changes();
-    for object in api.objects() {
-        fold(&engine, &Change { object, gone: false });
-    }
+    model::list(&engine, api);
     prime(&engine);
     engine
-}
-
-fn fold(engine: &Engine, change: &Change) {
-    fn typed<K: DeserializeOwned>(change: &Change) -> K {
-        serde_json::from_value(change.object.clone()).unwrap()
-    }
-    fn event<T>(gone: bool, object: T) -> Event<T> {
-        if gone {
-            Event::Delete(object)
-        } else {
-            Event::Apply(object)
-        }
-    }
-    fn child<K: Child + DeserializeOwned>(engine: &Engine, change: &Change) {
-        // What lost the label left the watch.
-        let ours = change.object["metadata"]["labels"][ours::MANAGED_BY] == field_manager::HOSTING;
-        let row = typed::<K>(change).row();
-        engine.index.fold(K::KIND, event(change.gone || !ours, row));
-    }
-    match change.object["kind"].as_str().unwrap() {
-        "TenantControlPlane" => engine.tenants.fold(event(change.gone, typed(change))),
-        "DataStore" => engine.stores.fold(event(change.gone, typed(change))),
-        "Secret" => child::<PartialObjectMeta<Secret>>(engine, change),
-        "NetworkPolicy" => child::<PartialObjectMeta<NetworkPolicy>>(engine, change),
-        "Service" => child::<Service>(engine, change),
-        "StatefulSet" => child::<StatefulSet>(engine, change),
-        "PersistentVolumeClaim" => child::<PersistentVolumeClaim>(engine, change),
-        "Pod" => child::<Pod>(engine, change),
-        _ => {}
-    }
-}
-
-fn writes(requests: &[String]) -> Vec<&String> {
-    requests.iter().filter(|r| !r.starts_with("GET")).collect()
 }
 
 async fn drain(queue: &Queue) -> Vec<RootKey> {

@@ -3,33 +3,26 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::{
-    apps::v1::Deployment,
-    core::v1::{Pod, Secret, Service},
-    networking::v1::NetworkPolicy,
-    policy::v1::PodDisruptionBudget,
-};
 use k8s_openapi::jiff::Timestamp;
 use kamaji_api::conditions::TenantControlPlaneCondition as On;
 use kamaji_api::datastore::DataStore;
 use kamaji_api::labels::{field_manager, ours};
 use kamaji_api::tenantcontrolplane::{TenantControlPlane, VersionPhase};
-use kube::{api::PartialObjectMeta, runtime::watcher::Event};
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::Controller;
-use crate::args::{DefaultDatastore, Hosting, Settings};
+use crate::args::DefaultDatastore;
 use crate::hosting::datastore::driver::Access;
 use crate::hosting::datastore::driver::admin::{Admin, memory::Memory};
 use crate::hosting::engine::Engine;
+use crate::hosting::model::{self, writes};
 use crate::hosting::render::example;
-use crate::k8s::{child::Child, conditions};
+use crate::k8s::conditions;
 use crate::pki::issue;
 use crate::pki::material::{Authority, Found};
 use crate::pki::spec::AltNames;
-use crate::runtime::{driver::Outcome, role::Role};
-use crate::testing::{Change, FakeApi};
+use crate::runtime::driver::Outcome;
+use crate::testing::FakeApi;
 
 const TENANT: &str = "/apis/kamaji.clastix.io/v1alpha1/namespaces/demo/tenantcontrolplanes/alpha";
 const STORE: &str = "/apis/kamaji.clastix.io/v1alpha1/datastores/default";
@@ -112,28 +105,17 @@ impl World {
         play(&self.api);
         let changes = self.api.changes();
         for change in &changes {
-            fold(&self.engine, change);
+            model::fold(&self.engine, change);
         }
         self.reconcile_due().await || !changes.is_empty()
     }
 
     /// Reconciles what is due; `true` when anything was.
     async fn reconcile_due(&self) -> bool {
-        let mut worked = false;
-        let queue = &self.engine.tenant_queue;
-        let mut again = Vec::new();
-        while !queue.is_empty() {
-            let key = queue.next().await;
-            worked = true;
-            if self.controller.clone().reconcile(key.clone()).await.is_err() {
-                again.push(key.clone());
-            }
-            queue.done(key, None);
-        }
-        for key in again {
-            queue.add(key);
-        }
-        worked
+        model::turn(&self.engine.tenant_queue, async |key| {
+            self.controller.clone().reconcile(key).await
+        })
+        .await
     }
 
     /// Rounds until nothing happens any more; how many it took.
@@ -183,26 +165,8 @@ impl World {
 }
 
 async fn start(api: &FakeApi, inside: &FakeApi, store: &Memory) -> (Arc<Engine>, Arc<Controller>) {
-    let role = Role {
-        name: "hosting",
-        client: api.client(),
-        settings: Arc::new(Settings {
-            namespaces: std::collections::BTreeSet::new(),
-            hosting: Hosting::Embedded,
-            default_datastore: DefaultDatastore::None,
-            own_namespace: "system".to_owned(),
-            pod_name: None,
-            concurrency: 1,
-        }),
-        metrics: crate::runtime::metrics::Metrics::default(),
-        readiness: crate::runtime::http::Readiness::default(),
-        stop: tokio_util::sync::CancellationToken::new(),
-    };
-    let engine = Engine::new(&role).await.unwrap();
-    api.changes();
-    for object in api.objects() {
-        fold(&engine, &Change { object, gone: false });
-    }
+    let engine = model::engine(api, DefaultDatastore::None).await;
+    model::list(&engine, api);
     open(api, &engine, store);
     let inside = inside.clone();
     let controller = Controller::with(engine.clone(), Box::new(move |_, _| Ok(inside.client())));
@@ -258,41 +222,6 @@ fn play(api: &FakeApi) {
     }
 }
 
-fn fold(engine: &Engine, change: &Change) {
-    fn typed<K: DeserializeOwned>(change: &Change) -> K {
-        serde_json::from_value(change.object.clone()).unwrap()
-    }
-    fn event<T>(change: &Change, object: T) -> Event<T> {
-        if change.gone {
-            Event::Delete(object)
-        } else {
-            Event::Apply(object)
-        }
-    }
-    fn child<K: Child + DeserializeOwned>(engine: &Engine, change: &Change) {
-        // What lost the label left the watch.
-        let ours = change.object["metadata"]["labels"][ours::MANAGED_BY] == field_manager::HOSTING;
-        let row = typed::<K>(change).row();
-        let event = if ours {
-            event(change, row)
-        } else {
-            Event::Delete(row)
-        };
-        engine.index.fold(K::KIND, event);
-    }
-    match change.object["kind"].as_str().unwrap() {
-        "TenantControlPlane" => engine.tenants.fold(event(change, typed(change))),
-        "DataStore" => engine.stores.fold(event(change, typed(change))),
-        "Secret" => child::<PartialObjectMeta<Secret>>(engine, change),
-        "NetworkPolicy" => child::<PartialObjectMeta<NetworkPolicy>>(engine, change),
-        "PodDisruptionBudget" => child::<PartialObjectMeta<PodDisruptionBudget>>(engine, change),
-        "Service" => child::<Service>(engine, change),
-        "Deployment" => child::<Deployment>(engine, change),
-        "Pod" => child::<Pod>(engine, change),
-        _ => {}
-    }
-}
-
 fn path_of(object: &Value) -> String {
     let plural = match object["kind"].as_str().unwrap() {
         "NetworkPolicy" => "networkpolicies".to_owned(),
@@ -304,10 +233,6 @@ fn path_of(object: &Value) -> String {
         "{root}/{version}/namespaces/demo/{plural}/{}",
         object["metadata"]["name"].as_str().unwrap()
     )
-}
-
-fn writes(requests: &[String]) -> Vec<&String> {
-    requests.iter().filter(|r| !r.starts_with("GET")).collect()
 }
 
 #[tokio::test]
@@ -613,7 +538,7 @@ async fn pods_that_do_not_come_up_say_why_and_keep_saying_it_between_two_tries()
             .edit("/api/v1/namespaces/demo/pods/alpha-1", &pod(state));
         world.api.edit(DEPLOYMENT, &rolling);
         for change in world.api.changes() {
-            fold(&world.engine, &change);
+            model::fold(&world.engine, &change);
         }
         world.reconcile_due().await;
     };

@@ -1,0 +1,104 @@
+//! What the convergence models of the engine's controllers share: an engine on an API server in memory, its watches,
+//! and one turn of a queue. Tests only.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::{
+    apps::v1::{Deployment, StatefulSet},
+    core::v1::{PersistentVolumeClaim, Pod, Secret, Service},
+    networking::v1::NetworkPolicy,
+    policy::v1::PodDisruptionBudget,
+};
+use kamaji_api::labels::{field_manager, ours};
+use kube::{api::PartialObjectMeta, runtime::watcher::Event};
+use serde::de::DeserializeOwned;
+
+use super::engine::Engine;
+use crate::args::{DefaultDatastore, Hosting, Settings};
+use crate::k8s::{child::Child, key::RootKey};
+use crate::runtime::{driver::Reconciled, queue::Queue, role::Role};
+use crate::testing::{Change, FakeApi};
+
+/// An engine of a new process: nothing is known yet.
+pub async fn engine(api: &FakeApi, default_datastore: DefaultDatastore) -> Arc<Engine> {
+    let role = Role {
+        name: "hosting",
+        client: api.client(),
+        settings: Arc::new(Settings {
+            namespaces: std::collections::BTreeSet::new(),
+            hosting: Hosting::Embedded,
+            default_datastore,
+            own_namespace: "system".to_owned(),
+            pod_name: None,
+            concurrency: 1,
+        }),
+        metrics: crate::runtime::metrics::Metrics::default(),
+        readiness: crate::runtime::http::Readiness::default(),
+        stop: tokio_util::sync::CancellationToken::new(),
+    };
+    Engine::new(&role).await.unwrap()
+}
+
+/// Lists everything, as watches do at the start.
+pub fn list(engine: &Engine, api: &FakeApi) {
+    api.changes();
+    for object in api.objects() {
+        fold(engine, &Change { object, gone: false });
+    }
+}
+
+/// Folds a change as the watch of its kind does.
+pub fn fold(engine: &Engine, change: &Change) {
+    fn typed<K: DeserializeOwned>(change: &Change) -> K {
+        serde_json::from_value(change.object.clone()).unwrap()
+    }
+    fn event<T>(gone: bool, object: T) -> Event<T> {
+        if gone {
+            Event::Delete(object)
+        } else {
+            Event::Apply(object)
+        }
+    }
+    fn child<K: Child + DeserializeOwned>(engine: &Engine, change: &Change) {
+        // What lost the label left the watch.
+        let ours = change.object["metadata"]["labels"][ours::MANAGED_BY] == field_manager::HOSTING;
+        let row = typed::<K>(change).row();
+        engine.index.fold(K::KIND, event(change.gone || !ours, row));
+    }
+    match change.object["kind"].as_str().unwrap() {
+        "TenantControlPlane" => engine.tenants.fold(event(change.gone, typed(change))),
+        "DataStore" => engine.stores.fold(event(change.gone, typed(change))),
+        "Secret" => child::<PartialObjectMeta<Secret>>(engine, change),
+        "NetworkPolicy" => child::<PartialObjectMeta<NetworkPolicy>>(engine, change),
+        "PodDisruptionBudget" => child::<PartialObjectMeta<PodDisruptionBudget>>(engine, change),
+        "Service" => child::<Service>(engine, change),
+        "Deployment" => child::<Deployment>(engine, change),
+        "StatefulSet" => child::<StatefulSet>(engine, change),
+        "PersistentVolumeClaim" => child::<PersistentVolumeClaim>(engine, change),
+        "Pod" => child::<Pod>(engine, change),
+        _ => {}
+    }
+}
+
+/// Reconciles what is due, and lets what failed be due again; `true` when anything was.
+pub async fn turn(queue: &Queue, reconcile: impl AsyncFn(RootKey) -> Reconciled) -> bool {
+    let mut worked = false;
+    let mut again = Vec::new();
+    while !queue.is_empty() {
+        let key = queue.next().await;
+        worked = true;
+        if reconcile(key.clone()).await.is_err() {
+            again.push(key.clone());
+        }
+        queue.done(key, None);
+    }
+    for key in again {
+        queue.add(key);
+    }
+    worked
+}
+
+/// Those of `requests` that write.
+pub fn writes(requests: &[String]) -> Vec<&String> {
+    requests.iter().filter(|r| !r.starts_with("GET")).collect()
+}
