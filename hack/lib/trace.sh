@@ -23,7 +23,8 @@ trace() (
   } 2>/dev/null | sed 's/^/directory /' | sort
 )
 
-# Counted by name, and only what has run for some seconds: commands of probes and of kube-proxy come and go.
+# Counted by name, and only what has run for some seconds: commands of probes and of kube-proxy come and go. What has
+# ended and waits for its parent to notice is gone, as for process_is.
 trace_processes() {
   local group pods machines
   for group in /sys/fs/cgroup/lab-* /sys/fs/cgroup/*/lab-*; do
@@ -32,14 +33,14 @@ trace_processes() {
   done | sort -u
   machines=$(trace_pids /sys/fs/cgroup/lab-* /sys/fs/cgroup/*/lab-*)
   pods=$(trace_pids /sys/fs/cgroup/kubepods* /sys/fs/cgroup/*/kubepods*)
-  ps -eo pid=,etimes=,comm= | awk -v machines="$machines" -v pods="$pods" '
+  ps -eo pid=,etimes=,state=,comm= | awk -v machines="$machines" -v pods="$pods" '
     BEGIN {
       n = split(machines, list, /[ \n]+/); for (i = 1; i <= n; i++) machine[list[i]] = 1
       n = split(pods, list, /[ \n]+/); for (i = 1; i <= n; i++) pod[list[i]] = 1
     }
-    $2 < 5 || $1 in machine { next }
+    $2 < 5 || $3 == "Z" || $1 in machine { next }
     {
-      name = $0; sub(/^ *[0-9]+ +[0-9]+ /, "", name)
+      name = $0; sub(/^ *[0-9]+ +[0-9]+ +[A-Za-z] /, "", name)
       if ($1 in pod) count["process in a pod: " name]++
       else if (name ~ /^(systemd-nspawn|containerd|kubelet|kube-|etcd|coredns|registry|lab-|infra-|capi-kamaji)/)
         count["process " name]++
