@@ -10,3 +10,12 @@ CACHE=${KAMAJI_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/capi-kamaji}
 LAB_DATA=/var/lib/capi-kamaji-lab
 LAB_RUN=/run/capi-kamaji-lab
 LAB_STATE=$LAB_DATA/state
+
+# Cargo judges by times: what another checkout left in a shared target directory may be newer than these sources, and
+# made from others. Called before a build there.
+target_taken() { # target directory
+  mkdir -p "$1"
+  [ "$(cat "$1/checkout" 2>/dev/null)" != "$ROOT" ] || return 0
+  find "$ROOT" \( -name .git -o -name target -o -name .lab \) -prune -o -type f -exec touch -c {} +
+  printf '%s\n' "$ROOT" >"$1/checkout"
+}

@@ -6,6 +6,7 @@ PRODUCT_TARGET=${CARGO_TARGET_DIR:-$CACHE/target}
 PRODUCT_BIN=$PRODUCT_TARGET/$PRODUCT_TRIPLE/lab
 
 product_build() {
+  target_taken "$PRODUCT_TARGET"
   step 'building the providers (Rust)' env RUSTFLAGS='-C target-feature=+crt-static' CARGO_TARGET_DIR="$PRODUCT_TARGET" \
     nice cargo build --locked --profile lab --target "$PRODUCT_TRIPLE" -p capi-kamaji -p e2e -p xtask --bins
 }
