@@ -316,7 +316,10 @@ async fn what_does_not_answer_is_told_with_its_cause() -> anyhow::Result<()> {
     let error = EtcdAdmin::connect(&elsewhere).await.err();
     assert_eq!(
         error.as_ref().map(ToString::to_string).as_deref(),
-        Some("no answer from 127.0.0.1:1 within 5 s: 127.0.0.1:1: connection refused")
+        Some(
+            "no answer from 127.0.0.1:1 within 5 s: 127.0.0.1:1: connection refused; check spec.endpoints of the \
+             DataStore, and that pods of this cluster reach them"
+        )
     );
     assert_eq!(error.map(|error| error.class()), Some(Class::Foreign));
     // Somebody else's authority.

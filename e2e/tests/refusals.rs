@@ -248,7 +248,10 @@ async fn a_datastore_says_why_it_is_not_ready() -> Result<()> {
         capi_kamaji::hosting::datastore::desired::claim_name("e2e-classless"),
     );
     let endpoint = format!("{HOST}:1");
-    let silent = format!("no answer from {endpoint} within 5 s: {endpoint}: connection refused");
+    let silent = format!(
+        "no answer from {endpoint} within 5 s: {endpoint}: connection refused; check spec.endpoints of the DataStore, and \
+         that pods of this cluster reach them"
+    );
     let cases = [
         (
             "e2e-unreachable",

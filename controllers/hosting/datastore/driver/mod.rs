@@ -130,7 +130,10 @@ impl Credentials {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Nobody answers.
-    #[error("no answer from {endpoints} within {seconds} s: {detail}")]
+    #[error(
+        "no answer from {endpoints} within {seconds} s: {detail}; check spec.endpoints of the DataStore, and that pods of \
+         this cluster reach them"
+    )]
     Unreachable {
         /// Who was asked.
         endpoints: String,
