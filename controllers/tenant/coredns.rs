@@ -14,8 +14,7 @@ const APP: (&str, &str) = ("k8s-app", "kube-dns");
 /// The version that kubeadm of this minor runs.
 pub fn version(minor: u64) -> &'static str {
     match minor {
-        ..=30 => "v1.11.1",
-        31..=32 => "v1.11.3",
+        ..=32 => "v1.11.3",
         33 => "v1.12.0",
         34 => "v1.12.1",
         35 => "v1.13.1",
