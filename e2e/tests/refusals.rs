@@ -11,20 +11,26 @@ use e2e::{
         cleanup::{afterwards, gone},
         clusters::{QUICKSTART, VERSION},
         datastore,
-        tenants::Scope,
+        tenants::{Scope, not_true},
         until::until,
     },
 };
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use k8s_openapi::api::{
+    core::v1::{ConfigMap, Namespace, Secret},
+    storage::v1::StorageClass,
+};
 use kamaji_api::{bootstrap::KamajiConfig, datastore::DataStore, labels};
 use kube::{
-    Api, Resource,
-    api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
+    Api, Resource, ResourceExt as _,
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 const PATIENCE: Duration = Duration::from_mins(2);
+
+/// Annotation by which a StorageClass is the default one.
+const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 
 /// Waits for a condition with this reason on any type, and returns its message.
 async fn message<K>(api: &Api<K>, name: &str, reason: &str) -> Result<String>
@@ -272,14 +278,7 @@ async fn a_datastore_says_why_it_is_not_ready() -> Result<()> {
     ];
     let test = async {
         for (name, spec, _, _) in &cases {
-            let store: DataStore = serde_json::from_value(json!({
-                "apiVersion": "kamaji.clastix.io/v1alpha1", "kind": "DataStore",
-                "metadata": { "name": name }, "spec": spec,
-            }))?;
-            stores
-                .create(&PostParams::default(), &store)
-                .await
-                .with_context(|| (*name).to_owned())?;
+            store(&stores, name, spec).await?;
         }
         for (name, _, reason, sentence) in &cases {
             says(&message(&stores, name, reason).await?, &[sentence]);
@@ -291,6 +290,72 @@ async fn a_datastore_says_why_it_is_not_ready() -> Result<()> {
             gone(&stores, name, PATIENCE).await?;
         }
         Ok(())
+    })
+    .await
+}
+
+async fn store(stores: &Api<DataStore>, name: &str, spec: &Value) -> Result<()> {
+    let store: DataStore = serde_json::from_value(json!({
+        "apiVersion": "kamaji.clastix.io/v1alpha1", "kind": "DataStore",
+        "metadata": { "name": name }, "spec": spec,
+    }))?;
+    let created = stores.create(&PostParams::default(), &store).await;
+    created.with_context(|| name.to_owned())?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_managed_datastore_asks_for_a_default_storage_class_and_comes_up_with_one() -> Result<()> {
+    let lab = Lab::open().await?;
+    let stores = Api::<DataStore>::all(lab.management.clone());
+    let classes = Api::<StorageClass>::all(lab.management.clone());
+    let defaults: Vec<String> = classes
+        .list(&ListParams::default())
+        .await?
+        .iter()
+        .filter(|class| {
+            class
+                .annotations()
+                .get(DEFAULT_CLASS)
+                .is_some_and(|value| value == "true")
+        })
+        .map(kube::ResourceExt::name_any)
+        .collect();
+    ensure!(!defaults.is_empty(), "the lab has no default StorageClass");
+    let mark = async |value: &str| -> Result<()> {
+        let patch = Patch::Merge(json!({ "metadata": { "annotations": { DEFAULT_CLASS: value } } }));
+        for name in &defaults {
+            classes.patch(name, &PatchParams::default(), &patch).await?;
+        }
+        Ok(())
+    };
+    let name = "e2e-no-default";
+    let test = async {
+        mark("false").await?;
+        let spec = json!({ "managed": { "replicas": 1, "storage": { "size": "1Gi" } } });
+        store(&stores, name, &spec).await?;
+        let sentence = format!(
+            "PersistentVolumeClaim {}/{} is not bound: the cluster has no default StorageClass: mark one as default, or \
+             set spec.managed.storage.className of a new DataStore",
+            labels::namespace::DATASTORES,
+            capi_kamaji::hosting::datastore::desired::claim_name(name),
+        );
+        says(&message(&stores, name, "StorageUnavailable").await?, &[&sentence]);
+        mark("true").await?;
+        until(&format!("DataStore {name} to be ready"), PATIENCE, async || {
+            let store = stores.get(name).await?;
+            ensure!(
+                store.status.as_ref().is_some_and(|status| status.ready),
+                "{}",
+                not_true(&serde_json::to_value(&store)?)
+            );
+            Ok(Some(()))
+        })
+        .await
+    };
+    afterwards(test, async || {
+        mark("true").await?;
+        gone(&stores, name, PATIENCE).await
     })
     .await
 }
