@@ -19,17 +19,13 @@ use kube::{Client, client::Body};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
+mod change;
+pub mod path;
+
+pub use change::Change;
+
 /// Finalizer of an object that is deleted after what it owns.
 pub const FOREGROUND: &str = "foregroundDeletion";
-
-/// What changed: the object, and whether it is gone.
-#[derive(Clone, Debug)]
-pub struct Change {
-    /// The object after the change, or the last one before it went.
-    pub object: Value,
-    /// It is gone.
-    pub gone: bool,
-}
 
 /// The server. Clones share the objects.
 #[derive(Clone, Default)]

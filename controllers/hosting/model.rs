@@ -10,12 +10,11 @@ use k8s_openapi::api::{
     policy::v1::PodDisruptionBudget,
 };
 use kamaji_api::labels::{field_manager, ours};
-use kube::{api::PartialObjectMeta, runtime::watcher::Event};
-use serde::de::DeserializeOwned;
+use kube::api::PartialObjectMeta;
 
 use super::engine::Engine;
 use crate::args::{DefaultDatastore, Hosting, Settings};
-use crate::k8s::{child::Child, key::RootKey};
+use crate::k8s::key::RootKey;
 use crate::runtime::{driver::Reconciled, queue::Queue, role::Role};
 use crate::testing::{Change, FakeApi};
 
@@ -43,39 +42,26 @@ pub async fn engine(api: &FakeApi, default_datastore: DefaultDatastore) -> Arc<E
 pub fn list(engine: &Engine, api: &FakeApi) {
     api.changes();
     for object in api.objects() {
-        fold(engine, &Change { object, gone: false });
+        fold(engine, &Change::listed(object));
     }
 }
 
 /// Folds a change as the watch of its kind does.
 pub fn fold(engine: &Engine, change: &Change) {
-    fn typed<K: DeserializeOwned>(change: &Change) -> K {
-        serde_json::from_value(change.object.clone()).unwrap()
-    }
-    fn event<T>(gone: bool, object: T) -> Event<T> {
-        if gone {
-            Event::Delete(object)
-        } else {
-            Event::Apply(object)
-        }
-    }
-    fn child<K: Child + DeserializeOwned>(engine: &Engine, change: &Change) {
-        // What lost the label left the watch.
-        let ours = change.object["metadata"]["labels"][ours::MANAGED_BY] == field_manager::HOSTING;
-        let row = typed::<K>(change).row();
-        engine.index.fold(K::KIND, event(change.gone || !ours, row));
-    }
-    match change.object["kind"].as_str().unwrap() {
-        "TenantControlPlane" => engine.tenants.fold(event(change.gone, typed(change))),
-        "DataStore" => engine.stores.fold(event(change.gone, typed(change))),
-        "Secret" => child::<PartialObjectMeta<Secret>>(engine, change),
-        "NetworkPolicy" => child::<PartialObjectMeta<NetworkPolicy>>(engine, change),
-        "PodDisruptionBudget" => child::<PartialObjectMeta<PodDisruptionBudget>>(engine, change),
-        "Service" => child::<Service>(engine, change),
-        "Deployment" => child::<Deployment>(engine, change),
-        "StatefulSet" => child::<StatefulSet>(engine, change),
-        "PersistentVolumeClaim" => child::<PersistentVolumeClaim>(engine, change),
-        "Pod" => child::<Pod>(engine, change),
+    // What lost the label left the watch.
+    let ours = change.label(ours::MANAGED_BY) == field_manager::HOSTING;
+    let index = &engine.index;
+    match change.kind() {
+        "TenantControlPlane" => engine.tenants.fold(change.event()),
+        "DataStore" => engine.stores.fold(change.event()),
+        "Secret" => change.fold_child::<PartialObjectMeta<Secret>>(index, ours),
+        "NetworkPolicy" => change.fold_child::<PartialObjectMeta<NetworkPolicy>>(index, ours),
+        "PodDisruptionBudget" => change.fold_child::<PartialObjectMeta<PodDisruptionBudget>>(index, ours),
+        "Service" => change.fold_child::<Service>(index, ours),
+        "Deployment" => change.fold_child::<Deployment>(index, ours),
+        "StatefulSet" => change.fold_child::<StatefulSet>(index, ours),
+        "PersistentVolumeClaim" => change.fold_child::<PersistentVolumeClaim>(index, ours),
+        "Pod" => change.fold_child::<Pod>(index, ours),
         _ => {}
     }
 }

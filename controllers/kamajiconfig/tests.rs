@@ -19,31 +19,19 @@ use kamaji_api::{
     labels::{capi, ours},
 };
 use kube::{Client, api::PartialObjectMeta, client::Body, runtime::watcher::Event};
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{Context, reconcile::reconcile, tenants::Tenant, token};
 use crate::{
-    k8s::{child::Child, conditions, key::RootKey},
+    k8s::conditions,
     pki::{issue, spec::AltNames},
     runtime::driver::Outcome,
     tenant::nodes::Session,
-    testing::{Change, FakeApi},
+    testing::{Change, FakeApi, path},
 };
-
-const CLUSTER: &str = "/apis/cluster.x-k8s.io/v1beta2/namespaces/demo/clusters/alpha";
-const AUTHORITY: &str = "/api/v1/namespaces/demo/secrets/alpha-ca";
 
 fn config_path(name: &str) -> String {
     format!("/apis/bootstrap.cluster.x-k8s.io/v1alpha1/namespaces/demo/kamajiconfigs/{name}")
-}
-
-fn machine_path(name: &str) -> String {
-    format!("/apis/cluster.x-k8s.io/v1beta2/namespaces/demo/machines/{name}")
-}
-
-fn data_path(name: &str) -> String {
-    format!("/api/v1/namespaces/demo/secrets/{name}")
 }
 
 fn token_path(id: &str) -> String {
@@ -73,7 +61,7 @@ impl World {
     fn new() -> Self {
         let api = FakeApi::default();
         api.edit(
-            CLUSTER,
+            &path::cluster("alpha"),
             &json!({
                 "apiVersion": "cluster.x-k8s.io/v1beta2", "kind": "Cluster",
                 "metadata": {"name": "alpha", "namespace": "demo"},
@@ -89,9 +77,13 @@ impl World {
             });
             api.edit(path, &secret);
         };
-        secret(AUTHORITY, "alpha-ca", json!({"tls.crt": authority()}));
         secret(
-            "/api/v1/namespaces/demo/secrets/alpha-kamaji-bootstrap",
+            &path::secret("alpha-ca"),
+            "alpha-ca",
+            json!({"tls.crt": authority()}),
+        );
+        secret(
+            &path::secret("alpha-kamaji-bootstrap"),
             "alpha-kamaji-bootstrap",
             json!({"value": ""}),
         );
@@ -112,7 +104,7 @@ impl World {
     fn machine(&self, name: &str) {
         let labels = json!({capi::CLUSTER_NAME: "alpha"});
         self.api.edit(
-            &machine_path(name),
+            &path::machine(name),
             &json!({
                 "apiVersion": "cluster.x-k8s.io/v1beta2", "kind": "Machine",
                 "metadata": {"name": name, "namespace": "demo", "labels": labels},
@@ -122,7 +114,7 @@ impl World {
                 },
             }),
         );
-        let uid = self.api.get(&machine_path(name)).unwrap()["metadata"]["uid"].clone();
+        let uid = self.api.get(&path::machine(name)).unwrap()["metadata"]["uid"].clone();
         self.api.edit(
             &config_path(name),
             &json!({
@@ -141,14 +133,14 @@ impl World {
 
     /// The tenant as it is opened by the first config that waits, with the version its kubeconfig has.
     async fn open(&self) -> Arc<Tenant> {
-        let path = "/api/v1/namespaces/demo/secrets/alpha-kamaji-bootstrap";
+        let path = &path::secret("alpha-kamaji-bootstrap");
         let version = self.api.get(path).unwrap()["metadata"]["resourceVersion"].clone();
         let version = version.as_str().unwrap().to_owned();
-        let key = RootKey::new("demo", "alpha");
+        let key = path::key("alpha");
         if let Some(open) = self.context.tenants.get(&key, &version) {
             return open;
         }
-        let uid = self.api.get(CLUSTER).unwrap()["metadata"]["uid"].clone();
+        let uid = self.api.get(&path::cluster("alpha")).unwrap()["metadata"]["uid"].clone();
         let session = Session::of(self.tenant.client(), silent());
         let tenant = self
             .context
@@ -157,14 +149,8 @@ impl World {
         // The watches begin, and hear no more.
         breathe().await;
         // What the watches list first.
-        for change in self.tenant.objects() {
-            see(
-                &tenant,
-                &Change {
-                    object: change,
-                    gone: false,
-                },
-            );
+        for object in self.tenant.objects() {
+            see(&tenant, &Change::listed(object));
         }
         if self.nodes_listed {
             self.list_nodes(&tenant);
@@ -198,7 +184,7 @@ impl World {
         self.tenant.changes();
         self.context = fresh(&self.api);
         for object in self.api.objects() {
-            fold(&self.context, &Change { object, gone: false });
+            fold(&self.context, &Change::listed(object));
         }
         self.open().await;
     }
@@ -248,7 +234,7 @@ impl World {
 
     /// Another pass, without any reason.
     async fn wake(&mut self, name: &str) {
-        self.context.queue.add(RootKey::new("demo", name));
+        self.context.queue.add(path::key(name));
         self.settle().await;
     }
 
@@ -257,7 +243,7 @@ impl World {
         let Some(status) = self.try_config("m").and_then(|config| config.status) else {
             return;
         };
-        let machine = machine_path("m");
+        let machine = path::machine("m");
         if let Some(name) = &status.data_secret_name {
             self.api.edit(
                 &machine,
@@ -338,7 +324,7 @@ impl World {
 
     /// The token in the data of a machine.
     fn token(&self, name: &str) -> String {
-        let secret: Secret = serde_json::from_value(self.api.get(&data_path(name)).unwrap()).unwrap();
+        let secret: Secret = serde_json::from_value(self.api.get(&path::secret(name)).unwrap()).unwrap();
         String::from_utf8(secret.data.unwrap()["token"].0.clone()).unwrap()
     }
 
@@ -367,7 +353,7 @@ impl World {
 
     /// Everything but what is drawn or counted.
     fn picture(&self) -> Value {
-        let data = self.api.get(&data_path("m"));
+        let data = self.api.get(&path::secret("m"));
         let id = data.map(|_| self.token("m")).unwrap_or_default();
         let mut objects = self.api.objects();
         objects.extend(self.tenant.objects());
@@ -468,42 +454,24 @@ fn fresh(api: &FakeApi) -> Arc<Context> {
     Context::new(api.client(), "bootstrap", None, |_| true)
 }
 
-fn read<K: DeserializeOwned>(change: &Change) -> Event<K> {
-    let object = serde_json::from_value(change.object.clone()).unwrap();
-    if change.gone {
-        Event::Delete(object)
-    } else {
-        Event::Apply(object)
-    }
-}
-
 /// What the watches of the management cluster do.
 fn fold(context: &Context, change: &Change) {
-    match change.object["kind"].as_str().unwrap_or_default() {
-        "KamajiConfig" => context.configs.fold(read(change)),
-        "Machine" => context.machines.fold(read(change)),
-        "Cluster" => context.clusters.fold(read(change)),
-        "Secret" if change.object["metadata"]["labels"][capi::CLUSTER_NAME].is_null() => {}
-        "Secret" => {
-            let event = match read::<PartialObjectMeta<Secret>>(change) {
-                Event::Delete(object) => Event::Delete(object.row()),
-                Event::Apply(object) => Event::Apply(object.row()),
-                _ => return,
-            };
-            context
-                .index
-                .fold(<PartialObjectMeta<Secret> as Child>::KIND, event);
-        }
+    match change.kind() {
+        "KamajiConfig" => context.configs.fold(change.event()),
+        "Machine" => context.machines.fold(change.event()),
+        "Cluster" => context.clusters.fold(change.event()),
+        "Secret" if change.label(capi::CLUSTER_NAME).is_null() => {}
+        "Secret" => change.fold_child::<PartialObjectMeta<Secret>>(&context.index, true),
         other => panic!("nobody watches {other}"),
     }
 }
 
 /// What the watches of the tenant do.
 fn see(tenant: &Arc<Tenant>, change: &Change) {
-    match change.object["kind"].as_str().unwrap_or_default() {
-        "CertificateSigningRequest" => tenant.saw_request(read(change)),
-        "Node" => tenant.saw_node(read(change), &mut HashMap::new()),
-        _ if is_token(&change.object) => tenant.saw_token(read(change), &mut HashMap::new()),
+    match change.kind() {
+        "CertificateSigningRequest" => tenant.saw_request(change.event()),
+        "Node" => tenant.saw_node(change.event(), &mut HashMap::new()),
+        _ if is_token(&change.object) => tenant.saw_token(change.event(), &mut HashMap::new()),
         _ => {}
     }
 }
@@ -572,7 +540,7 @@ async fn bootstrap_14_what_others_delete_is_back_with_the_same_token() {
     world.tenant.delete(&token_path(token.split('.').next().unwrap()));
     world.settle().await;
     assert_json_diff::assert_json_eq!(world.picture(), wanted);
-    world.api.delete(&data_path("m"));
+    world.api.delete(&path::secret("m"));
     world.settle().await;
     assert_eq!((world.token("m"), world.picture()), (token, wanted));
 }
@@ -626,7 +594,7 @@ async fn bootstrap_08_deletion_leaves_nothing() {
     assert_eq!(world.tokens().len(), 1);
     world.api.delete(&config_path("m"));
     world.settle().await;
-    assert!(world.api.get(&data_path("m")).is_none());
+    assert!(world.api.get(&path::secret("m")).is_none());
     assert_eq!(world.tokens(), Vec::<String>::new());
 }
 
@@ -744,7 +712,7 @@ async fn bootstrap_09_a_tenant_that_stops_answering_is_said() {
     let long_ago = json!({"status": {"token": {"expiration": "2026-03-01T11:15:00Z"}}});
     world.api.edit(&config_path("m"), &long_ago);
     world.round().await;
-    world.context.queue.add(RootKey::new("demo", "m"));
+    world.context.queue.add(path::key("m"));
     world.round().await;
     assert_eq!(world.condition("BootstrapTokenValid").0, "Unknown");
     assert_eq!(world.condition("BootstrapTokenValid").1, "TenantUnreachable");
@@ -767,15 +735,15 @@ async fn data_that_was_lost_is_checked_before_it_is_made_again() {
         "True",
         "what is written stays"
     );
-    world.api.delete(&data_path("m"));
+    world.api.delete(&path::secret("m"));
     world.settle().await;
-    assert!(world.api.get(&data_path("m")).is_none());
+    assert!(world.api.get(&path::secret("m")).is_none());
     assert_eq!(world.condition("DataSecretAvailable").1, "LabelNotAllowed");
     world
         .api
         .edit(&config_path("m"), &json!({"spec": {"nodeRegistration": null}}));
     world.settle().await;
-    assert!(world.api.get(&data_path("m")).is_some());
+    assert!(world.api.get(&path::secret("m")).is_some());
     assert_eq!(world.condition("DataSecretAvailable").0, "True");
 }
 
@@ -793,7 +761,7 @@ async fn a_named_authority_is_awaited_and_looked_for_again() {
     );
     assert_eq!(world.last, Some(Outcome::Waiting));
     world.api.edit(
-        &data_path("mine"),
+        &path::secret("mine"),
         &json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mine", "namespace": "demo"},
             "data": {"tls.crt": authority()},
@@ -810,7 +778,7 @@ async fn another_approver_gets_no_data_and_its_requests_no_answer() {
     let external = json!({"spec": {"csrApproval": {"client": "External"}}});
     world.api.edit(&config_path("m"), &external);
     world.settle().await;
-    assert!(world.api.get(&data_path("m")).is_none());
+    assert!(world.api.get(&path::secret("m")).is_none());
     let (_, reason, message) = world.condition("DataSecretAvailable");
     assert_eq!(reason, "FieldNotSupported");
     assert!(message.contains("spec.csrApproval.client=External"), "{message}");
@@ -829,7 +797,7 @@ async fn claims_stay_one_at_a_time_when_the_kubeconfig_is_replaced() {
     let mut world = World::new();
     world.settle().await;
     let before = world.open().await;
-    let path = "/api/v1/namespaces/demo/secrets/alpha-kamaji-bootstrap";
+    let path = &path::secret("alpha-kamaji-bootstrap");
     world.api.edit(path, &json!({"data": {"value": "bmV3"}}));
     let after = world.open().await;
     assert!(!Arc::ptr_eq(&before, &after) && Arc::ptr_eq(&before.claims, &after.claims));

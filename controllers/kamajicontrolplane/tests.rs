@@ -10,15 +10,14 @@ use kamaji_api::{
     labels::{capi, go_provider, kamaji, ours},
     tenantcontrolplane::{CertificatesStatus, SecretStatus, TenantControlPlane},
 };
-use kube::{ResourceExt, api::PartialObjectMeta, runtime::watcher::Event};
-use serde::de::DeserializeOwned;
+use kube::{ResourceExt, api::PartialObjectMeta};
 use serde_json::{Value, json};
 
 use super::{Context, example, reconcile::reconcile};
 use crate::{
     args::Hosting,
     capi::machine::{Machine, MachinePool},
-    k8s::{child::Child, conditions, error::Class, index::ChildIndex, key::RootKey},
+    k8s::{conditions, error::Class},
     pki::{
         issue,
         kubeconfig::Kubeconfig,
@@ -26,22 +25,12 @@ use crate::{
         spec::{AltNames, component},
     },
     runtime::driver::{Failure, Outcome},
-    testing::{Change, FakeApi},
+    testing::{Change, FakeApi, path},
 };
 
 const CONTROL_PLANE: &str =
     "/apis/controlplane.cluster.x-k8s.io/v1alpha2/namespaces/demo/kamajicontrolplanes/alpha";
 const TENANT: &str = "/apis/kamaji.clastix.io/v1alpha1/namespaces/demo/tenantcontrolplanes/alpha";
-const CLUSTER: &str = "/apis/cluster.x-k8s.io/v1beta2/namespaces/demo/clusters/alpha";
-const MACHINE: &str = "/apis/cluster.x-k8s.io/v1beta2/namespaces/demo/machines/m0";
-
-fn cluster_path(name: &str) -> String {
-    format!("/apis/cluster.x-k8s.io/v1beta2/namespaces/demo/clusters/{name}")
-}
-
-fn secret_path(name: &str) -> String {
-    format!("/api/v1/namespaces/demo/secrets/{name}")
-}
 
 /// The controller, the API server, and what the test plays.
 struct World {
@@ -76,7 +65,7 @@ impl World {
             "cluster.x-k8s.io/v1beta2",
         );
         object["metadata"]["name"] = json!(cluster);
-        api.edit(&cluster_path(cluster), &object);
+        api.edit(&path::cluster(cluster), &object);
         let mut object = value(
             serde_json::to_value(example::control_plane()).unwrap(),
             "KamajiControlPlane",
@@ -100,7 +89,7 @@ impl World {
         self.api.changes();
         self.context = fresh(&self.api, self.hosting);
         for object in self.api.objects() {
-            fold(&self.context, &Change { object, gone: false });
+            fold(&self.context, &Change::listed(object));
         }
     }
 
@@ -155,7 +144,7 @@ impl World {
 
     fn secret(&self, name: &str) -> Option<Secret> {
         self.api
-            .get(&secret_path(name))
+            .get(&path::secret(name))
             .map(|secret| serde_json::from_value(secret).unwrap())
     }
 
@@ -206,40 +195,24 @@ fn fresh(api: &FakeApi, hosting: Hosting) -> Arc<Context> {
 
 /// What the watches do.
 fn fold(context: &Context, change: &Change) {
-    fn read<K: DeserializeOwned>(change: &Change) -> Event<K> {
-        let object = serde_json::from_value(change.object.clone()).unwrap();
-        if change.gone {
-            Event::Delete(object)
-        } else {
-            Event::Apply(object)
-        }
-    }
-    fn child<K: Child + DeserializeOwned>(index: &ChildIndex, change: &Change) {
-        let event = match read::<K>(change) {
-            Event::Delete(object) => Event::Delete(object.row()),
-            Event::Apply(object) => Event::Apply(object.row()),
-            _ => return,
-        };
-        index.fold(K::KIND, event);
-    }
-    let labels = &change.object["metadata"]["labels"];
-    let of_cluster = !labels[capi::CLUSTER_NAME].is_null();
-    match change.object["kind"].as_str().unwrap_or_default() {
-        "KamajiControlPlane" => context.control_planes.fold(read(change)),
-        "Cluster" => context.clusters.fold(read(change)),
-        "TenantControlPlane" => context.tenants.fold(read(change)),
-        "Machine" => child::<PartialObjectMeta<Machine>>(&context.index, change),
-        "MachinePool" => child::<PartialObjectMeta<MachinePool>>(&context.index, change),
+    let index = &context.index;
+    match change.kind() {
+        "KamajiControlPlane" => context.control_planes.fold(change.event()),
+        "Cluster" => context.clusters.fold(change.event()),
+        "TenantControlPlane" => context.tenants.fold(change.event()),
+        "Machine" => change.fold_child::<PartialObjectMeta<Machine>>(index, true),
+        "MachinePool" => change.fold_child::<PartialObjectMeta<MachinePool>>(index, true),
         "Secret" => {
-            if of_cluster {
-                child::<PartialObjectMeta<Secret>>(&context.index, change);
+            if !change.label(capi::CLUSTER_NAME).is_null() {
+                change.fold_child::<PartialObjectMeta<Secret>>(index, true);
             }
             let parts = [component::CA, component::ADMIN, component::BOOTSTRAP];
-            if labels[kamaji::COMPONENT]
+            if change
+                .label(kamaji::COMPONENT)
                 .as_str()
                 .is_some_and(|part| parts.contains(&part))
             {
-                child::<PartialObjectMeta<Secret>>(&context.engine, change);
+                change.fold_child::<PartialObjectMeta<Secret>>(&context.engine, true);
             }
         }
         other => panic!("nobody watches {other}"),
@@ -252,7 +225,7 @@ fn play_engine(api: &FakeApi, hosting: Hosting, address: &str) {
     let tenant: TenantControlPlane = serde_json::from_value(object).unwrap();
     let name = tenant.name_any();
     let secret = |part: &str, suffix: &str, data: Value| {
-        let path = secret_path(&format!("{name}{suffix}"));
+        let path = path::secret(&format!("{name}{suffix}"));
         if api.get(&path).is_some() {
             return;
         }
@@ -353,7 +326,7 @@ async fn a_control_plane_is_initialized_and_then_nothing_is_written() {
     let requests = world.api.requests();
     assert!(requests.len() <= 20, "budget of a creation: {requests:#?}");
     // The same again, warm and after a restart.
-    world.context.queue.add(RootKey::new("demo", "alpha"));
+    world.context.queue.add(path::key("alpha"));
     world.settle().await;
     world.restart();
     world.settle().await;
@@ -466,7 +439,7 @@ async fn contract_03_without_an_owner_nothing_is_made_and_the_owner_starts_it() 
 async fn contract_14_paused_edits_wait_and_go_on_without_any_other_event() {
     for pause in [
         (
-            CLUSTER,
+            path::cluster("alpha").as_str(),
             json!({"spec": {"paused": true}}),
             json!({"spec": {"paused": null}}),
         ),
@@ -495,11 +468,15 @@ async fn contract_14_paused_edits_wait_and_go_on_without_any_other_event() {
 async fn contract_15_a_paused_deletion_tears_nothing_down() {
     let mut world = World::new();
     world.settle().await;
-    world.api.edit(CLUSTER, &json!({"spec": {"paused": true}}));
+    world
+        .api
+        .edit(&path::cluster("alpha"), &json!({"spec": {"paused": true}}));
     world.api.delete(CONTROL_PLANE);
     world.settle().await;
     assert!(world.api.get(TENANT).is_some());
-    world.api.edit(CLUSTER, &json!({"spec": {"paused": false}}));
+    world
+        .api
+        .edit(&path::cluster("alpha"), &json!({"spec": {"paused": false}}));
     world.settle().await;
     assert!(world.api.get(CONTROL_PLANE).is_none() && world.api.get(TENANT).is_none());
 }
@@ -509,7 +486,7 @@ async fn contract_21_22_deletion_waits_for_workers_then_for_the_tenant_and_leave
     let mut world = World::new();
     world.settle().await;
     world.api.edit(
-        MACHINE,
+        &path::machine("m0"),
         &json!({
             "apiVersion": "cluster.x-k8s.io/v1beta2", "kind": "Machine",
             "metadata": {"name": "m0", "namespace": "demo", "labels": {capi::CLUSTER_NAME: "alpha"}},
@@ -529,7 +506,7 @@ async fn contract_21_22_deletion_waits_for_workers_then_for_the_tenant_and_leave
         )
     );
     assert!(world.tenant().metadata.deletion_timestamp.is_none());
-    world.api.delete(MACHINE);
+    world.api.delete(&path::machine("m0"));
     world.settle().await;
     assert!(world.tenant().metadata.deletion_timestamp.is_some());
     assert_eq!(
@@ -567,10 +544,10 @@ async fn a_foreign_edit_or_delete_is_repaired() {
     world.settle().await;
     let wanted = world.picture();
     world.api.edit(
-        &secret_path("alpha-kubeconfig"),
+        &path::secret("alpha-kubeconfig"),
         &json!({"data": {"value": "aGE="}}),
     );
-    world.api.delete(&secret_path("alpha-kamaji-bootstrap"));
+    world.api.delete(&path::secret("alpha-kamaji-bootstrap"));
     world
         .api
         .edit(TENANT, &json!({"spec": {"networkProfile": {"port": 1}}}));
@@ -582,22 +559,22 @@ async fn a_foreign_edit_or_delete_is_repaired() {
 async fn contract_24_a_renewed_admin_certificate_is_copied_and_a_users_kubeconfig_is_not_touched() {
     let mut world = World::new();
     world.settle().await;
-    world.api.delete(&secret_path("alpha-admin-kubeconfig"));
+    world.api.delete(&path::secret("alpha-admin-kubeconfig"));
     world.api.requests();
     world.settle().await;
     assert!(world.api.requests().is_empty(), "the same bytes are no news");
     world.api.edit(
-        &secret_path("alpha-admin-kubeconfig"),
+        &path::secret("alpha-admin-kubeconfig"),
         &json!({"metadata": {"annotations": {ours::CONTENT_HASH: "renewed"}}}),
     );
     world.settle().await;
-    let wrote = format!("PATCH {}", secret_path("alpha-kubeconfig"));
+    let wrote = format!("PATCH {}", path::secret("alpha-kubeconfig"));
     assert!(world.api.requests().contains(&wrote));
 
     for label in [json!({capi::CLUSTER_NAME: "alpha"}), json!({})] {
         let mut world = World::new();
         world.api.edit(
-            &secret_path("alpha-kubeconfig"),
+            &path::secret("alpha-kubeconfig"),
             &json!({
                 "apiVersion": "v1", "kind": "Secret", "type": "Opaque", "data": {"value": "bWluZQ=="},
                 "metadata": {"name": "alpha-kubeconfig", "namespace": "demo", "labels": label},
@@ -671,7 +648,7 @@ async fn contract_16_scaling_shows_in_conditions_and_versions_stay() {
         assert_eq!(world.condition("ScalingUp").0, up, "to {replicas}");
         assert_eq!(world.condition("ScalingDown").0, down, "to {replicas}");
         world.engine = true;
-        world.context.queue.add(RootKey::new("demo", "alpha"));
+        world.context.queue.add(path::key("alpha"));
         world.settle().await;
         assert_eq!(world.status().replicas, Some(replicas));
         assert_eq!(world.condition("ScalingDown").0, "False");
@@ -704,7 +681,7 @@ fn give_authority(world: &World, key_of_another: bool) -> Value {
     let bytes = |text: &str| json!(k8s_openapi::ByteString(text.as_bytes().to_vec()));
     let data = json!({"tls.crt": bytes(&one.cert_pem), "tls.key": bytes(key.key_pem.expose())});
     world.api.edit(
-        &secret_path("beta-ca"),
+        &path::secret("beta-ca"),
         &json!({
             "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
             "metadata": {"name": "beta-ca", "namespace": "demo"}, "data": data,
@@ -719,24 +696,24 @@ async fn a_users_authority_under_the_clusters_name_is_used_and_never_lost() {
     let given = give_authority(&world, false);
     world.settle().await;
     assert!(world.initialized(), "{:#?}", world.status());
-    let users = world.api.get(&secret_path("beta-ca")).unwrap();
+    let users = world.api.get(&path::secret("beta-ca")).unwrap();
     assert_eq!(
         users["metadata"]["labels"][capi::CLUSTER_NAME],
         "beta",
         "core sees it"
     );
     assert_eq!((&users["data"], &users["type"]), (&given, &json!("Opaque")));
-    assert_eq!(world.api.get(&secret_path("alpha-ca")).unwrap()["data"], given);
+    assert_eq!(world.api.get(&path::secret("alpha-ca")).unwrap()["data"], given);
     world.api.requests();
     world.restart();
     world.settle().await;
-    assert_eq!(world.api.requests(), [format!("GET {}", secret_path("beta-ca"))]);
+    assert_eq!(world.api.requests(), [format!("GET {}", path::secret("beta-ca"))]);
 
     // It goes, as garbage collection or a hand would have it, and comes back before the engine makes another.
     world.engine = false;
-    world.api.delete(&secret_path("alpha-ca"));
+    world.api.delete(&path::secret("alpha-ca"));
     world.settle().await;
-    assert_eq!(world.api.get(&secret_path("alpha-ca")).unwrap()["data"], given);
+    assert_eq!(world.api.get(&path::secret("alpha-ca")).unwrap()["data"], given);
 
     let other = give_authority(&world, false);
     assert_ne!(other, given);
@@ -747,11 +724,11 @@ async fn a_users_authority_under_the_clusters_name_is_used_and_never_lost() {
     );
     assert_eq!(world.condition("Ready").0, "False");
     assert_eq!(
-        world.api.get(&secret_path("alpha-ca")).unwrap()["data"],
+        world.api.get(&path::secret("alpha-ca")).unwrap()["data"],
         given,
         "nodes trust this one"
     );
-    world.api.edit(&secret_path("beta-ca"), &json!({"data": given}));
+    world.api.edit(&path::secret("beta-ca"), &json!({"data": given}));
     world.settle().await;
     assert_eq!(world.condition("CertificatesAvailable").0, "True");
 
@@ -776,14 +753,14 @@ async fn a_users_authority_that_does_not_fit_is_looked_at_again() {
         world.condition("CertificatesAvailable").1,
         "CertificateAuthorityKeyMismatch"
     );
-    let again = reconcile(&world.context, &RootKey::new("demo", "alpha")).await;
+    let again = reconcile(&world.context, &path::key("alpha")).await;
     assert_eq!(
         again.unwrap(),
         Outcome::Waiting,
         "no watch tells of a Secret without a label"
     );
     give_authority(&world, false);
-    world.context.queue.add(RootKey::new("demo", "alpha"));
+    world.context.queue.add(path::key("alpha"));
     world.settle().await;
     assert!(world.initialized());
 }
@@ -798,7 +775,7 @@ async fn under_another_engine_no_authority_is_seeded_and_no_bootstrap_kubeconfig
 
     give_authority(&world, false);
     world.api.edit(
-        &secret_path("beta-ca"),
+        &path::secret("beta-ca"),
         &json!({"metadata": {"labels": {capi::CLUSTER_NAME: "beta"}}}),
     );
     world.engine = false;
@@ -820,7 +797,7 @@ async fn an_endpoint_of_ours_that_moved_is_told_also_when_the_tenant_was_made_ag
     assert_eq!(world.control_plane().spec.control_plane_endpoint, published);
     assert!(world.tenant().spec.network_profile.cert_sans.is_empty());
     world.address = "192.0.2.1:6443";
-    world.context.queue.add(RootKey::new("demo", "alpha"));
+    world.context.queue.add(path::key("alpha"));
     world.settle().await;
     assert_eq!(world.condition("ControlPlaneEndpointPatched").0, "True");
 }
@@ -830,17 +807,17 @@ async fn a_deletion_goes_on_when_the_cluster_is_gone_before_the_last_machine() {
     let mut world = World::new();
     world.settle().await;
     world.api.edit(
-        MACHINE,
+        &path::machine("m0"),
         &json!({
             "apiVersion": "cluster.x-k8s.io/v1beta2", "kind": "Machine",
             "metadata": {"name": "m0", "namespace": "demo", "labels": {capi::CLUSTER_NAME: "alpha"}},
         }),
     );
     world.api.delete(CONTROL_PLANE);
-    world.api.delete(CLUSTER);
+    world.api.delete(&path::cluster("alpha"));
     world.settle().await;
     assert_eq!(world.condition("Deleting").1, "WaitingForWorkersDeletion");
-    world.api.delete(MACHINE);
+    world.api.delete(&path::machine("m0"));
     world.settle().await;
     assert!(world.api.objects().is_empty(), "{:#?}", world.api.objects());
 }

@@ -1,0 +1,23 @@
+//! Paths of objects in the namespace `demo`, where the convergence tests have theirs.
+
+use crate::k8s::key::RootKey;
+
+/// A Secret.
+pub fn secret(name: &str) -> String {
+    format!("/api/v1/namespaces/demo/secrets/{name}")
+}
+
+/// A Cluster.
+pub fn cluster(name: &str) -> String {
+    format!("/apis/cluster.x-k8s.io/v1beta2/namespaces/demo/clusters/{name}")
+}
+
+/// A Machine.
+pub fn machine(name: &str) -> String {
+    format!("/apis/cluster.x-k8s.io/v1beta2/namespaces/demo/machines/{name}")
+}
+
+/// The key of an object there.
+pub fn key(name: &str) -> RootKey {
+    RootKey::new("demo", name)
+}
