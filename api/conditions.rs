@@ -272,6 +272,8 @@ named! {
         SchemaOwnedByAnother,
         /// The user or role exists and is not this tenant's.
         UserOwnedByAnother,
+        /// The datastore knows nothing of a tenant that was set up: it is not the one that holds the data, or lost it.
+        DataMissing,
         /// Moving to another DataStore is not possible here.
         MigrationNotSupported,
         /// A referenced Secret or key is missing.

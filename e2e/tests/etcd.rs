@@ -17,6 +17,7 @@ fn place(name: &str) -> Place {
             name: name.to_owned(),
         },
         adopt: false,
+        expected: false,
     }
 }
 
@@ -203,6 +204,7 @@ async fn hosting_beyond_06_what_is_not_ours_is_refused_and_left_alone() -> anyho
         user: user.to_owned(),
         owner: stranger.clone(),
         adopt: false,
+        expected: false,
     };
     // The stranger is a tenant too.
     let own = named("strangers", "strangers");
@@ -258,6 +260,47 @@ async fn hosting_beyond_06_what_is_not_ours_is_refused_and_left_alone() -> anyho
         "{error}"
     );
     assert_eq!(etcd.listing()?, before);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_etcd_that_does_not_hold_a_tenants_data_gets_no_empty_place() -> anyhow::Result<()> {
+    let Some((etcd, admin)) = start().await? else {
+        return Ok(());
+    };
+    let before = etcd.listing()?;
+    for adopt in [false, true] {
+        let known = Place {
+            expected: true,
+            adopt,
+            ..place("a")
+        };
+        let missing = Error::DataMissing {
+            schema: known.schema.clone(),
+        };
+        let refused = admin.ensure_tenant(&known, Timestamp::now()).await;
+        assert_eq!(refused, Err(missing.clone()));
+        // A backup that is restored ends it.
+        assert_eq!(missing.class(), Class::Foreign);
+        assert_eq!(etcd.listing()?, before);
+        // Nothing of it is there: its deletion is done.
+        assert_eq!(admin.delete_tenant(&known).await, Ok(Deleted { keys: 0 }));
+        assert_eq!(etcd.listing()?, before);
+    }
+    // The mark alone tells that it is the right one, and so do keys where a Kamaji left no mark.
+    let known = Place {
+        expected: true,
+        ..place("a")
+    };
+    admin.ensure_tenant(&place("a"), Timestamp::now()).await?;
+    admin.ensure_tenant(&known, Timestamp::now()).await?;
+    let kamajis = Place {
+        adopt: true,
+        expected: true,
+        ..place("b")
+    };
+    put(&etcd, "root", &format!("/{}/x", kamajis.schema))?;
+    admin.ensure_tenant(&kamajis, Timestamp::now()).await?;
     Ok(())
 }
 

@@ -224,11 +224,11 @@ fn failed(engine: &Engine, tenant: &TenantControlPlane, store: &DataStore, error
     if matches!(error, driver::Error::Unreachable { .. }) {
         datastore::doubt(engine, &store.name_any());
     }
-    told(tenant, error)
+    told(tenant, &store.name_any(), error)
 }
 
 /// What a name that cannot be had was taken from, and how to come to another one.
-fn told(tenant: &TenantControlPlane, error: driver::Error) -> Problem {
+fn told(tenant: &TenantControlPlane, store: &str, error: driver::Error) -> Problem {
     use driver::Error;
     let (key, field, asked_for, name) = match &error {
         Error::ForeignSchema { schema, .. } => (
@@ -243,6 +243,13 @@ fn told(tenant: &TenantControlPlane, error: driver::Error) -> Problem {
             &tenant.spec.data_store_username,
             user,
         ),
+        Error::DataMissing { .. } => {
+            let message = format!(
+                "status.storage.setup: {error}, where the data of this cluster should be; let spec.endpoints of DataStore \
+                 {store} lead to the datastore that holds it, or restore its backup there"
+            );
+            return Problem::retry(error.class(), error.reason(), message);
+        }
         Error::Name(refusal) => {
             let message = format!(
                 "{refusal}; the name comes from the annotations {} and {}: remove them, or set them back",
@@ -285,6 +292,7 @@ fn place(engine: &Engine, tenant: &TenantControlPlane, names: &Names) -> Place {
             name: tenant.name_any(),
         },
         adopt: names.adopted,
+        expected: held(tenant).is_some(),
     }
 }
 
@@ -410,7 +418,7 @@ mod tests {
             (&asked_for, "spec.dataStoreSchema: ", "another name"),
             (&running, "status.storage.setup: ", "capi-kamaji.io/abandon-data"),
         ] {
-            let problem = told(tenant, foreign());
+            let problem = told(tenant, "default", foreign());
             assert_eq!(problem.reason, Reason::SchemaOwnedByAnother);
             assert!(
                 problem.message.starts_with(place) && problem.message.contains(fix),
@@ -419,6 +427,15 @@ mod tests {
             );
             assert!(problem.message.contains("\"theirs\" belongs to somebody"));
         }
+        let missing = driver::Error::DataMissing {
+            schema: "old".to_owned(),
+        };
+        assert_eq!(
+            told(&running, "bronze", missing).message,
+            "status.storage.setup: the datastore holds nothing of schema \"old\": no ownership mark, no role, no key, where \
+             the data of this cluster should be; let spec.endpoints of DataStore bronze lead to the datastore that holds \
+             it, or restore its backup there"
+        );
     }
 
     #[test]

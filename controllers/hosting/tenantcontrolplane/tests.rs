@@ -22,7 +22,7 @@ use crate::pki::issue;
 use crate::pki::material::{Authority, Found};
 use crate::pki::spec::AltNames;
 use crate::runtime::driver::Outcome;
-use crate::testing::FakeApi;
+use crate::testing::{FakeApi, path};
 
 const TENANT: &str = "/apis/kamaji.clastix.io/v1alpha1/namespaces/demo/tenantcontrolplanes/alpha";
 const STORE: &str = "/apis/kamaji.clastix.io/v1alpha1/datastores/default";
@@ -37,10 +37,6 @@ const ROOTS: [&str; 3] = [
 ];
 /// Rounds within which everything has to come to rest.
 const ROUNDS: usize = 20;
-
-fn secret_path(name: &str) -> String {
-    format!("/api/v1/namespaces/demo/secrets/{name}")
-}
 
 struct World {
     api: FakeApi,
@@ -116,6 +112,11 @@ impl World {
             self.controller.clone().reconcile(key).await
         })
         .await
+    }
+
+    /// Another pass, without any reason.
+    fn wake(&self) {
+        self.engine.tenant_queue.add(path::key("alpha"));
     }
 
     /// Rounds until nothing happens any more; how many it took.
@@ -252,10 +253,7 @@ async fn hosting_beyond_12_a_tenant_becomes_ready_within_its_budget_and_is_then_
 
     world.store.calls();
     world.inside.requests();
-    world
-        .engine
-        .tenant_queue
-        .add(crate::k8s::key::RootKey::new("demo", "alpha"));
+    world.wake();
     world.settle().await;
     assert_eq!(world.api.requests(), Vec::<String>::new());
     assert_eq!(world.inside.requests(), Vec::<String>::new());
@@ -289,7 +287,7 @@ async fn hosting_beyond_10_a_crash_after_any_write_converges() {
         for _ in 0..6 {
             world.round().await;
         }
-        let ca = world.api.get(&secret_path("alpha-ca"));
+        let ca = world.api.get(&path::secret("alpha-ca"));
         world.api.die_after(None);
         world.restart().await;
         world.settle().await;
@@ -302,7 +300,7 @@ async fn hosting_beyond_10_a_crash_after_any_write_converges() {
             "one revision after {lives} writes"
         );
         if let Some(ca) = ca {
-            let now = world.api.get(&secret_path("alpha-ca")).unwrap();
+            let now = world.api.get(&path::secret("alpha-ca")).unwrap();
             assert_eq!(now["data"], ca["data"], "the CA after {lives} writes");
         }
     }
@@ -384,10 +382,7 @@ async fn a_datastore_that_went_down_is_told_and_keeps_nothing_from_being_done() 
     let ready = |ready: bool| json!({ "status": { "ready": ready } });
     world.api.edit(STORE, &ready(false));
     world.round().await;
-    world
-        .engine
-        .tenant_queue
-        .add(crate::k8s::key::RootKey::new("demo", "alpha"));
+    world.wake();
     world.settle().await;
     let (status, reason, message) = world.condition(On::DataStoreReady);
     assert_eq!((status.as_str(), reason.as_str()), ("False", "DataStoreNotReady"));
@@ -401,10 +396,40 @@ async fn a_datastore_that_went_down_is_told_and_keeps_nothing_from_being_done() 
     );
     world.api.edit(STORE, &ready(true));
     world.round().await;
+    world.wake();
+    world.settle().await;
+    world.assert_ready();
+}
+
+#[tokio::test]
+async fn a_datastore_without_the_data_that_should_be_there_gets_no_empty_place() {
+    let world = World::new().await;
+    world.settle().await;
+    let held = world.store.empty();
+    let deployment = world.api.get(DEPLOYMENT);
     world
-        .engine
-        .tenant_queue
-        .add(crate::k8s::key::RootKey::new("demo", "alpha"));
+        .api
+        .edit(STORE, &json!({ "spec": { "endpoints": ["other:2379"] } }));
+    open(&world.api, &world.engine, &world.store);
+    let look = async || {
+        world.wake();
+        some_rounds(&world).await;
+    };
+    look().await;
+    let (status, reason, message) = world.condition(On::DataStoreReady);
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "DataMissing"));
+    assert!(
+        message.contains("let spec.endpoints of DataStore default lead to the datastore that holds it"),
+        "{message}"
+    );
+    assert!(world.store.places().is_empty(), "nothing was made there");
+    assert_eq!(
+        world.api.get(DEPLOYMENT),
+        deployment,
+        "pods stay where the data is"
+    );
+    world.store.restore(held);
+    look().await;
     world.settle().await;
     world.assert_ready();
 }
@@ -418,7 +443,7 @@ async fn what_waits_for_a_change_still_looks_at_its_certificates() {
         &json!({ "spec": { "kubernetes": { "version": "v1.38.0" } } }),
     );
     world.round().await;
-    let key = crate::k8s::key::RootKey::new("demo", "alpha");
+    let key = path::key("alpha");
     let outcome = world.controller.clone().reconcile(key).await.unwrap();
     assert!(matches!(outcome, Outcome::After(_)), "{outcome:?}");
 }
@@ -441,7 +466,7 @@ async fn hosting_beyond_11_deletion_waits_for_a_datastore_by_name_until_the_data
     );
     assert!(message.contains("capi-kamaji.io/abandon-data"), "{message}");
     assert!(
-        world.api.get(&secret_path("alpha-ca")).is_some(),
+        world.api.get(&path::secret("alpha-ca")).is_some(),
         "objects stay while the data does"
     );
     world.api.edit(
@@ -460,7 +485,7 @@ async fn hosting_peer_10_sleep_keeps_everything_and_wake_changes_nothing() {
     let world = World::new().await;
     world.settle().await;
     let made = world.made();
-    let ca = world.api.get(&secret_path("alpha-ca")).unwrap();
+    let ca = world.api.get(&path::secret("alpha-ca")).unwrap();
     let scale =
         |replicas: i32| json!({ "spec": { "controlPlane": { "deployment": { "replicas": replicas } } } });
     world.api.edit(TENANT, &scale(0));
@@ -481,7 +506,7 @@ async fn hosting_peer_10_sleep_keeps_everything_and_wake_changes_nothing() {
     world.assert_ready();
     assert_eq!(world.made(), made);
     assert_eq!(
-        world.api.get(&secret_path("alpha-ca")).unwrap()["data"],
+        world.api.get(&path::secret("alpha-ca")).unwrap()["data"],
         ca["data"]
     );
 }
@@ -490,7 +515,7 @@ async fn hosting_peer_10_sleep_keeps_everything_and_wake_changes_nothing() {
 async fn what_a_tenants_admin_deleted_comes_back_with_the_audit_of_the_day_and_not_before() {
     let world = World::new().await;
     world.settle().await;
-    let key = crate::k8s::key::RootKey::new("demo", "alpha");
+    let key = path::key("alpha");
     let path = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/kubeadm:cluster-admins";
     let before = world.inside.get(path).unwrap();
     world.inside.delete(path);
@@ -598,7 +623,7 @@ async fn a_users_authority_is_used_never_owned_and_outlives_the_tenant() {
             "data": { "tls.crt": encode(&made.cert_pem), "tls.key": encode(key) },
         })
     };
-    let path = secret_path("alpha-ca");
+    let path = path::secret("alpha-ca");
     world.api.edit(&path, &secret(other.key_pem.expose()));
     for _ in 0..4 {
         world.round().await;
@@ -732,7 +757,7 @@ async fn what_nodes_and_tokens_trust_is_never_replaced_unasked() {
     for root in ROOTS {
         let mut world = World::new().await;
         world.settle().await;
-        let path = secret_path(root);
+        let path = path::secret(root);
         let before = world.api.get(&path).unwrap();
         let runs = |world: &World| {
             let leaves = world.made().into_iter().filter(|p| !p.ends_with(root));
@@ -817,7 +842,7 @@ async fn a_root_of_trust_that_only_lost_its_label_is_labelled_again_and_no_key_i
     let world = World::new().await;
     world.settle().await;
     for root in ROOTS {
-        let path = secret_path(root);
+        let path = path::secret(root);
         let before = world.api.get(&path).unwrap();
         let unlabelled = json!({ "metadata": { "labels": { ours::MANAGED_BY: null } } });
         world.api.edit(&path, &unlabelled);
@@ -854,7 +879,7 @@ async fn what_was_changed_on_purpose_becomes_the_identity_once_the_old_one_is_gi
         base64::engine::general_purpose::STANDARD.encode(text)
     };
     let (certificate, key) = (encode(&made.cert_pem), encode(made.key_pem.expose()));
-    let path = secret_path("alpha-ca");
+    let path = path::secret("alpha-ca");
     world.api.edit(
         &path,
         &json!({ "data": { "ca.crt": certificate, "ca.key": key, "tls.crt": certificate, "tls.key": key } }),
@@ -871,7 +896,7 @@ async fn what_was_changed_on_purpose_becomes_the_identity_once_the_old_one_is_gi
     );
     let leaf = world
         .api
-        .get(&secret_path("alpha-api-server-certificate"))
+        .get(&path::secret("alpha-api-server-certificate"))
         .unwrap();
     assert_eq!(
         leaf["metadata"]["annotations"][ours::CA_FINGERPRINT],
@@ -890,7 +915,7 @@ async fn an_authority_that_is_over_is_named_with_its_secret() {
         base64::engine::general_purpose::STANDARD.encode(text)
     };
     world.api.edit(
-        &secret_path("alpha-ca"),
+        &path::secret("alpha-ca"),
         &json!({
             "apiVersion": "v1", "kind": "Secret",
             "metadata": { "name": "alpha-ca", "namespace": "demo" },

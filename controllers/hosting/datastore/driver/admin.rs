@@ -81,6 +81,16 @@ pub mod memory {
             self.0.lock().places.keys().cloned().collect()
         }
 
+        /// Holds nothing from now on, as another datastore at the same endpoints; what it held.
+        pub fn empty(&self) -> BTreeMap<String, Owner> {
+            std::mem::take(&mut self.0.lock().places)
+        }
+
+        /// Holds what [`Memory::empty`] took.
+        pub fn restore(&self, places: BTreeMap<String, Owner>) {
+            self.0.lock().places = places;
+        }
+
         /// Calls since the last question.
         pub fn calls(&self) -> usize {
             std::mem::take(&mut self.0.lock().calls)
@@ -106,6 +116,11 @@ pub mod memory {
 
         pub(super) fn ensure_tenant(&self, place: &Place) -> Result<(), Error> {
             let mut store = self.enter()?;
+            if place.expected && !store.places.contains_key(&place.schema) {
+                return Err(Error::DataMissing {
+                    schema: place.schema.clone(),
+                });
+            }
             let owner = store
                 .places
                 .entry(place.schema.clone())

@@ -70,6 +70,8 @@ pub struct Place {
     pub owner: Owner,
     /// Take over what exists without a mark: tenants made by Kamaji. Never for a new tenant.
     pub adopt: bool,
+    /// The tenant was set up before: a datastore that knows nothing of it is not the one that holds its data.
+    pub expected: bool,
 }
 
 /// What a deletion did.
@@ -164,6 +166,12 @@ pub enum Error {
         /// Whose it is, as far as it is marked.
         owner: Option<Box<Owner>>,
     },
+    /// What was set up once is not there.
+    #[error("the datastore holds nothing of schema {schema:?}: no ownership mark, no role, no key")]
+    DataMissing {
+        /// The schema.
+        schema: String,
+    },
     /// A name must not be used.
     #[error(transparent)]
     Name(#[from] names::Refusal),
@@ -195,6 +203,7 @@ impl Error {
             Self::Denied { .. } => Reason::DataStoreUnauthorized,
             Self::ForeignSchema { .. } => Reason::SchemaOwnedByAnother,
             Self::ForeignUser { .. } => Reason::UserOwnedByAnother,
+            Self::DataMissing { .. } => Reason::DataMissing,
             Self::Name(names::Refusal::Reserved { .. }) => Reason::ReservedName,
             Self::Name(names::Refusal::Malformed { .. }) => Reason::InvalidSpec,
             Self::Credentials(_) => Reason::CredentialsInvalid,
@@ -205,7 +214,7 @@ impl Error {
     /// How to retry.
     pub fn class(&self) -> Class {
         match self {
-            Self::Unreachable { .. } | Self::Refused { .. } => Class::Foreign,
+            Self::Unreachable { .. } | Self::Refused { .. } | Self::DataMissing { .. } => Class::Foreign,
             Self::Denied { .. } => Class::Denied,
             Self::ForeignSchema { .. } | Self::ForeignUser { .. } | Self::Name(_) | Self::Credentials(_) => {
                 Class::Invalid

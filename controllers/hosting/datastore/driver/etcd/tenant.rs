@@ -24,7 +24,8 @@ struct Marks {
 }
 
 impl EtcdAdmin {
-    /// Makes a tenant's place: mark, role, permission, user, grant.
+    /// Makes a tenant's place: mark, role, permission, user, grant. Refused where one is expected and nothing of it is
+    /// there: an empty schema would be another cluster under the same name.
     pub async fn ensure_tenant(&self, place: &Place, now: Timestamp) -> Result<(), Error> {
         check(place)?;
         let _turn = self.turns.acquire().await;
@@ -75,6 +76,11 @@ impl EtcdAdmin {
         foreign(place, &marks)?;
         if marks.schema.is_some() && marks.user.is_some() {
             return Ok(());
+        }
+        if place.expected && marks.schema.is_none() && !self.schema_exists(&place.schema).await? {
+            return Err(Error::DataMissing {
+                schema: place.schema.clone(),
+            });
         }
         // Each name by itself: that one of them is ours says nothing about the other.
         let new_schema = marks.schema.is_none() && !place.adopt;
