@@ -77,8 +77,10 @@ pub fn worker(machine: &Machine) -> Result<(), Gate> {
         return Err(Gate::closed(
             Reason::ControlPlaneMachineNotSupported,
             format!(
-                "Machine {} is a control plane's: control planes run as pods of a KamajiControlPlane, use KamajiConfig for workers alone",
-                machine.name_any()
+                "Machine {} has the label {} of control planes: they run as pods of a KamajiControlPlane, use \
+                 KamajiConfig for workers alone",
+                machine.name_any(),
+                capi::CONTROL_PLANE
             ),
         ));
     }
@@ -168,7 +170,7 @@ pub fn version(machine: &Machine) -> Result<Version, Gate> {
         Gate::closed(
             Reason::InvalidVersion,
             format!(
-                "spec.version {text} of Machine {} is not a semantic version",
+                "spec.version {text:?} of Machine {} is not a semantic version; write it like v1.36.3",
                 machine.name_any()
             ),
         )
@@ -194,7 +196,7 @@ pub fn target(
     {
         return Err(Gate::closed(
             Reason::InvalidSpec,
-            "controlPlane.tlsServerName is not a DNS name",
+            "controlPlane.tlsServerName is not a DNS name; set one of the names in the API server's certificate",
         ));
     }
     let network = &cluster.spec.cluster_network;

@@ -421,8 +421,8 @@ async fn contract_55_a_control_plane_machine_is_refused() -> Result<()> {
         says(
             &said,
             &[
-                "Machine e2e-master is a control plane's: control planes run as pods of a KamajiControlPlane, use \
-               KamajiConfig for workers alone",
+                "Machine e2e-master has the label cluster.x-k8s.io/control-plane of control planes: they run as pods of a \
+               KamajiControlPlane, use KamajiConfig for workers alone",
             ],
         );
         Ok(())

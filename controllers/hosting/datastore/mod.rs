@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use kamaji_api::conditions::{DataStoreCondition, Reason};
-use kamaji_api::datastore::{DataStore, DataStoreSpec, ManagedEtcd, ManagedStatus};
+use kamaji_api::datastore::{DataStore, DataStoreSpec, Driver, ManagedEtcd, ManagedStatus};
 use kamaji_api::labels::{field_manager, kamaji, namespace, ours};
 use kube::{Api, ResourceExt as _};
 
@@ -300,6 +300,7 @@ async fn make_default(engine: &Engine, name: &str) -> Reconciled {
         return Ok(Outcome::Done);
     }
     let spec = DataStoreSpec {
+        driver: Some(Driver::Etcd),
         managed: Some(ManagedEtcd::default()),
         ..DataStoreSpec::default()
     };

@@ -159,7 +159,11 @@ fn network(profile: &NetworkProfile) -> Result<Network, Invalid> {
         .ok_or_else(|| {
             invalid(
                 Reason::InvalidSpec,
-                format!("{}: {} is not a port", field("port"), profile.port),
+                format!(
+                    "{}: {} is not a port; set one from 1 to 65535",
+                    field("port"),
+                    profile.port
+                ),
             )
         })?;
     let service_cidrs = cidrs(&field("serviceCidrs"), &profile.effective_service_cidrs())?;
@@ -171,7 +175,10 @@ fn network(profile: &NetworkProfile) -> Result<Network, Invalid> {
         let parsed: IpAddr = text.parse().map_err(|_| {
             invalid(
                 Reason::InvalidSpec,
-                format!("{}: {text:?} is not an IP address", field("dnsServiceIPs")),
+                format!(
+                    "{}: {text:?} is not an IP address; write it like 10.96.0.10 or fd00::a",
+                    field("dnsServiceIPs")
+                ),
             )
         })?;
         if !service_cidrs.iter().any(|cidr| cidr.contains(&parsed)) {
@@ -235,7 +242,7 @@ fn cidrs(field: &str, texts: &[&str]) -> Result<Vec<IpNet>, Invalid> {
             text.parse::<IpNet>().map(|net| net.trunc()).map_err(|_| {
                 invalid(
                     Reason::InvalidSpec,
-                    format!("{field}: {text:?} is not a range in CIDR notation"),
+                    format!("{field}: {text:?} is not a range in CIDR notation; write it like 10.96.0.0/16 or fd00::/108"),
                 )
             })
         })
@@ -248,7 +255,9 @@ fn address(field: &str, text: Option<&str>) -> Result<Option<IpAddr>, Invalid> {
             text.parse().map_err(|_| {
                 invalid(
                     Reason::AddressInvalid,
-                    format!("{field}: {text:?} is not an IP address"),
+                    format!(
+                        "{field}: {text:?} is not an IP address; write it like 192.0.2.10 or 2001:db8::10"
+                    ),
                 )
             })
         })
