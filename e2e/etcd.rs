@@ -1,9 +1,9 @@
-//! A real etcd on loopback, with the arguments and certificates of a managed DataStore's member, for as long as a test
+//! A real etcd of the test's own, with the arguments and certificates of a managed DataStore's member, for as long as a test
 //! runs; `etcdctl` and bare TLS to look at it from outside.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -44,8 +44,13 @@ pub struct Etcd {
 }
 
 impl Etcd {
-    /// Starts one. `None` where etcd is not built, which is an error under `CI=true`.
+    /// Starts one on loopback. `None` where etcd is not built, which is an error under `CI=true`.
     pub async fn start() -> anyhow::Result<Option<Self>> {
+        Self::start_at(IpAddr::V4(Ipv4Addr::LOCALHOST)).await
+    }
+
+    /// The same at another address of this machine, where pods of a lab reach it.
+    pub async fn start_at(address: IpAddr) -> anyhow::Result<Option<Self>> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let (etcd, ctl) = (tools().join("etcd"), tools().join("etcdctl"));
         if !etcd.exists() || !ctl.exists() {
@@ -62,9 +67,10 @@ impl Etcd {
         fs::create_dir_all(&home)?;
         let authority_pair = issue::authority("etcd", &AltNames::default(), Timestamp::now())?;
         let authority = read(&authority_pair)?;
-        let Content::Certificate { leaf, .. } = desired::server(STORE).content else {
+        let Content::Certificate { mut leaf, .. } = desired::server(STORE).content else {
             bail!("the server's Secret holds no certificate");
         };
+        leaf.names.ip.insert(address);
         fs::create_dir_all(home.join("pki"))?;
         fs::write(home.join("pki/ca.crt"), authority.certificate_pem())?;
         store(
@@ -72,8 +78,9 @@ impl Etcd {
             "pki/tls",
             &issue::leaf(&leaf, &authority, Timestamp::now())?,
         )?;
-        let (client, peer_port, probes) = (free_port()?, free_port()?, free_port()?);
-        let endpoint = format!("127.0.0.1:{client}");
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let (client, peer_port, probes) = (free_port(address)?, free_port(loopback)?, free_port(loopback)?);
+        let endpoint = SocketAddr::new(address, client).to_string();
         let arguments = arguments()?.into_iter().map(|argument| {
             argument
                 .replace("/var/lib/etcd", &home.display().to_string())
@@ -115,6 +122,24 @@ impl Etcd {
         &self.endpoint
     }
 
+    /// The authority of its certificates.
+    pub fn authority(&self) -> &Issued {
+        &self.authority_pair
+    }
+
+    /// A certificate of the administrator.
+    pub fn administrator(&self) -> anyhow::Result<Issued> {
+        self.client("root")
+    }
+
+    fn client(&self, user: &str) -> anyhow::Result<Issued> {
+        Ok(issue::leaf(
+            &Leaf::client(user),
+            &self.authority,
+            Timestamp::now(),
+        )?)
+    }
+
     /// The administrator's credentials.
     pub fn credentials(&self) -> anyhow::Result<Credentials> {
         self.credentials_of("root")
@@ -122,7 +147,7 @@ impl Etcd {
 
     /// The same with another user's certificate.
     pub fn credentials_of(&self, user: &str) -> anyhow::Result<Credentials> {
-        let issued = issue::leaf(&Leaf::client(user), &self.authority, Timestamp::now())?;
+        let issued = self.client(user)?;
         Ok(Credentials {
             endpoints: vec![self.endpoint.clone()],
             authority_pem: self.authority_pair.cert_pem.clone(),
@@ -135,7 +160,7 @@ impl Etcd {
 
     /// Makes a client certificate with this common name, for [`Etcd::ctl`].
     pub fn identity(&self, user: &str) -> anyhow::Result<()> {
-        let issued = issue::leaf(&Leaf::client(user), &self.authority, Timestamp::now())?;
+        let issued = self.client(user)?;
         store(&self.home, user, &issued)
     }
 
@@ -271,6 +296,6 @@ fn store(home: &Path, name: &str, issued: &Issued) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn free_port() -> anyhow::Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+fn free_port(address: IpAddr) -> anyhow::Result<u16> {
+    Ok(std::net::TcpListener::bind((address, 0))?.local_addr()?.port())
 }

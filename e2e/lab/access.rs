@@ -1,6 +1,7 @@
 //! Clients: of the management cluster and, through `<cluster>-kubeconfig`, of the workload clusters.
 
 use std::{
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -17,6 +18,9 @@ use crate::run;
 
 /// Where the lab keeps its data on this machine (`hack/lib/paths.sh`).
 pub const DATA: &str = "/var/lib/capi-kamaji-lab";
+
+/// The host on the lab's bridge (`hack/lib/net.sh`): pods reach what the host serves there, node ports among it.
+pub const HOST: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
 
 /// The lab of this checkout.
 #[derive(Clone)]

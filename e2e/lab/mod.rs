@@ -10,6 +10,7 @@ pub mod logs;
 pub mod machine;
 pub mod pods;
 pub mod processes;
+pub mod said;
 pub mod snapshot;
 pub mod tenants;
 pub mod until;

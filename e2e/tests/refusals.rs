@@ -1,69 +1,25 @@
 //! Bad input, in the lab: what the API does not refuse becomes a condition with a reason, a message that names
 //! object, field and fix, and nothing is lost. What the API itself refuses is in `api.rs`.
 
-use std::time::Duration;
-
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use e2e::{
     infra::capi,
     lab::{
-        access::Lab,
+        access::{HOST, Lab},
         cleanup::{afterwards, gone},
         clusters::{QUICKSTART, VERSION},
         datastore,
-        tenants::{Scope, not_true},
-        until::until,
+        said::{PATIENCE, message, says},
+        tenants::Scope,
     },
 };
-use k8s_openapi::api::{
-    core::v1::{ConfigMap, Namespace, Secret},
-    storage::v1::StorageClass,
-};
-use kamaji_api::{bootstrap::KamajiConfig, datastore::DataStore, labels};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use kamaji_api::{bootstrap::KamajiConfig, labels};
 use kube::{
-    Api, Resource, ResourceExt as _,
-    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
+    Api,
+    api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
 };
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-
-const PATIENCE: Duration = Duration::from_mins(2);
-
-/// Annotation by which a StorageClass is the default one.
-const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
-
-/// Waits for a condition with this reason on any type, and returns its message.
-async fn message<K>(api: &Api<K>, name: &str, reason: &str) -> Result<String>
-where
-    K: Resource + Clone + DeserializeOwned + serde::Serialize + std::fmt::Debug,
-{
-    until(&format!("reason {reason} on {name}"), PATIENCE, async || {
-        let object = serde_json::to_value(api.get(name).await?)?;
-        let conditions = object
-            .pointer("/status/conditions")
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default();
-        match conditions.iter().find(|c| c["reason"] == reason) {
-            Some(found) => Ok(found["message"].as_str().map(str::to_owned)),
-            None => bail!("{}", Value::from(conditions)),
-        }
-    })
-    .await
-}
-
-/// The message says each of these sentences, as a whole.
-fn says(message: &str, sentences: &[&str]) {
-    for sentence in sentences {
-        assert!(
-            message.contains(sentence),
-            "«{sentence}» is missing in: {message}"
-        );
-    }
-}
-
-/// An address of the host that the cluster's node ports are served on.
-const HOST: &str = "10.88.0.1";
 
 #[tokio::test]
 async fn a_tenant_says_which_field_is_wrong_and_what_to_do_and_comes_up_when_that_is_done() -> Result<()> {
@@ -235,129 +191,6 @@ fn authority() -> Result<(String, String)> {
     let mut params = rcgen::CertificateParams::new(Vec::<String>::new())?;
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     Ok((params.self_signed(&key)?.pem(), key.serialize_pem()))
-}
-
-#[tokio::test]
-async fn a_datastore_says_why_it_is_not_ready() -> Result<()> {
-    let lab = Lab::open().await?;
-    let stores = Api::<DataStore>::all(lab.management.clone());
-    let secret = |certificate: &str, key: &str| {
-        use base64::{Engine as _, engine::general_purpose::STANDARD};
-        json!({ "certificate": { "content": STANDARD.encode(certificate) }, "privateKey": { "content": STANDARD.encode(key) } })
-    };
-    let (certificate, key) = authority()?;
-    let pair = secret(&certificate, &key);
-    let claim = format!(
-        "PersistentVolumeClaim {}/{} is not bound: its StorageClass \"no-such-class\" does not exist: create it, or set \
-         spec.managed.storage.className of a new DataStore",
-        labels::namespace::DATASTORES,
-        capi_kamaji::hosting::datastore::desired::claim_name("e2e-classless"),
-    );
-    let endpoint = format!("{HOST}:1");
-    let silent = format!(
-        "no answer from {endpoint} within 5 s: {endpoint}: connection refused; check spec.endpoints of the DataStore, and \
-         that pods of this cluster reach them"
-    );
-    let cases = [
-        (
-            "e2e-unreachable",
-            json!({
-                "driver": "etcd",
-                "endpoints": [endpoint],
-                "tlsConfig": { "certificateAuthority": pair, "clientCertificate": pair },
-            }),
-            "DataStoreUnreachable",
-            silent,
-        ),
-        (
-            "e2e-classless",
-            json!({ "managed": { "replicas": 1, "storage": { "size": "1Gi", "className": "no-such-class" } } }),
-            "StorageUnavailable",
-            claim,
-        ),
-    ];
-    let test = async {
-        for (name, spec, _, _) in &cases {
-            store(&stores, name, spec).await?;
-        }
-        for (name, _, reason, sentence) in &cases {
-            says(&message(&stores, name, reason).await?, &[sentence]);
-        }
-        Ok(())
-    };
-    afterwards(test, async || {
-        for (name, ..) in &cases {
-            gone(&stores, name, PATIENCE).await?;
-        }
-        Ok(())
-    })
-    .await
-}
-
-async fn store(stores: &Api<DataStore>, name: &str, spec: &Value) -> Result<()> {
-    let store: DataStore = serde_json::from_value(json!({
-        "apiVersion": "kamaji.clastix.io/v1alpha1", "kind": "DataStore",
-        "metadata": { "name": name }, "spec": spec,
-    }))?;
-    let created = stores.create(&PostParams::default(), &store).await;
-    created.with_context(|| name.to_owned())?;
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_managed_datastore_asks_for_a_default_storage_class_and_comes_up_with_one() -> Result<()> {
-    let lab = Lab::open().await?;
-    let stores = Api::<DataStore>::all(lab.management.clone());
-    let classes = Api::<StorageClass>::all(lab.management.clone());
-    let defaults: Vec<String> = classes
-        .list(&ListParams::default())
-        .await?
-        .iter()
-        .filter(|class| {
-            class
-                .annotations()
-                .get(DEFAULT_CLASS)
-                .is_some_and(|value| value == "true")
-        })
-        .map(kube::ResourceExt::name_any)
-        .collect();
-    ensure!(!defaults.is_empty(), "the lab has no default StorageClass");
-    let mark = async |value: &str| -> Result<()> {
-        let patch = Patch::Merge(json!({ "metadata": { "annotations": { DEFAULT_CLASS: value } } }));
-        for name in &defaults {
-            classes.patch(name, &PatchParams::default(), &patch).await?;
-        }
-        Ok(())
-    };
-    let name = "e2e-no-default";
-    let test = async {
-        mark("false").await?;
-        let spec = json!({ "managed": { "replicas": 1, "storage": { "size": "1Gi" } } });
-        store(&stores, name, &spec).await?;
-        let sentence = format!(
-            "PersistentVolumeClaim {}/{} is not bound: the cluster has no default StorageClass: mark one as default, or \
-             set spec.managed.storage.className of a new DataStore",
-            labels::namespace::DATASTORES,
-            capi_kamaji::hosting::datastore::desired::claim_name(name),
-        );
-        says(&message(&stores, name, "StorageUnavailable").await?, &[&sentence]);
-        mark("true").await?;
-        until(&format!("DataStore {name} to be ready"), PATIENCE, async || {
-            let store = stores.get(name).await?;
-            ensure!(
-                store.status.as_ref().is_some_and(|status| status.ready),
-                "{}",
-                not_true(&serde_json::to_value(&store)?)
-            );
-            Ok(Some(()))
-        })
-        .await
-    };
-    afterwards(test, async || {
-        mark("true").await?;
-        gone(&stores, name, PATIENCE).await
-    })
-    .await
 }
 
 fn machines(lab: &Lab) -> Api<DynamicObject> {

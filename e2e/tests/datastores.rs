@@ -1,0 +1,285 @@
+//! DataStores in the lab: what they say when they cannot be used, and an etcd of the user's own. The managed one serves
+//! all other suites.
+
+use anyhow::{Context as _, Result, ensure};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use capi_kamaji::{
+    hosting::datastore::desired,
+    pki::{
+        issue::{self, Issued},
+        spec::AltNames,
+    },
+};
+use e2e::{
+    etcd::Etcd,
+    lab::{
+        access::{HOST, Lab},
+        cleanup::{afterwards, gone},
+        clusters::VERSION,
+        said::{PATIENCE, message, says},
+        tenants::{Scope, not_true},
+        until::until,
+    },
+};
+use k8s_openapi::{
+    api::{apps::v1::Deployment, core::v1::ConfigMap, storage::v1::StorageClass},
+    jiff::Timestamp,
+};
+use kamaji_api::{datastore::DataStore, labels};
+use kube::{
+    Api, ResourceExt,
+    api::{ListParams, Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
+
+/// Annotation by which a StorageClass is the default one.
+const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
+
+async fn store(stores: &Api<DataStore>, name: &str, spec: &Value) -> Result<()> {
+    let store: DataStore = serde_json::from_value(json!({
+        "apiVersion": "kamaji.clastix.io/v1alpha1", "kind": "DataStore",
+        "metadata": { "name": name }, "spec": spec,
+    }))?;
+    let created = stores.create(&PostParams::default(), &store).await;
+    created.with_context(|| name.to_owned())?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_datastore_says_why_it_is_not_ready() -> Result<()> {
+    let lab = Lab::open().await?;
+    let stores = Api::<DataStore>::all(lab.management.clone());
+    let other = issue::authority("e2e", &AltNames::default(), Timestamp::now())?;
+    let claim = format!(
+        "PersistentVolumeClaim {}/{} is not bound: its StorageClass \"no-such-class\" does not exist: create it, or set \
+         spec.managed.storage.className of a new DataStore",
+        labels::namespace::DATASTORES,
+        desired::claim_name("e2e-classless"),
+    );
+    let endpoint = format!("{HOST}:1");
+    let silent = format!(
+        "no answer from {endpoint} within 5 s: {endpoint}: connection refused; check spec.endpoints of the DataStore, and \
+         that pods of this cluster reach them"
+    );
+    let cases = [
+        (
+            "e2e-unreachable",
+            external(&endpoint, &other, &other),
+            "DataStoreUnreachable",
+            silent,
+        ),
+        (
+            "e2e-classless",
+            json!({ "managed": { "replicas": 1, "storage": { "size": "1Gi", "className": "no-such-class" } } }),
+            "StorageUnavailable",
+            claim,
+        ),
+    ];
+    let test = async {
+        for (name, spec, _, _) in &cases {
+            store(&stores, name, spec).await?;
+        }
+        for (name, _, reason, sentence) in &cases {
+            says(&message(&stores, name, reason).await?, &[sentence]);
+        }
+        Ok(())
+    };
+    afterwards(test, async || {
+        for (name, ..) in &cases {
+            gone(&stores, name, PATIENCE).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_managed_datastore_asks_for_a_default_storage_class_and_comes_up_with_one() -> Result<()> {
+    let lab = Lab::open().await?;
+    let stores = Api::<DataStore>::all(lab.management.clone());
+    let classes = Api::<StorageClass>::all(lab.management.clone());
+    let defaults: Vec<String> = classes
+        .list(&ListParams::default())
+        .await?
+        .iter()
+        .filter(|class| {
+            class
+                .annotations()
+                .get(DEFAULT_CLASS)
+                .is_some_and(|value| value == "true")
+        })
+        .map(ResourceExt::name_any)
+        .collect();
+    ensure!(!defaults.is_empty(), "the lab has no default StorageClass");
+    let mark = async |value: &str| -> Result<()> {
+        let patch = Patch::Merge(json!({ "metadata": { "annotations": { DEFAULT_CLASS: value } } }));
+        for name in &defaults {
+            classes.patch(name, &PatchParams::default(), &patch).await?;
+        }
+        Ok(())
+    };
+    let name = "e2e-no-default";
+    let test = async {
+        mark("false").await?;
+        let spec = json!({ "managed": { "replicas": 1, "storage": { "size": "1Gi" } } });
+        store(&stores, name, &spec).await?;
+        let sentence = format!(
+            "PersistentVolumeClaim {}/{} is not bound: the cluster has no default StorageClass: mark one as default, or \
+             set spec.managed.storage.className of a new DataStore",
+            labels::namespace::DATASTORES,
+            desired::claim_name(name),
+        );
+        says(&message(&stores, name, "StorageUnavailable").await?, &[&sentence]);
+        mark("true").await?;
+        ready(&stores, name).await
+    };
+    afterwards(test, async || {
+        mark("true").await?;
+        gone(&stores, name, PATIENCE).await
+    })
+    .await
+}
+
+/// Spec of a DataStore on an etcd of the user's own.
+fn external(endpoint: &str, authority: &Issued, client: &Issued) -> Value {
+    let pair = |issued: &Issued| {
+        json!({
+            "certificate": { "content": STANDARD.encode(&issued.cert_pem) },
+            "privateKey": { "content": STANDARD.encode(issued.key_pem.expose()) },
+        })
+    };
+    json!({
+        "driver": "etcd",
+        "endpoints": [endpoint],
+        "tlsConfig": { "certificateAuthority": pair(authority), "clientCertificate": pair(client) },
+    })
+}
+
+async fn ready(stores: &Api<DataStore>, name: &str) -> Result<()> {
+    until(&format!("DataStore {name} to be ready"), PATIENCE, async || {
+        let store = stores.get(name).await?;
+        ensure!(
+            store.status.as_ref().is_some_and(|status| status.ready),
+            "{}",
+            not_true(&serde_json::to_value(&store)?)
+        );
+        Ok(Some(()))
+    })
+    .await
+}
+
+/// Lets users in by certificate alone, as an administrator of etcd does it.
+fn enable_authentication(etcd: &Etcd) -> Result<()> {
+    for command in [
+        &["role", "add", "root"][..],
+        &["user", "add", "root", "--no-password"],
+        &["user", "grant-role", "root", "root"],
+        &["auth", "enable"],
+    ] {
+        etcd.ctl("root", command)?;
+    }
+    Ok(())
+}
+
+/// A DataStore on etcds that the test runs.
+struct Own {
+    stores: Api<DataStore>,
+    name: &'static str,
+}
+
+impl Own {
+    /// Lets the DataStore lead to this etcd.
+    async fn point_at(&self, etcd: &Etcd) -> Result<()> {
+        let patch = Patch::Merge(json!({ "spec": spec(etcd)? }));
+        self.stores
+            .patch(self.name, &PatchParams::default(), &patch)
+            .await?;
+        Ok(())
+    }
+}
+
+fn spec(etcd: &Etcd) -> Result<Value> {
+    Ok(external(
+        etcd.endpoint(),
+        etcd.authority(),
+        &etcd.administrator()?,
+    ))
+}
+
+async fn etcd() -> Result<Etcd> {
+    Etcd::start_at(HOST.into()).await?.context("etcd is not built")
+}
+
+#[tokio::test]
+async fn an_etcd_of_ones_own_serves_once_it_checks_who_asks_and_as_long_as_it_holds_the_data() -> Result<()> {
+    let lab = Lab::open().await?;
+    let own = Own {
+        stores: Api::all(lab.management.clone()),
+        name: "e2e-own",
+    };
+    let (first, second) = (etcd().await?, etcd().await?);
+    enable_authentication(&second)?;
+    let test = async {
+        store(&own.stores, own.name, &spec(&first)?).await?;
+        let said = message(&own.stores, own.name, "DataStoreAuthenticationDisabled").await?;
+        says(
+            &said,
+            &["tenants could read each other: create the user and role root and run etcdctl auth enable"],
+        );
+        enable_authentication(&first)?;
+        ready(&own.stores, own.name).await?;
+        let before = first.listing()?;
+        Scope::run(&lab, "own", async |scope| {
+            swapped(&lab, scope, &own, &first, &second).await
+        })
+        .await?;
+        assert_eq!(first.listing()?, before, "what is left of the tenant");
+        Ok(())
+    };
+    afterwards(Box::pin(test), async || {
+        gone(&own.stores, own.name, PATIENCE).await
+    })
+    .await
+}
+
+/// The tenant's DataStore leads to another, empty etcd for a while.
+async fn swapped(lab: &Lab, scope: &Scope, own: &Own, first: &Etcd, second: &Etcd) -> Result<()> {
+    let name = "own";
+    scope
+        .create(name, VERSION, json!({ "dataStore": own.name }))
+        .await?;
+    scope.reaches(name, "Ready", VERSION).await?;
+    let maps = Api::<ConfigMap>::namespaced(scope.client(name).await?, "default");
+    let map: ConfigMap = serde_json::from_value(json!({ "metadata": { "name": "written-before" } }))?;
+    maps.create(&PostParams::default(), &map).await?;
+    let deployments = Api::<Deployment>::namespaced(lab.management.clone(), &scope.name);
+    let generation = deployments.get(name).await?.metadata.generation;
+    let empty = second.listing()?;
+
+    own.point_at(second).await?;
+    let said = message(&scope.tenants(), name, "DataMissing").await?;
+    let sentence = format!(
+        "let spec.endpoints of DataStore {} lead to the datastore that holds it, or restore its backup there",
+        own.name
+    );
+    says(
+        &said,
+        &[
+            "status.storage.setup: the datastore holds nothing of schema ",
+            &sentence,
+        ],
+    );
+    assert_eq!(second.listing()?, empty, "what was made in the other etcd");
+    assert_eq!(
+        deployments.get(name).await?.metadata.generation,
+        generation,
+        "the pods stay"
+    );
+    maps.get("written-before").await?;
+
+    own.point_at(first).await?;
+    message(&scope.tenants(), name, "DataStoreReady").await?;
+    scope.reaches(name, "Ready", VERSION).await?;
+    maps.get("written-before").await?;
+    Ok(())
+}
