@@ -7,6 +7,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Secret, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::jiff::Timestamp;
 use kamaji_api::conditions::Reason;
 use kamaji_api::labels::{capi, kamaji, ours};
 use kamaji_api::tenantcontrolplane::TenantControlPlane;
@@ -28,7 +29,7 @@ impl Controller {
         if !finalizer::has(tenant, kamaji::FINALIZER) && !finalizer::has(tenant, kamaji::SOOT_FINALIZER) {
             return Ok(Outcome::Done);
         }
-        match self.delete_steps(tenant).await {
+        match self.delete_steps(tenant, seen).await {
             Ok(()) => Ok(Outcome::Done),
             Err(problem) => {
                 seen.deleting = Some((problem.reason, problem.message.clone()));
@@ -37,11 +38,11 @@ impl Controller {
         }
     }
 
-    async fn delete_steps(&self, tenant: &TenantControlPlane) -> Result<(), Problem> {
+    async fn delete_steps(&self, tenant: &TenantControlPlane, seen: &mut Seen) -> Result<(), Problem> {
         // At the source of a move the data lives on, and so does what the target now owns.
         if !tenant.annotations().contains_key(capi::DELETE_FOR_MOVE) {
             self.stop_pods(tenant).await?;
-            self.delete_data(tenant).await?;
+            self.delete_data(tenant, seen).await?;
             self.delete_objects(tenant).await?;
         }
         let api: Api<TenantControlPlane> = Api::namespaced(
@@ -72,7 +73,7 @@ impl Controller {
         ))
     }
 
-    async fn delete_data(&self, tenant: &TenantControlPlane) -> Result<(), Problem> {
+    async fn delete_data(&self, tenant: &TenantControlPlane, seen: &mut Seen) -> Result<(), Problem> {
         if !storage::is_recorded(tenant) || tenant.annotations().contains_key(ours::ABANDON_DATA) {
             return Ok(());
         }
@@ -104,6 +105,23 @@ impl Controller {
             Err(_) if storage::used(tenant).is_none() => return Ok(()),
             Err(problem) => return Err(waiting(&problem)),
         };
+        // The DataStore was changed since: it may lead to another datastore, where nothing is to be deleted. What is found
+        // is written down before it goes, for a pass that comes after it has gone.
+        if storage::is_set_up(tenant)
+            && storage::recorded_setup(tenant) != Some(storage::setup_digest(&store, &names).as_str())
+        {
+            let found = self.placed(tenant, &store, &names, Timestamp::now()).await;
+            seen.placed = Some(found.map_err(|problem| waiting(&problem))?);
+            let message = format!(
+                "the data of schema {} was found and will be deleted",
+                names.schema
+            );
+            return Err(Problem::retry(
+                Class::Transient,
+                Reason::WaitingForDataStore,
+                message,
+            ));
+        }
         match storage::tear_down(&self.engine, tenant, &store, &names).await {
             Ok(deleted) => {
                 let (tenant, schema) = (RootKey::of(tenant), names.schema);

@@ -14,7 +14,7 @@ use super::endpoint::Endpoint;
 use super::problem::Problem;
 use super::status::{Inside, Seen};
 use super::validate::Valid;
-use super::{Controller, phase};
+use super::{Controller, phase, storage};
 use crate::hosting::datastore;
 use crate::k8s::error::Class;
 use crate::k8s::{conditions, digest, key::RootKey};
@@ -55,12 +55,7 @@ impl Controller {
             addons: Err(problem),
         };
         if !ready {
-            // It served before: perhaps its datastore does not, which nobody asks while all is well.
-            if has(tenant, On::Available)
-                && let Some(placed) = &seen.placed
-            {
-                datastore::doubt(&self.engine, &placed.store);
-            }
+            self.doubt_place(tenant, seen, now).await;
             let problem = Problem::wait(Reason::WaitingForPods, "no pod of the control plane is ready yet");
             // What was applied inside is still there when the pods come back.
             let mut inside = unreached(problem.clone());
@@ -111,6 +106,27 @@ impl Controller {
     }
 
     /// Clients as break-glass and as administrator, through the Service.
+    /// For a tenant whose pods serve no more: perhaps its datastore does not answer, or lost what it held. Nobody asks
+    /// that while all is well; once it is so, it is asked until it is not.
+    async fn doubt_place(&self, tenant: &TenantControlPlane, seen: &mut Seen, now: Timestamp) {
+        let (Some(placed), Some(names)) = (seen.placed.clone(), seen.names.clone()) else {
+            return;
+        };
+        let served = has(tenant, On::Available);
+        if served {
+            datastore::doubt(&self.engine, &placed.store);
+        }
+        let known = storage::recorded_setup(tenant) == Some(placed.digest.as_str());
+        // A datastore that is known to be down is left to its own controller.
+        if !known || !matches!(seen.store, Some(Ok(()))) || (!served && has(tenant, On::DataStoreReady)) {
+            return;
+        }
+        if let Ok(store) = storage::find(&self.engine, &placed.store) {
+            let found = storage::set_up(&self.engine, tenant, &store, &names, now).await;
+            seen.store = Some(found.map(drop));
+        }
+    }
+
     async fn clients_of(
         &self,
         tenant: &TenantControlPlane,

@@ -133,7 +133,7 @@ impl Controller {
     }
 
     /// The tenant's place in the datastore, made where it is not recorded as made.
-    async fn placed(
+    pub(super) async fn placed(
         &self,
         tenant: &TenantControlPlane,
         store: &kamaji_api::datastore::DataStore,

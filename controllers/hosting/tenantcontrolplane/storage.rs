@@ -74,6 +74,11 @@ fn held(tenant: &TenantControlPlane) -> Option<(&str, &str)> {
     Some((asked(setup.schema.as_ref())?, asked(setup.user.as_ref())?))
 }
 
+/// The place was made, so there is one.
+pub fn is_set_up(tenant: &TenantControlPlane) -> bool {
+    held(tenant).is_some()
+}
+
 /// The names were recorded once, so something may exist under them.
 pub fn is_recorded(tenant: &TenantControlPlane) -> bool {
     tenant.annotations().contains_key(ours::SCHEMA)
@@ -292,7 +297,7 @@ fn place(engine: &Engine, tenant: &TenantControlPlane, names: &Names) -> Place {
             name: tenant.name_any(),
         },
         adopt: names.adopted,
-        expected: held(tenant).is_some(),
+        expected: is_set_up(tenant),
     }
 }
 

@@ -435,6 +435,74 @@ async fn a_datastore_without_the_data_that_should_be_there_gets_no_empty_place()
 }
 
 #[tokio::test]
+async fn a_tenant_whose_pods_fail_since_its_data_is_lost_says_so() {
+    let world = World::new().await;
+    world.settle().await;
+    let held = world.store.empty();
+    let pods = async |ready: usize| {
+        let status = json!({ "readyReplicas": ready, "availableReplicas": ready, "updatedReplicas": 2, "replicas": 2 });
+        world.api.edit(DEPLOYMENT, &json!({ "status": status }));
+        for change in world.api.changes() {
+            model::fold(&world.engine, &change);
+        }
+        // Every failure of a container is an event.
+        world.wake();
+        open(&world.api, &world.engine, &world.store);
+        world.reconcile_due().await;
+    };
+    // The connection is handed back first, and opened anew.
+    pods(0).await;
+    for again in 0..3 {
+        pods(0).await;
+        let said = world.condition(On::DataStoreReady);
+        assert_eq!(
+            (said.0.as_str(), said.1.as_str()),
+            ("False", "DataMissing"),
+            "{again}"
+        );
+    }
+    assert!(world.store.places().is_empty(), "nothing was made there");
+    world.store.restore(held);
+    pods(0).await;
+    assert_eq!(
+        world.condition(On::DataStoreReady).0,
+        "True",
+        "a backup was restored"
+    );
+    world.store.calls();
+    pods(0).await;
+    assert_eq!(world.store.calls(), 0, "it is not asked any more");
+    world.settle().await;
+    world.assert_ready();
+}
+
+#[tokio::test]
+async fn the_data_is_not_taken_for_deleted_where_it_never_was() {
+    let world = World::new().await;
+    world.settle().await;
+    let held = world.store.empty();
+    world
+        .api
+        .edit(STORE, &json!({ "spec": { "endpoints": ["other:2379"] } }));
+    open(&world.api, &world.engine, &world.store);
+    world.api.delete(TENANT);
+    some_rounds(&world).await;
+    let (_, reason, message) = world.condition(On::Deleting);
+    assert_eq!(reason, "DataMissing");
+    assert!(
+        message.contains("spec.endpoints of DataStore default")
+            && message.contains("capi-kamaji.io/abandon-data"),
+        "{message}"
+    );
+    world.store.restore(held);
+    for _ in 0..6 {
+        world.round().await;
+    }
+    assert!(world.api.get(TENANT).is_none());
+    assert!(world.store.places().is_empty(), "deleted where it was");
+}
+
+#[tokio::test]
 async fn what_waits_for_a_change_still_looks_at_its_certificates() {
     let world = World::new().await;
     world.settle().await;
