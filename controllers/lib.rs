@@ -55,6 +55,10 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let listener = http::bind(args.diagnostics_address).await?;
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
     tasks.spawn(http::serve(listener, readiness, metrics, stop.clone()));
+    // None begins where one of them must not: what the control plane role applies, a peer of the engine would take up.
+    for (name, role) in &roles {
+        runtime::peers::refuse_beside(*name, &role.client).await?;
+    }
     for (name, role) in roles {
         tasks.spawn(lead(name, role, args.leader_elect));
     }
@@ -91,7 +95,6 @@ fn outcome(ended: Option<Result<anyhow::Result<()>, JoinError>>) -> anyhow::Resu
 
 /// Holds the role's lease and runs its controllers.
 async fn lead(name: RoleName, role: Role, elect: bool) -> anyhow::Result<()> {
-    runtime::peers::refuse_beside(name, &role.client).await?;
     if !elect {
         return until_stopped(name, role).await;
     }
@@ -107,7 +110,12 @@ async fn lead(name: RoleName, role: Role, elect: bool) -> anyhow::Result<()> {
         return Ok(());
     };
     role.readiness.set(role.name, false);
-    held.during(until_stopped(name, role)).await
+    // The wait may have been long: a peer may have come meanwhile.
+    held.during(async {
+        runtime::peers::refuse_beside(name, &role.client).await?;
+        until_stopped(name, role).await
+    })
+    .await
 }
 
 /// Who leads. Outside a pod with a name every process must still differ: in a container all have the same process id.

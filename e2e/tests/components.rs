@@ -7,10 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use capi_kamaji::runtime::leader::Candidate;
+use capi_kamaji::args::RoleName;
+use capi_kamaji::runtime::{leader::Candidate, peers::refuse_beside};
 use e2e::apiserver::{Options, TestApiServer};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
 use kamaji_api::labels::namespace;
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::config::Config;
@@ -340,5 +344,49 @@ async fn a_lease_is_taken_given_back_and_taken_over_with_these_rights() -> Resul
         anyhow::bail!("a lease in no namespace");
     };
     assert!(error.to_string().contains("--lease-namespace"), "{error:#}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_peer_that_holds_its_lease_in_any_namespace_is_refused_until_it_stops() -> Result<()> {
+    let Some(server) = installed().await? else {
+        return Ok(());
+    };
+    server.namespace("elsewhere").await?;
+    let leases = Api::<Lease>::namespaced(server.client()?, "elsewhere");
+    let client = acting_as(&server, CONTROL_PLANE)?;
+    for (role, name, untouched) in [
+        (RoleName::Hosting, "kamaji.clastix.io", RoleName::ControlPlane),
+        (
+            RoleName::ControlPlane,
+            "kamaji.controlplane.cluster.x-k8s.io",
+            RoleName::Hosting,
+        ),
+    ] {
+        refuse_beside(role, &client).await?;
+        let lease: Lease = serde_json::from_value(json!({
+            "metadata": { "name": name },
+            "spec": {
+                "holderIdentity": "operator-0", "leaseDurationSeconds": 3600,
+                "renewTime": MicroTime(Timestamp::now()),
+            },
+        }))?;
+        leases.create(&PostParams::default(), &lease).await?;
+        let refusal = refuse_beside(role, &client).await.err().context("not refused")?;
+        let said = refusal.to_string();
+        for part in [
+            &format!("lease elsewhere/{name} is held by operator-0"),
+            "stop it (scale its Deployment to 0)",
+        ] {
+            assert!(said.contains(part), "«{part}» is missing in: {said}");
+        }
+        // Only who would fight with it is refused.
+        for other in [untouched, RoleName::Bootstrap] {
+            refuse_beside(other, &client).await?;
+        }
+        let given_back = Patch::Merge(json!({ "spec": { "holderIdentity": "" } }));
+        leases.patch(name, &PatchParams::default(), &given_back).await?;
+        refuse_beside(role, &client).await?;
+    }
     Ok(())
 }
