@@ -2,6 +2,7 @@
 
 pub mod apiserver;
 pub mod certs;
+pub mod csr;
 pub mod etcd;
 pub mod infra;
 pub mod lab;

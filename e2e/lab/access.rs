@@ -10,8 +10,9 @@ use anyhow::{Context as _, Result, bail};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, Config,
-    config::{KubeConfigOptions, Kubeconfig},
+    config::{AuthInfo, KubeConfigOptions, Kubeconfig},
 };
+use serde_json::json;
 use tokio::process::Command;
 
 use crate::run;
@@ -77,8 +78,17 @@ impl Lab {
     /// # Errors
     /// When it fails, with what it wrote to standard error.
     pub async fn tool(&self, name: &str, args: &[&str]) -> Result<String> {
+        self.tool_with(name, args, &[]).await
+    }
+
+    /// The same with more variables in its environment.
+    ///
+    /// # Errors
+    /// When it fails, with what it wrote to standard error.
+    pub async fn tool_with(&self, name: &str, args: &[&str], variables: &[(&str, &str)]) -> Result<String> {
         let output = Command::new(self.directory.join("bin").join(name))
             .args(args)
+            .envs(variables.iter().copied())
             .env("KUBECONFIG", self.directory.join("management.kubeconfig"))
             .env("CLUSTERCTL_DISABLE_VERSIONCHECK", "true")
             .stdin(Stdio::null())
@@ -94,6 +104,19 @@ impl Lab {
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
+}
+
+/// The same kubeconfig with a bearer token instead of its credentials.
+///
+/// # Errors
+/// None that is known of.
+pub fn with_token(kubeconfig: &Kubeconfig, token: &str) -> Result<Kubeconfig> {
+    let mut changed = kubeconfig.clone();
+    for user in &mut changed.auth_infos {
+        let info: AuthInfo = serde_json::from_value(json!({ "token": token }))?;
+        user.auth_info = Some(info);
+    }
+    Ok(changed)
 }
 
 /// A client for `kubeconfig` with short patience.

@@ -189,10 +189,21 @@ pub async fn rest(lab: &Lab, quiet: Duration, limit: Duration) -> Result<()> {
     .await
 }
 
-/// Requests with a user agent that is not ours: somebody else uses our accounts.
+/// Requests with a user agent that the account's roles do not have: somebody else uses our accounts, or one role the
+/// client of another.
 fn strangers(requests: &[Request]) -> Vec<&Request> {
-    let known = |request: &&Request| !request.user_agent.starts_with("capi-kamaji/");
-    requests.iter().filter(known).collect()
+    let roles = |account: &str| match account.split(':').nth(2) {
+        Some(namespace) if namespace == OURS[0] => &["control-plane", "hosting"][..],
+        Some(namespace) if namespace == OURS[1] => &["bootstrap"],
+        _ => &[],
+    };
+    let unknown = |request: &&Request| {
+        let agents = roles(&request.user.username)
+            .iter()
+            .map(|role| format!("capi-kamaji/{} ({role})", env!("CARGO_PKG_VERSION")));
+        !agents.into_iter().any(|agent| agent == request.user_agent)
+    };
+    requests.iter().filter(unknown).collect()
 }
 
 /// How many requests there were by verb, resource and user agent: what a test prints.
@@ -219,8 +230,13 @@ mod tests {
     use super::*;
 
     fn line(verb: &str, agent: &str) -> String {
+        of(OURS[0], verb, agent)
+    }
+
+    fn of(namespace: &str, verb: &str, agent: &str) -> String {
+        let user = format!("system:serviceaccount:{namespace}:account");
         format!(
-            r#"{{"stage":"ResponseComplete","requestURI":"/","verb":"{verb}","user":{{"username":"u"}},"userAgent":"{agent}"}}"#
+            r#"{{"stage":"ResponseComplete","requestURI":"/","verb":"{verb}","user":{{"username":"{user}"}},"userAgent":"{agent}"}}"#
         )
     }
 
@@ -249,11 +265,26 @@ mod tests {
     #[test]
     fn a_budget_holds_for_requests_of_ours_that_write() {
         let requests = |lines: &[String]| events((lines.join("\n") + "\n").as_bytes(), true).unwrap();
-        let (read, write) = (line("get", "capi-kamaji/1"), line("create", "capi-kamaji/1"));
+        let agent = |role: &str| format!("capi-kamaji/{} ({role})", env!("CARGO_PKG_VERSION"));
+        let (read, write) = (
+            line("get", &agent("hosting")),
+            line("create", &agent("control-plane")),
+        );
         within(&requests(&[read.clone(), write.clone()]), 2).unwrap();
         assert!(within(&requests(&[read.clone(), write.clone()]), 1).is_err());
         assert!(within(&requests(&[read]), 2).is_err());
         assert!(within(&[], 2).is_err());
-        assert!(within(&requests(&[write, line("get", "kubectl")]), 2).is_err());
+        within(&requests(&[of(OURS[1], "create", &agent("bootstrap"))]), 1).unwrap();
+        for stranger in [
+            line("get", "kubectl"),
+            line("get", "capi-kamaji/0"),
+            line("get", &agent("bootstrap")),
+            of(OURS[1], "get", &agent("hosting")),
+        ] {
+            assert!(
+                within(&requests(&[write.clone(), stranger.clone()]), 2).is_err(),
+                "{stranger}"
+            );
+        }
     }
 }

@@ -67,6 +67,14 @@ impl Cluster {
     /// # Errors
     /// When clusterctl or kubectl fail.
     pub async fn create(&self, lab: &Lab, workers: u32) -> Result<()> {
+        self.create_with(lab, workers, &[]).await
+    }
+
+    /// The same with variables of the template.
+    ///
+    /// # Errors
+    /// When clusterctl or kubectl fail.
+    pub async fn create_with(&self, lab: &Lab, workers: u32, variables: &[(&str, &str)]) -> Result<()> {
         let config = lab
             .directory
             .join("repository/clusterctl.yaml")
@@ -74,7 +82,7 @@ impl Cluster {
             .to_string();
         let workers = workers.to_string();
         let manifest = lab
-            .tool(
+            .tool_with(
                 "clusterctl",
                 &[
                     "generate",
@@ -93,6 +101,7 @@ impl Cluster {
                     "--worker-machine-count",
                     &workers,
                 ],
+                variables,
             )
             .await?;
         let mut apply = Command::new(lab.directory.join("bin/kubectl"))

@@ -13,14 +13,7 @@ use kube::{
 use super::{access::Lab, until::until};
 
 /// Kinds whose objects come and go by themselves.
-const RESTLESS: [&str; 6] = [
-    "Event",
-    "Lease",
-    "EndpointSlice",
-    "Endpoints",
-    "ComponentStatus",
-    "PodMetrics",
-];
+const RESTLESS: [&str; 3] = ["Event", "ComponentStatus", "PodMetrics"];
 
 /// What the host of a lab that is up has some of.
 const KINDS: [&str; 7] = [

@@ -25,6 +25,7 @@ use capi_kamaji::{
 };
 use e2e::{
     apiserver::{Options, TestApiServer},
+    csr,
     etcd::tools,
 };
 use k8s_openapi::{
@@ -427,20 +428,13 @@ impl World {
             client,
             &format!("system:node:{node}"),
             "system:nodes",
-            &["digital signature", "client auth"],
+            &csr::KUBELET_USAGES,
         )
         .await
     }
 
     async fn ask_as(&self, client: &Client, name: &str, group: &str, usages: &[&str]) -> Result<String> {
-        let pem = request_of(name, group)?;
-        let request: CertificateSigningRequest = serde_json::from_value(json!({
-            "metadata": {"generateName": "node-csr-"},
-            "spec": {
-                "signerName": "kubernetes.io/kube-apiserver-client-kubelet", "usages": usages,
-                "request": ByteString(pem.into_bytes()),
-            },
-        }))?;
+        let request = csr::request(name, group, usages)?;
         let api: Api<CertificateSigningRequest> = Api::all(client.clone());
         Ok(api.create(&PostParams::default(), &request).await?.name_any())
     }
@@ -512,17 +506,6 @@ impl World {
         )
         .await
     }
-}
-
-/// A certificate request for a name in a group, PEM.
-fn request_of(name: &str, group: &str) -> Result<String> {
-    let mut params = rcgen::CertificateParams::default();
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(rcgen::DnType::CommonName, name);
-    params
-        .distinguished_name
-        .push(rcgen::DnType::OrganizationName, group);
-    Ok(params.serialize_request(&rcgen::KeyPair::generate()?)?.pem()?)
 }
 
 fn text(secret: &Secret, key: &str) -> String {
@@ -640,7 +623,7 @@ async fn bootstrap_13_14_16_17_59_60_one_machine_joins_and_its_token_goes() -> R
         "metadata": {"generateName": "x-"},
         "spec": {
             "signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"],
-            "request": ByteString(request_of("alice", "people")?.into_bytes()),
+            "request": ByteString(csr::pem("alice", "people")?.into_bytes()),
         },
     }))?;
     let answer = refused(requests.create(&params, &foreign).await)?;

@@ -10,18 +10,19 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::lab::{
-    access::{Lab, client},
+    access::{Lab, client, value},
     audit::{self, Mark, OURS},
     clusters::{OLDER, VERSION},
     datastore,
-    tenants::Scope,
+    tenants::{PATIENCE, Scope},
+    until::until,
 };
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
     core::v1::{ConfigMap, Pod, Secret},
 };
 use kube::{
-    Api,
+    Api, ResourceExt,
     api::{ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
@@ -91,16 +92,28 @@ async fn isolated(lab: &Lab, scope: &Scope) -> Result<()> {
     let refused = refused.err().context("one reads the keys of two")?.to_string();
     assert!(refused.contains("permission denied"), "{refused}");
 
-    let selector = ListParams::default().labels("kamaji.clastix.io/name=one");
-    let pods = Api::<Pod>::namespaced(lab.management.clone(), &scope.name)
-        .list(&selector)
-        .await?
-        .items;
+    let pods = pods_of(lab, scope, "one").await?;
     assert_eq!(
         holders_of_the_ca_key("one-ca", &pods),
         ["kube-controller-manager"]
     );
+    // Nor does the key stand in any other Secret, under whatever name.
+    let key = value(&secrets.get("one-ca").await?, "tls.key").context("no tls.key")?;
+    let all = secrets.list(&ListParams::default()).await?.items;
+    let holding: Vec<_> = all
+        .iter()
+        .filter(|secret| secret.data.iter().flatten().any(|(_, bytes)| bytes.0 == key))
+        .map(ResourceExt::name_any)
+        .collect();
+    assert_eq!(holding, ["one-ca"]);
     Ok(())
+}
+
+/// Pods of a tenant, those that are ending among them.
+async fn pods_of(lab: &Lab, scope: &Scope, name: &str) -> Result<Vec<Pod>> {
+    let selector = ListParams::default().labels(&format!("kamaji.clastix.io/name={name}"));
+    let pods = Api::<Pod>::namespaced(lab.management.clone(), &scope.name);
+    Ok(pods.list(&selector).await?.items)
 }
 
 /// Containers of any kind that get the private key of the tenant's CA (`<tcp>-ca`), by a volume or by their environment.
@@ -187,10 +200,10 @@ fn a_holder_of_the_key_is_found_wherever_it_gets_it_from() {
 #[tokio::test]
 async fn hosting_beyond_04_an_upgrade_of_two_replicas_drops_less_than_two_seconds() -> Result<()> {
     let lab = Lab::open().await?;
-    Scope::run(&lab, "upgrade", upgraded).await
+    Scope::run(&lab, "upgrade", async |scope| upgraded(&lab, scope).await).await
 }
 
-async fn upgraded(scope: &Scope) -> Result<()> {
+async fn upgraded(lab: &Lab, scope: &Scope) -> Result<()> {
     let two = json!({ "controlPlane": { "deployment": { "replicas": 2 } } });
     scope.create("upgrade", OLDER, two).await?;
     scope.reaches("upgrade", "Ready", OLDER).await?;
@@ -207,6 +220,13 @@ async fn upgraded(scope: &Scope) -> Result<()> {
         .patch("upgrade", &PatchParams::default(), &Patch::Merge(patch))
         .await?;
     scope.reaches("upgrade", "Ready", VERSION).await?;
+    // An old API server that drains is still one that connections may be lost with.
+    until("the old pods to be gone", PATIENCE, async || {
+        let pods = pods_of(lab, scope, "upgrade").await?;
+        ensure!(pods.len() == 2, "{} pods", pods.len());
+        Ok(Some(()))
+    })
+    .await?;
     over.store(true, Ordering::SeqCst);
     let probed = watching.await??;
     eprintln!(

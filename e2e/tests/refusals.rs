@@ -3,20 +3,25 @@
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::{
+    csr,
     infra::capi,
     lab::{
-        access::{HOST, Lab},
+        access::{HOST, Lab, client, value, with_token},
         cleanup::{afterwards, gone},
-        clusters::{QUICKSTART, VERSION},
+        clusters::{Cluster, QUICKSTART, VERSION, nodes},
         datastore,
         said::{PATIENCE, message, says},
         tenants::Scope,
+        until::until,
     },
 };
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
-use kamaji_api::{bootstrap::KamajiConfig, labels};
+use k8s_openapi::api::{
+    certificates::v1::CertificateSigningRequest,
+    core::v1::{ConfigMap, Namespace, Secret},
+};
+use kamaji_api::{bootstrap::KamajiConfig, conditions::FIELD_NOT_SUPPORTED, labels};
 use kube::{
-    Api,
+    Api, ResourceExt,
     api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
@@ -88,7 +93,24 @@ async fn refused(scope: &Scope) -> Result<()> {
     let free = json!({ "spec": { "networkProfile": { "port": 30043 } } });
     corrected(scope, "outofrange", free).await?;
     message(&scope.tenants(), "outofrange", "EndpointReady").await?;
-    Ok(())
+    corrected(scope, "nowhere", json!({ "spec": { "dataStore": "default" } })).await?;
+    let address = json!({ "spec": { "networkProfile": { "address": HOST } } });
+    corrected(scope, "noaddress", address.clone()).await?;
+    corrected(scope, "nobalancer", address).await?;
+    corrected(
+        scope,
+        "konnectivity",
+        json!({ "spec": { "addons": { "konnectivity": null } } }),
+    )
+    .await?;
+    until("the condition of konnectivity to go", PATIENCE, async || {
+        let tenant = scope.tenants().get("konnectivity").await?;
+        let conditions = tenant.status.map(|status| status.conditions).unwrap_or_default();
+        let raised = conditions.iter().find(|c| c.type_ == FIELD_NOT_SUPPORTED);
+        ensure!(raised.is_none(), "{raised:?}");
+        Ok(Some(()))
+    })
+    .await
 }
 
 /// Does what the message asked for: the tenant comes up.
@@ -162,7 +184,7 @@ async fn a_ca_whose_key_does_not_match_is_named_and_not_touched() -> Result<()> 
 }
 
 async fn mismatch(lab: &Lab, scope: &Scope) -> Result<()> {
-    let (one, _) = authority()?;
+    let (one, key) = authority()?;
     let (_, two) = authority()?;
     let secret: Secret = serde_json::from_value(json!({
         "metadata": { "name": "mismatch-ca" },
@@ -183,6 +205,11 @@ async fn mismatch(lab: &Lab, scope: &Scope) -> Result<()> {
         secrets.get("mismatch-ca").await?.data == before.data,
         "the Secret was changed"
     );
+    let pair = json!({ "stringData": { "tls.key": key, "ca.key": key } });
+    secrets
+        .patch("mismatch-ca", &PatchParams::default(), &Patch::Merge(pair))
+        .await?;
+    scope.reaches("mismatch", "Ready", VERSION).await?;
     Ok(())
 }
 
@@ -302,4 +329,82 @@ async fn contract_50_a_data_secret_of_somebody_else_is_not_touched() -> Result<(
 async fn uid_of_a_config_map(lab: &Lab) -> Result<String> {
     let maps = Api::<ConfigMap>::namespaced(lab.management.clone(), &QUICKSTART.namespace);
     maps.get("kube-root-ca.crt").await?.metadata.uid.context("no UID")
+}
+
+#[tokio::test]
+async fn a_control_plane_tells_what_its_tenant_was_refused_in_fields_of_its_own() -> Result<()> {
+    let lab = Lab::open().await?;
+    let cluster = Cluster::new("default", "e2e-refused");
+    let test = async {
+        cluster
+            .create_with(&lab, 0, &[("KAMAJI_DATASTORE", "nowhere")])
+            .await?;
+        let control_planes = cluster.control_planes(&lab);
+        let patch = async |spec: Value| {
+            let patch = Patch::Merge(json!({ "spec": spec }));
+            control_planes
+                .patch(&cluster.name, &PatchParams::default(), &patch)
+                .await
+        };
+        patch(json!({ "addons": { "konnectivity": {} } })).await?;
+        let told = async |reason: &str| message(&control_planes, &cluster.name, reason).await;
+        says(
+            &told("DataStoreNotFound").await?,
+            &["DataStore nowhere does not exist; create it, or name another in spec.dataStoreName"],
+        );
+        says(
+            &told("FieldNotSupported").await?,
+            &["spec.addons.konnectivity; remove it to clear this condition"],
+        );
+        patch(json!({ "dataStoreName": "default", "addons": { "konnectivity": null } })).await?;
+        cluster.condition(&lab, "Available", "True").await
+    };
+    afterwards(Box::pin(test), async || cluster.delete(&lab).await).await
+}
+
+#[tokio::test]
+async fn bootstrap_19_a_token_that_asks_for_another_machines_name_is_denied() -> Result<()> {
+    let lab = Lab::open().await?;
+    let name = "e2e-hostile";
+    let test = async {
+        machine(&lab, name, json!({})).await?;
+        let secrets = Api::<Secret>::namespaced(lab.management.clone(), &QUICKSTART.namespace);
+        let token = until("the data of the machine", PATIENCE, async || {
+            Ok(secrets
+                .get_opt(name)
+                .await?
+                .and_then(|secret| value(&secret, "token")))
+        })
+        .await?;
+        let kubeconfig = lab.kubeconfig(&QUICKSTART.namespace, &QUICKSTART.name).await?;
+        let hostile = client(with_token(&kubeconfig, &String::from_utf8(token)?)?).await?;
+        let victim = nodes(&QUICKSTART.client(&lab).await?).await?;
+        let victim = victim.first().context("no node")?.name_any();
+        for (asked, answer) in [
+            (victim.as_str(), "Denied NameMismatch"),
+            (name, "Approved KamajiTokenBound"),
+        ] {
+            let request = csr::request(
+                &format!("system:node:{asked}"),
+                "system:nodes",
+                &csr::KUBELET_USAGES,
+            )?;
+            let requests = Api::<CertificateSigningRequest>::all(hostile.clone());
+            let made = requests
+                .create(&PostParams::default(), &request)
+                .await?
+                .name_any();
+            let answers = Api::<CertificateSigningRequest>::all(QUICKSTART.client(&lab).await?);
+            let said = until(&format!("an answer to {made}"), PATIENCE, async || {
+                let status = answers.get(&made).await?.status.unwrap_or_default();
+                let first = status.conditions.unwrap_or_default().into_iter().next();
+                Ok(first.map(|c| format!("{} {}", c.type_, c.reason.unwrap_or_default())))
+            })
+            .await?;
+            assert_eq!(said, answer, "for {asked}");
+            answers.delete(&made, &DeleteParams::default()).await?;
+        }
+        Ok(())
+    };
+    afterwards(Box::pin(test), async || unmake(&lab, name).await).await
 }
