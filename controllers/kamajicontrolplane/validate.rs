@@ -102,7 +102,9 @@ fn version(asked: &str, running: Option<&str>) -> Result<Version, Invalid> {
         return Err(Invalid::new(
             Reason::VersionDowngrade,
             format!(
-                "spec.version: {asked} is below the running {text}; a control plane cannot go back a minor version"
+                "spec.version: {asked} is below the running {text}; a control plane cannot go back a minor version, set \
+                 it to v{}.{} or the minor after it",
+                from.0, from.1
             ),
         ));
     }
@@ -138,7 +140,8 @@ mod tests {
         "v1.34.1",
         Some("v1.36.3"),
         Reason::VersionDowngrade,
-        "spec.version: v1.34.1 is below the running v1.36.3; a control plane cannot go back a minor version"
+        "spec.version: v1.34.1 is below the running v1.36.3; a control plane cannot go back a minor version, set it to \
+         v1.36 or the minor after it"
     )]
     #[case(
         "1.36.3",

@@ -339,18 +339,14 @@ async fn hosting_14_version_steps_are_measured_against_what_runs() -> Result<()>
         .patch_status("steps", &params, &Patch::Apply(&status))
         .await?;
 
-    let step = "more than one minor above the running version";
+    let step = "spec.kubernetes.version is more than one minor above the running version \
+                (status.kubernetesResources.version.version): ask for the next minor first";
+    let back = "spec.kubernetes.version is below the running version \
+                (status.kubernetesResources.version.version): a downgrade is not possible, ask for the running minor or the \
+                next one";
     refused("two minors", apply(&client, &at("v1.36.3"), true).await, step)?;
-    refused(
-        "a downgrade",
-        apply(&client, &at("v1.33.9"), true).await,
-        "is below the running version",
-    )?;
-    refused(
-        "another major",
-        apply(&client, &at("v2.34.0"), true).await,
-        "is below the running version",
-    )?;
+    refused("a downgrade", apply(&client, &at("v1.33.9"), true).await, back)?;
+    refused("another major", apply(&client, &at("v2.34.0"), true).await, back)?;
     apply(&client, &at("v1.34.9"), true)
         .await
         .context("another patch")?;

@@ -135,7 +135,9 @@ fn version(asked: &str, running: Option<&str>) -> Result<Version, Invalid> {
         return Err(invalid(
             Reason::VersionDowngrade,
             format!(
-                "{FIELD}: {asked} is below the running {text}; a control plane cannot go back a minor version"
+                "{FIELD}: {asked} is below the running {text}; a control plane cannot go back a minor version, set it to \
+                 v1.{} or the minor after it",
+                running.minor
             ),
         ));
     }
@@ -184,7 +186,11 @@ fn network(profile: &NetworkProfile) -> Result<Network, Invalid> {
         if !service_cidrs.iter().any(|cidr| cidr.contains(&parsed)) {
             return Err(invalid(
                 Reason::InvalidSpec,
-                format!("{}: {text} lies in no service range", field("dnsServiceIPs")),
+                format!(
+                    "{}: {text} lies in no service range; set an address of {}, or leave it out",
+                    field("dnsServiceIPs"),
+                    field("serviceCidrs")
+                ),
             ));
         }
         dns.push(parsed);
@@ -367,7 +373,8 @@ mod tests {
         let (_, message) = refusal(|t| t.spec.network_profile.dns_service_ips = vec!["192.0.2.1".to_owned()]);
         assert_eq!(
             message,
-            "spec.networkProfile.dnsServiceIPs: 192.0.2.1 lies in no service range"
+            "spec.networkProfile.dnsServiceIPs: 192.0.2.1 lies in no service range; set an address of \
+             spec.networkProfile.serviceCidrs, or leave it out"
         );
         let (_, message) = refusal(|t| {
             t.spec.control_plane.deployment.additional_containers =
