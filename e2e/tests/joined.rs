@@ -14,6 +14,7 @@ use e2e::lab::{
     until::until,
 };
 use k8s_openapi::api::{
+    authorization::v1::SubjectAccessReview,
     certificates::v1::CertificateSigningRequest,
     core::v1::{Namespace, Node, Pod, Secret, Service},
 };
@@ -122,7 +123,7 @@ async fn bootstrap_50_each_machine_booted_from_exactly_our_bootstrap_data() -> R
             "the token is still on {name}: {left}"
         );
     }
-    let requests = Api::<CertificateSigningRequest>::all(tenant)
+    let requests = Api::<CertificateSigningRequest>::all(tenant.clone())
         .list(&ListParams::default())
         .await?;
     let ours: Vec<_> = requests
@@ -153,6 +154,24 @@ async fn bootstrap_50_each_machine_booted_from_exactly_our_bootstrap_data() -> R
             .find(|m| m.subresource.as_deref() == Some("approval"))
             .and_then(|m| m.manager.clone());
         assert_eq!(approver.as_deref(), Some("kamaji-bootstrap"));
+        // A name of a manager is what a client says of itself. The only other one that approves by itself is the controller
+        // manager, of whoever has this right.
+        let right = json!({ "spec": {
+            "user": csr.spec.username, "groups": csr.spec.groups,
+            "resourceAttributes": {
+                "group": "certificates.k8s.io", "resource": "certificatesigningrequests", "subresource": "nodeclient",
+                "verb": "create",
+            },
+        } });
+        let review = Api::<SubjectAccessReview>::all(tenant.clone())
+            .create(&PostParams::default(), &serde_json::from_value(right)?)
+            .await?;
+        let allowed = review.status.context("no answer")?.allowed;
+        assert!(
+            !allowed,
+            "the controller manager may have approved {}",
+            csr.name_any()
+        );
     }
     Ok(())
 }
