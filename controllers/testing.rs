@@ -246,7 +246,9 @@ impl State {
         }
         let generation = known.map_or(1, |known| {
             let old = known["metadata"]["generation"].as_u64().unwrap_or(1);
-            old + u64::from(known["spec"] != object["spec"])
+            // The beginning of a deletion counts as a change of what is wanted.
+            let ends = |object: &Value| !object["metadata"]["deletionTimestamp"].is_null();
+            old + u64::from(known["spec"] != object["spec"] || ends(known) != ends(&object))
         });
         self.revision += 1;
         // Secrets and their like have no generation.

@@ -28,7 +28,7 @@ use k8s_openapi::{
 use kamaji_api::{datastore::DataStore, labels};
 use kube::{
     Api, ResourceExt,
-    api::{ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 
@@ -281,5 +281,16 @@ async fn swapped(lab: &Lab, scope: &Scope, own: &Own, first: &Etcd, second: &Etc
     message(&scope.tenants(), name, "DataStoreReady").await?;
     scope.reaches(name, "Ready", VERSION).await?;
     maps.get("written-before").await?;
+
+    // Its deletion waits for the tenant, and keeps nothing from it.
+    own.stores.delete(own.name, &DeleteParams::default()).await?;
+    let asleep = Patch::Merge(json!({ "spec": { "replicas": 0 } }));
+    scope
+        .tenants()
+        .patch_scale(name, &PatchParams::default(), &asleep)
+        .await?;
+    scope.reaches(name, "Sleeping", VERSION).await?;
+    let waiting = own.stores.get(own.name).await?;
+    ensure!(waiting.metadata.deletion_timestamp.is_some(), "nothing waits");
     Ok(())
 }

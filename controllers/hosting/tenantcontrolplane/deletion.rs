@@ -107,11 +107,11 @@ impl Controller {
         };
         // The DataStore was changed since: it may lead to another datastore, where nothing is to be deleted. What is found
         // is written down before it goes, for a pass that comes after it has gone.
-        if storage::is_set_up(tenant)
-            && storage::recorded_setup(tenant) != Some(storage::setup_digest(&store, &names).as_str())
-        {
-            let found = self.placed(tenant, &store, &names, Timestamp::now()).await;
-            seen.placed = Some(found.map_err(|problem| waiting(&problem))?);
+        let mut placed = storage::placed(&store, &names).map_err(|problem| waiting(&problem))?;
+        if storage::is_set_up(tenant) && storage::recorded_setup(tenant) != Some(placed.digest.as_str()) {
+            let found = storage::set_up(&self.engine, tenant, &store, &names, Timestamp::now()).await;
+            placed.access = Some(found.map_err(|problem| waiting(&problem))?);
+            seen.placed = Some(placed);
             let message = format!(
                 "the data of schema {} was found and will be deleted",
                 names.schema

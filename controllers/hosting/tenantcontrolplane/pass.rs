@@ -133,29 +133,21 @@ impl Controller {
     }
 
     /// The tenant's place in the datastore, made where it is not recorded as made.
-    pub(super) async fn placed(
+    async fn placed(
         &self,
         tenant: &TenantControlPlane,
         store: &kamaji_api::datastore::DataStore,
         names: &Names,
         now: Timestamp,
     ) -> Result<Placed, Problem> {
-        let engine = &self.engine;
-        let endpoints = storage::endpoints(store)?;
-        let digest = storage::setup_digest(store, names);
-        let mut placed = Placed {
-            store: store.name_any(),
-            names: names.clone(),
-            endpoints,
-            digest,
-            access: engine.pool.get(store),
-        };
+        let mut placed = storage::placed(store, names)?;
         if storage::recorded_setup(tenant) == Some(placed.digest.as_str()) {
+            placed.access = self.engine.pool.get(store);
             return Ok(placed);
         }
         // Its controller wakes us when that changes.
         usable(store).map_err(|problem| Problem::wait(problem.reason, problem.message))?;
-        placed.access = Some(storage::set_up(engine, tenant, store, names, now).await?);
+        placed.access = Some(storage::set_up(&self.engine, tenant, store, names, now).await?);
         Ok(placed)
     }
 

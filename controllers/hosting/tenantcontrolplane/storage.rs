@@ -15,6 +15,7 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use super::problem::Problem;
+use super::status::Placed;
 use crate::args::DefaultDatastore;
 use crate::hosting::datastore::driver::{self, Access, Deleted, Owner, Place};
 use crate::hosting::datastore::{self, desired, names, validate};
@@ -169,21 +170,34 @@ pub fn find(engine: &Engine, name: &str) -> Result<Arc<DataStore>, Problem> {
 }
 
 /// Endpoints of a DataStore.
-pub fn endpoints(store: &DataStore) -> Result<Vec<String>, Problem> {
+fn endpoints(store: &DataStore) -> Result<Vec<String>, Problem> {
     Ok(match validate::validate(store)? {
         validate::Valid::External(external) => external.endpoints,
         validate::Valid::Managed(managed) => desired::endpoints(&managed),
     })
 }
 
-/// Digest of what a set-up was made for: it is made again when this changes.
-pub fn setup_digest(store: &DataStore, names: &Names) -> String {
+/// Digest of what a set-up was made for: it is made again when this changes. The DataStore's generation is none of it:
+/// it grows with its deletion, which waits for the tenants, and with the resources of a managed one.
+fn setup_digest(store: &DataStore, names: &Names) -> String {
     digest::of(&json!({
         "store": store.metadata.uid,
-        "generation": store.metadata.generation,
+        "endpoints": store.spec.endpoints,
+        "tls": store.spec.tls_config,
         "schema": names.schema,
         "user": names.user,
     }))
+}
+
+/// Where a tenant with these names is on this DataStore, not connected.
+pub fn placed(store: &DataStore, names: &Names) -> Result<Placed, Problem> {
+    Ok(Placed {
+        store: store.name_any(),
+        names: names.clone(),
+        endpoints: endpoints(store)?,
+        digest: setup_digest(store, names),
+        access: None,
+    })
 }
 
 /// The digest of the set-up that was done.

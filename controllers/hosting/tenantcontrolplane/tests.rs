@@ -477,6 +477,28 @@ async fn a_tenant_whose_pods_fail_since_its_data_is_lost_says_so() {
 }
 
 #[tokio::test]
+async fn a_datastore_whose_deletion_waits_keeps_nothing_from_its_tenants() {
+    let world = World::new().await;
+    world.settle().await;
+    world
+        .api
+        .edit(STORE, &json!({ "metadata": { "finalizers": ["tenants"] } }));
+    world.api.delete(STORE);
+    open(&world.api, &world.engine, &world.store);
+    world.settle().await;
+    world.api.delete(DEPLOYMENT);
+    world.settle().await;
+    assert!(world.api.get(DEPLOYMENT).is_some());
+    world.assert_ready();
+    // Pods that were gone made it doubt the connection.
+    open(&world.api, &world.engine, &world.store);
+    world.api.delete(TENANT);
+    world.settle().await;
+    assert!(world.api.get(TENANT).is_none());
+    assert!(world.store.places().is_empty());
+}
+
+#[tokio::test]
 async fn the_data_is_not_taken_for_deleted_where_it_never_was() {
     let world = World::new().await;
     world.settle().await;
