@@ -15,7 +15,7 @@ use kube::{Api, ResourceExt};
 
 use super::pass::LOOK;
 use super::problem::Problem;
-use super::status::Seen;
+use super::seen::Seen;
 use super::{Controller, storage};
 use crate::k8s::apply::Deletion;
 use crate::k8s::error::Class;

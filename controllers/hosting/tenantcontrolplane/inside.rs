@@ -12,7 +12,7 @@ use serde_json::json;
 use super::certificates::Certificates;
 use super::endpoint::Endpoint;
 use super::problem::Problem;
-use super::status::{Inside, Seen};
+use super::seen::{Inside, Seen};
 use super::validate::Valid;
 use super::{Controller, phase, storage};
 use crate::hosting::datastore;

@@ -13,11 +13,14 @@ mod inside;
 mod pass;
 pub mod phase;
 pub mod problem;
+mod rollout;
+pub mod seen;
 pub mod status;
 pub mod storage;
 #[cfg(test)]
 mod tests;
 pub mod validate;
+mod warnings;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,7 +34,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use self::identity::Seeded;
-use self::status::Seen;
+use self::seen::{Rows, Seen};
 use super::engine::Engine;
 use crate::k8s::key::{ObjectKey, RootKey};
 use crate::k8s::row::Row;
@@ -126,7 +129,7 @@ impl Controller {
                 index.pod_trouble(&key.namespace, kamaji::NAME, &key.name)
             })
             .flatten();
-        let sight = status::Rows {
+        let sight = Rows {
             deployment: deployment.as_deref(),
             service: service.as_deref(),
             trouble: trouble.as_deref(),
@@ -138,7 +141,7 @@ impl Controller {
         let sent =
             crate::k8s::status::apply(&api, roots, &*tenant, old, &new, field_manager::HOSTING).await?;
         if sent {
-            for (reason, message) in status::worsened(old, &new) {
+            for (reason, message) in warnings::worsened(old, &new) {
                 self.engine.events.warn(&*tenant, &reason, &message).await;
             }
         }

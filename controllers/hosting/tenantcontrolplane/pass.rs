@@ -15,7 +15,7 @@ use kube::{Api, ResourceExt};
 use super::certificates::Certificates;
 use super::endpoint::{self, Endpoint};
 use super::problem::Problem;
-use super::status::{Placed, Seen};
+use super::seen::{Placed, Seen};
 use super::storage::{self, Names};
 use super::validate::{Valid, validate};
 use super::{Controller, phase};

@@ -2,8 +2,6 @@
 //!
 //! Steps that a pass did not reach keep their conditions; a step that never was reached is Unknown.
 
-use std::sync::Arc;
-
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, LoadBalancerStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -12,99 +10,19 @@ use kamaji_api::datastore::Driver;
 use kamaji_api::labels::kamaji;
 use kamaji_api::tenantcontrolplane::{
     AddonStatus, AddonsStatus, CertificatesStatus, DeploymentStatus, KubeadmPhaseStatus, KubeconfigsStatus,
-    KubernetesResourcesStatus, PhaseStatus, SecretStatus, ServiceStatus, StorageConfigStatus,
-    StorageSetupStatus, StorageStatus, TenantControlPlane, TenantControlPlaneStatus, VersionPhase,
-    VersionStatus,
+    PhaseStatus, SecretStatus, ServiceStatus, StorageConfigStatus, StorageSetupStatus, StorageStatus,
+    TenantControlPlane, TenantControlPlaneStatus, VersionPhase, VersionStatus,
 };
 use kube::ResourceExt;
 
-use super::certificates::Certificates;
-use super::endpoint::Endpoint;
 use super::phase::{self, Sight};
 use super::problem::Problem;
-use super::storage::Names;
-use super::validate::Valid;
-use crate::hosting::datastore::driver::Access;
+use super::rollout;
+use super::seen::{Rows, Seen};
 use crate::hosting::render::secrets;
 use crate::k8s::conditions::{self, Verdict};
-use crate::k8s::row::{Facts, Row};
+use crate::k8s::row::Facts;
 use crate::pki::spec::{self, component};
-
-/// The tenant's place in the datastore, made.
-#[derive(Clone, Debug)]
-pub struct Placed {
-    /// Name of the DataStore.
-    pub store: String,
-    /// Names in it.
-    pub names: Names,
-    /// `host:port` of each member.
-    pub endpoints: Vec<String>,
-    /// What the set-up was made for.
-    pub digest: String,
-    /// The open datastore, where it was asked in this pass.
-    pub access: Option<Arc<Access>>,
-}
-
-/// What was seen inside the tenant.
-#[derive(Clone, Debug)]
-pub struct Inside {
-    /// Digest of what was applied there.
-    pub digest: String,
-    /// The API answered an authenticated request.
-    pub answered: Result<(), Problem>,
-    /// The rights are in place and were read back.
-    pub rights: Result<(), Problem>,
-    /// Add-ons are as asked.
-    pub addons: Result<(), Problem>,
-}
-
-/// What was seen of a tenant in one pass. `None` is «was not reached».
-#[derive(Debug, Default)]
-pub struct Seen {
-    /// Paused by annotation.
-    pub paused: bool,
-    /// Deletion is under way: reason and what is waited for.
-    pub deleting: Option<(Reason, String)>,
-    /// Message of `FieldNotSupported`.
-    pub unsupported: Option<String>,
-    /// The spec.
-    pub valid: Option<Result<Valid, Problem>>,
-    /// Names in the datastore.
-    pub names: Option<Names>,
-    /// The datastore.
-    pub store: Option<Result<(), Problem>>,
-    /// The place there.
-    pub placed: Option<Placed>,
-    /// The endpoint.
-    pub endpoint: Option<Result<Endpoint, Problem>>,
-    /// Key material.
-    pub certificates: Option<Result<Certificates, Problem>>,
-    /// Deployment and what protects it.
-    pub deployment: Option<Result<(), Problem>>,
-    /// Version that the Deployment was rendered for.
-    pub rendered: Option<String>,
-    /// The tenant's own API.
-    pub inside: Option<Inside>,
-}
-
-impl Seen {
-    /// Notes how a step of the datastore went.
-    pub fn note_store<T>(&mut self, result: Result<T, Problem>) -> Result<T, Problem> {
-        self.store = Some(result.as_ref().map(|_| ()).map_err(Clone::clone));
-        result
-    }
-}
-
-/// Rows as they stand at the end of the pass.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Rows<'a> {
-    /// The Deployment.
-    pub deployment: Option<&'a Row>,
-    /// The Service.
-    pub service: Option<&'a Row>,
-    /// What keeps a pod from running.
-    pub trouble: Option<&'a str>,
-}
 
 /// The status to write.
 pub fn status(
@@ -134,7 +52,7 @@ pub fn status(
     );
     if deleting.is_none() {
         steps(list, seen, &set);
-        set(list, running(tenant, seen, rows));
+        set(list, rollout::running(tenant, seen, rows));
     }
     workload(&mut new, tenant, seen, rows);
     storage(&mut new, tenant, seen, now);
@@ -146,7 +64,10 @@ pub fn status(
         let why = "spec.controlPlane.deployment.replicas is 0; set it to wake the control plane";
         set(list, Verdict::no(On::Available.as_str(), Reason::Sleeping, why));
     }
-    set(list, rolling(seen, rows, new.kubernetes_resources.as_ref()));
+    set(
+        list,
+        rollout::rolling(seen, rows, new.kubernetes_resources.as_ref()),
+    );
     set(list, summary(list, asleep, deleting));
     if deleting.is_none()
         && [&seen.deployment]
@@ -432,63 +353,6 @@ fn inside(new: &mut TenantControlPlaneStatus, tenant: &TenantControlPlane, seen:
     });
 }
 
-fn rolling(seen: &Seen, rows: Rows<'_>, resources: Option<&KubernetesResourcesStatus>) -> Verdict {
-    let on = On::RollingOut.as_str();
-    let version = resources.and_then(|r| r.version.as_ref());
-    match (rows.deployment, version.map(|v| v.status)) {
-        (Some(row), Some(phase)) if !phase::complete(row) => {
-            let reason = match phase {
-                VersionPhase::Upgrading => Reason::Upgrading,
-                VersionPhase::Provisioning => Reason::Provisioning,
-                _ => Reason::RollingOut,
-            };
-            let to = seen.rendered.as_deref().unwrap_or_default();
-            let message = match (reason, version.and_then(|v| v.version.as_deref())) {
-                (Reason::Upgrading, Some(from)) => format!("from {from} to {to}"),
-                _ => String::new(),
-            };
-            Verdict::yes(on, reason, message)
-        }
-        _ => Verdict::no(on, Reason::NotRollingOut, ""),
-    }
-}
-
-/// `DeploymentReady`: the pods run what is asked for.
-fn running(tenant: &TenantControlPlane, seen: &Seen, rows: Rows<'_>) -> Verdict {
-    let on = On::DeploymentReady.as_str();
-    if let Some(Err(problem)) = &seen.deployment {
-        return Verdict::no(on, problem.reason, problem.message.clone());
-    }
-    if tenant.spec.control_plane.deployment.replicas == 0 {
-        return Verdict::yes(on, Reason::Sleeping, "");
-    }
-    match rows.deployment {
-        None => Verdict::no(on, Reason::Pending, "there is no Deployment yet"),
-        Some(row) if phase::complete(row) => Verdict::yes(on, Reason::DeploymentReady, ""),
-        Some(row) => {
-            let serving = phase::facts(row).is_some_and(|f| f.status.ready_replicas.unwrap_or(0) > 0);
-            let reason = if serving {
-                Reason::RollingOut
-            } else {
-                Reason::WaitingForPods
-            };
-            let known = tenant
-                .status
-                .as_ref()
-                .map_or(&[][..], |status| &status.conditions);
-            // Between two tries a container seems well.
-            let told = conditions::get(known, on).filter(|c| {
-                c.reason == Reason::PodsFailing.as_str()
-                    && c.observed_generation == tenant.metadata.generation
-            });
-            match rows.trouble.or_else(|| told.map(|c| c.message.as_str())) {
-                Some(trouble) => Verdict::no(on, Reason::PodsFailing, trouble),
-                None => Verdict::no(on, reason, "not every pod is ready and of the current template"),
-            }
-        }
-    }
-}
-
 /// Ready: every step is. A rollout with pods that serve is no fault.
 fn summary(list: &[Condition], asleep: bool, deleting: Option<&(Reason, String)>) -> Verdict {
     let on = On::Ready.as_str();
@@ -518,48 +382,6 @@ fn summary(list: &[Condition], asleep: bool, deleting: Option<&(Reason, String)>
         }
         Some(c) => Verdict::no(on, c.reason.clone(), format!("{}: {}", c.type_, c.message)),
     }
-}
-
-/// Reasons of waits that are part of a healthy life: told by condition, not by event.
-const EXPECTED: [Reason; 14] = [
-    Reason::Pending,
-    Reason::WaitingForService,
-    Reason::WaitingForPods,
-    Reason::WaitingForCertificates,
-    Reason::WaitingForPodsDeletion,
-    Reason::WaitingForObjectsDeletion,
-    Reason::Waking,
-    Reason::Sleeping,
-    Reason::DataStoreNotReady,
-    Reason::Provisioning,
-    Reason::Upgrading,
-    Reason::RollingOut,
-    Reason::Deleting,
-    Reason::NotRollingOut,
-];
-
-/// What has to be told by a Warning: conditions that turned bad, or bad for another reason. `Ready` only sums up.
-pub fn worsened(
-    old: Option<&TenantControlPlaneStatus>,
-    new: &TenantControlPlaneStatus,
-) -> Vec<(String, String)> {
-    let mut told: Vec<(String, String)> = Vec::new();
-    for condition in &new.conditions {
-        let negative = kamaji_api::conditions::is_negative(&condition.type_);
-        let bad = condition.status == if negative { "True" } else { "False" };
-        let expected = EXPECTED.iter().any(|reason| reason.as_str() == condition.reason)
-            || [On::Ready.as_str(), On::Paused.as_str()].contains(&condition.type_.as_str());
-        if !bad || expected {
-            continue;
-        }
-        let before = old.and_then(|old| conditions::get(&old.conditions, &condition.type_));
-        let known = before.is_some_and(|b| b.status == condition.status && b.reason == condition.reason);
-        let entry = (condition.reason.clone(), condition.message.clone());
-        if !known && !told.contains(&entry) {
-            told.push(entry);
-        }
-    }
-    told
 }
 
 fn whole(now: Timestamp) -> Time {

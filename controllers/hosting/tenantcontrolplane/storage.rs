@@ -15,7 +15,7 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use super::problem::Problem;
-use super::status::Placed;
+use super::seen::Placed;
 use crate::args::DefaultDatastore;
 use crate::hosting::datastore::driver::{self, Access, Deleted, Owner, Place};
 use crate::hosting::datastore::{self, desired, names, validate};
