@@ -1,5 +1,8 @@
 //! The process refuses to start while a peer engine works on the same objects (DESIGN 7, «peers' engines»).
 
+use std::time::Duration;
+
+use anyhow::Context as _;
 use k8s_openapi::{api::coordination::v1::Lease, jiff::Timestamp};
 use kube::{Api, Client, ResourceExt, api::ListParams};
 
@@ -15,6 +18,9 @@ const PEERS: [(RoleName, &str, &str); 2] = [
     ),
 ];
 
+/// Time for the API server to answer: nothing begins before, and a Lease may be held.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Fails while a peer of `role` holds its lease in any namespace.
 ///
 /// # Errors
@@ -24,7 +30,10 @@ pub async fn refuse_beside(role: RoleName, client: &Client) -> anyhow::Result<()
         return Ok(());
     };
     let by_name = ListParams::default().fields(&format!("metadata.name={lease}"));
-    let leases = Api::<Lease>::all(client.clone()).list(&by_name).await?;
+    let leases = Api::<Lease>::all(client.clone());
+    let leases = tokio::time::timeout(PATIENCE, leases.list(&by_name))
+        .await
+        .context("the API server does not answer: list Leases")??;
     match leases
         .items
         .iter()

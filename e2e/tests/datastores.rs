@@ -256,28 +256,31 @@ async fn swapped(lab: &Lab, scope: &Scope, own: &Own, first: &Etcd, second: &Etc
     let generation = deployments.get(name).await?.metadata.generation;
     let empty = second.listing()?;
 
-    own.point_at(second).await?;
-    let said = message(&scope.tenants(), name, "DataMissing").await?;
-    let sentence = format!(
-        "let spec.endpoints of DataStore {} lead to the datastore that holds it, or restore its backup there",
-        own.name
-    );
-    says(
-        &said,
-        &[
-            "status.storage.setup: the datastore holds nothing of schema ",
-            &sentence,
-        ],
-    );
-    assert_eq!(second.listing()?, empty, "what was made in the other etcd");
-    assert_eq!(
-        deployments.get(name).await?.metadata.generation,
-        generation,
-        "the pods stay"
-    );
-    maps.get("written-before").await?;
-
-    own.point_at(first).await?;
+    let away = async {
+        own.point_at(second).await?;
+        let said = message(&scope.tenants(), name, "DataMissing").await?;
+        let sentence = format!(
+            "let spec.endpoints of DataStore {} lead to the datastore that holds it, or restore its backup there",
+            own.name
+        );
+        says(
+            &said,
+            &[
+                "status.storage.setup: the datastore holds nothing of schema ",
+                &sentence,
+            ],
+        );
+        assert_eq!(second.listing()?, empty, "what was made in the other etcd");
+        assert_eq!(
+            deployments.get(name).await?.metadata.generation,
+            generation,
+            "the pods stay"
+        );
+        maps.get("written-before").await?;
+        Ok(())
+    };
+    // Else the tenant could not be deleted either.
+    afterwards(away, async || own.point_at(first).await).await?;
     message(&scope.tenants(), name, "DataStoreReady").await?;
     scope.reaches(name, "Ready", VERSION).await?;
     maps.get("written-before").await?;

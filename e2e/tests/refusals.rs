@@ -43,7 +43,7 @@ async fn refused(scope: &Scope) -> Result<()> {
         ),
         (
             "noaddress",
-            node_port(json!({ "port": 30443 })),
+            node_port(json!({ "port": 30044 })),
             "AddressRequired",
             &[
                 "spec.networkProfile.address: required with serviceType NodePort; set the address of a node or of what \

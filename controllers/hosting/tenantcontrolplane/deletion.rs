@@ -116,14 +116,11 @@ impl Controller {
                 "the data of schema {} was found and will be deleted",
                 names.schema
             );
-            return Err(Problem::retry(
-                Class::Transient,
-                Reason::WaitingForDataStore,
-                message,
-            ));
+            return Err(Problem::retry(Class::Transient, Reason::Deleting, message));
         }
         match storage::tear_down(&self.engine, tenant, &store, &names).await {
             Ok(deleted) => {
+                seen.torn_down = true;
                 let (tenant, schema) = (RootKey::of(tenant), names.schema);
                 tracing::info!(%tenant, schema, keys = deleted.keys, "data deleted");
                 Ok(())

@@ -55,7 +55,7 @@ impl Controller {
             addons: Err(problem),
         };
         if !ready {
-            self.doubt_place(tenant, seen, now).await;
+            let place = self.doubt_place(tenant, seen, now).await;
             let problem = Problem::wait(Reason::WaitingForPods, "no pod of the control plane is ready yet");
             // What was applied inside is still there when the pods come back.
             let mut inside = unreached(problem.clone());
@@ -63,7 +63,7 @@ impl Controller {
                 (inside.rights, inside.addons) = (Ok(()), Ok(()));
             }
             seen.inside = Some(inside);
-            return Ok(());
+            return place;
         }
         let quiet =
             has(tenant, On::Available) && has(tenant, On::TenantRBACReady) && has(tenant, On::AddonsReady);
@@ -105,28 +105,45 @@ impl Controller {
         rights.and(addons).inspect(|()| self.audited(&key, now))
     }
 
-    /// Clients as break-glass and as administrator, through the Service.
     /// For a tenant whose pods serve no more: perhaps its datastore does not answer, or lost what it held. Nobody asks
-    /// that while all is well; once it is so, it is asked until it is not.
-    async fn doubt_place(&self, tenant: &TenantControlPlane, seen: &mut Seen, now: Timestamp) {
+    /// that while all is well; once it is so, it is asked until it is not. What was found stands in `seen`; a problem is
+    /// returned too, for the retry.
+    async fn doubt_place(
+        &self,
+        tenant: &TenantControlPlane,
+        seen: &mut Seen,
+        now: Timestamp,
+    ) -> Result<(), Problem> {
         let (Some(placed), Some(names)) = (seen.placed.clone(), seen.names.clone()) else {
-            return;
+            return Ok(());
         };
         let served = has(tenant, On::Available);
-        if served {
+        let known = storage::recorded_setup(tenant) == Some(placed.digest.as_str());
+        let usable = matches!(seen.store, Some(Ok(())));
+        let asked = known && usable && (served || !has(tenant, On::DataStoreReady));
+        let Some(store) = storage::find(&self.engine, &placed.store).ok().filter(|_| asked) else {
+            // A datastore that is known to be down is left to its own controller.
+            if served {
+                datastore::doubt(&self.engine, &placed.store);
+            }
+            return Ok(());
+        };
+        let found = storage::set_up(&self.engine, tenant, &store, &names, now).await;
+        let Err(problem) = found else {
+            return Ok(());
+        };
+        // A request to the management cluster that failed says nothing of the datastore.
+        if !matches!(problem.retry, Some(Class::Transient | Class::Conflict)) {
+            seen.store = Some(Err(problem.clone()));
+        }
+        if problem.reason == Reason::DataMissing {
+            // It may have begun anew, without authentication.
             datastore::doubt(&self.engine, &placed.store);
         }
-        let known = storage::recorded_setup(tenant) == Some(placed.digest.as_str());
-        // A datastore that is known to be down is left to its own controller.
-        if !known || !matches!(seen.store, Some(Ok(()))) || (!served && has(tenant, On::DataStoreReady)) {
-            return;
-        }
-        if let Ok(store) = storage::find(&self.engine, &placed.store) {
-            let found = storage::set_up(&self.engine, tenant, &store, &names, now).await;
-            seen.store = Some(found.map(drop));
-        }
+        Err(problem)
     }
 
+    /// Clients as break-glass and as administrator, through the Service.
     async fn clients_of(
         &self,
         tenant: &TenantControlPlane,

@@ -145,8 +145,12 @@ impl Controller {
             placed.access = self.engine.pool.get(store);
             return Ok(placed);
         }
-        // Its controller wakes us when that changes.
-        usable(store).map_err(|problem| Problem::wait(problem.reason, problem.message))?;
+        match usable(store) {
+            // Its deletion waits for us.
+            Err(problem) if problem.reason == Reason::DataStoreDeleting && storage::is_set_up(tenant) => {}
+            // Its controller wakes us when that changes.
+            fit => fit.map_err(|problem| Problem::wait(problem.reason, problem.message))?,
+        }
         placed.access = Some(storage::set_up(&self.engine, tenant, store, names, now).await?);
         Ok(placed)
     }

@@ -55,6 +55,8 @@ pub struct Seen {
     pub names: Option<Names>,
     /// The datastore.
     pub store: Option<Result<(), Problem>>,
+    /// The place there was removed.
+    pub torn_down: bool,
     /// The place there.
     pub placed: Option<Placed>,
     /// The endpoint.

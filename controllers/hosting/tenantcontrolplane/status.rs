@@ -232,6 +232,13 @@ fn balanced(addresses: &[String]) -> LoadBalancerStatus {
 }
 
 fn storage(new: &mut TenantControlPlaneStatus, tenant: &TenantControlPlane, seen: &Seen, now: Timestamp) {
+    if seen.torn_down {
+        // Nothing is expected there any more.
+        if let Some(storage) = &mut new.storage {
+            storage.setup = None;
+        }
+        return;
+    }
     let Some(placed) = &seen.placed else {
         return;
     };
