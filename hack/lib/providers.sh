@@ -40,19 +40,22 @@ providers_core() { # directory
 }
 
 providers_up() {
-  local installed key provider wanted=()
+  local installed key kind flag provider wanted=()
   providers_repository >>"$STEP_LOG" 2>&1 || { tail -n 20 "$STEP_LOG" >&2; die 'making the provider repository failed'; }
   key=$(find "$PROVIDERS" -name '*-components.yaml' | sort | xargs sha256sum | sha256sum)
   # Before the first `clusterctl init` the kind itself is unknown: none is installed.
   installed=$(kubectl get providers.clusterctl.cluster.x-k8s.io -A -o 'jsonpath={range .items[*]}{.type}{"\n"}{end}' 2>/dev/null || true)
   # clusterctl refuses what it has installed: an init that was cut short goes on with what it lacks.
-  for provider in "CoreProvider --core cluster-api:$CAPI_VERSION" "BootstrapProvider --bootstrap kamaji:$KAMAJI_VERSION" \
-    "ControlPlaneProvider --control-plane kamaji:$KAMAJI_VERSION" "InfrastructureProvider --infrastructure local:$INFRA_VERSION"; do
-    grep -qx "${provider%% *}" <<<"$installed" || wanted+=("${provider#* }")
-  done
+  while read -r kind flag provider; do
+    grep -qx "$kind" <<<"$installed" || wanted+=("$flag" "$provider")
+  done <<EOF
+CoreProvider --core cluster-api:$CAPI_VERSION
+BootstrapProvider --bootstrap kamaji:$KAMAJI_VERSION
+ControlPlaneProvider --control-plane kamaji:$KAMAJI_VERSION
+InfrastructureProvider --infrastructure local:$INFRA_VERSION
+EOF
   if ((${#wanted[@]})); then
-    # shellcheck disable=SC2086 # a flag and its value
-    step 'clusterctl init' clusterctl init --kubeconfig "$LAB/management.kubeconfig" --wait-providers ${wanted[*]}
+    step 'clusterctl init' clusterctl init --kubeconfig "$LAB/management.kubeconfig" --wait-providers "${wanted[@]}"
   elif [ "$key" != "$(cat "$LAB_STATE/components" 2>/dev/null)" ]; then
     step 'bringing the installed providers to the components of this checkout' providers_again
   fi
