@@ -56,7 +56,8 @@ InfrastructureProvider --infrastructure local:$INFRA_VERSION
 EOF
   if ((${#wanted[@]})); then
     step 'clusterctl init' clusterctl init --kubeconfig "$LAB/management.kubeconfig" --wait-providers "${wanted[@]}"
-  elif [ "$key" != "$(cat "$LAB_STATE/components" 2>/dev/null)" ]; then
+  fi
+  if [ -n "$installed" ] && [ "$key" != "$(cat "$LAB_STATE/components" 2>/dev/null)" ]; then
     step 'bringing the installed providers to the components of this checkout' providers_again
   fi
   printf '%s\n' "$key" >"$LAB_STATE/components"
