@@ -108,7 +108,7 @@ impl Controller {
         // The DataStore was changed since: it may lead to another datastore, where nothing is to be deleted. What is found
         // is written down before it goes, for a pass that comes after it has gone.
         let mut placed = storage::placed(&store, &names).map_err(|problem| waiting(&problem))?;
-        if storage::is_set_up(tenant) && storage::recorded_setup(tenant) != Some(placed.digest.as_str()) {
+        if storage::is_set_up(tenant) && !storage::is_made(tenant, &placed) {
             let found = storage::set_up(&self.engine, tenant, &store, &names, Timestamp::now()).await;
             placed.access = Some(found.map_err(|problem| waiting(&problem))?);
             seen.placed = Some(placed);

@@ -118,10 +118,11 @@ impl Controller {
             return Ok(());
         };
         let served = has(tenant, On::Available);
-        let known = storage::recorded_setup(tenant) == Some(placed.digest.as_str());
         let usable = matches!(seen.store, Some(Ok(())));
-        let asked = known && usable && (served || !has(tenant, On::DataStoreReady));
-        let Some(store) = storage::find(&self.engine, &placed.store).ok().filter(|_| asked) else {
+        let doubted = served || !has(tenant, On::DataStoreReady);
+        let asked = usable && doubted && storage::is_made(tenant, &placed);
+        let store = storage::find(&self.engine, &placed.store);
+        let (true, Ok(store)) = (asked, store) else {
             // A datastore that is known to be down is left to its own controller.
             if served {
                 datastore::doubt(&self.engine, &placed.store);

@@ -141,7 +141,7 @@ impl Controller {
         now: Timestamp,
     ) -> Result<Placed, Problem> {
         let mut placed = storage::placed(store, names)?;
-        if storage::recorded_setup(tenant) == Some(placed.digest.as_str()) {
+        if storage::is_made(tenant, &placed) {
             placed.access = self.engine.pool.get(store);
             return Ok(placed);
         }

@@ -200,6 +200,11 @@ pub fn placed(store: &DataStore, names: &Names) -> Result<Placed, Problem> {
     })
 }
 
+/// The set-up that was done is the one for this place.
+pub fn is_made(tenant: &TenantControlPlane, placed: &Placed) -> bool {
+    recorded_setup(tenant) == Some(placed.digest.as_str())
+}
+
 /// The digest of the set-up that was done.
 pub fn recorded_setup(tenant: &TenantControlPlane) -> Option<&str> {
     let storage = tenant.status.as_ref()?.storage.as_ref()?;

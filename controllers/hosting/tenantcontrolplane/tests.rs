@@ -119,6 +119,13 @@ impl World {
         self.engine.tenant_queue.add(path::key("alpha"));
     }
 
+    /// The DataStore leads to another endpoint from now on.
+    fn lead_elsewhere(&self) {
+        let elsewhere = json!({ "spec": { "endpoints": ["other:2379"] } });
+        self.api.edit(STORE, &elsewhere);
+        open(&self.api, &self.engine, &self.store);
+    }
+
     /// Rounds until nothing happens any more; how many it took.
     async fn settle(&self) -> usize {
         for number in 0..ROUNDS {
@@ -407,10 +414,7 @@ async fn a_datastore_without_the_data_that_should_be_there_gets_no_empty_place()
     world.settle().await;
     let held = world.store.empty();
     let deployment = world.api.get(DEPLOYMENT);
-    world
-        .api
-        .edit(STORE, &json!({ "spec": { "endpoints": ["other:2379"] } }));
-    open(&world.api, &world.engine, &world.store);
+    world.lead_elsewhere();
     let look = async || {
         world.wake();
         some_rounds(&world).await;
@@ -506,10 +510,7 @@ async fn a_deletion_that_waits_for_objects_is_not_held_up_by_an_edit_of_the_data
     some_rounds(&world).await;
     assert!(world.store.places().is_empty());
     assert_eq!(world.condition(On::Deleting).1, "WaitingForObjectsDeletion");
-    world
-        .api
-        .edit(STORE, &json!({ "spec": { "endpoints": ["other:2379"] } }));
-    open(&world.api, &world.engine, &world.store);
+    world.lead_elsewhere();
     some_rounds(&world).await;
     world.api.edit(SERVICE, &held_by(json!([])));
     some_rounds(&world).await;
@@ -525,10 +526,7 @@ async fn the_data_is_not_taken_for_deleted_where_it_never_was() {
     let world = World::new().await;
     world.settle().await;
     let held = world.store.empty();
-    world
-        .api
-        .edit(STORE, &json!({ "spec": { "endpoints": ["other:2379"] } }));
-    open(&world.api, &world.engine, &world.store);
+    world.lead_elsewhere();
     world.api.delete(TENANT);
     some_rounds(&world).await;
     let (_, reason, message) = world.condition(On::Deleting);

@@ -77,15 +77,18 @@ impl EtcdAdmin {
         if marks.schema.is_some() && marks.user.is_some() {
             return Ok(());
         }
-        if place.expected && marks.schema.is_none() && !self.schema_exists(&place.schema).await? {
-            return Err(Error::DataMissing {
-                schema: place.schema.clone(),
-            });
-        }
         // Each name by itself: that one of them is ours says nothing about the other.
         let new_schema = marks.schema.is_none() && !place.adopt;
-        if new_schema && self.schema_exists(&place.schema).await? {
-            return Err(foreign_schema(place, None));
+        if new_schema || (marks.schema.is_none() && place.expected) {
+            let exists = self.schema_exists(&place.schema).await?;
+            if place.expected && !exists {
+                return Err(Error::DataMissing {
+                    schema: place.schema.clone(),
+                });
+            }
+            if new_schema && exists {
+                return Err(foreign_schema(place, None));
+            }
         }
         let new_user = marks.user.is_none() && !place.adopt;
         if new_user && self.roles_of(&place.user).await?.is_some() {
