@@ -276,7 +276,7 @@ pub struct ManagedEtcd {
     /// Resources of each member.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
-    /// Version of etcd, such as `3.6.5`; the engine's own when left out.
+    /// Version of etcd, such as `3.6.16`; the engine's own when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 64),

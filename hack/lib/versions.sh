@@ -7,7 +7,7 @@ KAMAJI_VERSION=v0.1.0
 INFRA_VERSION=v0.1.0
 
 PAUSE_IMAGE=registry.k8s.io/pause:3.10.2
-ETCD_IMAGE=registry.k8s.io/etcd:3.6.5-0
+ETCD_IMAGE=gcr.io/etcd-development/etcd:v3.6.16
 COREDNS_IMAGE=registry.k8s.io/coredns/coredns:v1.14.2
 AGNHOST_IMAGE=registry.k8s.io/e2e-test-images/agnhost:2.63.0
 CAPI_IMAGE=registry.k8s.io/cluster-api/cluster-api-controller:$CAPI_VERSION

@@ -94,7 +94,7 @@ fn container(managed: &Managed) -> Container {
     };
     Container {
         name: "etcd".to_owned(),
-        image: Some(format!("registry.k8s.io/etcd:{}-0", managed.version)),
+        image: Some(format!("gcr.io/etcd-development/etcd:v{}", managed.version)),
         image_pull_policy: Some("IfNotPresent".to_owned()),
         command: Some(vec!["/usr/local/bin/etcd".to_owned()]),
         args: Some(arguments(managed)),

@@ -11,7 +11,7 @@ use super::quantity;
 use crate::k8s::error::Class;
 
 /// Version of etcd that the engine runs when none is named; the tag of the image is this and `-0`.
-pub const ETCD_VERSION: &str = "3.6.5";
+pub const ETCD_VERSION: &str = "3.6.16";
 /// Longest name of a managed DataStore: its pods and Service are named after it.
 const LONGEST_NAME: usize = 40;
 /// Smallest volume that holds etcd's log and a database worth the name.
@@ -373,7 +373,7 @@ mod tests {
             ),
             (
                 "{managed: {version: latest}}".to_owned(),
-                "spec.managed.version: \"latest\" is not a version such as 3.6.5",
+                "spec.managed.version: \"latest\" is not a version such as 3.6.16",
             ),
         ];
         for (spec, message) in table {

@@ -294,7 +294,7 @@ fn full_stores() -> Vec<Value> {
         store(
             "full-managed",
             json!({"driver": "etcd", "managed": {
-                "replicas": 3, "version": "3.6.5", "storage": {"size": "20Gi", "className": "fast"},
+                "replicas": 3, "version": "3.6.16", "storage": {"size": "20Gi", "className": "fast"},
                 "resources": pod()["resources"],
             }}),
         ),
