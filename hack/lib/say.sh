@@ -40,17 +40,41 @@ said_last() { # text, start, words before the time
   printf '%s%s\n' "$3" "$(duration $((SECONDS - $2)))" >&2
 }
 
-# Until its input ends, and so with the step: the time that has passed, and what the command has said last.
+# Prints the time that has passed and the last line of the command's output, every BEAT seconds until its input ends, and
+# so with the step.
 step_beat() { # start, length of the log before
   local start=$1 log=${STEP_LOG:-/dev/null} words rc first=$'\n'
   while :; do
     rc=0
     read -r -t "$BEAT" || rc=$?
     ((rc > 128)) || return 0
-    words=$(tail -c "+$(($2 + 1))" "$log" 2>/dev/null | tr '\r' '\n' | grep -v '^ *$' | tail -n 1 | cut -c 1-90) || words=''
+    words=$(tail -c "+$(($2 + 1))" "$log" 2>/dev/null | tail -c 4096 | last_words) || words=''
     printf '%s  … %s%s\n' "$first" "$(duration $((SECONDS - start)))" "${words:+  $words}" >&2
     first=''
   done
+}
+
+# The last line of a command's output, at most 90 characters. Cargo's progress bar becomes «123 of 456 crates: name».
+last_words() {
+  tr '\r' '\n' | grep -v '^ *$' | tail -n 1 |
+    sed -E 's#^ *Building \[[=> ]*\] ([0-9]+)/([0-9]+):? *#\1 of \2 crates: #; s/ +$//' | cut -c 1-90
+}
+
+# Passes the output of `go build -v` on and numbers the packages it names: «412 of 1,180 packages: k8s.io/api/core/v1».
+numbered_packages() { # how many packages are to be compiled
+  local line number=0 total
+  total=$(thousands "$1")
+  while IFS= read -r line; do
+    case $line in
+      'go: '* | '#'* | *[[:space:]:]* | '') ;;
+      *) number=$((number + 1)) line="$(thousands "$number") of $total packages: $line" ;;
+    esac
+    printf '%s\n' "$line"
+  done
+}
+
+thousands() { # number below a million
+  if (($1 < 1000)); then printf '%d' "$1"; else printf '%d,%03d' "$(($1 / 1000))" "$(($1 % 1000))"; fi
 }
 
 # wait_for "text" seconds command...: asks until the command succeeds; says what is waited for and for how long.

@@ -3,7 +3,7 @@
 
 /// Longest schema or user name.
 pub const MAX_LEN: usize = 63;
-/// Characters of the drawn part: no vowels and no look-alikes, so that it spells nothing.
+/// Characters of the drawn part: no vowels and no characters that look alike, so that it spells nothing.
 const ALPHABET: &[u8; 16] = b"bcdfghjkmnpqrtvw";
 /// Length of the drawn part.
 const DRAWN: usize = 8;
