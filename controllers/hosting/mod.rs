@@ -4,10 +4,9 @@
 
 pub mod datastore;
 pub mod engine;
-#[cfg(test)]
-mod model;
-pub mod render;
 pub mod tenantcontrolplane;
+#[cfg(test)]
+mod testing;
 
 use tokio::task::JoinSet;
 

@@ -432,7 +432,7 @@ mod tests {
         let text = "async fn f() {}\n";
         for path in [
             "controllers/kamajiconfig/desired.rs",
-            "controllers/hosting/render/service.rs",
+            "controllers/hosting/tenantcontrolplane/desired/service.rs",
             "controllers/pki/policy.rs",
             "controllers/kamajiconfig/desired_files.rs",
         ] {

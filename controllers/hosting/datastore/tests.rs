@@ -13,8 +13,8 @@ use super::driver::admin::memory::Memory;
 use super::{prime, reconcile};
 use crate::args::DefaultDatastore;
 use crate::hosting::engine::Engine;
-use crate::hosting::model::{self, writes};
-use crate::hosting::render::example;
+use crate::hosting::testing::tenant as example;
+use crate::hosting::testing::{self, writes};
 use crate::k8s::conditions;
 use crate::k8s::key::RootKey;
 use crate::pki::issue;
@@ -72,9 +72,9 @@ impl World {
         self.play();
         let changes = self.api.changes();
         for change in &changes {
-            model::fold(&self.engine, change);
+            testing::fold(&self.engine, change);
         }
-        let worked = model::turn(&self.engine.store_queue, async |key| {
+        let worked = testing::turn(&self.engine.store_queue, async |key| {
             reconcile(self.engine.clone(), key).await
         });
         worked.await || !changes.is_empty()
@@ -156,9 +156,9 @@ impl World {
 }
 
 async fn start(api: &FakeApi, etcd: &Memory) -> Arc<Engine> {
-    let engine = model::engine(api, DefaultDatastore::Managed).await;
+    let engine = testing::engine(api, DefaultDatastore::Managed).await;
     *engine.pool.memory.lock() = Some(etcd.clone());
-    model::list(&engine, api);
+    testing::list(&engine, api);
     prime(&engine);
     engine
 }

@@ -1,7 +1,7 @@
 //! Keys, certificates and kubeconfigs of a tenant: what is kept, what is issued, and reading the bytes of an
 //! authority only when something has to be signed (style.md 3.4).
 //!
-//! Authorities and key pairs, on which all else rests, are [`super::identity`]'s.
+//! Authorities and key pairs, on which all else rests, are [`super::trust_roots`]'s.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use kamaji_api::labels::ours;
 use kamaji_api::tenantcontrolplane::TenantControlPlane;
 use kube::{Api, ResourceExt as _};
 
-use super::{Controller, identity::Root, problem::Problem};
-use crate::hosting::datastore::driver::Access;
-use crate::hosting::render::{
+use super::desired::{
     secrets,
     volumes::{AuthorityFiles, OUR_AUTHORITY},
 };
+use super::{Controller, problem::Problem, trust_roots::Root};
+use crate::hosting::datastore::driver::Access;
 use crate::k8s::error::{ApiError, Class};
 use crate::k8s::key::RootKey;
 use crate::pki::issue::{self, Authorities, Material, content_hash};

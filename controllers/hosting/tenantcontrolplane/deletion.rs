@@ -13,9 +13,9 @@ use kamaji_api::labels::{capi, kamaji, ours};
 use kamaji_api::tenantcontrolplane::TenantControlPlane;
 use kube::{Api, ResourceExt};
 
-use super::pass::LOOK;
+use super::observed::Observed;
 use super::problem::Problem;
-use super::seen::Seen;
+use super::reconcile::LOOK;
 use super::{Controller, storage};
 use crate::k8s::apply::Deletion;
 use crate::k8s::error::Class;
@@ -25,24 +25,28 @@ use crate::k8s::row::Row;
 use crate::runtime::driver::{Outcome, Reconciled};
 
 impl Controller {
-    pub(super) async fn delete(&self, tenant: &TenantControlPlane, seen: &mut Seen) -> Reconciled {
+    pub(super) async fn delete(&self, tenant: &TenantControlPlane, observed: &mut Observed) -> Reconciled {
         if !finalizer::has(tenant, kamaji::FINALIZER) && !finalizer::has(tenant, kamaji::SOOT_FINALIZER) {
             return Ok(Outcome::Done);
         }
-        match self.delete_steps(tenant, seen).await {
+        match self.delete_steps(tenant, observed).await {
             Ok(()) => Ok(Outcome::Done),
             Err(problem) => {
-                seen.deleting = Some((problem.reason, problem.message.clone()));
+                observed.deleting = Some((problem.reason, problem.message.clone()));
                 problem.settle(LOOK)
             }
         }
     }
 
-    async fn delete_steps(&self, tenant: &TenantControlPlane, seen: &mut Seen) -> Result<(), Problem> {
+    async fn delete_steps(
+        &self,
+        tenant: &TenantControlPlane,
+        observed: &mut Observed,
+    ) -> Result<(), Problem> {
         // At the source of a move the data lives on, and so does what the target now owns.
         if !tenant.annotations().contains_key(capi::DELETE_FOR_MOVE) {
             self.stop_pods(tenant).await?;
-            self.delete_data(tenant, seen).await?;
+            self.delete_data(tenant, observed).await?;
             self.delete_objects(tenant).await?;
         }
         let api: Api<TenantControlPlane> = Api::namespaced(
@@ -73,7 +77,7 @@ impl Controller {
         ))
     }
 
-    async fn delete_data(&self, tenant: &TenantControlPlane, seen: &mut Seen) -> Result<(), Problem> {
+    async fn delete_data(&self, tenant: &TenantControlPlane, observed: &mut Observed) -> Result<(), Problem> {
         if !storage::is_recorded(tenant) || tenant.annotations().contains_key(ours::ABANDON_DATA) {
             return Ok(());
         }
@@ -111,7 +115,7 @@ impl Controller {
         if storage::is_set_up(tenant) && !storage::is_made(tenant, &placed) {
             let found = storage::set_up(&self.engine, tenant, &store, &names, Timestamp::now()).await;
             placed.access = Some(found.map_err(|problem| waiting(&problem))?);
-            seen.placed = Some(placed);
+            observed.placed = Some(placed);
             let message = format!(
                 "the data of schema {} was found and will be deleted",
                 names.schema
@@ -120,7 +124,7 @@ impl Controller {
         }
         match storage::tear_down(&self.engine, tenant, &store, &names).await {
             Ok(deleted) => {
-                seen.torn_down = true;
+                observed.torn_down = true;
                 let (tenant, schema) = (RootKey::of(tenant), names.schema);
                 tracing::info!(%tenant, schema, keys = deleted.keys, "data deleted");
                 Ok(())

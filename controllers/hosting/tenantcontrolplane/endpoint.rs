@@ -84,7 +84,7 @@ fn joined(host: &str, port: u16) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hosting::render::example;
+    use crate::hosting::testing::tenant as example;
 
     fn of(kind: ServiceType, address: Option<&str>, ingress: &[&str]) -> Result<Endpoint, Reason> {
         let mut tenant = example::tenant();

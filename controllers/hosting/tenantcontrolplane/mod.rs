@@ -7,20 +7,21 @@
 
 pub mod certificates;
 pub mod deletion;
+pub mod desired;
 pub mod endpoint;
-pub mod identity;
-mod inside;
-mod pass;
+mod events;
+pub mod observed;
 pub mod phase;
 pub mod problem;
+mod reconcile;
 mod rollout;
-pub mod seen;
 pub mod status;
 pub mod storage;
+mod tenant_api;
 #[cfg(test)]
 mod tests;
+pub mod trust_roots;
 pub mod validate;
-mod warnings;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -33,8 +34,8 @@ use kube::{Api, Client, ResourceExt};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use self::identity::Seeded;
-use self::seen::{Rows, Seen};
+use self::observed::{Observed, Rows};
+use self::trust_roots::Seeded;
 use super::engine::Engine;
 use crate::k8s::key::{ObjectKey, RootKey};
 use crate::k8s::row::Row;
@@ -93,29 +94,29 @@ impl Controller {
         if !self.engine.settings.acts_on(&key.namespace) {
             return Ok(Outcome::Done);
         }
-        let mut seen = Seen::default();
+        let mut observed = Observed::default();
         if tenant.annotations().contains_key(kamaji::PAUSED) {
-            seen.paused = true;
-            self.publish(&key, &seen).await?;
+            observed.paused = true;
+            self.publish(&key, &observed).await?;
             return Ok(Outcome::Done);
         }
         if tenant.metadata.deletion_timestamp.is_some() {
-            let result = self.delete(&tenant, &mut seen).await;
-            if seen.deleting.is_some() {
-                self.publish(&key, &seen).await?;
+            let result = self.delete(&tenant, &mut observed).await;
+            if observed.deleting.is_some() {
+                self.publish(&key, &observed).await?;
             }
             return result;
         }
-        let result = self.pass(&key, &mut seen, Timestamp::now()).await;
+        let result = self.pass(&key, &mut observed, Timestamp::now()).await;
         // Told even when the pass failed; the failure of the pass counts for the retry.
-        let told = self.publish(&key, &seen).await;
+        let told = self.publish(&key, &observed).await;
         let outcome = result?;
         told?;
         Ok(outcome)
     }
 
     /// Writes the status and tells what got worse.
-    async fn publish(&self, key: &RootKey, seen: &Seen) -> Result<(), crate::k8s::error::ApiError> {
+    async fn publish(&self, key: &RootKey, observed: &Observed) -> Result<(), crate::k8s::error::ApiError> {
         // The pass may have written through a newer one.
         let Some(tenant) = self.engine.tenants.get(key) else {
             return Ok(());
@@ -134,14 +135,14 @@ impl Controller {
             service: service.as_deref(),
             trouble: trouble.as_deref(),
         };
-        let new = status::status(&tenant, seen, sight, Timestamp::now());
+        let new = status::status(&tenant, observed, sight, Timestamp::now());
         let api: Api<TenantControlPlane> = Api::namespaced(self.engine.client.clone(), &key.namespace);
         let roots = &self.engine.tenants;
         let old = tenant.status.as_ref();
         let sent =
             crate::k8s::status::apply(&api, roots, &*tenant, old, &new, field_manager::HOSTING).await?;
         if sent {
-            for (reason, message) in warnings::worsened(old, &new) {
+            for (reason, message) in events::worsened(old, &new) {
                 self.engine.events.warn(&*tenant, &reason, &message).await;
             }
         }

@@ -3,12 +3,16 @@
 use kamaji_api::conditions::{Reason, TenantControlPlaneCondition as On};
 use kamaji_api::tenantcontrolplane::{KubernetesResourcesStatus, TenantControlPlane, VersionPhase};
 
+use super::observed::{Observed, Rows};
 use super::phase;
-use super::seen::{Rows, Seen};
 use crate::k8s::conditions::{self, Verdict};
 
 /// `RollingOut`: pods or version differ from what is asked for.
-pub fn rolling(seen: &Seen, rows: Rows<'_>, resources: Option<&KubernetesResourcesStatus>) -> Verdict {
+pub fn rolling(
+    observed: &Observed,
+    rows: Rows<'_>,
+    resources: Option<&KubernetesResourcesStatus>,
+) -> Verdict {
     let on = On::RollingOut.as_str();
     let version = resources.and_then(|r| r.version.as_ref());
     match (rows.deployment, version.map(|v| v.status)) {
@@ -18,7 +22,7 @@ pub fn rolling(seen: &Seen, rows: Rows<'_>, resources: Option<&KubernetesResourc
                 VersionPhase::Provisioning => Reason::Provisioning,
                 _ => Reason::RollingOut,
             };
-            let to = seen.rendered.as_deref().unwrap_or_default();
+            let to = observed.rendered.as_deref().unwrap_or_default();
             let message = match (reason, version.and_then(|v| v.version.as_deref())) {
                 (Reason::Upgrading, Some(from)) => format!("from {from} to {to}"),
                 _ => String::new(),
@@ -30,9 +34,9 @@ pub fn rolling(seen: &Seen, rows: Rows<'_>, resources: Option<&KubernetesResourc
 }
 
 /// `DeploymentReady`: the pods run what is asked for.
-pub fn running(tenant: &TenantControlPlane, seen: &Seen, rows: Rows<'_>) -> Verdict {
+pub fn running(tenant: &TenantControlPlane, observed: &Observed, rows: Rows<'_>) -> Verdict {
     let on = On::DeploymentReady.as_str();
-    if let Some(Err(problem)) = &seen.deployment {
+    if let Some(Err(problem)) = &observed.deployment {
         return Verdict::no(on, problem.reason, problem.message.clone());
     }
     if tenant.spec.control_plane.deployment.replicas == 0 {

@@ -15,11 +15,11 @@ use kamaji_api::tenantcontrolplane::{
 };
 use kube::ResourceExt;
 
+use super::desired::secrets;
+use super::observed::{Observed, Rows};
 use super::phase::{self, Sight};
 use super::problem::Problem;
 use super::rollout;
-use super::seen::{Rows, Seen};
-use crate::hosting::render::secrets;
 use crate::k8s::conditions::{self, Verdict};
 use crate::k8s::row::Facts;
 use crate::pki::spec::{self, component};
@@ -27,7 +27,7 @@ use crate::pki::spec::{self, component};
 /// The status to write.
 pub fn status(
     tenant: &TenantControlPlane,
-    seen: &Seen,
+    observed: &Observed,
     rows: Rows<'_>,
     now: Timestamp,
 ) -> TenantControlPlaneStatus {
@@ -37,12 +37,12 @@ pub fn status(
     let list = &mut new.conditions;
     set(
         list,
-        flag(On::Paused, seen.paused, Reason::Paused, Reason::NotPaused, ""),
+        flag(On::Paused, observed.paused, Reason::Paused, Reason::NotPaused, ""),
     );
-    if seen.paused {
+    if observed.paused {
         return new;
     }
-    let deleting = seen.deleting.as_ref();
+    let deleting = observed.deleting.as_ref();
     set(
         list,
         match deleting {
@@ -51,13 +51,13 @@ pub fn status(
         },
     );
     if deleting.is_none() {
-        steps(list, seen, &set);
-        set(list, rollout::running(tenant, seen, rows));
+        steps(list, observed, &set);
+        set(list, rollout::running(tenant, observed, rows));
     }
-    workload(&mut new, tenant, seen, rows);
-    storage(&mut new, tenant, seen, now);
-    key_material(&mut new, tenant, seen, now);
-    inside(&mut new, tenant, seen, now);
+    workload(&mut new, tenant, observed, rows);
+    storage(&mut new, tenant, observed, now);
+    key_material(&mut new, tenant, observed, now);
+    inside(&mut new, tenant, observed, now);
     let asleep = tenant.spec.control_plane.deployment.replicas == 0;
     let list = &mut new.conditions;
     if asleep && deleting.is_none() {
@@ -66,11 +66,11 @@ pub fn status(
     }
     set(
         list,
-        rollout::rolling(seen, rows, new.kubernetes_resources.as_ref()),
+        rollout::rolling(observed, rows, new.kubernetes_resources.as_ref()),
     );
     set(list, summary(list, asleep, deleting));
     if deleting.is_none()
-        && [&seen.deployment]
+        && [&observed.deployment]
             .into_iter()
             .all(|step| matches!(step, Some(Ok(()))))
     {
@@ -83,24 +83,24 @@ pub fn status(
 type Step = Option<Result<(), Problem>>;
 
 /// Conditions of the steps that were reached.
-fn steps(list: &mut Vec<Condition>, seen: &Seen, set: &impl Fn(&mut Vec<Condition>, Verdict)) {
-    let inside = seen.inside.as_ref();
+fn steps(list: &mut Vec<Condition>, observed: &Observed, set: &impl Fn(&mut Vec<Condition>, Verdict)) {
+    let inside = observed.inside.as_ref();
     let all: [(On, Step, Reason); 8] = [
-        (On::SpecValid, done(seen.valid.as_ref()), Reason::Valid),
-        (On::DataStoreReady, seen.store.clone(), Reason::DataStoreReady),
+        (On::SpecValid, done(observed.valid.as_ref()), Reason::Valid),
+        (On::DataStoreReady, observed.store.clone(), Reason::DataStoreReady),
         (
             On::EndpointReady,
-            done(seen.endpoint.as_ref()),
+            done(observed.endpoint.as_ref()),
             Reason::EndpointReady,
         ),
         (
             On::CertificatesAvailable,
-            done(seen.certificates.as_ref()),
+            done(observed.certificates.as_ref()),
             Reason::CertificatesAvailable,
         ),
         (
             On::KubeconfigsAvailable,
-            done(seen.certificates.as_ref()),
+            done(observed.certificates.as_ref()),
             Reason::KubeconfigsAvailable,
         ),
         (
@@ -129,7 +129,7 @@ fn steps(list: &mut Vec<Condition>, seen: &Seen, set: &impl Fn(&mut Vec<Conditio
             None => {}
         }
     }
-    match &seen.unsupported {
+    match &observed.unsupported {
         Some(message) => set(
             list,
             Verdict::yes(
@@ -155,12 +155,17 @@ fn flag(on: On, holds: bool, yes: Reason, no: Reason, message: &str) -> Verdict 
 }
 
 /// Deployment, Service, version and phase.
-fn workload(new: &mut TenantControlPlaneStatus, tenant: &TenantControlPlane, seen: &Seen, rows: Rows<'_>) {
+fn workload(
+    new: &mut TenantControlPlaneStatus,
+    tenant: &TenantControlPlane,
+    observed: &Observed,
+    rows: Rows<'_>,
+) {
     let (name, namespace) = (tenant.name_any(), tenant.namespace().unwrap_or_default());
-    if let Some(Ok(endpoint)) = &seen.endpoint {
+    if let Some(Ok(endpoint)) = &observed.endpoint {
         new.control_plane_endpoint = Some(endpoint.published.clone());
     }
-    let answered = match &seen.inside {
+    let answered = match &observed.inside {
         Some(inside) => inside.answered.is_ok() && inside.rights.is_ok(),
         None => {
             conditions::is_true(&new.conditions, On::Available.as_str())
@@ -202,7 +207,7 @@ fn workload(new: &mut TenantControlPlaneStatus, tenant: &TenantControlPlane, see
         replicas: tenant.spec.control_plane.deployment.replicas,
         deployment: rows.deployment,
         installed: installed.as_deref(),
-        asked: seen.rendered.as_deref().or(installed.as_deref()),
+        asked: observed.rendered.as_deref().or(installed.as_deref()),
         answered,
     });
     // Asleep nothing runs: a version that is only asked for would let the next step skip a minor. The peer copies it.
@@ -212,7 +217,7 @@ fn workload(new: &mut TenantControlPlaneStatus, tenant: &TenantControlPlane, see
         _ => false,
     };
     resources.version = Some(VersionStatus {
-        version: seen.rendered.clone().filter(|_| rolled).or(installed),
+        version: observed.rendered.clone().filter(|_| rolled).or(installed),
         status: phase,
     });
 }
@@ -231,15 +236,20 @@ fn balanced(addresses: &[String]) -> LoadBalancerStatus {
     }
 }
 
-fn storage(new: &mut TenantControlPlaneStatus, tenant: &TenantControlPlane, seen: &Seen, now: Timestamp) {
-    if seen.torn_down {
+fn storage(
+    new: &mut TenantControlPlaneStatus,
+    tenant: &TenantControlPlane,
+    observed: &Observed,
+    now: Timestamp,
+) {
+    if observed.torn_down {
         // Nothing is expected there any more.
         if let Some(storage) = &mut new.storage {
             storage.setup = None;
         }
         return;
     }
-    let Some(placed) = &seen.placed else {
+    let Some(placed) = &observed.placed else {
         return;
     };
     let storage: &mut StorageStatus = new.storage.get_or_insert_default();
@@ -263,10 +273,10 @@ fn storage(new: &mut TenantControlPlaneStatus, tenant: &TenantControlPlane, seen
 fn key_material(
     new: &mut TenantControlPlaneStatus,
     tenant: &TenantControlPlane,
-    seen: &Seen,
+    observed: &Observed,
     now: Timestamp,
 ) {
-    let Some(Ok(made)) = &seen.certificates else {
+    let Some(Ok(made)) = &observed.certificates else {
         return;
     };
     let name = tenant.name_any();
@@ -329,8 +339,13 @@ fn key_material(
     }
 }
 
-fn inside(new: &mut TenantControlPlaneStatus, tenant: &TenantControlPlane, seen: &Seen, now: Timestamp) {
-    let Some(inside) = &seen.inside else {
+fn inside(
+    new: &mut TenantControlPlaneStatus,
+    tenant: &TenantControlPlane,
+    observed: &Observed,
+    now: Timestamp,
+) {
+    let Some(inside) = &observed.inside else {
         return;
     };
     if inside.rights.is_err() || inside.addons.is_err() {

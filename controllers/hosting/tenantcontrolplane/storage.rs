@@ -14,8 +14,8 @@ use kamaji_api::tenantcontrolplane::TenantControlPlane;
 use kube::ResourceExt;
 use serde_json::json;
 
+use super::observed::Placed;
 use super::problem::Problem;
-use super::seen::Placed;
 use crate::args::DefaultDatastore;
 use crate::hosting::datastore::driver::{self, Access, Deleted, Owner, Place};
 use crate::hosting::datastore::{self, desired, names, validate};
@@ -325,7 +325,7 @@ mod tests {
     use kamaji_api::tenantcontrolplane::{StorageSetupStatus, StorageStatus, TenantControlPlaneStatus};
 
     use super::*;
-    use crate::hosting::render::example;
+    use crate::hosting::testing::tenant as example;
 
     fn set_up(tenant: &mut TenantControlPlane, store: &str) {
         tenant.status = Some(TenantControlPlaneStatus {

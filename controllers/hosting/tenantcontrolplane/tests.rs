@@ -15,8 +15,8 @@ use crate::args::DefaultDatastore;
 use crate::hosting::datastore::driver::Access;
 use crate::hosting::datastore::driver::admin::{Admin, memory::Memory};
 use crate::hosting::engine::Engine;
-use crate::hosting::model::{self, writes};
-use crate::hosting::render::example;
+use crate::hosting::testing::tenant as example;
+use crate::hosting::testing::{self, writes};
 use crate::k8s::conditions;
 use crate::pki::issue;
 use crate::pki::material::{Authority, Found};
@@ -101,14 +101,14 @@ impl World {
         play(&self.api);
         let changes = self.api.changes();
         for change in &changes {
-            model::fold(&self.engine, change);
+            testing::fold(&self.engine, change);
         }
         self.reconcile_due().await || !changes.is_empty()
     }
 
     /// Reconciles what is due; `true` when anything was.
     async fn reconcile_due(&self) -> bool {
-        model::turn(&self.engine.tenant_queue, async |key| {
+        testing::turn(&self.engine.tenant_queue, async |key| {
             self.controller.clone().reconcile(key).await
         })
         .await
@@ -173,8 +173,8 @@ impl World {
 }
 
 async fn start(api: &FakeApi, inside: &FakeApi, store: &Memory) -> (Arc<Engine>, Arc<Controller>) {
-    let engine = model::engine(api, DefaultDatastore::None).await;
-    model::list(&engine, api);
+    let engine = testing::engine(api, DefaultDatastore::None).await;
+    testing::list(&engine, api);
     open(api, &engine, store);
     let inside = inside.clone();
     let controller = Controller::with(engine.clone(), Box::new(move |_, _| Ok(inside.client())));
@@ -447,7 +447,7 @@ async fn a_tenant_whose_pods_fail_since_its_data_is_lost_says_so() {
         let status = json!({ "readyReplicas": ready, "availableReplicas": ready, "updatedReplicas": 2, "replicas": 2 });
         world.api.edit(DEPLOYMENT, &json!({ "status": status }));
         for change in world.api.changes() {
-            model::fold(&world.engine, &change);
+            testing::fold(&world.engine, &change);
         }
         // Every failure of a container is an event.
         world.wake();
@@ -673,7 +673,7 @@ async fn pods_that_do_not_come_up_say_why_and_keep_saying_it_between_two_tries()
             .edit("/api/v1/namespaces/demo/pods/alpha-1", &pod(state));
         world.api.edit(DEPLOYMENT, &rolling);
         for change in world.api.changes() {
-            model::fold(&world.engine, &change);
+            testing::fold(&world.engine, &change);
         }
         world.reconcile_due().await;
     };

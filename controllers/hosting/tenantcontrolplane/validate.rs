@@ -11,8 +11,8 @@ use kamaji_api::service::ServiceType;
 use kamaji_api::tenantcontrolplane::{NetworkProfile, TenantControlPlane};
 use semver::Version;
 
+use super::desired::deployment::CONTAINERS;
 use crate::hosting::datastore::names;
-use crate::hosting::render::deployment::CONTAINERS;
 
 /// Oldest minor that the rendered flags and add-ons are for.
 const OLDEST_MINOR: u64 = 30;
@@ -311,7 +311,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::hosting::render::example;
+    use crate::hosting::testing::tenant as example;
 
     fn running(version: &str) -> TenantControlPlaneStatus {
         TenantControlPlaneStatus {

@@ -160,8 +160,8 @@ mod tests {
     #[test]
     fn the_stem_of_a_module_file_is_its_folder() {
         assert_eq!(
-            Source::new("controllers/hosting/render/mod.rs", "").stem(),
-            "render"
+            Source::new("controllers/hosting/tenantcontrolplane/desired/mod.rs", "").stem(),
+            "desired"
         );
         assert_eq!(Source::new("controllers/hosting/plan.rs", "").stem(), "plan");
     }

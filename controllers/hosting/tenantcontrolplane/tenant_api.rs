@@ -11,8 +11,8 @@ use serde_json::json;
 
 use super::certificates::Certificates;
 use super::endpoint::Endpoint;
+use super::observed::{Inside, Observed};
 use super::problem::Problem;
-use super::seen::{Inside, Seen};
 use super::validate::Valid;
 use super::{Controller, phase, storage};
 use crate::hosting::datastore;
@@ -34,7 +34,7 @@ impl Controller {
         valid: &Valid,
         endpoint: &Endpoint,
         certificates: &Certificates,
-        seen: &mut Seen,
+        observed: &mut Observed,
         now: Timestamp,
     ) -> Result<(), Problem> {
         if tenant.spec.control_plane.deployment.replicas == 0 {
@@ -55,14 +55,14 @@ impl Controller {
             addons: Err(problem),
         };
         if !ready {
-            let place = self.doubt_place(tenant, seen, now).await;
+            let place = self.doubt_place(tenant, observed, now).await;
             let problem = Problem::wait(Reason::WaitingForPods, "no pod of the control plane is ready yet");
             // What was applied inside is still there when the pods come back.
             let mut inside = unreached(problem.clone());
             if has(tenant, On::TenantRBACReady) && recorded(tenant) == Some(digest.as_str()) {
                 (inside.rights, inside.addons) = (Ok(()), Ok(()));
             }
-            seen.inside = Some(inside);
+            observed.inside = Some(inside);
             return place;
         }
         let quiet =
@@ -76,7 +76,7 @@ impl Controller {
         let (client, admin) = match self.clients_of(tenant, endpoint, certificates).await {
             Ok(clients) => clients,
             Err(problem) => {
-                seen.inside = Some(unreached(problem.clone()));
+                observed.inside = Some(unreached(problem.clone()));
                 return Err(problem);
             }
         };
@@ -84,7 +84,7 @@ impl Controller {
             // Perhaps the connection leads to a pod that goes: the next one is made anew.
             self.clients.forget(&key.to_string());
             let problem = problem(&error, Reason::APIServerUnreachable);
-            seen.inside = Some(unreached(problem.clone()));
+            observed.inside = Some(unreached(problem.clone()));
             return Err(problem);
         }
         let rights = match bundle.apply_rights(&client).await {
@@ -96,7 +96,7 @@ impl Controller {
             .apply_addons(&client)
             .await
             .map_err(|error| problem(&error, Reason::AddonsFailed));
-        seen.inside = Some(Inside {
+        observed.inside = Some(Inside {
             digest,
             answered: Ok(()),
             rights: rights.clone(),
@@ -106,19 +106,19 @@ impl Controller {
     }
 
     /// For a tenant whose pods serve no more: perhaps its datastore does not answer, or lost what it held. Nobody asks
-    /// that while all is well; once it is so, it is asked until it is not. What was found stands in `seen`; a problem is
+    /// that while all is well; once it is so, it is asked until it is not. What was found stands in `observed`; a problem is
     /// returned too, for the retry.
     async fn doubt_place(
         &self,
         tenant: &TenantControlPlane,
-        seen: &mut Seen,
+        observed: &mut Observed,
         now: Timestamp,
     ) -> Result<(), Problem> {
-        let (Some(placed), Some(names)) = (seen.placed.clone(), seen.names.clone()) else {
+        let (Some(placed), Some(names)) = (observed.placed.clone(), observed.names.clone()) else {
             return Ok(());
         };
         let served = has(tenant, On::Available);
-        let usable = matches!(seen.store, Some(Ok(())));
+        let usable = matches!(observed.store, Some(Ok(())));
         let doubted = served || !has(tenant, On::DataStoreReady);
         let asked = usable && doubted && storage::is_made(tenant, &placed);
         let store = storage::find(&self.engine, &placed.store);
@@ -135,7 +135,7 @@ impl Controller {
         };
         // A request to the management cluster that failed says nothing of the datastore.
         if !matches!(problem.retry, Some(Class::Transient | Class::Conflict)) {
-            seen.store = Some(Err(problem.clone()));
+            observed.store = Some(Err(problem.clone()));
         }
         if problem.reason == Reason::DataMissing {
             // It may have begun anew, without authentication.

@@ -255,8 +255,8 @@ fn joined(cidrs: &[ipnet::IpNet]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::example;
     use super::*;
+    use crate::hosting::testing::tenant as example;
 
     fn of(change: impl FnOnce(&mut TenantControlPlane)) -> (TenantControlPlane, Valid) {
         let mut tenant = example::tenant();

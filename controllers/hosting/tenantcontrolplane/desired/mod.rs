@@ -23,9 +23,6 @@ pub mod secrets;
 pub mod service;
 pub mod volumes;
 
-#[cfg(test)]
-pub(super) mod example;
-
 /// Failure to serialise what was just built; no Kubernetes type does that.
 pub type Result<T> = std::result::Result<T, serde_json::Error>;
 
@@ -124,6 +121,7 @@ mod tests {
 
     use super::deployment::{Inputs, OUR_AUTHORITY};
     use super::*;
+    use crate::hosting::testing::tenant as example;
     use crate::k8s::manifest::Manifest;
     use crate::pki::spec::component;
 

@@ -15,8 +15,8 @@ use serde_json::json;
 
 use super::Controller;
 use super::certificates::{hash_of, unfit};
+use super::desired::{self, volumes::AuthorityFiles};
 use super::problem::Problem;
-use crate::hosting::render::{self, volumes::AuthorityFiles};
 use crate::k8s::conditions;
 use crate::k8s::error::Class;
 use crate::k8s::key::{ObjectKey, RootKey};
@@ -155,7 +155,7 @@ impl Controller {
             _ => {}
         }
         let mut metadata = json!({
-            "labels": render::labels_of(tenant, spec.component),
+            "labels": desired::labels_of(tenant, spec.component),
             "annotations": annotations,
         });
         if secret.owner_references().is_empty() {
@@ -191,7 +191,7 @@ fn kept(row: &Row) -> Root {
 
 /// Made by this engine, or by Kamaji for the same tenant.
 fn belongs_to(tenant: &TenantControlPlane, secret: &Secret) -> bool {
-    let labels = render::labels_of(tenant, "");
+    let labels = desired::labels_of(tenant, "");
     let kind = TenantControlPlane::kind(&());
     belongs(&secret.metadata, &kind, &tenant.name_any(), |key| {
         labels.get(key).cloned()

@@ -42,7 +42,7 @@ pub struct Inside {
 
 /// What was seen of a tenant in one pass. `None` is «was not reached».
 #[derive(Debug, Default)]
-pub struct Seen {
+pub struct Observed {
     /// Paused by annotation.
     pub paused: bool,
     /// Deletion is under way: reason and what is waited for.
@@ -71,7 +71,7 @@ pub struct Seen {
     pub inside: Option<Inside>,
 }
 
-impl Seen {
+impl Observed {
     /// Notes how a step of the datastore went.
     pub fn note_store<T>(&mut self, result: Result<T, Problem>) -> Result<T, Problem> {
         self.store = Some(result.as_ref().map(|_| ()).map_err(Clone::clone));

@@ -1,6 +1,8 @@
 //! What the convergence models of the engine's controllers share: an engine on an API server in memory, its watches,
 //! and one turn of a queue. Tests only.
 
+pub(in crate::hosting) mod tenant;
+
 use std::sync::Arc;
 
 use k8s_openapi::api::{

@@ -1,4 +1,4 @@
-//! The steps of one pass, in order. Each leaves what it found in [`Seen`]; the first that cannot be done ends it.
+//! The steps of one pass, in order. Each leaves what it found in [`Observed`]; the first that cannot be done ends it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,16 +13,16 @@ use kamaji_api::unsupported::UnsupportedFields as _;
 use kube::{Api, ResourceExt};
 
 use super::certificates::Certificates;
+use super::desired::deployment::{self, Inputs, Storage};
+use super::desired::{flags, networkpolicy, pdb, secrets, service};
 use super::endpoint::{self, Endpoint};
+use super::observed::{Observed, Placed};
 use super::problem::Problem;
-use super::seen::{Placed, Seen};
 use super::storage::{self, Names};
 use super::validate::{Valid, validate};
 use super::{Controller, phase};
 use crate::hosting::datastore::driver::Access;
 use crate::hosting::datastore::{self, status::usable};
-use crate::hosting::render::deployment::{self, Inputs, Storage};
-use crate::hosting::render::{flags, networkpolicy, pdb, secrets, service};
 use crate::k8s::error::{ApiError, Class};
 use crate::k8s::finalizer;
 use crate::k8s::key::RootKey;
@@ -34,11 +34,11 @@ use crate::runtime::driver::{Outcome, Reconciled};
 pub(super) const LOOK: Duration = Duration::from_hours(24);
 
 impl Controller {
-    pub(super) async fn pass(&self, key: &RootKey, seen: &mut Seen, now: Timestamp) -> Reconciled {
-        match self.steps(key, seen, now).await {
+    pub(super) async fn pass(&self, key: &RootKey, observed: &mut Observed, now: Timestamp) -> Reconciled {
+        match self.steps(key, observed, now).await {
             Ok(next) => Ok(Outcome::After(until(next, now))),
             Err(problem) => {
-                let renew_at = seen
+                let renew_at = observed
                     .certificates
                     .as_ref()
                     .and_then(|made| made.as_ref().ok()?.renew_at);
@@ -50,49 +50,49 @@ impl Controller {
     async fn steps(
         &self,
         key: &RootKey,
-        seen: &mut Seen,
+        observed: &mut Observed,
         now: Timestamp,
     ) -> Result<Option<Timestamp>, Problem> {
         let engine = &self.engine;
         let gone = || Problem::wait(Reason::Deleting, "the TenantControlPlane is gone");
         let tenant = engine.tenants.get(key).ok_or_else(gone)?;
-        seen.unsupported = unsupported(&tenant);
-        let valid = seen
+        observed.unsupported = unsupported(&tenant);
+        let valid = observed
             .valid
             .insert(validate(&tenant).map_err(Problem::from))
             .clone()?;
         let names = storage::names_of(&tenant, rand::random());
-        seen.names = Some(names.clone());
+        observed.names = Some(names.clone());
         storage::check_names(&tenant, &names)
-            .inspect_err(|problem| seen.valid = Some(Err(problem.clone())))?;
+            .inspect_err(|problem| observed.valid = Some(Err(problem.clone())))?;
         let chosen = storage::choose(&tenant, &engine.settings.default_datastore);
-        let chosen = seen.note_store(chosen)?;
-        let store = seen.note_store(storage::find(engine, &chosen))?;
+        let chosen = observed.note_store(chosen)?;
+        let store = observed.note_store(storage::find(engine, &chosen))?;
         self.claim(&tenant, &names).await?;
         let tenant = engine.tenants.get(key).ok_or_else(gone)?;
         let endpoint = self.endpoint(&tenant, &valid).await;
         // The datastore is prepared while a load balancer is awaited.
         let placed = self.placed(&tenant, &store, &names, now).await;
-        let placed = seen.note_store(placed)?;
+        let placed = observed.note_store(placed)?;
         // Its place is made. Whether the datastore answers now is told, and keeps nothing from being done.
         if store.metadata.deletion_timestamp.is_none()
             && let Err(problem) = usable(&store)
         {
-            seen.store = Some(Err(Problem::wait(problem.reason, problem.message)));
+            observed.store = Some(Err(Problem::wait(problem.reason, problem.message)));
         }
-        seen.placed = Some(placed.clone());
-        let endpoint = seen.endpoint.insert(endpoint).clone()?;
+        observed.placed = Some(placed.clone());
+        let endpoint = observed.endpoint.insert(endpoint).clone()?;
         let certificates = self.key_material(&tenant, &valid, &endpoint, &placed, now).await;
-        let certificates = seen.certificates.insert(certificates).clone()?;
+        let certificates = observed.certificates.insert(certificates).clone()?;
         let workload = self
             .workload(&tenant, &valid, &endpoint, &certificates, &placed)
             .await;
         let failing = |row: &Row| phase::rejected(row).map_or(Ok(()), Err);
-        seen.deployment = Some(workload.clone().and_then(|row| failing(&row)));
+        observed.deployment = Some(workload.clone().and_then(|row| failing(&row)));
         let row = workload?;
-        seen.rendered = Some(tenant.spec.kubernetes.version.clone());
+        observed.rendered = Some(tenant.spec.kubernetes.version.clone());
         // Pods that do not come up keep nothing from those that serve.
-        self.inside(&tenant, &valid, &endpoint, &certificates, seen, now)
+        self.inside(&tenant, &valid, &endpoint, &certificates, observed, now)
             .await?;
         failing(&row)?;
         let audit = self.audit_at(key, now);

@@ -3,8 +3,10 @@
 use kamaji_api::admission::AdmissionPlugin;
 use kamaji_api::tenantcontrolplane::{KubernetesSpec, TenantControlPlane, TenantControlPlaneSpec};
 
-use super::deployment::Storage;
-use crate::hosting::tenantcontrolplane::validate::{Valid, validate};
+use crate::hosting::tenantcontrolplane::{
+    desired::deployment::Storage,
+    validate::{Valid, validate},
+};
 
 /// `demo/alpha`, as the API server would default it.
 pub(in crate::hosting) fn tenant() -> TenantControlPlane {
