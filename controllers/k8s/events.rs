@@ -1,4 +1,4 @@
-//! Events for people: one per transition, never per retry (DESIGN 2.12).
+//! Events for people: one for a transition, none for a retry.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
@@ -6,14 +6,25 @@ use kube::{
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
 
-/// Publishes events as one controller. Losing one is not an error: the condition says the same.
+/// A change that is worth an Event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// A Warning, else a Normal Event.
+    pub warning: bool,
+    /// CamelCase reason.
+    pub reason: String,
+    /// For people. No secrets.
+    pub message: String,
+}
+
+/// Publishes Events as one controller. A lost Event is no error: the condition reports the same.
 #[derive(Clone)]
 pub struct Events {
     recorder: Recorder,
 }
 
 impl Events {
-    /// Events reported by `controller` on pod `instance`.
+    /// Events reported by `controller` in the pod `instance`.
     pub fn new(client: Client, controller: &str, instance: Option<String>) -> Self {
         Self {
             recorder: Recorder::new(
@@ -31,9 +42,19 @@ impl Events {
         self.publish(object, EventType::Warning, reason, note).await;
     }
 
-    /// A piece of good news about `object`.
+    /// A Normal Event about `object`.
     pub async fn note<K: Resource<DynamicType = ()>>(&self, object: &K, reason: &str, note: &str) {
         self.publish(object, EventType::Normal, reason, note).await;
+    }
+
+    /// Publishes `event` about `object`.
+    pub async fn emit<K: Resource<DynamicType = ()>>(&self, object: &K, event: &Transition) {
+        let type_ = if event.warning {
+            EventType::Warning
+        } else {
+            EventType::Normal
+        };
+        self.publish(object, type_, &event.reason, &event.message).await;
     }
 
     async fn publish<K: Resource<DynamicType = ()>>(

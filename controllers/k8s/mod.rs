@@ -16,6 +16,8 @@ pub mod key;
 pub mod manifest;
 pub mod meta;
 pub mod pod;
+pub mod problem;
+pub mod report;
 pub mod roots;
 pub mod row;
 pub mod status;

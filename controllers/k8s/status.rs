@@ -1,87 +1,67 @@
 //! Status writes: one server-side apply of the status a controller computed, and none when nothing differs.
 
+use std::fmt::Debug;
+
 use kube::{
     Resource, ResourceExt,
     api::{Api, Patch, PatchParams},
+    core::object::HasStatus,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{digest, error::ApiError, key::RootKey, roots::Roots};
 
-/// Applies `new` as the status of `object` when it differs from `old`, and writes the result through to `roots`.
-/// Returns whether a request was sent. Transition times must have been kept by
+/// What has to hold for a status to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// Nothing: the fields are this controller's own.
+    None,
+    /// Nobody wrote the object since it was read; a conflict otherwise. For what is written once, such as a claim.
+    Unchanged,
+}
+
+/// Applies `new` as the status of `object` when it differs from the status that `object` has, and writes the answer
+/// through to `roots`. Returns whether a request was sent. Transition times have to be kept by
 /// [`super::conditions::set`], else every call differs.
 ///
 /// # Errors
 /// What the API server answered; a missing object is fine.
-pub async fn apply<K, S>(
+pub async fn apply<K>(
     api: &Api<K>,
     roots: &Roots<K>,
     object: &K,
-    old: Option<&S>,
-    new: &S,
+    new: &K::Status,
     field_manager: &str,
+    guard: Guard,
 ) -> Result<bool, ApiError>
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
-    S: Serialize,
-{
-    write(api, roots, (object, None), old, new, field_manager).await
-}
-
-/// Like [`apply`], and only if nobody wrote the object since it was read: a conflict otherwise. For what must be
-/// written once, such as a claim.
-///
-/// # Errors
-/// What the API server answered; a missing object is fine.
-pub async fn apply_unchanged<K, S>(
-    api: &Api<K>,
-    roots: &Roots<K>,
-    object: &K,
-    old: Option<&S>,
-    new: &S,
-    field_manager: &str,
-) -> Result<bool, ApiError>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
-    S: Serialize,
-{
-    let version = object.resource_version();
-    write(api, roots, (object, version), old, new, field_manager).await
-}
-
-async fn write<K, S>(
-    api: &Api<K>,
-    roots: &Roots<K>,
-    (object, version): (&K, Option<String>),
-    old: Option<&S>,
-    new: &S,
-    field_manager: &str,
-) -> Result<bool, ApiError>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
-    S: Serialize,
+    K: Resource<DynamicType = ()> + HasStatus + Clone + DeserializeOwned + Debug,
+    K::Status: Serialize,
 {
     let action = || format!("apply status of {} {}", K::kind(&()), RootKey::of(object));
-    let canonical = |status: &S| -> Result<Value, ApiError> {
+    let canonical = |status: &K::Status| -> Result<Value, ApiError> {
         let mut value =
             serde_json::to_value(status).map_err(|e| ApiError::new(action(), kube::Error::SerdeError(e)))?;
         digest::prune(&mut value);
         Ok(value)
     };
-    let wanted = canonical(new)?;
-    if let Some(old) = old
-        && canonical(old)? == wanted
+    let desired = canonical(new)?;
+    if let Some(old) = object.status()
+        && canonical(old)? == desired
     {
         return Ok(false);
     }
+    let version = match guard {
+        Guard::None => None,
+        Guard::Unchanged => object.resource_version(),
+    };
     let mut patch = json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
-        // The UID keeps a status from landing on a successor of the same name.
+        // With the UID, a status is refused by another object that has the same name by now.
         "metadata": { "name": object.name_any(), "uid": object.uid(), "resourceVersion": version },
-        "status": wanted,
+        "status": desired,
     });
     digest::prune(&mut patch);
     let params = PatchParams::apply(field_manager).force();

@@ -22,7 +22,10 @@ use super::{
 };
 use crate::{
     capi::machine::Machine,
-    k8s::{key::RootKey, status},
+    k8s::{
+        key::RootKey,
+        status::{self, Guard},
+    },
     tenant::nodes::Trouble,
 };
 
@@ -174,13 +177,13 @@ async fn claim(context: &Context, config: &KamajiConfig, node: &str) -> Result<(
         approvals: Some(known.approvals.unwrap_or(0) + 1),
     };
     let api = Api::namespaced(context.client.clone(), &config.namespace().unwrap_or_default());
-    status::apply_unchanged(
+    status::apply(
         &api,
         &context.configs,
         config,
-        config.status.as_ref(),
         &new,
         field_manager::BOOTSTRAP,
+        Guard::Unchanged,
     )
     .await?;
     Ok(())

@@ -26,7 +26,12 @@ use super::{
 };
 use crate::{
     capi::{machine::Machine, paused},
-    k8s::{conditions, error::Class, key::RootKey, status as object_status},
+    k8s::{
+        conditions,
+        error::Class,
+        key::RootKey,
+        status::{self as object_status, Guard},
+    },
     runtime::driver::{Failure, Outcome, Reconciled},
     tenant::nodes::{Session, Trouble},
 };
@@ -341,9 +346,9 @@ async fn write(context: &Context, key: &RootKey, progress: &Progress, now: Times
         &api,
         &context.configs,
         &*config,
-        old,
         &new,
         field_manager::BOOTSTRAP,
+        Guard::None,
     )
     .await?;
     let before = old.map(|old| old.conditions.as_slice()).unwrap_or_default();

@@ -19,10 +19,8 @@ use parking_lot::Mutex;
 
 use super::{
     Context,
-    health::Cause,
     observe::{self, Observed},
-    progress::{Finding, Progress},
-    reconcile::manifest,
+    progress::Progress,
     secrets::{self, Part},
 };
 use crate::{
@@ -30,13 +28,15 @@ use crate::{
     k8s::{
         error::ApiError,
         key::ObjectKey,
+        manifest::Manifest,
+        problem::Problem,
+        report::Step,
         row::{Facts, Row},
     },
     pki::{
         material::{self, Found},
         spec,
     },
-    runtime::driver::Failure,
 };
 
 /// Fingerprints of certificates that were read, by Secret, with the version they were read from.
@@ -48,7 +48,7 @@ pub async fn seed(
     observed: &Observed,
     cluster: &str,
     progress: &mut Progress,
-) -> Result<bool, Failure> {
+) -> Result<bool, Problem> {
     let control_plane = &*observed.control_plane;
     let rows = observe::rows(context, control_plane, cluster, Part::Authority);
     let there = rows.source.is_some() || seeded(context, control_plane).is_some();
@@ -71,11 +71,11 @@ pub async fn seed(
     let made = match made_of(control_plane, cluster, &given) {
         Ok(made) => made,
         Err(error) => {
-            progress.authority = Finding::Missing(unfit(&error));
+            progress.authority = Step::Failed(unfit(&error));
             return Ok(false);
         }
     };
-    let made = manifest("Secret", &made)?;
+    let made = Manifest::new("Secret", &made)?;
     match context.applier.create(&made).await {
         Ok(_) => {}
         // Somebody's own, unseen so far.
@@ -129,10 +129,10 @@ pub async fn compare(
     control_plane: &KamajiControlPlane,
     theirs: &Row,
     source: Option<&Row>,
-) -> Result<Finding, ApiError> {
+) -> Result<(), Problem> {
     let seeded = seeded(context, control_plane);
     let Some(used) = source.or(seeded.as_deref()) else {
-        return Ok(Finding::InPlace);
+        return Ok(());
     };
     let recorded = used.annotations.get(ours::CA_FINGERPRINT).cloned();
     let used_print = match recorded {
@@ -140,12 +140,12 @@ pub async fn compare(
         None => fingerprint(context, used).await?,
     };
     let given = fingerprint(context, theirs).await?;
-    Ok(judged(theirs, given.as_deref(), used, used_print.as_deref()))
+    judged(theirs, given.as_deref(), used, used_print.as_deref())
 }
 
-fn judged(theirs: &Row, given: Option<&str>, used: &Row, used_print: Option<&str>) -> Finding {
+fn judged(theirs: &Row, given: Option<&str>, used: &Row, used_print: Option<&str>) -> Result<(), Problem> {
     match (given, used_print) {
-        (Some(given), Some(used_print)) if given != used_print => Finding::Missing(Cause::new(
+        (Some(given), Some(used_print)) if given != used_print => Err(Problem::on_change(
             Reason::CertificateAuthorityDiffers,
             format!(
                 "Secret {} holds another authority than {}, which the control plane uses: nodes that trust it cannot \
@@ -153,7 +153,7 @@ fn judged(theirs: &Row, given: Option<&str>, used: &Row, used_print: Option<&str
                 theirs.key.name, used.key.name, theirs.key.name
             ),
         )),
-        (None, _) => Finding::Missing(Cause::new(
+        (None, _) => Err(Problem::on_change(
             Reason::CertificateAuthorityInvalid,
             format!(
                 "Secret {} has no PEM certificate under tls.crt or ca.crt; put the authority there, or delete the \
@@ -161,7 +161,7 @@ fn judged(theirs: &Row, given: Option<&str>, used: &Row, used_print: Option<&str
                 theirs.key.name
             ),
         )),
-        _ => Finding::InPlace,
+        _ => Ok(()),
     }
 }
 
@@ -189,12 +189,12 @@ fn certificate_print(secret: &Secret) -> Option<String> {
 }
 
 /// Why a given authority cannot be used.
-fn unfit(error: &material::Error) -> Cause {
+fn unfit(error: &material::Error) -> Problem {
     let reason = match error {
         material::Error::KeyMismatch { .. } => Reason::CertificateAuthorityKeyMismatch,
         _ => Reason::CertificateAuthorityInvalid,
     };
-    Cause::new(reason, error.to_string())
+    Problem::on_change(reason, error.to_string())
 }
 
 /// `<tcp>-ca` out of a user's `<cluster>-ca`: certificate and key as they are. The pair is checked first.
@@ -300,20 +300,16 @@ mod tests {
             Row::new("Secret", &meta, Facts::Metadata)
         };
         let judge = |given, used| judged(&row("beta-ca"), given, &row("alpha-ca"), used);
-        assert_eq!(judge(Some("a"), Some("a")), Finding::InPlace);
-        assert_eq!(
-            judge(Some("a"), None),
-            Finding::InPlace,
-            "the tenant's cannot be read"
-        );
+        assert_eq!(judge(Some("a"), Some("a")), Ok(()));
+        assert_eq!(judge(Some("a"), None), Ok(()), "the tenant's cannot be read");
         let told = judge(Some("b"), Some("a"));
-        let cause = told.cause().unwrap();
-        assert_eq!(cause.reason, "CertificateAuthorityDiffers");
+        let cause = told.unwrap_err();
+        assert_eq!(cause.reason, Reason::CertificateAuthorityDiffers);
         assert!(
             cause
                 .message
                 .contains("Secret beta-ca holds another authority than alpha-ca")
         );
-        assert!(judge(None, Some("a")).cause().is_some());
+        assert!(judge(None, Some("a")).is_err());
     }
 }

@@ -11,14 +11,13 @@ use kamaji_api::{
 use kube::{Api, ResourceExt};
 
 use super::{
-    Context, authority,
-    health::{self, Cause},
+    Context, authority, health,
     observe::{Observed, workers},
     progress::Progress,
     reconcile, secrets,
 };
 use crate::{
-    k8s::finalizer,
+    k8s::{finalizer, problem::Problem},
     runtime::driver::{Outcome, Reconciled},
 };
 
@@ -31,7 +30,11 @@ pub async fn reconcile(context: &Context, observed: &Observed, now: Timestamp) -
     if !FINALIZERS.iter().any(|ours| finalizer::has(control_plane, ours)) {
         return Ok(Outcome::Done);
     }
-    if let Some(cause) = waiting_for(context, observed).await? {
+    let waiting = match waiting_for(context, observed).await {
+        Ok(waiting) => waiting,
+        Err(problem) => return problem.settle(),
+    };
+    if let Some(cause) = waiting {
         let progress = Progress {
             deleting: Some(cause),
             ..Progress::default()
@@ -51,10 +54,7 @@ pub async fn reconcile(context: &Context, observed: &Observed, now: Timestamp) -
 }
 
 /// What the deletion waits for, and the request that starts it; `None` when nothing is left.
-async fn waiting_for(
-    context: &Context,
-    observed: &Observed,
-) -> Result<Option<Cause>, crate::runtime::driver::Failure> {
+async fn waiting_for(context: &Context, observed: &Observed) -> Result<Option<Problem>, Problem> {
     let control_plane = &*observed.control_plane;
     let namespace = control_plane.namespace().unwrap_or_default();
     let cluster = observed
@@ -87,7 +87,7 @@ async fn waiting_for(
         .as_ref()
         .and_then(|tenant| health::against(tenant, Tenant::Deleting))
         .unwrap_or_else(|| {
-            Cause::new(
+            Problem::on_change(
                 Reason::WaitingForTenantControlPlaneDeletion,
                 format!("TenantControlPlane {} still exists", row.key.name),
             )
@@ -100,7 +100,7 @@ fn moves(control_plane: &KamajiControlPlane) -> bool {
     control_plane.annotations().contains_key(capi::DELETE_FOR_MOVE)
 }
 
-fn waiting_for_workers(workers: &[String]) -> Cause {
+fn waiting_for_workers(workers: &[String]) -> Problem {
     const SHOWN: usize = 3;
     let shown = workers.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
     let more = workers.len().saturating_sub(SHOWN);
@@ -109,7 +109,7 @@ fn waiting_for_workers(workers: &[String]) -> Cause {
     } else {
         format!(" and {more} more")
     };
-    Cause::new(
+    Problem::on_change(
         Reason::WaitingForWorkersDeletion,
         format!("the API serves until these are gone: {shown}{tail}"),
     )

@@ -4,17 +4,21 @@
 
 use kamaji_api::{
     conditions::{KamajiControlPlaneCondition as Own, Reason, TenantControlPlaneCondition as Tenant},
-    controlplane::{KamajiControlPlane, KamajiControlPlaneStatus},
+    controlplane::KamajiControlPlane,
     tenantcontrolplane::{TenantControlPlane, VersionPhase as Phase},
 };
 
 use super::{
     endpoint,
-    health::{self, Cause, Health},
-    progress::{Doubt, Progress},
+    health::{self, Health},
+    progress::Progress,
     versions::{self, deployment},
 };
-use crate::k8s::conditions::{self, Verdict};
+use crate::k8s::{
+    conditions::Verdict,
+    problem::Problem,
+    report::{Known, Report},
+};
 
 /// What the verdicts are made from.
 #[derive(Clone, Copy)]
@@ -27,87 +31,70 @@ pub struct Facts<'a> {
     pub progress: &'a Progress,
 }
 
-/// A condition as the facts have it.
-pub enum Said {
-    /// So it is.
-    Is(Verdict),
-    /// Nobody looked: what was said before stands.
-    Unknown(Own),
-}
-
-/// A condition of positive polarity.
-fn positive(condition: Own, holds: Result<(), Doubt>, reason: Reason) -> Said {
-    match holds {
-        Ok(()) => Said::Is(Verdict::yes(condition.as_str(), reason, "")),
-        Err(Doubt::Because(cause)) => Said::Is(Verdict::no(condition.as_str(), cause.reason, cause.message)),
-        Err(Doubt::Unknown) => Said::Unknown(condition),
-    }
-}
-
-/// A condition of negative polarity.
-fn negative(condition: Own, holds: Option<Cause>, otherwise: Reason) -> Said {
-    Said::Is(match holds {
-        Some(cause) => Verdict::yes(condition.as_str(), cause.reason, cause.message),
-        None => Verdict::no(condition.as_str(), otherwise, ""),
-    })
-}
-
 impl Facts<'_> {
-    /// Every condition but the summary.
-    pub fn conditions(self) -> Vec<Said> {
-        let p = self.progress;
-        vec![
-            negative(Own::Paused, None, Reason::NotPaused),
-            negative(Own::Deleting, p.deleting.clone(), Reason::NotDeleting),
-            positive(Own::SpecValid, self.spec_valid(), Reason::Valid),
-            positive(Own::Available, self.available(), Reason::Available),
-            negative(Own::RollingOut, self.rolling_out(), Reason::NotRollingOut),
-            negative(Own::ScalingUp, self.scaling_up(), Reason::NotScalingUp),
-            negative(Own::ScalingDown, self.scaling_down(), Reason::NotScalingDown),
-            positive(
+    /// Reports every condition but the summary.
+    pub fn conditions(self, report: &mut Report) {
+        for (condition, known, good) in [
+            (Own::SpecValid, self.spec_valid(), Reason::Valid),
+            (Own::Available, self.available(), Reason::Available),
+            (
                 Own::CertificatesAvailable,
                 self.certificates(),
                 Reason::CertificatesAvailable,
             ),
-            positive(Own::TenantControlPlaneCreated, self.created(), Reason::Created),
-            positive(
+            (Own::TenantControlPlaneCreated, self.created(), Reason::Created),
+            (
                 Own::TenantControlPlaneAddressReady,
                 self.address(),
                 Reason::EndpointReady,
             ),
-            positive(
+            (
                 Own::ControlPlaneEndpointPatched,
                 self.published(),
                 Reason::Patched,
             ),
-            Said::Is(Verdict::yes(
-                Own::InfrastructureClusterPatched.as_str(),
-                Reason::NotApplicable,
-                "the infrastructure cluster takes the endpoint from the Cluster",
-            )),
-            positive(
+            (
                 Own::KamajiControlPlaneIsInitialized,
                 self.latched(),
                 Reason::Initialized,
             ),
-            positive(Own::KamajiControlPlaneIsReady, self.tenant_ready(), Reason::Ready),
-            positive(Own::KubeadmResourcesCreated, self.secrets(), Reason::Created),
-            Said::Is(self.external_reference()),
-        ]
+            (Own::KamajiControlPlaneIsReady, self.tenant_ready(), Reason::Ready),
+            (Own::KubeadmResourcesCreated, self.secrets(), Reason::Created),
+        ] {
+            report.step(condition.as_str(), &known.into(), good);
+        }
+        for (condition, found, otherwise) in [
+            (Own::Paused, None, Reason::NotPaused),
+            (Own::Deleting, self.progress.deleting.clone(), Reason::NotDeleting),
+            (Own::RollingOut, self.rolling_out(), Reason::NotRollingOut),
+            (Own::ScalingUp, self.scaling_up(), Reason::NotScalingUp),
+            (Own::ScalingDown, self.scaling_down(), Reason::NotScalingDown),
+        ] {
+            report.set(match found {
+                Some(problem) => Verdict::yes(condition.as_str(), problem.reason, problem.message),
+                None => Verdict::no(condition.as_str(), otherwise, ""),
+            });
+        }
+        report.set(Verdict::yes(
+            Own::InfrastructureClusterPatched.as_str(),
+            Reason::NotApplicable,
+            "the infrastructure cluster takes the endpoint from the Cluster",
+        ));
+        report.set(self.external_reference());
     }
 
     /// The tenant, or why there is none.
-    fn tenant(&self) -> Result<&TenantControlPlane, Cause> {
+    fn tenant(&self) -> Result<&TenantControlPlane, Problem> {
         let p = self.progress;
         let none = || {
             p.waiting
                 .as_ref()
-                .or_else(|| p.spec.cause())
-                .or_else(|| p.tenant.cause())
-                .or_else(|| p.authority.cause())
+                .or_else(|| p.spec.problem())
+                .or_else(|| p.tenant.problem())
+                .or_else(|| p.authority.problem())
                 .cloned()
                 .unwrap_or_else(|| {
-                    Cause::new(
+                    Problem::on_change(
                         Reason::WaitingForTenantControlPlane,
                         "the TenantControlPlane is not seen yet",
                     )
@@ -116,25 +103,25 @@ impl Facts<'_> {
         self.tenant.ok_or_else(none)
     }
 
-    fn asleep() -> Cause {
-        Cause::new(
+    fn asleep() -> Problem {
+        Problem::on_change(
             Reason::Sleeping,
             "spec.replicas is 0; set it to 1 or more to wake the control plane",
         )
     }
 
-    fn spec_valid(self) -> Result<(), Doubt> {
-        if let Some(cause) = self.progress.spec.cause() {
-            return Err(cause.clone().into());
+    fn spec_valid(self) -> Known {
+        if let Some(cause) = self.progress.spec.problem() {
+            return Err(Some(cause.clone()));
         }
         if let Some(cause) = self.refused() {
-            return Err(cause.into());
+            return Err(Some(cause));
         }
-        self.progress.spec.holds()
+        self.progress.spec.known()
     }
 
     /// The engine says that the spec cannot be brought about.
-    fn refused(self) -> Option<Cause> {
+    fn refused(self) -> Option<Problem> {
         health::against(self.tenant?, Tenant::SpecValid)
     }
 
@@ -151,29 +138,29 @@ impl Facts<'_> {
         !leaving && seen.is_some() && asked > seen
     }
 
-    fn available(self) -> Result<(), Doubt> {
+    fn available(self) -> Known {
         match health::of(self.tenant()?) {
             Health::Up => Ok(()),
-            Health::Asleep => Err(Self::asleep().into()),
-            Health::Down(cause) => Err(cause.into()),
+            Health::Asleep => Err(Some(Self::asleep())),
+            Health::Down(cause) => Err(Some(cause)),
         }
     }
 
-    fn tenant_ready(self) -> Result<(), Doubt> {
+    fn tenant_ready(self) -> Known {
         self.available()?;
         Ok(health::holds(self.tenant()?, Tenant::Ready)?)
     }
 
-    fn rolling_out(self) -> Option<Cause> {
+    fn rolling_out(self) -> Option<Problem> {
         let tenant = self.tenant?;
         let installed = versions::running(self.control_plane, tenant)?;
         // A spec that is refused is not being rolled out.
-        let refused = self.progress.spec.cause().is_some() || self.refused().is_some();
+        let refused = self.progress.spec.problem().is_some() || self.refused().is_some();
         if self.control_plane.spec.replicas == 0 {
             return None;
         }
         if self.behind() && !refused {
-            return Some(Cause::new(
+            return Some(Problem::on_change(
                 Reason::RollingOut,
                 "waiting for the engine to take up the TenantControlPlane's new spec",
             ));
@@ -181,7 +168,7 @@ impl Facts<'_> {
         let asked = super::desired::version(&self.control_plane.spec.version);
         if installed != asked {
             return (!refused)
-                .then(|| Cause::new(Reason::RollingOut, format!("from {installed} to {asked}")));
+                .then(|| Problem::on_change(Reason::RollingOut, format!("from {installed} to {asked}")));
         }
         if let Some(cause) = health::against(tenant, Tenant::RollingOut) {
             return Some(cause);
@@ -191,7 +178,7 @@ impl Facts<'_> {
             Phase::Upgrading | Phase::CertificateAuthorityRotating | Phase::Migrating
         )
         .then(|| {
-            Cause::new(
+            Problem::on_change(
                 Reason::RollingOut,
                 format!("TenantControlPlane: status is {}", health::phase(tenant).as_str()),
             )
@@ -207,77 +194,78 @@ impl Facts<'_> {
         )
     }
 
-    fn scaling_up(self) -> Option<Cause> {
+    fn scaling_up(self) -> Option<Problem> {
         let (desired, pods, _) = self.pods();
-        (pods < desired).then(|| Cause::new(Reason::ScalingUp, format!("{pods} of {desired} replicas")))
+        (pods < desired)
+            .then(|| Problem::on_change(Reason::ScalingUp, format!("{pods} of {desired} replicas")))
     }
 
     /// More pods than asked for, the surplus of a rollout aside.
-    fn scaling_down(self) -> Option<Cause> {
+    fn scaling_down(self) -> Option<Problem> {
         let (desired, pods, updated) = self.pods();
         (pods > desired && updated == pods).then(|| {
-            Cause::new(
+            Problem::on_change(
                 Reason::ScalingDown,
                 format!("{pods} replicas, {desired} asked for"),
             )
         })
     }
 
-    fn certificates(self) -> Result<(), Doubt> {
-        if let Some(cause) = self.progress.authority.cause() {
-            return Err(cause.clone().into());
+    fn certificates(self) -> Known {
+        if let Some(cause) = self.progress.authority.problem() {
+            return Err(Some(cause.clone()));
         }
         health::holds(self.tenant()?, Tenant::CertificatesAvailable)?;
         self.secrets()
     }
 
     /// The Secrets of the contract are in place.
-    fn secrets(self) -> Result<(), Doubt> {
+    fn secrets(self) -> Known {
         self.tenant()?;
         let p = self.progress;
         let all = [&p.authority, &p.kubeconfig, &p.bootstrap];
-        if let Some(cause) = all.iter().find_map(|finding| finding.cause()) {
-            return Err(cause.clone().into());
+        if let Some(cause) = all.iter().find_map(|finding| finding.problem()) {
+            return Err(Some(cause.clone()));
         }
-        all.iter().try_for_each(|finding| finding.holds())
+        all.iter().try_for_each(|finding| finding.known())
     }
 
-    fn created(self) -> Result<(), Doubt> {
+    fn created(self) -> Known {
         let p = self.progress;
-        if let Some(cause) = p.waiting.as_ref().or_else(|| p.tenant.cause()) {
-            return Err(cause.clone().into());
+        if let Some(cause) = p.waiting.as_ref().or_else(|| p.tenant.problem()) {
+            return Err(Some(cause.clone()));
         }
         self.tenant()?;
         Ok(())
     }
 
-    fn address(self) -> Result<(), Doubt> {
+    fn address(self) -> Known {
         let tenant = self.tenant()?;
         if let Some(cause) = health::against(tenant, Tenant::EndpointReady) {
-            return Err(cause.into());
+            return Err(Some(cause));
         }
         if endpoint::reported(tenant).is_none() {
             let why = "the TenantControlPlane has no address yet";
-            return Err(Cause::new(Reason::WaitingForTenantControlPlane, why).into());
+            return Err(Problem::on_change(Reason::WaitingForTenantControlPlane, why).into());
         }
         Ok(())
     }
 
-    fn published(self) -> Result<(), Doubt> {
+    fn published(self) -> Known {
         let choice = self.progress.endpoint.as_ref();
         if let Some(drift) = choice.and_then(|choice| choice.drift.clone()) {
-            return Err(Cause::new(Reason::EndpointChanged, drift).into());
+            return Err(Problem::on_change(Reason::EndpointChanged, drift).into());
         }
         if self.has_endpoint() {
             // Whether it fits is known only after a look at what it should be.
-            return choice.map(|_| ()).ok_or(Doubt::Unknown);
+            return choice.map(|_| ()).ok_or(None);
         }
         self.address()?;
-        if let Err(Doubt::Because(cause)) = self.secrets() {
-            return Err(cause.into());
+        if let Err(Some(cause)) = self.secrets() {
+            return Err(Some(cause));
         }
         let why = "spec.controlPlaneEndpoint is not written yet";
-        Err(Cause::new(Reason::WaitingForEndpoint, why).into())
+        Err(Problem::on_change(Reason::WaitingForEndpoint, why).into())
     }
 
     fn has_endpoint(self) -> bool {
@@ -290,11 +278,11 @@ impl Facts<'_> {
 
     /// «Initialized means it» (DESIGN 2.3): the API answered, rights were read back, kubeconfig and endpoint are there,
     /// all of it seen in this pass.
-    pub fn initialized(self) -> Result<(), Doubt> {
+    pub fn initialized(self) -> Known {
         self.available()?;
         health::rights_in_place(self.tenant()?)?;
-        self.progress.authority.holds()?;
-        self.progress.kubeconfig.holds()?;
+        self.progress.authority.known()?;
+        self.progress.kubeconfig.known()?;
         if self.has_endpoint() {
             Ok(())
         } else {
@@ -303,7 +291,7 @@ impl Facts<'_> {
     }
 
     /// Initialized now or before.
-    fn latched(self) -> Result<(), Doubt> {
+    fn latched(self) -> Known {
         let before = self
             .control_plane
             .status
@@ -335,7 +323,7 @@ impl Facts<'_> {
     }
 
     /// Ready, or the first condition that speaks against it.
-    pub fn summary(self, made: &KamajiControlPlaneStatus) -> (bool, String) {
+    pub fn summary(self, report: &Report) -> (bool, String) {
         if self.progress.deleting.is_some() {
             return (false, "the control plane is being deleted".to_owned());
         }
@@ -353,7 +341,7 @@ impl Facts<'_> {
         ];
         let failing = needed
             .iter()
-            .filter_map(|own| conditions::get(&made.conditions, own.as_str()))
+            .filter_map(|own| report.get(own.as_str()))
             .find(|condition| condition.status != "True");
         match failing {
             None => (true, String::new()),

@@ -10,7 +10,7 @@ use kamaji_api::{
 };
 
 use super::{fields, versions::deployment};
-use crate::k8s::conditions;
+use crate::k8s::{conditions, problem::Problem};
 
 /// Whether the API answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,39 +20,18 @@ pub enum Health {
     /// Replicas are zero on purpose.
     Asleep,
     /// It does not; why.
-    Down(Cause),
+    Down(Problem),
 }
 
-/// Reason and message of a condition that is not as it should be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cause {
-    /// Reason; the engine's own where it is mirrored.
-    pub reason: String,
-    /// For people.
-    pub message: String,
-}
-
-impl Cause {
-    /// A cause of ours.
-    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self {
-            reason: reason.into(),
-            message: message.into(),
-        }
-    }
-
-    /// What the TenantControlPlane says, with its fields in the words of the control plane.
-    fn mirrored(condition: &Condition) -> Self {
-        let said = if condition.message.is_empty() {
-            format!("{} is {}", condition.type_, condition.status)
-        } else {
-            condition.message.clone()
-        };
-        Self {
-            reason: condition.reason.clone(),
-            message: fields::told(&said).unwrap_or_else(|| format!("TenantControlPlane: {said}")),
-        }
-    }
+/// What a condition of the TenantControlPlane reports, with its fields named where the user sets them.
+fn mirrored(condition: &Condition) -> Problem {
+    let reported = if condition.message.is_empty() {
+        format!("{} is {}", condition.type_, condition.status)
+    } else {
+        condition.message.clone()
+    };
+    let message = fields::told(&reported).unwrap_or_else(|| format!("TenantControlPlane: {reported}"));
+    Problem::mirrored(&condition.reason, message)
 }
 
 /// Conditions that explain why the API does not answer, the deepest cause first.
@@ -79,7 +58,7 @@ pub fn of(tenant: &TenantControlPlane) -> Health {
         return Health::Up;
     }
     Health::Down(cause(tenant, &CAUSES).unwrap_or_else(|| {
-        Cause::new(
+        Problem::on_change(
             Reason::WaitingForTenantControlPlane,
             "TenantControlPlane: no request was answered yet",
         )
@@ -99,7 +78,7 @@ fn of_phase(tenant: &TenantControlPlane) -> Health {
     if serving {
         Health::Up
     } else {
-        Health::Down(Cause::new(
+        Health::Down(Problem::on_change(
             Reason::WaitingForTenantControlPlane,
             format!(
                 "TenantControlPlane: status is {}, {ready} pods are ready",
@@ -110,7 +89,7 @@ fn of_phase(tenant: &TenantControlPlane) -> Health {
 }
 
 /// Rights inside the tenant were read back: «initialized means it» (DESIGN 2.3). Known of our own engine only.
-pub fn rights_in_place(tenant: &TenantControlPlane) -> Result<(), Cause> {
+pub fn rights_in_place(tenant: &TenantControlPlane) -> Result<(), Problem> {
     if list(tenant).is_empty() {
         return Ok(());
     }
@@ -118,14 +97,14 @@ pub fn rights_in_place(tenant: &TenantControlPlane) -> Result<(), Cause> {
 }
 
 /// The condition is True, or why not. Without conditions nothing speaks against it.
-pub fn holds(tenant: &TenantControlPlane, condition: Tenant) -> Result<(), Cause> {
+pub fn holds(tenant: &TenantControlPlane, condition: Tenant) -> Result<(), Problem> {
     if list(tenant).is_empty() {
         return Ok(());
     }
     match conditions::get(list(tenant), condition.as_str()) {
         Some(known) if known.status == "True" => Ok(()),
-        Some(known) => Err(Cause::mirrored(known)),
-        None => Err(Cause::new(
+        Some(known) => Err(mirrored(known)),
+        None => Err(Problem::on_change(
             Reason::WaitingForTenantControlPlane,
             format!("TenantControlPlane: {condition} is not known yet"),
         )),
@@ -133,11 +112,11 @@ pub fn holds(tenant: &TenantControlPlane, condition: Tenant) -> Result<(), Cause
 }
 
 /// The condition, where it speaks against the tenant: False, or True for one of negative polarity.
-pub fn against(tenant: &TenantControlPlane, condition: Tenant) -> Option<Cause> {
+pub fn against(tenant: &TenantControlPlane, condition: Tenant) -> Option<Problem> {
     cause(tenant, &[condition])
 }
 
-fn cause(tenant: &TenantControlPlane, among: &[Tenant]) -> Option<Cause> {
+fn cause(tenant: &TenantControlPlane, among: &[Tenant]) -> Option<Problem> {
     among.iter().find_map(|condition| {
         let known = conditions::get(list(tenant), condition.as_str())?;
         let bad = if kamaji_api::conditions::is_negative(condition.as_str()) {
@@ -145,7 +124,7 @@ fn cause(tenant: &TenantControlPlane, among: &[Tenant]) -> Option<Cause> {
         } else {
             known.status != "True"
         };
-        bad.then(|| Cause::mirrored(known))
+        bad.then(|| mirrored(known))
     })
 }
 
@@ -190,10 +169,10 @@ mod tests {
         );
         assert_eq!(
             of(&tenant),
-            Health::Down(Cause {
-                reason: "DataStoreNotFound".into(),
-                message: "TenantControlPlane: DataStore \"nope\" does not exist".into(),
-            })
+            Health::Down(Problem::on_change(
+                Reason::DataStoreNotFound,
+                "TenantControlPlane: DataStore \"nope\" does not exist",
+            ))
         );
     }
 

@@ -11,13 +11,13 @@ mod authority;
 mod delete;
 mod desired;
 mod endpoint;
+mod events;
 #[cfg(test)]
 mod example;
 mod facts;
 mod fields;
 mod health;
 mod network;
-mod news;
 mod observe;
 mod progress;
 mod publish;

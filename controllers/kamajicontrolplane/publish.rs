@@ -11,17 +11,20 @@ use serde_json::json;
 
 use super::{
     Context, authority,
-    health::Cause,
     observe::{self, Observed},
-    progress::{Finding, Progress},
-    reconcile::manifest,
+    progress::Progress,
     secrets::{self, Known, Part, Step},
 };
 use crate::{
     args::Hosting,
     capi::cluster::Cluster,
-    k8s::{apply, error::Class, manifest::Manifest},
-    runtime::driver::{Failure, Outcome, Reconciled},
+    k8s::{
+        apply,
+        error::Class,
+        manifest::Manifest,
+        problem::{Problem, Retry},
+    },
+    runtime::driver::Outcome,
 };
 
 /// Publishes as far as it goes.
@@ -30,40 +33,39 @@ pub async fn publish(
     observed: &Observed,
     cluster: &Cluster,
     progress: &mut Progress,
-) -> Reconciled {
+) -> Result<Outcome, Problem> {
     let mut failed = None;
     let mut outcome = Outcome::Done;
     for part in Part::ALL {
         let endpoint = progress.endpoint.as_ref().map(|choice| &choice.endpoint);
-        let finding = match secret(context, observed, cluster, part, endpoint).await {
-            Ok(Placed::Is(finding)) => finding,
-            Ok(Placed::Refused(cause)) => {
-                outcome = Outcome::Waiting;
-                Finding::Missing(cause)
+        let mut result = secret(context, observed, cluster, part, endpoint).await;
+        if let Err(problem) = &mut result {
+            match problem.retry {
+                Retry::OnChange => {}
+                Retry::Unwatched => outcome = Outcome::Waiting,
+                Retry::Backoff(_) => {
+                    problem.reason = Reason::InternalError;
+                    failed.get_or_insert_with(|| problem.clone());
+                }
             }
-            Err(error) => {
-                let cause = Cause::new(Reason::InternalError, error.to_string());
-                failed.get_or_insert(error);
-                Finding::Missing(cause)
-            }
-        };
+        }
         match part {
-            Part::Authority => progress.authority = finding,
-            Part::Kubeconfig => progress.kubeconfig = finding,
-            Part::Bootstrap => progress.bootstrap = finding,
+            Part::Authority => progress.authority = result.into(),
+            Part::Kubeconfig => progress.kubeconfig = result.into(),
+            Part::Bootstrap => progress.bootstrap = result.into(),
         }
     }
-    if let Some(error) = failed {
-        return Err(error);
+    if let Some(problem) = failed {
+        return Err(problem);
     }
-    let ready = progress.authority == Finding::InPlace && progress.kubeconfig == Finding::InPlace;
+    let ready = progress.authority.is_done() && progress.kubeconfig.is_done();
     if let Some(choice) = progress.endpoint.as_ref().filter(|choice| choice.write && ready) {
         let control_plane = &*observed.control_plane;
         let api = Api::namespaced(
             context.client.clone(),
             &control_plane.namespace().unwrap_or_default(),
         );
-        // The one path of the spec that is ours (contract.md 0, rule 8).
+        // The one field of the spec that this controller writes.
         apply::root_spec(
             &api,
             &context.control_planes,
@@ -77,20 +79,6 @@ pub async fn publish(
     Ok(outcome)
 }
 
-/// How it went with one Secret.
-enum Placed {
-    /// As far as it is known; what is missing is watched.
-    Is(Finding),
-    /// The API server refuses it, and nothing tells when it will not any more.
-    Refused(Cause),
-}
-
-impl From<Finding> for Placed {
-    fn from(finding: Finding) -> Self {
-        Self::Is(finding)
-    }
-}
-
 /// Brings one Secret of the contract about.
 async fn secret(
     context: &Context,
@@ -98,7 +86,7 @@ async fn secret(
     cluster: &Cluster,
     part: Part,
     endpoint: Option<&Endpoint>,
-) -> Result<Placed, Failure> {
+) -> Result<(), Problem> {
     let control_plane = &*observed.control_plane;
     let name = cluster.name_any();
     let rows = observe::rows(context, control_plane, &name, part);
@@ -111,22 +99,21 @@ async fn secret(
     };
     let inputs = secrets::inputs(part, &name, endpoint, key);
     let (source, new) = match secrets::step(control_plane, known, &inputs) {
-        Step::Keep => return Ok(Finding::InPlace.into()),
+        Step::Keep => return Ok(()),
         Step::Theirs => {
-            let found = match &rows.target {
+            return match &rows.target {
                 Some(theirs) if part == Part::Authority => {
-                    authority::compare(context, control_plane, theirs, rows.source.as_deref()).await?
+                    authority::compare(context, control_plane, theirs, rows.source.as_deref()).await
                 }
-                _ => Finding::InPlace,
+                _ => Ok(()),
             };
-            return Ok(found.into());
         }
-        Step::WaitForSource => return Ok(without_source(context, observed, &name, part).await?.into()),
+        Step::WaitForSource => return without_source(context, observed, &name, part).await,
         Step::Label => {
             if let Some(row) = &rows.source {
                 authority::label(context, row, &name).await?;
             }
-            return Ok(Finding::InPlace.into());
+            return Ok(());
         }
         Step::Copy { source, new } => (source, new),
     };
@@ -137,10 +124,10 @@ async fn secret(
             "Secret {} names the endpoint, and the TenantControlPlane has no address yet",
             part.name(&name)
         );
-        return Ok(Finding::Missing(Cause::new(Reason::WaitingForEndpoint, why)).into());
+        return Err(Problem::on_change(Reason::WaitingForEndpoint, why));
     }
     let Some(from) = observe::secret(context, &namespace, &from).await? else {
-        return Ok(Finding::Missing(waiting(part, control_plane)).into());
+        return Err(waiting(part, control_plane));
     };
     let data = match (part, endpoint) {
         (Part::Kubeconfig, Some(endpoint)) => secrets::admin_data(&from, key, &name, endpoint),
@@ -149,9 +136,9 @@ async fn secret(
     };
     let data = match data {
         Ok(data) => data,
-        Err(error) => return Ok(Finding::Missing(secrets::refusal(control_plane, part, &error)).into()),
+        Err(error) => return Err(secrets::refusal(control_plane, part, &error)),
     };
-    let made = manifest("Secret", &secrets::copy(control_plane, &name, part, source, data))?;
+    let made = Manifest::new("Secret", &secrets::copy(control_plane, &name, part, source, data))?;
     place(context, control_plane, &made, new).await
 }
 
@@ -161,20 +148,20 @@ async fn without_source(
     observed: &Observed,
     cluster: &str,
     part: Part,
-) -> Result<Finding, Failure> {
+) -> Result<(), Problem> {
     let control_plane = &*observed.control_plane;
     // Kamaji's engine has no such kubeconfig: its nodes join with kubeadm.
     if part == Part::Bootstrap && context.hosting == Hosting::External {
-        return Ok(Finding::InPlace);
+        return Ok(());
     }
     // The engine uses an authority that it did not make: a user's, under the Cluster's name and without its label.
     if secrets::is_in_use(part, observed.tenant.as_deref())
         && let Some(row) = observe::unlabelled(context, control_plane, &part.name(cluster)).await?
     {
         authority::label(context, &row, cluster).await?;
-        return Ok(Finding::InPlace);
+        return Ok(());
     }
-    Ok(Finding::Missing(waiting(part, control_plane)))
+    Err(waiting(part, control_plane))
 }
 
 /// Writes a copy. What exists without being ours is left alone: it is somebody's own.
@@ -183,14 +170,14 @@ async fn place(
     control_plane: &KamajiControlPlane,
     made: &Manifest,
     new: bool,
-) -> Result<Placed, Failure> {
+) -> Result<(), Problem> {
     let written = if new {
         context.applier.create(made).await
     } else {
         context.applier.apply(made).await
     };
     match written {
-        Ok(_) => Ok(Finding::InPlace.into()),
+        Ok(_) => Ok(()),
         Err(error) if new && error.is_already_exists() => taken(context, control_plane, made).await,
         // An old one of ours, of a type that cannot be changed. Any other refusal deletes nothing: the API server is
         // asked by webhooks and policies too, and core would lose the Secret over a rule of theirs.
@@ -200,12 +187,11 @@ async fn place(
             };
             context.applier.delete::<Secret>(&row).await?;
             context.applier.create(made).await?;
-            Ok(Finding::InPlace.into())
+            Ok(())
         }
-        Err(error) if error.class() == Class::Invalid => Ok(Placed::Refused(Cause::new(
-            Reason::InternalError,
-            error.to_string(),
-        ))),
+        Err(error) if error.class() == Class::Invalid => {
+            Err(Problem::unwatched(Reason::InternalError, error.to_string()))
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -215,9 +201,13 @@ async fn taken(
     context: &Context,
     control_plane: &KamajiControlPlane,
     made: &Manifest,
-) -> Result<Placed, Failure> {
+) -> Result<(), Problem> {
     let Some(known) = observe::secret(context, &made.key.namespace, &made.key.name).await? else {
-        return Err(Failure::new(Class::Conflict, "a Secret came and went"));
+        return Err(Problem::backoff(
+            Class::Conflict,
+            Reason::InternalError,
+            "a Secret came and went",
+        ));
     };
     let ours = known
         .owner_references()
@@ -226,15 +216,15 @@ async fn taken(
     if ours {
         context.applier.apply(made).await?;
     }
-    Ok(Finding::InPlace.into())
+    Ok(())
 }
 
-fn waiting(part: Part, control_plane: &KamajiControlPlane) -> Cause {
+fn waiting(part: Part, control_plane: &KamajiControlPlane) -> Problem {
     let reason = match part {
         Part::Authority => Reason::WaitingForCertificates,
         Part::Kubeconfig | Part::Bootstrap => Reason::WaitingForKubeconfig,
     };
-    Cause::new(
+    Problem::on_change(
         reason,
         format!(
             "the TenantControlPlane has not made Secret {} yet",

@@ -8,16 +8,14 @@ use kamaji_api::{
     conditions::Reason,
     labels::{field_manager, go_provider, ours},
 };
-use kube::{Api, Resource};
+use kube::Api;
 
 use super::{
     Context, TENANT, authority, delete,
     desired::{self, Wanted},
-    endpoint,
-    health::Cause,
-    news,
+    endpoint, events,
     observe::{Observed, observe},
-    progress::{Finding, Progress},
+    progress::Progress,
     publish, secrets, status, validate,
 };
 use crate::{
@@ -28,9 +26,10 @@ use crate::{
         finalizer,
         key::RootKey,
         manifest::Manifest,
-        status as object_status,
+        problem::{Problem, Retry},
+        report::{self, Publisher, Step},
     },
-    runtime::driver::{Failure, Outcome, Reconciled},
+    runtime::driver::{Outcome, Reconciled},
 };
 
 /// One pass over `key`.
@@ -67,19 +66,19 @@ pub async fn reconcile(context: &Context, key: &RootKey) -> Reconciled {
     }
     let mut progress = Progress::default();
     let result = advance(context, &mut observed, &mut progress, now).await;
-    if let Err(failure) = &result
-        && failure.class == Class::Conflict
+    if let Err(problem) = &result
+        && problem.is_conflict()
     {
-        return result;
+        return problem.clone().settle();
     }
     // A failed write outranks the failure of a status that could not be written either.
     let written = write_status(context, &observed, &progress, now).await;
-    let outcome = result?;
+    let outcome = result.or_else(Problem::settle)?;
     written?;
     Ok(outcome)
 }
 
-/// Writes the status and publishes what is new about it.
+/// Writes the status, computed from the newest version of the control plane, and emits its Events.
 ///
 /// # Errors
 /// What the API server answered.
@@ -90,38 +89,16 @@ pub async fn write_status(
     now: Timestamp,
 ) -> Result<(), ApiError> {
     let key = RootKey::of(&*observed.control_plane);
-    // The pass may have written the root: its newest version counts.
-    let control_plane = context
-        .control_planes
-        .get(&key)
-        .unwrap_or_else(|| observed.control_plane.clone());
-    let old = control_plane.status.as_ref();
-    let new = status::status(&control_plane, observed.tenant.as_deref(), progress, now);
-    let api = Api::namespaced(context.client.clone(), &key.namespace);
-    let sent = object_status::apply(
-        &api,
-        &context.control_planes,
-        &*control_plane,
-        old,
-        &new,
-        field_manager::CONTROL_PLANE,
-    )
+    let publisher = Publisher {
+        api: &Api::namespaced(context.client.clone(), &key.namespace),
+        roots: &context.control_planes,
+        events: &context.events,
+        field_manager: field_manager::CONTROL_PLANE,
+    };
+    report::publish(publisher, &key, &events::RULES, |control_plane| {
+        status::status(control_plane, observed.tenant.as_deref(), progress, now)
+    })
     .await?;
-    if sent {
-        for news in news::news(old, &new) {
-            if news.warning {
-                context
-                    .events
-                    .warn(&*control_plane, &news.reason, &news.note)
-                    .await;
-            } else {
-                context
-                    .events
-                    .note(&*control_plane, &news.reason, &news.note)
-                    .await;
-            }
-        }
-    }
     Ok(())
 }
 
@@ -131,27 +108,25 @@ async fn advance(
     observed: &mut Observed,
     progress: &mut Progress,
     now: Timestamp,
-) -> Reconciled {
+) -> Result<Outcome, Problem> {
     let control_plane = observed.control_plane.clone();
     let Some(cluster_name) = observed.cluster_name.clone() else {
-        progress.waiting = Some(Cause::new(
+        progress.waiting = Some(Problem::on_change(
             Reason::WaitingForOwner,
             "no Cluster owns this object yet; a Cluster's spec.controlPlaneRef makes it the owner",
         ));
         return Ok(Outcome::Done);
     };
     let Some(cluster) = observed.cluster.clone() else {
-        progress.waiting = Some(Cause::new(
+        progress.waiting = Some(Problem::on_change(
             Reason::WaitingForCluster,
             format!("Cluster {cluster_name} does not exist"),
         ));
         return Ok(Outcome::Done);
     };
     progress.endpoint = endpoint::choose(&control_plane, &cluster, observed.tenant.as_deref());
-    if let Err(invalid) = validate::validate(&control_plane, observed.tenant.as_deref()) {
-        progress.spec = Finding::Missing(Cause::new(invalid.reason, invalid.message));
-    } else {
-        progress.spec = Finding::InPlace;
+    progress.spec = Step::of(&validate::validate(&control_plane, observed.tenant.as_deref()));
+    if progress.spec.is_done() {
         if !authority::seed(context, observed, &cluster_name, progress).await? {
             // The user's Secret carries no label, so no watch tells of its repair.
             return Ok(Outcome::Waiting);
@@ -163,10 +138,7 @@ async fn advance(
     let outcome = publish::publish(context, observed, &cluster, progress).await?;
     let restart = desired::rollout_after(&control_plane).filter(|after| *after > now);
     let wait = restart.and_then(|after| std::time::Duration::try_from(after.duration_since(now)).ok());
-    Ok(match (outcome, wait) {
-        (Outcome::Done, Some(wait)) => Outcome::After(wait),
-        (outcome, _) => outcome,
-    })
+    Ok(wait.map_or(outcome, |wait| outcome.or_after(wait)))
 }
 
 /// Applies the TenantControlPlane. `false` when there is none to go on with.
@@ -176,11 +148,11 @@ async fn hand_on(
     cluster: &Cluster,
     progress: &mut Progress,
     now: Timestamp,
-) -> Result<bool, Failure> {
+) -> Result<bool, Problem> {
     let control_plane = observed.control_plane.clone();
     if let Some(row) = &observed.tenant_row {
         if !secrets::is_ours(&control_plane, row) {
-            progress.tenant = Finding::Missing(Cause::new(
+            progress.tenant = Step::Failed(Problem::on_change(
                 Reason::OwnedByAnother,
                 format!(
                     "TenantControlPlane {} exists and is not owned by this object; delete it or rename this one",
@@ -191,7 +163,7 @@ async fn hand_on(
             return Ok(false);
         }
         if row.deleting {
-            progress.tenant = Finding::Missing(Cause::new(
+            progress.tenant = Step::Failed(Problem::on_change(
                 Reason::Deleting,
                 "the TenantControlPlane is being deleted; it is made again when it is gone",
             ));
@@ -205,14 +177,14 @@ async fn hand_on(
         tenant: observed.tenant.as_deref(),
         now,
     });
-    let wanted = manifest(TENANT, &made)?;
+    let wanted = Manifest::new(TENANT, &made)?;
     match context
         .applier
         .apply_over(&wanted, observed.tenant.as_deref())
         .await
     {
         Ok(applied) => {
-            progress.tenant = Finding::InPlace;
+            progress.tenant = Step::Done;
             progress.generation = applied.row.generation;
             // A new one is as it was applied until its first event comes: the status need not be written twice.
             observed.tenant.get_or_insert_with(|| Arc::new(made));
@@ -224,22 +196,14 @@ async fn hand_on(
                 Class::Denied => Reason::Forbidden,
                 Class::Transient | Class::Conflict | Class::Foreign => Reason::InternalError,
             };
-            let cause = Cause::new(reason, error.to_string());
-            if error.class() != Class::Invalid {
-                progress.tenant = Finding::Missing(cause);
-                return Err(error.into());
+            let problem = Problem::from(error).because(reason);
+            if problem.retry != Retry::Backoff(Class::Invalid) {
+                progress.tenant = Step::Failed(problem.clone());
+                return Err(problem);
             }
             // Nothing but a change of an object helps, and each of them is watched. What exists goes on.
-            progress.spec = Finding::Missing(cause);
+            progress.spec = Step::Failed(problem);
             Ok(observed.tenant_row.is_some())
         }
     }
-}
-
-/// An object to apply.
-pub fn manifest<K>(kind: &'static str, object: &K) -> Result<Manifest, Failure>
-where
-    K: Resource<DynamicType = ()> + serde::Serialize,
-{
-    Manifest::new(kind, object).map_err(|error| Failure::new(Class::Invalid, error))
 }

@@ -17,9 +17,9 @@ use kamaji_api::{
 use kube::{Resource, ResourceExt};
 use serde_json::json;
 
-use super::{endpoint, health::Cause};
+use super::endpoint;
 use crate::{
-    k8s::{digest, meta, row::Row},
+    k8s::{digest, meta, problem::Problem, row::Row},
     pki::{
         kubeconfig::{self, Kubeconfig},
         spec,
@@ -223,19 +223,21 @@ fn listed(keys: &[String]) -> String {
 }
 
 /// Why a copy is missing: what the user wrote is named where that is the cause.
-pub fn refusal(control_plane: &KamajiControlPlane, part: Part, error: &Error) -> Cause {
+pub fn refusal(control_plane: &KamajiControlPlane, part: Part, error: &Error) -> Problem {
     let annotation = kamaji::KUBECONFIG_SECRET_KEY;
     let chosen = control_plane
         .annotations()
         .get(annotation)
         .is_some_and(|key| !key.is_empty());
     match part {
-        Part::Kubeconfig if chosen => Cause::new(
+        Part::Kubeconfig if chosen => Problem::on_change(
             Reason::InvalidSpec,
             format!("annotation {annotation}: {error}; name one of these or take the annotation away"),
         ),
-        Part::Authority => Cause::new(Reason::WaitingForCertificates, error.to_string()),
-        Part::Kubeconfig | Part::Bootstrap => Cause::new(Reason::WaitingForKubeconfig, error.to_string()),
+        Part::Authority => Problem::on_change(Reason::WaitingForCertificates, error.to_string()),
+        Part::Kubeconfig | Part::Bootstrap => {
+            Problem::on_change(Reason::WaitingForKubeconfig, error.to_string())
+        }
     }
 }
 
@@ -466,7 +468,7 @@ mod tests {
         let annotations = control_plane.metadata.annotations.get_or_insert_default();
         annotations.insert(kamaji::KUBECONFIG_SECRET_KEY.into(), "nope.conf".into());
         let cause = refused(&control_plane, &source);
-        assert_eq!(cause.reason, Reason::InvalidSpec.as_str());
+        assert_eq!(cause.reason, Reason::InvalidSpec);
         assert_eq!(
             cause.message,
             "annotation kamaji.clastix.io/kubeconfig-secret-key: Secret alpha-admin-kubeconfig has no key \
@@ -475,7 +477,7 @@ mod tests {
         control_plane.metadata.annotations = None;
         source.data = None;
         let cause = refused(&control_plane, &source);
-        assert_eq!(cause.reason, Reason::WaitingForKubeconfig.as_str());
+        assert_eq!(cause.reason, Reason::WaitingForKubeconfig);
         assert_eq!(
             cause.message,
             "Secret alpha-admin-kubeconfig has no key \"admin.conf\""

@@ -16,11 +16,11 @@ use kube::ResourceExt;
 
 use super::{
     endpoint,
-    facts::{Facts, Said},
-    progress::{Finding, Progress},
+    facts::Facts,
+    progress::Progress,
     versions::{self, deployment},
 };
-use crate::k8s::conditions::{self, Verdict};
+use crate::k8s::{conditions::Verdict, report::Report};
 
 /// The status to write.
 pub fn status(
@@ -31,15 +31,16 @@ pub fn status(
 ) -> KamajiControlPlaneStatus {
     let mut made = control_plane.status.clone().unwrap_or_default();
     made.external_managed_control_plane = Some(true);
-    made.conditions
-        .retain(|known| Own::ALL.iter().any(|own| own.as_str() == known.type_));
+    let mut known = std::mem::take(&mut made.conditions);
+    known.retain(|known| Own::ALL.iter().any(|own| own.as_str() == known.type_));
     let generation = control_plane.metadata.generation;
+    let mut report = Report::new(known, generation, now);
     if let Some(why) = &progress.paused {
-        let verdict = Verdict::yes(Own::Paused.as_str(), Reason::Paused, why.clone());
-        conditions::set(&mut made.conditions, verdict, generation, now);
+        report.set(Verdict::yes(Own::Paused.as_str(), Reason::Paused, why.clone()));
+        made.conditions = report.into_conditions();
         return made;
     }
-    if progress.spec == Finding::InPlace && progress.tenant == Finding::InPlace {
+    if progress.spec.is_done() && progress.tenant.is_done() {
         made.observed_generation = generation;
     }
     let facts = Facts {
@@ -53,33 +54,16 @@ pub fn status(
             .get_or_insert_default()
             .control_plane_initialized = Some(true);
     }
-    for said in facts.conditions() {
-        let verdict = match said {
-            Said::Is(verdict) => verdict,
-            Said::Unknown(own) if conditions::get(&made.conditions, own.as_str()).is_some() => continue,
-            Said::Unknown(own) => Verdict::unknown(own.as_str(), Reason::Pending, "not looked at yet"),
-        };
-        conditions::set(&mut made.conditions, verdict, generation, now);
-    }
-    let (ready, because) = facts.summary(&made);
+    facts.conditions(&mut report);
+    let (ready, because) = facts.summary(&report);
     made.ready = Some(ready);
-    let verdict = if ready {
+    report.set(if ready {
         Verdict::yes(Own::Ready.as_str(), Reason::Ready, "")
     } else {
         Verdict::no(Own::Ready.as_str(), Reason::NotReady, because)
-    };
-    conditions::set(&mut made.conditions, verdict, generation, now);
-    match control_plane.spec.unsupported_message() {
-        Some(message) => {
-            let verdict = Verdict::yes(
-                Own::FieldNotSupported.as_str(),
-                Reason::FieldNotSupported,
-                message,
-            );
-            conditions::set(&mut made.conditions, verdict, generation, now);
-        }
-        None => conditions::remove(&mut made.conditions, Own::FieldNotSupported.as_str()),
-    }
+    });
+    report.unsupported(control_plane.spec.unsupported_message());
+    made.conditions = report.into_conditions();
     made
 }
 
@@ -121,27 +105,32 @@ mod tests {
     };
 
     use super::*;
-    use crate::kamajicontrolplane::{
-        endpoint::{Choice, Origin},
-        example,
-        health::Cause,
-        news::news,
+    use crate::{
+        k8s::{
+            conditions,
+            problem::Problem,
+            report::{HasConditions as _, Step, transitions},
+        },
+        kamajicontrolplane::{
+            endpoint::{Choice, Origin},
+            events, example,
+        },
     };
 
     /// A pass in which everything was found in place.
     fn all_well() -> Progress {
         Progress {
-            spec: Finding::InPlace,
-            tenant: Finding::InPlace,
+            spec: Step::Done,
+            tenant: Step::Done,
             endpoint: endpoint::parse("192.0.2.1:6443").map(|endpoint| Choice {
                 endpoint,
                 origin: Origin::Published,
                 write: false,
                 drift: None,
             }),
-            authority: Finding::InPlace,
-            kubeconfig: Finding::InPlace,
-            bootstrap: Finding::InPlace,
+            authority: Step::Done,
+            kubeconfig: Step::Done,
+            bootstrap: Step::Done,
             ..Progress::default()
         }
     }
@@ -232,7 +221,7 @@ mod tests {
         );
         assert!(!initialized(&unpublished));
         let without = Progress {
-            kubeconfig: Finding::Missing(Cause::new(Reason::WaitingForKubeconfig, "no")),
+            kubeconfig: Step::Failed(Problem::on_change(Reason::WaitingForKubeconfig, "no")),
             ..all_well()
         };
         let mut control_plane = published(example::control_plane());
@@ -283,13 +272,19 @@ mod tests {
         let made = status(&control_plane, Some(&tenant), &all_well(), example::now());
         let found = conditions::get(&made.conditions, "FieldNotSupported").unwrap();
         assert!(found.message.contains("spec.addons.konnectivity"));
-        let told: Vec<_> = news(None, &made).into_iter().map(|news| news.reason).collect();
-        assert_eq!(told, ["FieldNotSupported", "Initialized"]);
+        let events = |old: &KamajiControlPlaneStatus, new: &KamajiControlPlaneStatus| -> Vec<String> {
+            transitions(old.conditions(), new.conditions(), &events::RULES)
+                .into_iter()
+                .map(|event| event.reason)
+                .collect()
+        };
+        let none = KamajiControlPlaneStatus::default();
+        assert_eq!(events(&none, &made), ["FieldNotSupported", "Initialized"]);
         control_plane.spec.addons.konnectivity = None;
         control_plane.status = Some(made.clone());
         let cleared = status(&control_plane, Some(&tenant), &all_well(), example::now());
         assert!(conditions::get(&cleared.conditions, "FieldNotSupported").is_none());
-        assert!(news(Some(&made), &cleared).is_empty());
+        assert!(events(&made, &cleared).is_empty());
     }
 
     #[test]
@@ -353,7 +348,7 @@ mod tests {
         let mut control_plane = published(example::control_plane());
         control_plane.status = Some(of(&tenant));
         let waiting = Progress {
-            waiting: Some(Cause::new(reason, "it is not there")),
+            waiting: Some(Problem::on_change(reason, "it is not there")),
             ..Progress::default()
         };
         let made = status(&control_plane, Some(&tenant), &waiting, example::now());
@@ -401,8 +396,8 @@ mod tests {
         control_plane.status = Some(of(&tenant));
         control_plane.metadata.generation = Some(2);
         let refused = Progress {
-            spec: Finding::Missing(Cause::new(Reason::InvalidVersion, "no")),
-            tenant: Finding::Unknown,
+            spec: Step::Failed(Problem::on_change(Reason::InvalidVersion, "no")),
+            tenant: Step::NotReached,
             ..all_well()
         };
         let made = status(&control_plane, Some(&tenant), &refused, example::now());

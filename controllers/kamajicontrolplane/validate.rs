@@ -10,26 +10,7 @@ use kamaji_api::{
 use semver::Version;
 
 use super::versions;
-
-/// Why a spec is not handed on: field and fix in the message.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct Invalid {
-    /// Reason of the condition.
-    pub reason: Reason,
-    /// For people.
-    pub message: String,
-}
-
-impl Invalid {
-    /// A refusal with `reason`.
-    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self {
-            reason,
-            message: message.into(),
-        }
-    }
-}
+use crate::k8s::problem::Problem;
 
 /// A spec that can be handed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,12 +23,12 @@ pub struct Valid {
 pub fn validate(
     control_plane: &KamajiControlPlane,
     tenant: Option<&TenantControlPlane>,
-) -> Result<Valid, Invalid> {
+) -> Result<Valid, Problem> {
     let spec = &control_plane.spec;
     let running = tenant.and_then(|tenant| versions::running(control_plane, tenant));
     let version = version(&spec.version, running.as_deref())?;
     if spec.replicas < 0 {
-        return Err(Invalid::new(
+        return Err(Problem::on_change(
             Reason::InvalidSpec,
             format!(
                 "spec.replicas: {} is below 0; 0 puts the control plane to sleep",
@@ -63,7 +44,7 @@ pub fn validate(
             .unwrap_or_default()
             .is_empty()
     {
-        return Err(Invalid::new(
+        return Err(Problem::on_change(
             Reason::AddressRequired,
             "spec.network.serviceAddress: required with serviceType NodePort; set the address of a node of the \
              management cluster or of what stands in front of its nodes",
@@ -71,7 +52,7 @@ pub fn validate(
     }
     for (index, name) in spec.network.cert_sans.iter().enumerate() {
         if name.parse::<std::net::IpAddr>().is_err() && name.contains(':') {
-            return Err(Invalid::new(
+            return Err(Problem::on_change(
                 Reason::InvalidSpec,
                 format!(
                     "spec.network.certSANs[{index}]: {name:?} has a port; a certificate names hosts alone"
@@ -87,9 +68,9 @@ pub fn parse_version(text: &str) -> Option<Version> {
     Version::parse(text.strip_prefix('v').unwrap_or(text)).ok()
 }
 
-fn version(asked: &str, running: Option<&str>) -> Result<Version, Invalid> {
+fn version(asked: &str, running: Option<&str>) -> Result<Version, Problem> {
     let version = parse_version(asked).ok_or_else(|| {
-        Invalid::new(
+        Problem::on_change(
             Reason::InvalidVersion,
             format!("spec.version: {asked:?} is not a semantic version; write it like v1.36.3"),
         )
@@ -99,7 +80,7 @@ fn version(asked: &str, running: Option<&str>) -> Result<Version, Invalid> {
     };
     let (from, to) = ((old.major, old.minor), (version.major, version.minor));
     if to < from {
-        return Err(Invalid::new(
+        return Err(Problem::on_change(
             Reason::VersionDowngrade,
             format!(
                 "spec.version: {asked} is below the running {text}; a control plane cannot go back a minor version, set \
@@ -109,7 +90,7 @@ fn version(asked: &str, running: Option<&str>) -> Result<Version, Invalid> {
         ));
     }
     if to.0 != from.0 || to.1 > from.1 + 1 {
-        return Err(Invalid::new(
+        return Err(Problem::on_change(
             Reason::VersionStepTooLarge,
             format!(
                 "spec.version: {asked} is more than one minor above the running {text}; go to v{}.{} first",

@@ -12,6 +12,7 @@ use crate::k8s::{
     backoff,
     error::{ApiError, Class},
     key::RootKey,
+    problem::{Problem, Retry},
 };
 
 /// How a reconcile ended well.
@@ -24,6 +25,16 @@ pub enum Outcome {
     After(Duration),
     /// Something that no watch tells of is not there yet (a foreign system): run again with backoff.
     Waiting,
+}
+
+impl Outcome {
+    /// The same; where nothing would run it again, it runs again after `wait`.
+    pub fn or_after(self, wait: Duration) -> Self {
+        match self {
+            Self::Done => Self::After(wait),
+            Self::After(_) | Self::Waiting => self,
+        }
+    }
 }
 
 /// How a reconcile failed.
@@ -58,6 +69,20 @@ impl From<ApiError> for Failure {
 
 /// What a reconcile returns.
 pub type Reconciled = Result<Outcome, Failure>;
+
+impl Problem {
+    /// How a reconcile ends that this stopped.
+    ///
+    /// # Errors
+    /// Where it is a failure.
+    pub fn settle(self) -> Reconciled {
+        match self.retry {
+            Retry::OnChange => Ok(Outcome::Done),
+            Retry::Unwatched => Ok(Outcome::Waiting),
+            Retry::Backoff(class) => Err(Failure::new(class, self)),
+        }
+    }
+}
 
 /// Longest time a reconcile may take before it is given up and retried.
 const LIMIT: Duration = Duration::from_mins(2);

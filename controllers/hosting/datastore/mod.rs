@@ -40,10 +40,11 @@ use super::engine::Engine;
 use crate::args::DefaultDatastore;
 use crate::k8s::conditions;
 use crate::k8s::error::{ApiError, Class};
+use crate::k8s::finalizer;
 use crate::k8s::key::RootKey;
 use crate::k8s::manifest::Manifest;
 use crate::k8s::row::Facts;
-use crate::k8s::{finalizer, status as object_status};
+use crate::k8s::status::{self as object_status, Guard};
 use crate::runtime::driver::{Failure, Outcome, Reconciled};
 
 /// Name of this controller in metrics and logs.
@@ -317,7 +318,15 @@ async fn make_default(engine: &Engine, name: &str) -> Reconciled {
 async fn write(engine: &Engine, api: &Api<DataStore>, store: &DataStore, seen: &Seen) -> Result<(), Failure> {
     let old = store.status.as_ref();
     let new = status::status(store, seen, Timestamp::now());
-    let sent = object_status::apply(api, &engine.stores, store, old, &new, field_manager::HOSTING).await?;
+    let sent = object_status::apply(
+        api,
+        &engine.stores,
+        store,
+        &new,
+        field_manager::HOSTING,
+        Guard::None,
+    )
+    .await?;
     if !sent {
         return Ok(());
     }

@@ -39,6 +39,7 @@ use self::trust_roots::Seeded;
 use super::engine::Engine;
 use crate::k8s::key::{ObjectKey, RootKey};
 use crate::k8s::row::Row;
+use crate::k8s::status::{self as status_write, Guard};
 use crate::pki::kubeconfig::Kubeconfig;
 use crate::runtime::driver::{Outcome, Reconciled};
 use crate::tenant::{self, Clients};
@@ -140,7 +141,7 @@ impl Controller {
         let roots = &self.engine.tenants;
         let old = tenant.status.as_ref();
         let sent =
-            crate::k8s::status::apply(&api, roots, &*tenant, old, &new, field_manager::HOSTING).await?;
+            status_write::apply(&api, roots, &*tenant, &new, field_manager::HOSTING, Guard::None).await?;
         if sent {
             for (reason, message) in events::worsened(old, &new) {
                 self.engine.events.warn(&*tenant, &reason, &message).await;

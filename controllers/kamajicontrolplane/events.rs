@@ -1,0 +1,28 @@
+//! Which transitions of a KamajiControlPlane's conditions are Events. Pure.
+
+use kamaji_api::conditions::{KamajiControlPlaneCondition as Own, Reason};
+
+use crate::k8s::report::{Except, Rule, When};
+
+/// A Warning is for what somebody has to act on; waiting for what comes by itself is no Event.
+pub const RULES: [Rule; 2] = [
+    Rule {
+        conditions: &[
+            Own::SpecValid.as_str(),
+            Own::TenantControlPlaneCreated.as_str(),
+            Own::CertificatesAvailable.as_str(),
+            Own::ControlPlaneEndpointPatched.as_str(),
+            Own::FieldNotSupported.as_str(),
+        ],
+        when: When::Unhealthy,
+        except: &[Except::Waits, Except::Reasons(&[Reason::Pending])],
+    },
+    Rule {
+        conditions: &[Own::KamajiControlPlaneIsInitialized.as_str()],
+        when: When::Healthy {
+            reason: Reason::Initialized,
+            message: "the API answers, kubeconfig and endpoint are published",
+        },
+        except: &[],
+    },
+];
