@@ -12,6 +12,8 @@ pub mod kamajiconfig;
 pub mod kamajicontrolplane;
 pub mod pki;
 pub mod print;
+#[cfg(test)]
+mod reference;
 pub mod runtime;
 pub mod tenant;
 #[cfg(test)]

@@ -147,7 +147,7 @@ async fn definitions_are_structural_and_served() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn contract_12_minimal_objects_get_the_peers_defaults() -> Result<()> {
+async fn minimal_objects_get_the_defaults_of_upstream() -> Result<()> {
     let Some(server) = server().await? else {
         return Ok(());
     };
@@ -223,7 +223,7 @@ async fn contract_12_minimal_objects_get_the_peers_defaults() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hosting_1_full_objects_are_kept_to_the_last_field() -> Result<()> {
+async fn full_objects_are_kept_to_the_last_field() -> Result<()> {
     let Some(server) = server().await? else {
         return Ok(());
     };
@@ -260,7 +260,7 @@ fn typed<K: serde::de::DeserializeOwned + serde::Serialize>(object: &Value) -> R
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn contract_112_manifests_of_the_peers_users_are_taken() -> Result<()> {
+async fn manifests_of_upstream_users_are_accepted() -> Result<()> {
     let Some(server) = server().await? else {
         return Ok(());
     };
@@ -314,7 +314,7 @@ async fn what_cannot_change_is_refused_with_field_and_fix() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hosting_14_version_steps_are_measured_against_what_runs() -> Result<()> {
+async fn hosting_peer_25_26_version_steps_are_measured_against_what_runs() -> Result<()> {
     let Some(server) = server().await? else {
         return Ok(());
     };
@@ -401,7 +401,7 @@ where
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn contract_11_scale_reads_and_writes_replicas() -> Result<()> {
+async fn contract_16_the_scale_subresource_reads_and_writes_replicas() -> Result<()> {
     let Some(server) = server().await? else {
         return Ok(());
     };
@@ -414,7 +414,7 @@ async fn contract_11_scale_reads_and_writes_replicas() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn contract_13_conditions_of_two_writers_stand_side_by_side() -> Result<()> {
+async fn conditions_of_two_writers_coexist() -> Result<()> {
     let Some(server) = server().await? else {
         return Ok(());
     };

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn contract_11_a_definition_fits_the_annotation_of_client_side_apply() -> anyhow::Result<()> {
+    fn a_definition_fits_the_annotation_of_client_side_apply() -> anyhow::Result<()> {
         for crd in kamaji_api::crd::all_crds() {
             let bytes = serde_json::to_vec(&crd)?.len();
             assert!(bytes < 128 * 1024, "{:?}: {bytes} bytes", crd.metadata.name);

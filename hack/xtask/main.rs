@@ -4,6 +4,7 @@ mod access;
 mod arch;
 mod components;
 mod crds;
+mod docs;
 mod objects;
 mod podschemas;
 mod provider;
@@ -27,6 +28,8 @@ enum Task {
     Crds(crds::Args),
     /// Write config/{rbac,manager}, or with --out a provider repository for clusterctl.
     Components(components::Args),
+    /// Write the generated pages and pictures of the book in docs/, and check its links and entries.
+    Docs(docs::Args),
     /// Print the reference of the providers' image.
     ImageName,
     /// Take the schemas of embedded pod types from the pinned Kubernetes module into api/pod.json.
@@ -38,6 +41,7 @@ fn main() -> anyhow::Result<()> {
         Task::Crds(args) => crds::run(&args),
         Task::Arch => arch::run(),
         Task::Components(args) => components::run(&args),
+        Task::Docs(args) => docs::run(&args),
         Task::ImageName => image_name(),
         Task::PodSchemas(args) => podschemas::run(&args),
     }
