@@ -19,7 +19,7 @@ use kube::{Api, Client};
 use super::datastore::driver::Pool;
 use super::datastore::usage;
 use crate::args::Settings;
-use crate::k8s::{apply::Applier, events::Events, index::ChildIndex, key::RootKey, roots::Roots, row::Facts};
+use crate::k8s::{apply::Applier, events::Events, index::ChildIndex, key::RootKey, row::Facts, store::Store};
 use crate::runtime::{queue::Queue, role::Role, watch::Watches};
 
 /// The engine while it leads.
@@ -35,9 +35,9 @@ pub struct Engine {
     /// Events for people.
     pub events: Events,
     /// All TenantControlPlanes.
-    pub tenants: Arc<Roots<TenantControlPlane>>,
+    pub tenants: Arc<Store<TenantControlPlane>>,
     /// All DataStores.
-    pub stores: Arc<Roots<DataStore>>,
+    pub stores: Arc<Store<DataStore>>,
     /// TenantControlPlanes that are due.
     pub tenant_queue: Arc<Queue>,
     /// DataStores that are due.
@@ -154,8 +154,8 @@ impl Engine {
         watches.children::<StatefulSet>(Api::all(client()), made.clone(), &self.index);
         watches.children::<PersistentVolumeClaim>(Api::all(client()), made.clone(), &self.index);
         watches.children::<Pod>(Api::all(client()), made, &self.index);
-        watches.roots::<DataStore>(Api::all(client()), watcher::Config::default(), &self.stores);
-        watches.roots::<TenantControlPlane>(Api::all(client()), watcher::Config::default(), &self.tenants);
+        watches.store::<DataStore>(Api::all(client()), watcher::Config::default(), &self.stores);
+        watches.store::<TenantControlPlane>(Api::all(client()), watcher::Config::default(), &self.tenants);
         watches
     }
 

@@ -35,21 +35,21 @@ use super::{
     index::ChildIndex,
     key::{ObjectKey, RootKey},
     manifest::Manifest,
-    roots::Roots,
     row::Row,
+    store::Store,
 };
 
 /// The version of no object: the store's first write has a higher one.
 const OF_NONE: &str = "1";
 
-/// Applies `spec` and `annotations`, and nothing else, to a root object, and writes the result through to `roots`. For
+/// Applies `spec` and `annotations`, and nothing else, to a root object, and writes the result through to `store`. For
 /// the few paths of a user's object that are ours: fields we do not name stay whose they are.
 ///
 /// # Errors
 /// What the API server answered; a conflict when the object is another one by now.
 pub async fn root_spec<K>(
     api: &Api<K>,
-    roots: &Roots<K>,
+    store: &Store<K>,
     object: &K,
     annotations: &[(&str, &str)],
     spec: Value,
@@ -79,7 +79,7 @@ where
                 e,
             )
         })?;
-    roots.put(written);
+    store.put(written);
     Ok(())
 }
 
@@ -88,7 +88,7 @@ where
 ///
 /// # Errors
 /// What the API server answered; a conflict when somebody else wrote meanwhile.
-pub async fn disown<K>(api: &Api<K>, roots: &Roots<K>, object: &K, managers: &[&str]) -> Result<(), ApiError>
+pub async fn disown<K>(api: &Api<K>, store: &Store<K>, object: &K, managers: &[&str]) -> Result<(), ApiError>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
 {
@@ -107,7 +107,7 @@ where
                 e,
             )
         })?;
-    roots.put(written);
+    store.put(written);
     Ok(())
 }
 

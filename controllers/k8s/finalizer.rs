@@ -9,7 +9,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{error::ApiError, key::RootKey, roots::Roots};
+use super::{error::ApiError, key::RootKey, store::Store};
 
 /// `object` carries `finalizer`.
 pub fn has<K: Resource>(object: &K, finalizer: &str) -> bool {
@@ -20,7 +20,7 @@ pub fn has<K: Resource>(object: &K, finalizer: &str) -> bool {
 ///
 /// # Errors
 /// What the API server answered; a conflict when somebody else wrote meanwhile.
-pub async fn add<K>(api: &Api<K>, roots: &Roots<K>, object: &K, finalizer: &str) -> Result<(), ApiError>
+pub async fn add<K>(api: &Api<K>, store: &Store<K>, object: &K, finalizer: &str) -> Result<(), ApiError>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
 {
@@ -34,7 +34,7 @@ where
         .chain([finalizer.to_owned()])
         .collect();
     let written = write(api, object, finalizers).await?;
-    roots.put(written);
+    store.put(written);
     Ok(())
 }
 
@@ -45,7 +45,7 @@ where
 /// What the API server answered; a conflict when somebody else wrote meanwhile.
 pub async fn claim<K>(
     api: &Api<K>,
-    roots: &Roots<K>,
+    store: &Store<K>,
     object: &K,
     finalizer: &str,
     annotations: &[(&str, &str)],
@@ -70,7 +70,7 @@ where
         }
     });
     let written = patched(api, object, "claim", &patch).await?;
-    roots.put(written);
+    store.put(written);
     Ok(())
 }
 
@@ -78,7 +78,7 @@ where
 ///
 /// # Errors
 /// What the API server answered; a conflict when somebody else wrote meanwhile.
-pub async fn remove<K>(api: &Api<K>, roots: &Roots<K>, object: &K, ours: &[&str]) -> Result<(), ApiError>
+pub async fn remove<K>(api: &Api<K>, store: &Store<K>, object: &K, ours: &[&str]) -> Result<(), ApiError>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
 {
@@ -94,7 +94,7 @@ where
     let last = left.is_empty();
     match write(api, object, left).await {
         // The object is gone with its last finalizer: writing it through would bring back a ghost.
-        Ok(written) if !last => roots.put(written),
+        Ok(written) if !last => store.put(written),
         Ok(_) => {}
         Err(error) if error.is_not_found() => {}
         Err(error) => return Err(error),

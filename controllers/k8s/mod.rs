@@ -18,6 +18,6 @@ pub mod meta;
 pub mod pod;
 pub mod problem;
 pub mod report;
-pub mod roots;
 pub mod row;
 pub mod status;
+pub mod store;

@@ -10,7 +10,7 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::{digest, error::ApiError, key::RootKey, roots::Roots};
+use super::{digest, error::ApiError, key::RootKey, store::Store};
 
 /// What has to hold for a status to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,14 +22,14 @@ pub enum Guard {
 }
 
 /// Applies `new` as the status of `object` when it differs from the status that `object` has, and writes the answer
-/// through to `roots`. Returns whether a request was sent. Transition times have to be kept by
+/// through to `store`. Returns whether a request was sent. Transition times have to be kept by
 /// [`super::conditions::set`], else every call differs.
 ///
 /// # Errors
 /// What the API server answered; a missing object is fine.
 pub async fn apply<K>(
     api: &Api<K>,
-    roots: &Roots<K>,
+    store: &Store<K>,
     object: &K,
     new: &K::Status,
     field_manager: &str,
@@ -69,7 +69,7 @@ where
         .patch_status(&object.name_any(), &params, &Patch::Apply(patch))
         .await
     {
-        Ok(written) => roots.put(written),
+        Ok(written) => store.put(written),
         Err(kube::Error::Api(status)) if status.code == 404 => {}
         Err(error) => return Err(ApiError::new(action(), error)),
     }

@@ -46,7 +46,7 @@ use kube::{Api, Client, ResourceExt as _, api::PartialObjectMeta, runtime::watch
 
 use crate::{
     capi::{cluster::Cluster, machine::Machine, owner},
-    k8s::{apply::Applier, events::Events, index::ChildIndex, key::RootKey, roots::Roots},
+    k8s::{apply::Applier, events::Events, index::ChildIndex, key::RootKey, store::Store},
     runtime::{queue::Queue, role::Role, watch::Watches},
 };
 use tenants::Tenants;
@@ -60,10 +60,10 @@ pub struct Context {
     client: Client,
     /// Name of the role, for the user agent in tenants.
     role: &'static str,
-    configs: Arc<Roots<KamajiConfig>>,
-    machines: Arc<Roots<Machine>>,
-    clusters: Arc<Roots<Cluster>>,
-    control_planes: Arc<Roots<KamajiControlPlane>>,
+    configs: Arc<Store<KamajiConfig>>,
+    machines: Arc<Store<Machine>>,
+    clusters: Arc<Store<Cluster>>,
+    control_planes: Arc<Store<KamajiControlPlane>>,
     /// Metadata of Secrets with a Cluster's label.
     index: Arc<ChildIndex>,
     applier: Applier,
@@ -81,7 +81,7 @@ impl Context {
     ) -> Arc<Self> {
         let index = Arc::new(ChildIndex::default());
         let queue: Arc<Queue> = Arc::default();
-        let configs: Arc<Roots<KamajiConfig>> = Arc::default();
+        let configs: Arc<Store<KamajiConfig>> = Arc::default();
         let context = Arc::new(Self {
             applier: Applier::new(client.clone(), field_manager::BOOTSTRAP, index.clone()),
             events: Events::new(client.clone(), field_manager::BOOTSTRAP, instance),
@@ -200,10 +200,10 @@ impl Context {
     fn watch(&self) -> Watches {
         let client = || self.client.clone();
         let mut watches = Watches::default();
-        watches.roots(Api::all(client()), Config::default(), &self.configs);
-        watches.roots(Api::all(client()), Config::default(), &self.machines);
-        watches.roots(Api::all(client()), Config::default(), &self.clusters);
-        watches.roots(Api::all(client()), Config::default(), &self.control_planes);
+        watches.store(Api::all(client()), Config::default(), &self.configs);
+        watches.store(Api::all(client()), Config::default(), &self.machines);
+        watches.store(Api::all(client()), Config::default(), &self.clusters);
+        watches.store(Api::all(client()), Config::default(), &self.control_planes);
         watches.children(
             Api::<PartialObjectMeta<Secret>>::all(client()),
             Config::default().labels(capi::CLUSTER_NAME),
@@ -236,7 +236,7 @@ fn unannounced(config: &KamajiConfig) -> bool {
 
 /// Configs of a Cluster that `keep` accepts. A scan: Clusters and their Secrets change seldom.
 fn of_cluster(
-    configs: &Roots<KamajiConfig>,
+    configs: &Store<KamajiConfig>,
     namespace: &str,
     cluster: &str,
     keep: impl Fn(&KamajiConfig) -> bool,

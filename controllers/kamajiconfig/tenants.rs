@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 
 use super::requests::Requests;
 use crate::{
-    k8s::{key::RootKey, roots::Roots},
+    k8s::{key::RootKey, store::Store},
     runtime::queue::Queue,
     tenant::nodes::Session,
 };
@@ -90,7 +90,7 @@ pub struct Tenant {
     cluster: RootKey,
     /// UID of its Cluster. After a move the same tenant belongs to a Cluster with another one.
     uid: String,
-    configs: Arc<Roots<KamajiConfig>>,
+    configs: Arc<Store<KamajiConfig>>,
     /// Resource version of the kubeconfig the connections were made from.
     version: String,
     view: Mutex<View>,
@@ -104,13 +104,13 @@ pub struct Tenant {
 /// All open tenants, by Cluster.
 pub struct Tenants {
     open: Mutex<HashMap<RootKey, Arc<Tenant>>>,
-    configs: Arc<Roots<KamajiConfig>>,
+    configs: Arc<Store<KamajiConfig>>,
     queue: Arc<Queue>,
 }
 
 impl Tenants {
     /// None open yet; `configs` are woken through `queue`.
-    pub fn new(configs: Arc<Roots<KamajiConfig>>, queue: Arc<Queue>) -> Self {
+    pub fn new(configs: Arc<Store<KamajiConfig>>, queue: Arc<Queue>) -> Self {
         Self {
             open: Mutex::default(),
             configs,

@@ -55,8 +55,8 @@ use crate::{
         events::Events,
         index::ChildIndex,
         key::RootKey,
-        roots::Roots,
         row::{Facts, Row},
+        store::Store,
     },
     runtime::{queue::Queue, role::Role, watch::Watches},
 };
@@ -71,11 +71,11 @@ pub struct Context {
     /// Client of the management cluster.
     client: Client,
     /// All KamajiControlPlanes.
-    control_planes: Arc<Roots<KamajiControlPlane>>,
+    control_planes: Arc<Store<KamajiControlPlane>>,
     /// All Clusters.
-    clusters: Arc<Roots<Cluster>>,
+    clusters: Arc<Store<Cluster>>,
     /// All TenantControlPlanes.
-    tenants: Arc<Roots<TenantControlPlane>>,
+    tenants: Arc<Store<TenantControlPlane>>,
     /// What we make and what carries a Cluster's label: Secrets, Machines, MachinePools, TenantControlPlanes.
     index: Arc<ChildIndex>,
     /// The engine's Secrets that are copied. Apart from `index`, since an index has one watch a kind.
@@ -214,9 +214,9 @@ impl Context {
         let client = || self.client.clone();
         let of_clusters = || Config::default().labels(capi::CLUSTER_NAME);
         let mut watches = Watches::default();
-        watches.roots(Api::all(client()), Config::default(), &self.control_planes);
-        watches.roots(Api::all(client()), Config::default(), &self.clusters);
-        watches.roots(Api::all(client()), Config::default(), &self.tenants);
+        watches.store(Api::all(client()), Config::default(), &self.control_planes);
+        watches.store(Api::all(client()), Config::default(), &self.clusters);
+        watches.store(Api::all(client()), Config::default(), &self.tenants);
         watches.children(
             Api::<PartialObjectMeta<Secret>>::all(client()),
             of_clusters(),
@@ -242,7 +242,7 @@ impl Context {
 }
 
 /// The control plane that a Cluster refers to; without a reference, those that name it.
-fn control_planes_of(cluster: &Cluster, control_planes: &Roots<KamajiControlPlane>) -> Vec<RootKey> {
+fn control_planes_of(cluster: &Cluster, control_planes: &Store<KamajiControlPlane>) -> Vec<RootKey> {
     let namespace = cluster.namespace().unwrap_or_default();
     match &cluster.spec.control_plane_ref {
         Some(reference) => vec![RootKey::new(namespace, reference.name.clone())],
@@ -254,7 +254,7 @@ fn control_planes_of(cluster: &Cluster, control_planes: &Roots<KamajiControlPlan
 fn control_planes_named(
     namespace: &str,
     cluster: &str,
-    control_planes: &Roots<KamajiControlPlane>,
+    control_planes: &Store<KamajiControlPlane>,
 ) -> Vec<RootKey> {
     control_planes
         .all()

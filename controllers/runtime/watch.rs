@@ -16,7 +16,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::k8s::{child::Child, index::ChildIndex, roots::Roots};
+use crate::k8s::{child::Child, index::ChildIndex, store::Store};
 
 /// The watches of one role. They end when this is dropped.
 #[derive(Default)]
@@ -37,14 +37,14 @@ impl Watches {
         });
     }
 
-    /// Watches `K` into `roots`, without managed fields.
-    pub fn roots<K>(&mut self, api: Api<K>, config: watcher::Config, roots: &Arc<Roots<K>>)
+    /// Watches `K` into `store`, without managed fields.
+    pub fn store<K>(&mut self, api: Api<K>, config: watcher::Config, store: &Arc<Store<K>>)
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     {
-        let roots = roots.clone();
+        let store = store.clone();
         self.spawn(&K::kind(&()), watcher::watcher(api, config), move |event| {
-            roots.fold(map(event, |mut object| {
+            store.fold(map(event, |mut object| {
                 object.managed_fields_mut().clear();
                 object
             }));

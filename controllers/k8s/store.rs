@@ -15,13 +15,13 @@ type Route<K> = Box<dyn Fn(Option<&K>, Option<&K>) + Send + Sync>;
 
 /// Objects by key. Our own writes are written through, so a reconcile never sees a root older than its own last
 /// write.
-pub struct Roots<K> {
+pub struct Store<K> {
     objects: RwLock<HashMap<RootKey, Arc<K>>>,
     listing: RwLock<Option<HashSet<RootKey>>>,
     routes: RwLock<Vec<Route<K>>>,
 }
 
-impl<K> Default for Roots<K> {
+impl<K> Default for Store<K> {
     fn default() -> Self {
         Self {
             objects: RwLock::default(),
@@ -31,7 +31,7 @@ impl<K> Default for Roots<K> {
     }
 }
 
-impl<K: Resource<DynamicType = ()>> Roots<K> {
+impl<K: Resource<DynamicType = ()>> Store<K> {
     /// Calls `route` for each change that was not our own.
     pub fn route(&self, route: impl Fn(Option<&K>, Option<&K>) + Send + Sync + 'static) {
         self.routes.write().push(Box::new(route));
@@ -184,31 +184,31 @@ mod tests {
         object
     }
 
-    fn counted() -> (Roots<ConfigMap>, Arc<AtomicUsize>) {
-        let roots = Roots::default();
+    fn counted() -> (Store<ConfigMap>, Arc<AtomicUsize>) {
+        let store = Store::default();
         let woken = Arc::new(AtomicUsize::new(0));
         let count = woken.clone();
-        roots.wake_on_intent(move |_| {
+        store.wake_on_intent(move |_| {
             count.fetch_add(1, Ordering::SeqCst);
         });
-        roots.fold(Event::Apply(object(1, false)));
-        (roots, woken)
+        store.fold(Event::Apply(object(1, false)));
+        (store, woken)
     }
 
     #[test]
     fn our_own_status_write_wakes_nobody() {
-        let (roots, woken) = counted();
-        roots.put(object(2, false));
-        roots.fold(Event::Apply(object(2, false)));
+        let (store, woken) = counted();
+        store.put(object(2, false));
+        store.fold(Event::Apply(object(2, false)));
         assert_eq!(woken.load(Ordering::SeqCst), 1);
     }
 
     #[test]
     fn an_owner_that_came_with_the_answer_to_our_own_write_wakes() {
-        let (roots, woken) = counted();
-        roots.put(object(3, true));
+        let (store, woken) = counted();
+        store.put(object(3, true));
         // The event of the owner's own write comes late and is old news.
-        roots.fold(Event::Apply(object(2, true)));
+        store.fold(Event::Apply(object(2, true)));
         assert_eq!(woken.load(Ordering::SeqCst), 2);
     }
 }
