@@ -1,12 +1,15 @@
 //! Flags and environment, validated once.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::net::SocketAddr;
 
 use anyhow::ensure;
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 use clap_complete::Shell;
 
-use crate::runtime::telemetry::{self, LogFormat};
+use crate::{
+    runtime::telemetry::{self, LogFormat},
+    settings::{DefaultDatastore, Hosting, RoleName, Settings},
+};
 
 /// Cluster API control plane and bootstrap provider with an embedded Kamaji hosting engine.
 #[derive(Debug, Parser)]
@@ -58,37 +61,6 @@ pub enum Output {
     Text,
     /// For programs.
     Json,
-}
-
-/// The roles a process can hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-pub enum RoleName {
-    /// KamajiControlPlane.
-    ControlPlane,
-    /// KamajiConfig.
-    Bootstrap,
-    /// TenantControlPlane and DataStore.
-    Hosting,
-}
-
-impl RoleName {
-    /// The word on the command line, in leases and in user agents.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ControlPlane => "control-plane",
-            Self::Bootstrap => "bootstrap",
-            Self::Hosting => "hosting",
-        }
-    }
-}
-
-/// Who hosts the control planes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Hosting {
-    /// The engine in this binary.
-    Embedded,
-    /// A Kamaji operator beside us: the `hosting` role does nothing.
-    External,
 }
 
 /// Flags of `run`.
@@ -207,67 +179,21 @@ impl RunArgs {
         );
         Ok(roles)
     }
-}
 
-/// What the controllers read of the flags.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Namespaces to act on; all when empty.
-    pub namespaces: BTreeSet<String>,
-    /// Who hosts the control planes: some fields of a TenantControlPlane only our own engine reads.
-    pub hosting: Hosting,
-    /// DataStore for tenants that name none; empty for none.
-    pub default_datastore: DefaultDatastore,
-    /// Namespace of this process.
-    pub own_namespace: String,
-    /// Name of this pod.
-    pub pod_name: Option<String>,
-    /// Objects of one kind that are reconciled at the same time, at least 1.
-    pub concurrency: usize,
-}
-
-/// Where a tenant's data goes when it names no DataStore.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DefaultDatastore {
-    /// Tenants must name one.
-    None,
-    /// This DataStore; somebody else makes it.
-    Named(String),
-    /// The DataStore `default`, made and run by the engine.
-    Managed,
-}
-
-impl DefaultDatastore {
-    /// Name of the DataStore, if there is one.
-    pub fn name(&self) -> Option<&str> {
-        match self {
-            Self::None => None,
-            Self::Named(name) => Some(name),
-            Self::Managed => Some("default"),
-        }
-    }
-}
-
-impl Settings {
-    /// Settings from flags.
-    pub fn new(args: &RunArgs) -> Self {
-        Self {
-            namespaces: args.namespace.iter().filter(|n| !n.is_empty()).cloned().collect(),
-            hosting: args.hosting,
-            default_datastore: match args.default_datastore.as_str() {
+    /// The part of the flags that controllers read.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            namespaces: self.namespace.iter().filter(|n| !n.is_empty()).cloned().collect(),
+            hosting: self.hosting,
+            default_datastore: match self.default_datastore.as_str() {
                 "" => DefaultDatastore::None,
                 "managed" => DefaultDatastore::Managed,
                 name => DefaultDatastore::Named(name.to_owned()),
             },
-            own_namespace: args.lease_namespace.clone(),
-            pod_name: args.pod_name.clone(),
-            concurrency: args.concurrency.max(1),
+            own_namespace: self.lease_namespace.clone(),
+            pod_name: self.pod_name.clone(),
+            concurrency: self.concurrency.max(1),
         }
-    }
-
-    /// Objects of this namespace are ours to act on.
-    pub fn acts_on(&self, namespace: &str) -> bool {
-        self.namespaces.is_empty() || self.namespaces.contains(namespace)
     }
 }
 

@@ -15,6 +15,7 @@ pub mod print;
 #[cfg(test)]
 mod reference;
 pub mod runtime;
+pub mod settings;
 pub mod tenant;
 #[cfg(test)]
 mod testing;
@@ -25,8 +26,9 @@ use anyhow::Context as _;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use args::{RoleName, RunArgs, Settings};
+use args::RunArgs;
 use runtime::{client, http, leader::Candidate, metrics::Metrics, role::Role, telemetry};
+use settings::RoleName;
 
 /// Runs the roles that `args` names until SIGTERM or SIGINT. Any task that ends early ends the process.
 ///
@@ -38,13 +40,13 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let readiness = http::Readiness::default();
     let metrics = Metrics::default();
-    let settings = Arc::new(Settings::new(&args));
+    let settings = Arc::new(args.settings());
     let mut roles = Vec::with_capacity(names.len());
     for name in names {
-        readiness.set(name.as_str(), false);
+        readiness.set(name, false);
         let role = Role {
-            name: name.as_str(),
-            client: client::for_role(name.as_str())
+            name,
+            client: client::for_role(name)
                 .await
                 .context("no management cluster: set KUBECONFIG, or run as a pod with a ServiceAccount")?,
             settings: settings.clone(),
@@ -52,17 +54,17 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
             readiness: readiness.clone(),
             stop: stop.clone(),
         };
-        roles.push((name, role));
+        roles.push(role);
     }
     let listener = http::bind(args.diagnostics_address).await?;
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
     tasks.spawn(http::serve(listener, readiness, metrics, stop.clone()));
     // None begins where one of them must not: what the control plane role applies, a peer of the engine would take up.
-    for (name, role) in &roles {
-        runtime::peers::refuse_beside(*name, &role.client).await?;
+    for role in &roles {
+        runtime::peers::refuse_beside(role.name, &role.client).await?;
     }
-    for (name, role) in roles {
-        tasks.spawn(lead(name, role, args.leader_elect));
+    for role in roles {
+        tasks.spawn(lead(role, args.leader_elect));
     }
     supervise(tasks, stop, terminated()).await
 }
@@ -96,9 +98,9 @@ fn outcome(ended: Option<Result<anyhow::Result<()>, JoinError>>) -> anyhow::Resu
 }
 
 /// Holds the role's lease and runs its controllers.
-async fn lead(name: RoleName, role: Role, elect: bool) -> anyhow::Result<()> {
+async fn lead(role: Role, elect: bool) -> anyhow::Result<()> {
     if !elect {
-        return until_stopped(name, role).await;
+        return until_stopped(role).await;
     }
     // Standing by is ready: a Deployment with two replicas has one leader.
     role.readiness.set(role.name, true);
@@ -114,8 +116,8 @@ async fn lead(name: RoleName, role: Role, elect: bool) -> anyhow::Result<()> {
     role.readiness.set(role.name, false);
     // The wait may have been long: a peer may have come meanwhile.
     held.during(async {
-        runtime::peers::refuse_beside(name, &role.client).await?;
-        until_stopped(name, role).await
+        runtime::peers::refuse_beside(role.name, &role.client).await?;
+        until_stopped(role).await
     })
     .await
 }
@@ -128,15 +130,15 @@ fn identity(pod_name: Option<&str>) -> String {
     )
 }
 
-async fn until_stopped(name: RoleName, role: Role) -> anyhow::Result<()> {
-    let stop = role.stop.clone();
-    start(name, role).await?;
-    anyhow::ensure!(stop.is_cancelled(), "the {} role ended", name.as_str());
+async fn until_stopped(role: Role) -> anyhow::Result<()> {
+    let (name, stop) = (role.name, role.stop.clone());
+    start(role).await?;
+    anyhow::ensure!(stop.is_cancelled(), "the {name} role ended");
     Ok(())
 }
 
-async fn start(name: RoleName, role: Role) -> anyhow::Result<()> {
-    match name {
+async fn start(role: Role) -> anyhow::Result<()> {
+    match role.name {
         RoleName::ControlPlane => kamajicontrolplane::start(role).await,
         RoleName::Bootstrap => kamajiconfig::start(role).await,
         RoleName::Hosting => hosting::start(role).await,

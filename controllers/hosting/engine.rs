@@ -18,9 +18,9 @@ use kube::{Api, Client};
 
 use super::datastore::driver::Pool;
 use super::datastore::usage;
-use crate::args::Settings;
 use crate::k8s::{apply::Applier, events::Events, index::ChildIndex, key::RootKey, row::Facts, store::Store};
 use crate::runtime::{queue::Queue, role::Role, watch::Watches};
+use crate::settings::Settings;
 
 /// The engine while it leads.
 pub struct Engine {

@@ -259,7 +259,7 @@ pub async fn start(role: Role) -> anyhow::Result<()> {
     let settings = role.settings.clone();
     let context = Context::new(
         role.client.clone(),
-        role.name,
+        role.name.as_str(),
         role.instance(),
         move |namespace| settings.acts_on(namespace),
     );

@@ -24,7 +24,6 @@ use super::{
     secrets::{self, Part},
 };
 use crate::{
-    args::Hosting,
     k8s::{
         error::ApiError,
         key::ObjectKey,
@@ -37,6 +36,7 @@ use crate::{
         material::{self, Found},
         spec,
     },
+    settings::Hosting,
 };
 
 /// Fingerprints of certificates that were read, by Secret, with the version they were read from.

@@ -44,7 +44,6 @@ use kube::{
 };
 
 use crate::{
-    args::Hosting,
     capi::{
         cluster::Cluster,
         machine::{Machine, MachinePool},
@@ -59,6 +58,7 @@ use crate::{
         store::Store,
     },
     runtime::{queue::Queue, role::Role, watch::Watches},
+    settings::Hosting,
 };
 
 /// Name of this controller in metrics and logs.

@@ -16,7 +16,6 @@ use super::{
     secrets::{self, Known, Part, Step},
 };
 use crate::{
-    args::Hosting,
     capi::cluster::Cluster,
     k8s::{
         apply,
@@ -25,6 +24,7 @@ use crate::{
         problem::{Problem, Retry},
     },
     runtime::driver::Outcome,
+    settings::Hosting,
 };
 
 /// Publishes as far as it goes.

@@ -15,7 +15,6 @@ use serde_json::{Value, json};
 
 use super::{Context, example, reconcile::reconcile};
 use crate::{
-    args::Hosting,
     capi::machine::{Machine, MachinePool},
     k8s::{conditions, error::Class},
     pki::{
@@ -25,6 +24,7 @@ use crate::{
         spec::{AltNames, component},
     },
     runtime::driver::{Failure, Outcome},
+    settings::Hosting,
     testing::{Change, FakeApi, path},
 };
 

@@ -5,13 +5,15 @@ use std::time::Duration;
 use http::{HeaderValue, header::USER_AGENT};
 use kube::{Client, Config};
 
+use crate::settings::RoleName;
+
 /// A client for `role` from the kubeconfig or the pod's ServiceAccount.
 ///
 /// kube's own retry replays creates for minutes; it is off, reconciles retry by themselves.
 ///
 /// # Errors
 /// When no configuration is found or it cannot be used.
-pub async fn for_role(role: &str) -> anyhow::Result<Client> {
+pub async fn for_role(role: RoleName) -> anyhow::Result<Client> {
     let mut config = Config::infer().await?;
     config.default_retry = false;
     config.connect_timeout = Some(Duration::from_secs(10));

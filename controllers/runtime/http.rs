@@ -9,16 +9,17 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::metrics::Metrics;
+use crate::settings::RoleName;
 
 /// Which roles are ready: standing by for the lease, or leading with all kinds listed.
 #[derive(Clone, Default)]
 pub struct Readiness {
-    roles: Arc<Mutex<BTreeMap<&'static str, bool>>>,
+    roles: Arc<Mutex<BTreeMap<RoleName, bool>>>,
 }
 
 impl Readiness {
     /// Says whether `role` is ready.
-    pub fn set(&self, role: &'static str, ready: bool) {
+    pub fn set(&self, role: RoleName, ready: bool) {
         self.roles.lock().insert(role, ready);
     }
 
@@ -27,7 +28,7 @@ impl Readiness {
             .lock()
             .iter()
             .filter(|(_, ready)| !**ready)
-            .map(|(role, _)| *role)
+            .map(|(role, _)| role.as_str())
             .collect()
     }
 }
@@ -85,14 +86,14 @@ mod tests {
     #[tokio::test]
     async fn a_role_is_not_ready_before_it_says_so() {
         let readiness = Readiness::default();
-        readiness.set("hosting", false);
-        readiness.set("bootstrap", true);
+        readiness.set(RoleName::Hosting, false);
+        readiness.set(RoleName::Bootstrap, true);
         let (code, text) = readyz(State(readiness.clone())).await;
         assert_eq!(
             (code, text.as_str()),
             (StatusCode::SERVICE_UNAVAILABLE, "not ready: hosting")
         );
-        readiness.set("hosting", true);
+        readiness.set(RoleName::Hosting, true);
         assert_eq!(readyz(State(readiness)).await.0, StatusCode::OK);
     }
 

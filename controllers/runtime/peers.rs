@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use k8s_openapi::{api::coordination::v1::Lease, jiff::Timestamp};
 use kube::{Api, Client, ResourceExt, api::ListParams};
 
-use crate::args::RoleName;
+use crate::settings::RoleName;
 
 /// Lease names of the Go engines, by the role of ours that would fight with them.
 const PEERS: [(RoleName, &str, &str); 2] = [

@@ -7,14 +7,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::driver::{self, Reconciled};
 use super::{http::Readiness, metrics::Metrics, queue::Queue, watch::Watches};
-use crate::args::Settings;
-use crate::k8s::key::RootKey;
+use crate::{
+    k8s::key::RootKey,
+    settings::{RoleName, Settings},
+};
 
 /// One role of the process, leading.
 #[derive(Clone)]
 pub struct Role {
-    /// `control-plane`, `bootstrap` or `hosting`.
-    pub name: &'static str,
+    /// Which one.
+    pub name: RoleName,
     /// Client with the role's user agent.
     pub client: Client,
     /// Validated flags.

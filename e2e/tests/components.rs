@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use capi_kamaji::args::RoleName;
 use capi_kamaji::runtime::{leader::Candidate, peers::refuse_beside};
+use capi_kamaji::settings::RoleName;
 use e2e::apiserver::{Options, TestApiServer};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::coordination::v1::Lease;

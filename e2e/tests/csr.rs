@@ -12,7 +12,6 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use capi_kamaji::{
-    args::{DefaultDatastore, Hosting, Settings},
     kamajiconfig,
     pki::{
         issue,
@@ -21,6 +20,7 @@ use capi_kamaji::{
         spec::{AltNames, BOOTSTRAP_USER, Leaf},
     },
     runtime::{http::Readiness, metrics::Metrics, role::Role},
+    settings::{DefaultDatastore, Hosting, RoleName, Settings},
     tenant::bootstrap_role,
 };
 use e2e::{
@@ -274,7 +274,7 @@ impl World {
     fn run(&self) -> Result<CancellationToken> {
         let stop = self.stop.child_token();
         let role = Role {
-            name: "bootstrap",
+            name: RoleName::Bootstrap,
             client: self.server.client()?,
             settings: Arc::new(Settings {
                 namespaces: std::collections::BTreeSet::default(),

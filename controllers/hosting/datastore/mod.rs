@@ -37,7 +37,6 @@ use self::driver::Access;
 use self::status::{Seen, SeenManaged};
 use self::validate::{Managed, Problem, Valid};
 use super::engine::Engine;
-use crate::args::DefaultDatastore;
 use crate::k8s::conditions;
 use crate::k8s::error::{ApiError, Class};
 use crate::k8s::finalizer;
@@ -46,6 +45,7 @@ use crate::k8s::manifest::Manifest;
 use crate::k8s::row::Facts;
 use crate::k8s::status::{self as object_status, Guard};
 use crate::runtime::driver::{Failure, Outcome, Reconciled};
+use crate::settings::DefaultDatastore;
 
 /// Name of this controller in metrics and logs.
 pub const CONTROLLER: &str = "datastore";

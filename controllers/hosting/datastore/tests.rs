@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 
 use super::driver::admin::memory::Memory;
 use super::{prime, reconcile};
-use crate::args::DefaultDatastore;
 use crate::hosting::engine::Engine;
 use crate::hosting::testing::tenant as example;
 use crate::hosting::testing::{self, writes};
@@ -20,6 +19,7 @@ use crate::k8s::key::RootKey;
 use crate::pki::issue;
 use crate::pki::spec::AltNames;
 use crate::runtime::queue::Queue;
+use crate::settings::DefaultDatastore;
 use crate::testing::FakeApi;
 
 const STORE: &str = "/apis/kamaji.clastix.io/v1alpha1/datastores/default";

@@ -16,11 +16,11 @@ use serde_json::json;
 
 use super::observed::Placed;
 use super::problem::Problem;
-use crate::args::DefaultDatastore;
 use crate::hosting::datastore::driver::{self, Access, Deleted, Owner, Place};
 use crate::hosting::datastore::{self, desired, names, validate};
 use crate::hosting::engine::Engine;
 use crate::k8s::{digest, key::RootKey};
+use crate::settings::DefaultDatastore;
 
 /// Names of a tenant in its datastore.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,7 +11,6 @@ use kamaji_api::tenantcontrolplane::{TenantControlPlane, VersionPhase};
 use serde_json::{Value, json};
 
 use super::Controller;
-use crate::args::DefaultDatastore;
 use crate::hosting::datastore::driver::Access;
 use crate::hosting::datastore::driver::admin::{Admin, memory::Memory};
 use crate::hosting::engine::Engine;
@@ -22,6 +21,7 @@ use crate::pki::issue;
 use crate::pki::material::{Authority, Found};
 use crate::pki::spec::AltNames;
 use crate::runtime::driver::Outcome;
+use crate::settings::DefaultDatastore;
 use crate::testing::{FakeApi, path};
 
 const TENANT: &str = "/apis/kamaji.clastix.io/v1alpha1/namespaces/demo/tenantcontrolplanes/alpha";

@@ -15,15 +15,15 @@ use kamaji_api::labels::{field_manager, ours};
 use kube::api::PartialObjectMeta;
 
 use super::engine::Engine;
-use crate::args::{DefaultDatastore, Hosting, Settings};
 use crate::k8s::key::RootKey;
 use crate::runtime::{driver::Reconciled, queue::Queue, role::Role};
+use crate::settings::{DefaultDatastore, Hosting, RoleName, Settings};
 use crate::testing::{Change, FakeApi};
 
 /// An engine of a new process: nothing is known yet.
 pub async fn engine(api: &FakeApi, default_datastore: DefaultDatastore) -> Arc<Engine> {
     let role = Role {
-        name: "hosting",
+        name: RoleName::Hosting,
         client: api.client(),
         settings: Arc::new(Settings {
             namespaces: std::collections::BTreeSet::new(),

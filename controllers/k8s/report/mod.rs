@@ -27,7 +27,7 @@ use super::{
     events::{Events, Transition},
     key::RootKey,
     problem::Problem,
-    roots::Roots,
+    store::Store,
     status::{self, Guard},
 };
 
@@ -325,7 +325,7 @@ pub struct Publisher<'a, K> {
     /// The kind, in the namespace of the object where it has one.
     pub api: &'a Api<K>,
     /// The in-memory store of the kind.
-    pub roots: &'a Roots<K>,
+    pub roots: &'a Store<K>,
     /// Events of the controller.
     pub events: &'a Events,
     /// Field manager of the controller.
