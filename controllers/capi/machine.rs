@@ -1,13 +1,9 @@
 //! `Machine` and `MachinePool` (cluster.x-k8s.io/v1beta2), as far as we read them. Source: contract.md 3.3–3.6.
 
-use kube::{CustomResource, api::PartialObjectMeta};
+use kube::CustomResource;
 use serde::{Deserialize, Serialize};
 
 use super::cluster::Reference;
-use crate::k8s::{
-    child::Child,
-    row::{Facts, Row},
-};
 
 /// What we read of a Machine's `spec`.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,22 +111,6 @@ impl Machine {
 pub struct MachinePoolSpec {
     /// Name of the Cluster.
     pub cluster_name: String,
-}
-
-impl Child for PartialObjectMeta<Machine> {
-    const KIND: &'static str = "Machine";
-
-    fn row(&self) -> Row {
-        Row::new(Self::KIND, &self.metadata, Facts::Metadata)
-    }
-}
-
-impl Child for PartialObjectMeta<MachinePool> {
-    const KIND: &'static str = "MachinePool";
-
-    fn row(&self) -> Row {
-        Row::new(Self::KIND, &self.metadata, Facts::Metadata)
-    }
 }
 
 #[cfg(test)]

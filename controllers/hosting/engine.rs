@@ -5,14 +5,10 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod, Secret, Service};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::core::v1::Namespace;
 use kamaji_api::datastore::DataStore;
 use kamaji_api::labels::{field_manager, kamaji, ours};
 use kamaji_api::tenantcontrolplane::TenantControlPlane;
-use kube::api::PartialObjectMeta;
 use kube::runtime::watcher;
 use kube::{Api, Client};
 
@@ -82,7 +78,7 @@ impl Engine {
         let queue = self.store_queue.clone();
         self.index.route(move |row| {
             // The owner outlives an edit of labels; a claim has no owner before it was adopted.
-            let owner = row.owner.as_ref().filter(|owner| owner.kind == "DataStore");
+            let owner = row.owner.as_ref().filter(|owner| owner.is::<DataStore>());
             let name = owner
                 .map(|owner| &owner.name)
                 .or_else(|| row.labels.get(ours::DATASTORE));
@@ -113,7 +109,7 @@ impl Engine {
         });
         let queue = self.tenant_queue.clone();
         self.index
-            .wake_owner("TenantControlPlane", move |key| queue.add(key));
+            .wake_owner::<TenantControlPlane>(move |key| queue.add(key));
         let queue = self.tenant_queue.clone();
         self.index.route(move |row| {
             // Its Deployment tells everything else.
@@ -142,18 +138,7 @@ impl Engine {
             watcher::Config::default().labels(&format!("{}={}", ours::MANAGED_BY, field_manager::HOSTING));
         let mut watches = Watches::default();
         let client = || self.client.clone();
-        watches.children::<PartialObjectMeta<Secret>>(Api::all(client()), made.clone(), &self.index);
-        watches.children::<PartialObjectMeta<NetworkPolicy>>(Api::all(client()), made.clone(), &self.index);
-        watches.children::<PartialObjectMeta<PodDisruptionBudget>>(
-            Api::all(client()),
-            made.clone(),
-            &self.index,
-        );
-        watches.children::<Service>(Api::all(client()), made.clone(), &self.index);
-        watches.children::<Deployment>(Api::all(client()), made.clone(), &self.index);
-        watches.children::<StatefulSet>(Api::all(client()), made.clone(), &self.index);
-        watches.children::<PersistentVolumeClaim>(Api::all(client()), made.clone(), &self.index);
-        watches.children::<Pod>(Api::all(client()), made, &self.index);
+        watches.all_children(&self.client, &made, &self.index);
         watches.store::<DataStore>(Api::all(client()), watcher::Config::default(), &self.stores);
         watches.store::<TenantControlPlane>(Api::all(client()), watcher::Config::default(), &self.tenants);
         watches

@@ -23,14 +23,14 @@ use std::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::{
     Client, Resource, ResourceExt,
-    api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions},
+    api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions},
 };
 use parking_lot::Mutex;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{
-    child::row_of,
+    children::row_of,
     error::{ApiError, Class},
     index::ChildIndex,
     key::{ObjectKey, RootKey},
@@ -235,7 +235,7 @@ impl Applier {
     async fn take_over(&self, manifest: &Manifest, conflict: ApiError) -> Result<Applied, ApiError> {
         let action = || format!("get {}", manifest.key);
         let found = self
-            .api_of(&manifest.resource, &manifest.key)
+            .api_of(&manifest.key)
             .get_metadata_opt(&manifest.key.name)
             .await
             .map_err(|e| ApiError::new(action(), e))?;
@@ -266,7 +266,7 @@ impl Applier {
     async fn send(&self, manifest: &Manifest, body: &Value) -> Result<Applied, ApiError> {
         let params = PatchParams::apply(self.field_manager).force();
         let object = self
-            .api_of(&manifest.resource, &manifest.key)
+            .api_of(&manifest.key)
             .patch(&manifest.key.name, &params, &Patch::Apply(body))
             .await
             .map_err(|e| ApiError::new(format!("apply {}", manifest.key), e))?;
@@ -298,7 +298,7 @@ impl Applier {
         let body: DynamicObject = serde_json::from_value(manifest.body.clone())
             .map_err(|e| ApiError::new(action(), kube::Error::SerdeError(e)))?;
         let object = self
-            .api_of(&manifest.resource, &manifest.key)
+            .api_of(&manifest.key)
             .create(&params, &body)
             .await
             .map_err(|e| ApiError::new(action(), e))?;
@@ -317,19 +317,16 @@ impl Applier {
     ///
     /// # Errors
     /// What the API server answered; a conflict when the object is another one by now.
-    pub async fn label<K: Resource<DynamicType = ()>>(
-        &self,
-        row: &Row,
-        labels: &BTreeMap<String, String>,
-    ) -> Result<(), ApiError> {
+    pub async fn label(&self, row: &Row, labels: &BTreeMap<String, String>) -> Result<(), ApiError> {
+        let resource = row.key.kind.resource();
         let patch = json!({
-            "apiVersion": K::api_version(&()),
-            "kind": K::kind(&()),
+            "apiVersion": resource.api_version,
+            "kind": resource.kind,
             // The UID keeps this from making an empty object where the one meant is gone.
             "metadata": { "name": row.key.name, "uid": row.uid, "labels": labels },
         });
         let object = self
-            .api_of(&ApiResource::erase::<K>(&()), &row.key)
+            .api_of(&row.key)
             .patch(
                 &row.key.name,
                 &PatchParams::apply(self.field_manager).force(),
@@ -346,7 +343,7 @@ impl Applier {
     ///
     /// # Errors
     /// What the API server answered; a conflict when the object is another one by now.
-    pub async fn record<K: Resource<DynamicType = ()>>(
+    pub async fn record(
         &self,
         key: &ObjectKey,
         uid: &str,
@@ -358,7 +355,7 @@ impl Applier {
             ..PatchParams::default()
         };
         let object = self
-            .api_of(&ApiResource::erase::<K>(&()), key)
+            .api_of(key)
             .patch(&key.name, &params, &Patch::Merge(json!({ "metadata": metadata })))
             .await
             .map_err(|e| ApiError::new(format!("record {key}"), e))?;
@@ -371,14 +368,14 @@ impl Applier {
     ///
     /// # Errors
     /// What the API server answered; a missing object is fine.
-    pub async fn release<K: Resource<DynamicType = ()>>(&self, row: &Row) -> Result<(), ApiError> {
+    pub async fn release(&self, row: &Row) -> Result<(), ApiError> {
         let patch = json!({ "metadata": { "uid": row.uid, "ownerReferences": null } });
         let params = PatchParams {
             field_manager: Some(self.field_manager.to_owned()),
             ..PatchParams::default()
         };
         let written = self
-            .api_of(&ApiResource::erase::<K>(&()), &row.key)
+            .api_of(&row.key)
             .patch(&row.key.name, &params, &Patch::Merge(patch))
             .await;
         match written {
@@ -394,19 +391,15 @@ impl Applier {
     ///
     /// # Errors
     /// What the API server answered.
-    pub async fn delete<K: Resource<DynamicType = ()>>(&self, row: &Row) -> Result<bool, ApiError> {
-        self.delete_as::<K>(row, Deletion::Background).await
+    pub async fn delete(&self, row: &Row) -> Result<bool, ApiError> {
+        self.delete_as(row, Deletion::Background).await
     }
 
     /// Like [`Applier::delete`], with a choice of what happens to dependents.
     ///
     /// # Errors
     /// What the API server answered.
-    pub async fn delete_as<K: Resource<DynamicType = ()>>(
-        &self,
-        row: &Row,
-        deletion: Deletion,
-    ) -> Result<bool, ApiError> {
+    pub async fn delete_as(&self, row: &Row, deletion: Deletion) -> Result<bool, ApiError> {
         let how = match deletion {
             Deletion::Background => DeleteParams::background(),
             Deletion::Foreground => DeleteParams::foreground(),
@@ -415,11 +408,7 @@ impl Applier {
             uid: Some(row.uid.clone()),
             resource_version: None,
         });
-        match self
-            .api_of(&ApiResource::erase::<K>(&()), &row.key)
-            .delete(&row.key.name, &params)
-            .await
-        {
+        match self.api_of(&row.key).delete(&row.key.name, &params).await {
             Ok(either) => {
                 let gone = either.is_right();
                 if gone {
@@ -474,7 +463,8 @@ impl Applier {
         }
     }
 
-    fn api_of(&self, resource: &ApiResource, key: &ObjectKey) -> Api<DynamicObject> {
+    fn api_of(&self, key: &ObjectKey) -> Api<DynamicObject> {
+        let resource = &key.kind.resource();
         if key.namespace.is_empty() {
             Api::all_with(self.client.clone(), resource)
         } else {
@@ -506,13 +496,13 @@ mod tests {
     use kube::runtime::watcher::Event;
 
     use super::*;
-    use crate::testing::FakeApi;
+    use crate::{k8s::kind::Kind, testing::FakeApi};
 
     const PATH: &str = "/api/v1/namespaces/ns/configmaps/a";
 
     fn manifest() -> Manifest {
         let object = json!({ "metadata": { "name": "a", "namespace": "ns" }, "data": { "key": "ours" } });
-        Manifest::new("ConfigMap", &serde_json::from_value::<ConfigMap>(object).unwrap()).unwrap()
+        Manifest::of(&serde_json::from_value::<ConfigMap>(object).unwrap()).unwrap()
     }
 
     /// A process that just started and has listed what is there.
@@ -521,7 +511,10 @@ mod tests {
         let live = api.get(PATH);
         if let Some(object) = &live {
             let object: DynamicObject = serde_json::from_value(object.clone()).unwrap();
-            index.fold("ConfigMap", Event::Apply(row_of("ConfigMap", &object)));
+            index.fold(
+                index.watch(),
+                Event::Apply(row_of(Kind::of::<ConfigMap>(), &object)),
+            );
         }
         let live = live.map(|object| serde_json::from_value(object).unwrap());
         (Applier::new(api.client(), "ours", index), live)

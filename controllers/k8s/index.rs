@@ -5,11 +5,11 @@
 //! wakes nobody. Kube's shared streams drop deletes; here they trigger owners as any change does.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     sync::Arc,
 };
 
-use kube::runtime::watcher::Event;
+use kube::{Resource, runtime::watcher::Event};
 use parking_lot::RwLock;
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
     row::{Facts, Row},
 };
 
-/// Told of every change that was not our own: the row before (`None` when new) and after (`None` when deleted).
+/// Receives each foreign change: the new row, or the last one of a deleted object.
 type Route = Box<dyn Fn(&Row) + Send + Sync>;
 
 /// Rows of all watched kinds, with a secondary index by owner.
@@ -27,20 +27,45 @@ pub struct ChildIndex {
     routes: RwLock<Vec<Route>>,
 }
 
+/// One watch that feeds an index: a bit in the rows that it holds. Two watches of one kind may hold the same row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WatchId(u16);
+
+#[cfg(test)]
+impl WatchId {
+    /// For tests, which fold changes of all kinds without lists.
+    pub const ONLY: Self = Self(1);
+}
+
 #[derive(Default)]
 struct State {
-    rows: HashMap<ObjectKey, Arc<Row>>,
+    rows: HashMap<ObjectKey, Slot>,
     /// By owner UID.
     owned: HashMap<String, BTreeSet<ObjectKey>>,
-    /// Kinds in the middle of a list, with the keys seen so far.
-    listing: HashMap<&'static str, HashSet<ObjectKey>>,
+    watches: u32,
+}
+
+struct Slot {
+    row: Arc<Row>,
+    /// The watches that brought the row; none for one that a write of ours returned before its watch did.
+    held: u16,
+    /// The watches that are in the middle of a list which has not brought the row yet.
+    unlisted: u16,
 }
 
 impl ChildIndex {
-    /// Calls `wake` for each foreign change of a row whose controller owner has kind `owner_kind`.
-    pub fn wake_owner(&self, owner_kind: &'static str, wake: impl Fn(RootKey) + Send + Sync + 'static) {
+    /// A new watch to [`fold`](Self::fold) from.
+    pub fn watch(&self) -> WatchId {
+        let mut state = self.state.write();
+        let id = WatchId(1 << state.watches.min(u16::BITS - 1));
+        state.watches += 1;
+        id
+    }
+
+    /// Calls `wake` for each foreign change of a row whose controller owner is a `K`.
+    pub fn wake_owner<K: Resource<DynamicType = ()>>(&self, wake: impl Fn(RootKey) + Send + Sync + 'static) {
         self.route(move |row| {
-            if let Some(owner) = row.owner.as_ref().filter(|o| o.kind == owner_kind) {
+            if let Some(owner) = row.owner.as_ref().filter(|owner| owner.is::<K>()) {
                 wake(RootKey::new(row.key.namespace.clone(), owner.name.clone()));
             }
         });
@@ -53,12 +78,12 @@ impl ChildIndex {
 
     /// The row of `key`, if the object exists.
     pub fn get(&self, key: &ObjectKey) -> Option<Arc<Row>> {
-        self.state.read().rows.get(key).cloned()
+        self.state.read().rows.get(key).map(|slot| slot.row.clone())
     }
 
-    /// The row of `kind` `namespace`/`name`, if the object exists.
-    pub fn find(&self, kind: &'static str, namespace: &str, name: &str) -> Option<Arc<Row>> {
-        self.get(&ObjectKey::new(kind, namespace, name))
+    /// The row of the `K` `namespace`/`name`, if the object exists.
+    pub fn find<K: Resource<DynamicType = ()>>(&self, namespace: &str, name: &str) -> Option<Arc<Row>> {
+        self.get(&ObjectKey::of::<K>(namespace, name))
     }
 
     /// All rows whose controller owner has this UID, sorted by key.
@@ -69,7 +94,7 @@ impl ChildIndex {
             .get(uid)
             .into_iter()
             .flatten()
-            .filter_map(|key| state.rows.get(key).cloned())
+            .filter_map(|key| state.rows.get(key).map(|slot| slot.row.clone()))
             .collect()
     }
 
@@ -79,8 +104,8 @@ impl ChildIndex {
             .read()
             .rows
             .values()
-            .filter(|row| keep(row))
-            .cloned()
+            .filter(|slot| keep(&slot.row))
+            .map(|slot| slot.row.clone())
             .collect()
     }
 
@@ -104,12 +129,9 @@ impl ChildIndex {
     pub fn put(&self, row: Row) {
         let news = {
             let mut state = self.state.write();
-            if let Some(seen) = state.listing.get_mut(row.key.kind) {
-                seen.insert(row.key.clone());
-            }
-            let facts = state.rows.get(&row.key).map(|known| known.facts.clone());
+            let facts = state.rows.get(&row.key).map(|known| known.row.facts.clone());
             state
-                .insert(row)
+                .insert(row, None)
                 .filter(|new| facts.is_some_and(|facts| facts != new.facts))
         };
         if let Some(row) = news {
@@ -122,33 +144,20 @@ impl ChildIndex {
         self.state.write().remove(key);
     }
 
-    /// Folds one watch event of `kind` and wakes the routes where something really changed.
-    pub fn fold(&self, kind: &'static str, event: Event<Row>) {
+    /// Folds one event of `watch` and wakes the routes where something really changed.
+    pub fn fold(&self, watch: WatchId, event: Event<Row>) {
         let changed: Vec<Arc<Row>> = {
             let mut state = self.state.write();
             match event {
                 Event::Init => {
-                    state.listing.insert(kind, HashSet::new());
+                    state.begin_list(watch);
                     Vec::new()
                 }
-                Event::InitApply(row) => {
-                    if let Some(seen) = state.listing.get_mut(kind) {
-                        seen.insert(row.key.clone());
-                    }
-                    state.insert(row).into_iter().collect()
+                Event::InitApply(row) | Event::Apply(row) => {
+                    state.insert(row, Some(watch)).into_iter().collect()
                 }
-                Event::Apply(row) => state.insert(row).into_iter().collect(),
-                Event::Delete(row) => state.remove(&row.key).into_iter().collect(),
-                Event::InitDone => {
-                    let seen = state.listing.remove(kind).unwrap_or_default();
-                    let gone: Vec<_> = state
-                        .rows
-                        .keys()
-                        .filter(|key| key.kind == kind && !seen.contains(*key))
-                        .cloned()
-                        .collect();
-                    gone.iter().filter_map(|key| state.remove(key)).collect()
-                }
+                Event::Delete(row) => state.release(&row.key, watch).into_iter().collect(),
+                Event::InitDone => state.end_list(watch),
             }
         };
         if !changed.is_empty() {
@@ -161,13 +170,47 @@ impl ChildIndex {
 }
 
 impl State {
-    /// The row, when it is news.
-    fn insert(&mut self, row: Row) -> Option<Arc<Row>> {
-        if let Some(known) = self.rows.get(&row.key) {
-            if row.is_older_than(known) || **known == row {
+    /// Marks what `watch` holds, and what no watch holds yet, until its list brings it again.
+    fn begin_list(&mut self, watch: WatchId) {
+        for slot in self.rows.values_mut() {
+            if slot.held & watch.0 != 0 || slot.held == 0 {
+                slot.unlisted |= watch.0;
+            }
+        }
+    }
+
+    /// Removes what the list of `watch` did not bring, unless another watch holds it.
+    fn end_list(&mut self, watch: WatchId) -> Vec<Arc<Row>> {
+        let gone: Vec<_> = self
+            .rows
+            .iter()
+            .filter(|(_, slot)| slot.unlisted & watch.0 != 0)
+            .map(|(key, _)| key.clone())
+            .collect();
+        gone.iter().filter_map(|key| self.release(key, watch)).collect()
+    }
+
+    /// Lets `watch` go of a row. The row, when no other watch holds it.
+    fn release(&mut self, key: &ObjectKey, watch: WatchId) -> Option<Arc<Row>> {
+        let slot = self.rows.get_mut(key)?;
+        slot.held &= !watch.0;
+        slot.unlisted &= !watch.0;
+        if slot.held == 0 { self.remove(key) } else { None }
+    }
+
+    /// Takes a row from a watch, or from a write of ours. The row, when something changed.
+    fn insert(&mut self, row: Row, watch: Option<WatchId>) -> Option<Arc<Row>> {
+        let mut held = watch.map_or(0, |watch| watch.0);
+        let mut unlisted = 0;
+        if let Some(known) = self.rows.get_mut(&row.key) {
+            known.held |= held;
+            // What we wrote ourselves exists, whichever list is under way.
+            known.unlisted &= watch.map_or(0, |watch| !watch.0);
+            if row.is_older_than(&known.row) || *known.row == row {
                 return None;
             }
-            if let Some(owner) = &known.owner {
+            (held, unlisted) = (known.held, known.unlisted);
+            if let Some(owner) = &known.row.owner {
                 let (uid, key) = (owner.uid.clone(), row.key.clone());
                 self.disown(&uid, &key);
             }
@@ -179,12 +222,17 @@ impl State {
                 .insert(row.key.clone());
         }
         let row = Arc::new(row);
-        self.rows.insert(row.key.clone(), row.clone());
+        let slot = Slot {
+            row: row.clone(),
+            held,
+            unlisted,
+        };
+        self.rows.insert(row.key.clone(), slot);
         Some(row)
     }
 
     fn remove(&mut self, key: &ObjectKey) -> Option<Arc<Row>> {
-        let row = self.rows.remove(key)?;
+        let row = self.rows.remove(key)?.row;
         if let Some(owner) = &row.owner {
             self.disown(&owner.uid, key);
         }
@@ -205,9 +253,13 @@ impl State {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+    use k8s_openapi::{
+        api::core::v1::Secret,
+        apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+    };
+    use kamaji_api::tenantcontrolplane::TenantControlPlane;
 
-    use super::{super::row::Facts, *};
+    use super::*;
 
     fn row(name: &str, version: u64) -> Row {
         let meta = ObjectMeta {
@@ -224,14 +276,14 @@ mod tests {
             }]),
             ..ObjectMeta::default()
         };
-        Row::new("Secret", &meta, Facts::Metadata)
+        Row::of::<Secret>(&meta)
     }
 
     fn counted() -> (ChildIndex, Arc<AtomicUsize>) {
         let index = ChildIndex::default();
         let woken = Arc::new(AtomicUsize::new(0));
         let count = woken.clone();
-        index.wake_owner("TenantControlPlane", move |key| {
+        index.wake_owner::<TenantControlPlane>(move |key| {
             assert_eq!(key, RootKey::new("ns", "t"));
             count.fetch_add(1, Ordering::SeqCst);
         });
@@ -241,8 +293,9 @@ mod tests {
     #[test]
     fn a_delete_wakes_the_owner() {
         let (index, woken) = counted();
-        index.fold("Secret", Event::Apply(row("a", 1)));
-        index.fold("Secret", Event::Delete(row("a", 2)));
+        let watch = index.watch();
+        index.fold(watch, Event::Apply(row("a", 1)));
+        index.fold(watch, Event::Delete(row("a", 2)));
         assert_eq!(woken.load(Ordering::SeqCst), 2);
         assert!(index.owned_by("owner").is_empty());
     }
@@ -250,9 +303,10 @@ mod tests {
     #[test]
     fn the_event_of_our_own_write_wakes_nobody() {
         let (index, woken) = counted();
+        let watch = index.watch();
         index.put(row("a", 5));
-        index.fold("Secret", Event::Apply(row("a", 5)));
-        index.fold("Secret", Event::Apply(row("a", 4)));
+        index.fold(watch, Event::Apply(row("a", 5)));
+        index.fold(watch, Event::Apply(row("a", 4)));
         assert_eq!(woken.load(Ordering::SeqCst), 0);
         assert_eq!(index.owned_by("owner").len(), 1);
     }
@@ -260,17 +314,35 @@ mod tests {
     #[test]
     fn a_relist_drops_what_is_gone_and_keeps_what_was_written_meanwhile() {
         let (index, woken) = counted();
-        index.fold("Secret", Event::Apply(row("gone", 1)));
-        index.fold("Secret", Event::Init);
+        let watch = index.watch();
+        index.fold(watch, Event::Apply(row("gone", 1)));
+        index.fold(watch, Event::Init);
         index.put(row("fresh", 9));
-        index.fold("Secret", Event::InitApply(row("stays", 3)));
-        index.fold("Secret", Event::InitDone);
+        index.fold(watch, Event::InitApply(row("stays", 3)));
+        index.fold(watch, Event::InitDone);
         let names: Vec<_> = index
             .owned_by("owner")
             .iter()
             .map(|r| r.key.name.clone())
             .collect();
         assert_eq!(names, ["fresh", "stays"]);
+        assert_eq!(woken.load(Ordering::SeqCst), 3);
+    }
+
+    #[test]
+    fn what_two_watches_of_a_kind_hold_goes_with_the_second() {
+        let (index, woken) = counted();
+        let (one, two) = (index.watch(), index.watch());
+        index.fold(one, Event::Apply(row("both", 1)));
+        index.fold(two, Event::Apply(row("both", 1)));
+        index.fold(two, Event::Apply(row("second's", 1)));
+        assert_eq!(woken.load(Ordering::SeqCst), 2);
+        // A list of the first brings nothing: it lost its label there.
+        index.fold(one, Event::Init);
+        index.fold(one, Event::InitDone);
+        assert_eq!(index.owned_by("owner").len(), 2);
+        index.fold(two, Event::Delete(row("both", 2)));
+        assert_eq!(index.owned_by("owner").len(), 1);
         assert_eq!(woken.load(Ordering::SeqCst), 3);
     }
 }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use kube::{Resource, ResourceExt};
 
+use super::kind::Kind;
+
 /// A root object of one controller: the controller knows the kind. Cluster-scoped kinds have an empty namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RootKey {
@@ -41,8 +43,8 @@ impl fmt::Display for RootKey {
 /// Any object of the management cluster that the index or the apply path names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectKey {
-    /// Kind, for example `Secret`. Kinds in use are unique across the groups we touch.
-    pub kind: &'static str,
+    /// Kind.
+    pub kind: Kind,
     /// Namespace, empty for cluster-scoped kinds.
     pub namespace: String,
     /// Name.
@@ -50,8 +52,13 @@ pub struct ObjectKey {
 }
 
 impl ObjectKey {
+    /// The key of the `K` `namespace`/`name`.
+    pub fn of<K: Resource<DynamicType = ()>>(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self::new(Kind::of::<K>(), namespace, name)
+    }
+
     /// The key of `kind` `namespace`/`name`.
-    pub fn new(kind: &'static str, namespace: impl Into<String>, name: impl Into<String>) -> Self {
+    pub fn new(kind: Kind, namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self {
             kind,
             namespace: namespace.into(),

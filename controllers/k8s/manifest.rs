@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kamaji_api::labels::{kamaji, ours};
-use kube::{Resource, core::ApiResource};
+use kube::Resource;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -14,8 +14,6 @@ use super::{digest, key::ObjectKey};
 pub struct Manifest {
     /// Kind, namespace and name.
     pub key: ObjectKey,
-    /// Group, version, kind and plural.
-    pub(super) resource: ApiResource,
     /// The whole object, the digest annotation included.
     pub(super) body: Value,
     /// The digest that stands in the annotation.
@@ -23,11 +21,11 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// A manifest of a typed object. `kind` must be the kind of `K`; it is a literal so that keys stay cheap.
+    /// A manifest of a typed object.
     ///
     /// # Errors
     /// When the object does not serialise to a JSON object, which no Kubernetes type does.
-    pub fn new<K>(kind: &'static str, object: &K) -> Result<Self, serde_json::Error>
+    pub fn of<K>(object: &K) -> Result<Self, serde_json::Error>
     where
         K: Resource<DynamicType = ()> + Serialize,
     {
@@ -39,24 +37,19 @@ impl Manifest {
         }
         let namespace = object.meta().namespace.clone().unwrap_or_default();
         let name = object.meta().name.clone().unwrap_or_default();
-        Ok(Self::finish(
-            ObjectKey::new(kind, namespace, name),
-            ApiResource::erase::<K>(&()),
-            body,
-        ))
+        Ok(Self::finish(ObjectKey::of::<K>(namespace, name), body))
     }
 
-    /// Like [`Manifest::new`], with `merge` laid over the serialised object first. For parts that are kept as opaque
+    /// Like [`Manifest::of`], with `merge` laid over the serialised object first. For parts that are kept as opaque
     /// JSON in our API (pod types), which no typed object could carry without loss.
-    pub fn with_overlay<K>(
-        kind: &'static str,
-        object: &K,
-        overlay: impl FnOnce(&mut Value),
-    ) -> Result<Self, serde_json::Error>
+    ///
+    /// # Errors
+    /// As [`Manifest::of`].
+    pub fn with_overlay<K>(object: &K, overlay: impl FnOnce(&mut Value)) -> Result<Self, serde_json::Error>
     where
         K: Resource<DynamicType = ()> + Serialize,
     {
-        let mut made = Self::new(kind, object)?;
+        let mut made = Self::of(object)?;
         if let Some(annotations) = made
             .body
             .pointer_mut("/metadata/annotations")
@@ -65,10 +58,10 @@ impl Manifest {
             annotations.remove(digest::ANNOTATION);
         }
         overlay(&mut made.body);
-        Ok(Self::finish(made.key, made.resource, made.body))
+        Ok(Self::finish(made.key, made.body))
     }
 
-    fn finish(key: ObjectKey, resource: ApiResource, mut body: Value) -> Self {
+    fn finish(key: ObjectKey, mut body: Value) -> Self {
         digest::prune(&mut body);
         let digest = digest::of(&body);
         if let Some(metadata) = body.get_mut("metadata").and_then(Value::as_object_mut)
@@ -79,12 +72,7 @@ impl Manifest {
         {
             annotations.insert(digest::ANNOTATION.into(), digest.clone().into());
         }
-        Self {
-            key,
-            resource,
-            body,
-            digest,
-        }
+        Self { key, body, digest }
     }
 
     /// The object as it will be sent.
@@ -160,7 +148,7 @@ mod tests {
             "name": "web", "namespace": "demo", "labels": labels("web"),
             "ownerReferences": owned("TenantControlPlane", "web"),
         }));
-        let ours = Manifest::new("Service", &ours).unwrap();
+        let ours = Manifest::of(&ours).unwrap();
         let table = [
             ("an app's", json!({ "labels": { "app": "web" } }), false),
             ("nobody's", json!({}), false),

@@ -6,6 +6,7 @@
 pub mod apply;
 pub mod backoff;
 pub mod child;
+pub mod children;
 pub mod conditions;
 pub mod digest;
 pub mod error;
@@ -13,6 +14,7 @@ pub mod events;
 pub mod finalizer;
 pub mod index;
 pub mod key;
+pub mod kind;
 pub mod manifest;
 pub mod meta;
 pub mod pod;

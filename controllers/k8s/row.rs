@@ -6,9 +6,10 @@ use k8s_openapi::{
     api::{apps::v1::DeploymentStatus, core::v1::ServicePort},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
+use kube::Resource;
 use sha2::{Digest as _, Sha256};
 
-use super::{digest, key::ObjectKey};
+use super::{digest, key::ObjectKey, kind::Kind};
 
 /// Annotation and label prefixes whose values the index keeps: ours, Kamaji's and Cluster API's.
 const KEPT: [&str; 4] = [
@@ -33,6 +34,13 @@ pub struct Owner {
     pub name: String,
     /// UID of the owner.
     pub uid: String,
+}
+
+impl Owner {
+    /// It is a `K`.
+    pub fn is<K: Resource<DynamicType = ()>>(&self) -> bool {
+        self.kind == Kind::of::<K>().name()
+    }
 }
 
 /// The status facts that some controller reads, by kind.
@@ -113,8 +121,18 @@ pub struct Row {
 }
 
 impl Row {
-    /// Folds `meta` and `facts`.
-    pub fn new(kind: &'static str, meta: &ObjectMeta, facts: Facts) -> Self {
+    /// The row of a `K` of which the metadata alone is known.
+    pub fn of<K: Resource<DynamicType = ()>>(meta: &ObjectMeta) -> Self {
+        Self::metadata(Kind::of::<K>(), meta)
+    }
+
+    /// The row of an object of which the metadata alone is known.
+    pub fn metadata(kind: Kind, meta: &ObjectMeta) -> Self {
+        Self::new(kind, meta, Facts::Metadata)
+    }
+
+    /// The row of an object with this metadata and these facts.
+    pub fn new(kind: Kind, meta: &ObjectMeta, facts: Facts) -> Self {
         let kept = |map: &Option<BTreeMap<String, String>>| -> BTreeMap<String, String> {
             map.iter()
                 .flatten()
@@ -148,6 +166,11 @@ impl Row {
             metadata_hash: metadata_hash(meta),
             facts,
         }
+    }
+
+    /// It is a `K`.
+    pub fn is<K: Resource<DynamicType = ()>>(&self) -> bool {
+        self.key.kind == Kind::of::<K>()
     }
 
     /// The digest of the manifest last applied, if we applied one.

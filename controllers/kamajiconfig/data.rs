@@ -152,7 +152,7 @@ pub async fn create(
         }
     };
     let secret = secret(config, cluster, &hash, rendered.text.as_bytes(), token);
-    let manifest = Manifest::new("Secret", &secret).map_err(|error| internal(&error))?;
+    let manifest = Manifest::of(&secret).map_err(|error| internal(&error))?;
     match context.applier.create(&manifest).await {
         Ok(_) => {}
         Err(error) if error.is_already_exists() => {

@@ -174,7 +174,7 @@ impl Context {
         });
 
         let woken = wake.clone();
-        self.index.wake_owner("KamajiConfig", move |key| woken(key));
+        self.index.wake_owner::<KamajiConfig>(move |key| woken(key));
         let configs = self.configs.clone();
         self.index.route(move |row| {
             let Some(cluster) = row.labels.get(capi::CLUSTER_NAME) else {

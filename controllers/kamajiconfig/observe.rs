@@ -64,13 +64,13 @@ pub fn observe(context: &Context, config: &KamajiConfig, machine: Option<&str>) 
 pub fn secret_row(context: &Context, config: &KamajiConfig, name: &str) -> Option<Arc<Row>> {
     context
         .index
-        .find("Secret", &config.namespace().unwrap_or_default(), name)
+        .find::<Secret>(&config.namespace().unwrap_or_default(), name)
 }
 
 /// The row of the provider's own kubeconfig for the tenant.
 pub fn kubeconfig_row(context: &Context, cluster: &RootKey) -> Option<Arc<Row>> {
     let name = format!("{}{}", cluster.name, ours::BOOTSTRAP_KUBECONFIG_SUFFIX);
-    context.index.find("Secret", &cluster.namespace, &name)
+    context.index.find::<Secret>(&cluster.namespace, &name)
 }
 
 /// A Secret with its content, if it exists.

@@ -30,7 +30,7 @@ use crate::{
         manifest::Manifest,
         problem::Problem,
         report::Step,
-        row::{Facts, Row},
+        row::Row,
     },
     pki::{
         material::{self, Found},
@@ -75,7 +75,7 @@ pub async fn seed(
             return Ok(false);
         }
     };
-    let made = Manifest::new("Secret", &made)?;
+    let made = Manifest::of(&made)?;
     match context.applier.create(&made).await {
         Ok(_) => {}
         // Somebody's own, unseen so far.
@@ -87,7 +87,7 @@ pub async fn seed(
         Err(error) => return Err(error.into()),
     }
     if rows.target.is_none() {
-        let row = Row::new("Secret", &given.metadata, Facts::Metadata);
+        let row = Row::of::<Secret>(&given.metadata);
         label(context, &row, cluster).await?;
     }
     Ok(true)
@@ -97,15 +97,12 @@ pub async fn seed(
 fn seeded(context: &Context, control_plane: &KamajiControlPlane) -> Option<Arc<Row>> {
     let namespace = control_plane.namespace().unwrap_or_default();
     let name = spec::authority_name(&control_plane.name_any());
-    context.index.find("Secret", &namespace, &name)
+    context.index.find::<Secret>(&namespace, &name)
 }
 
 /// Makes a Secret visible to core, and to us.
 pub async fn label(context: &Context, row: &Row, cluster: &str) -> Result<(), ApiError> {
-    context
-        .applier
-        .label::<Secret>(row, &secrets::cluster_label(cluster))
-        .await
+    context.applier.label(row, &secrets::cluster_label(cluster)).await
 }
 
 /// Removes what was seeded: with the tenant it has lost its use.
@@ -118,7 +115,7 @@ pub async fn forget(context: &Context, control_plane: &KamajiControlPlane) -> Re
         .get(ours::MANAGED_BY)
         .is_some_and(|by| by == field_manager::CONTROL_PLANE);
     if ours && row.owner.is_none() && !row.deleting {
-        context.applier.delete::<Secret>(&row).await?;
+        context.applier.delete(&row).await?;
     }
     Ok(())
 }
@@ -297,7 +294,7 @@ mod tests {
                 name: Some(name.into()),
                 ..ObjectMeta::default()
             };
-            Row::new("Secret", &meta, Facts::Metadata)
+            Row::of::<Secret>(&meta)
         };
         let judge = |given, used| judged(&row("beta-ca"), given, &row("alpha-ca"), used);
         assert_eq!(judge(Some("a"), Some("a")), Ok(()));

@@ -6,7 +6,6 @@ use kamaji_api::{
     conditions::{Reason, TenantControlPlaneCondition as Tenant},
     controlplane::KamajiControlPlane,
     labels::{capi, go_provider, ours},
-    tenantcontrolplane::TenantControlPlane,
 };
 use kube::{Api, ResourceExt};
 
@@ -76,10 +75,10 @@ async fn waiting_for(context: &Context, observed: &Observed) -> Result<Option<Pr
     };
     if moves(control_plane) {
         // Nothing below may be collected with this object.
-        context.applier.release::<TenantControlPlane>(row).await?;
+        context.applier.release(row).await?;
         return Ok(None);
     }
-    if !row.deleting && context.applier.delete::<TenantControlPlane>(row).await? {
+    if !row.deleting && context.applier.delete(row).await? {
         return Ok(None);
     }
     let cause = observed

@@ -49,22 +49,13 @@ use crate::{
         machine::{Machine, MachinePool},
         owner,
     },
-    k8s::{
-        apply::Applier,
-        events::Events,
-        index::ChildIndex,
-        key::RootKey,
-        row::{Facts, Row},
-        store::Store,
-    },
+    k8s::{apply::Applier, events::Events, index::ChildIndex, key::RootKey, row::Row, store::Store},
     runtime::{queue::Queue, role::Role, watch::Watches},
     settings::Hosting,
 };
 
 /// Name of this controller in metrics and logs.
 pub const CONTROLLER: &str = "kamajicontrolplane";
-/// Kind of the TenantControlPlane in the index.
-const TENANT: &str = "TenantControlPlane";
 
 /// What every pass needs.
 pub struct Context {
@@ -152,14 +143,14 @@ impl Context {
         });
 
         // One watch of TenantControlPlanes feeds the whole objects and the rows of the apply path.
-        let (woken, index) = (wake.clone(), self.index.clone());
+        let (woken, index, watch) = (wake.clone(), self.index.clone(), self.index.watch());
         self.tenants.route(move |old, new| {
             let event = match (old, new) {
                 (_, Some(tenant)) => Event::Apply(tenant_row(tenant)),
                 (Some(tenant), None) => Event::Delete(tenant_row(tenant)),
                 (None, None) => return,
             };
-            index.fold(TENANT, event);
+            index.fold(watch, event);
             if let Some(tenant) = new.or(old) {
                 woken(RootKey::of(tenant));
             }
@@ -167,17 +158,18 @@ impl Context {
 
         // The engine's Secrets belong to the TenantControlPlane, which has the control plane's name.
         let woken = wake.clone();
-        self.engine.wake_owner(TENANT, move |key| woken(key));
+        self.engine
+            .wake_owner::<TenantControlPlane>(move |key| woken(key));
 
         let (clusters, control_planes) = (self.clusters.clone(), self.control_planes.clone());
         self.index.route(move |row| {
-            if row.key.kind == TENANT {
+            if row.is::<TenantControlPlane>() {
                 return;
             }
             let Some(name) = row.labels.get(capi::CLUSTER_NAME) else {
                 return;
             };
-            let secret = row.key.kind == "Secret";
+            let secret = row.is::<Secret>();
             let of_contract = secret
                 && secrets::Part::ALL
                     .iter()
@@ -269,7 +261,7 @@ fn control_planes_named(
 }
 
 fn tenant_row(tenant: &TenantControlPlane) -> Row {
-    Row::new(TENANT, &tenant.metadata, Facts::Metadata)
+    Row::of::<TenantControlPlane>(&tenant.metadata)
 }
 
 /// Runs the controller until the process stops.

@@ -8,11 +8,15 @@ use kube::{Api, ResourceExt};
 
 use super::{Context, secrets::Part};
 use crate::{
-    capi::{cluster::Cluster, owner, paused},
+    capi::{
+        cluster::Cluster,
+        machine::{Machine, MachinePool},
+        owner, paused,
+    },
     k8s::{
         error::ApiError,
         key::{ObjectKey, RootKey},
-        row::{Facts, Row},
+        row::Row,
     },
 };
 
@@ -54,7 +58,7 @@ pub fn observe(context: &Context, key: &RootKey) -> Option<Observed> {
 
 /// The TenantControlPlane has the name of the control plane.
 pub fn tenant_key(key: &RootKey) -> ObjectKey {
-    ObjectKey::new(super::TENANT, key.namespace.clone(), key.name.clone())
+    ObjectKey::of::<TenantControlPlane>(key.namespace.clone(), key.name.clone())
 }
 
 /// Rows of one Secret of the contract.
@@ -73,10 +77,10 @@ pub struct Rows {
 pub fn rows(context: &Context, control_plane: &KamajiControlPlane, cluster: &str, part: Part) -> Rows {
     let namespace = control_plane.namespace().unwrap_or_default();
     let (source, target) = (part.source(&control_plane.name_any()), part.name(cluster));
-    let key = ObjectKey::new("Secret", namespace.clone(), target.clone());
+    let key = ObjectKey::of::<Secret>(namespace.clone(), target.clone());
     Rows {
         same: source == target,
-        source: context.engine.find("Secret", &namespace, &source),
+        source: context.engine.find::<Secret>(&namespace, &source),
         untouched: context.applier.untouched(&key).is_some(),
         target: context.index.get(&key),
     }
@@ -104,7 +108,7 @@ pub async fn unlabelled(
 ) -> Result<Option<Row>, ApiError> {
     let namespace = control_plane.namespace().unwrap_or_default();
     let found = secret(context, &namespace, name).await?;
-    Ok(found.map(|secret| Row::new("Secret", &secret.metadata, Facts::Metadata)))
+    Ok(found.map(|secret| Row::of::<Secret>(&secret.metadata)))
 }
 
 /// Machines and MachinePools of a Cluster that still exist, `Kind/name`, sorted. A scan: asked on deletion only.
@@ -112,7 +116,7 @@ pub fn workers(context: &Context, namespace: &str, cluster: &str) -> Vec<String>
     let mut names: Vec<_> = context
         .index
         .filter(|row| {
-            ["Machine", "MachinePool"].contains(&row.key.kind)
+            (row.is::<Machine>() || row.is::<MachinePool>())
                 && row.key.namespace == namespace
                 && row
                     .labels

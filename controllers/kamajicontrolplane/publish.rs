@@ -1,6 +1,5 @@
 //! What others wait for: the Secrets of the contract, then the endpoint (contract.md 0, rule 6).
 
-use k8s_openapi::api::core::v1::Secret;
 use kamaji_api::{
     conditions::Reason,
     controlplane::{Endpoint, KamajiControlPlane},
@@ -138,7 +137,7 @@ async fn secret(
         Ok(data) => data,
         Err(error) => return Err(secrets::refusal(control_plane, part, &error)),
     };
-    let made = Manifest::new("Secret", &secrets::copy(control_plane, &name, part, source, data))?;
+    let made = Manifest::of(&secrets::copy(control_plane, &name, part, source, data))?;
     place(context, control_plane, &made, new).await
 }
 
@@ -185,7 +184,7 @@ async fn place(
             let Some(row) = context.index.get(&made.key) else {
                 return Err(error.into());
             };
-            context.applier.delete::<Secret>(&row).await?;
+            context.applier.delete(&row).await?;
             context.applier.create(made).await?;
             Ok(())
         }

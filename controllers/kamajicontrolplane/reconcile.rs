@@ -11,7 +11,7 @@ use kamaji_api::{
 use kube::Api;
 
 use super::{
-    Context, TENANT, authority, delete,
+    Context, authority, delete,
     desired::{self, Wanted},
     endpoint, events,
     observe::{Observed, observe},
@@ -177,7 +177,7 @@ async fn hand_on(
         tenant: observed.tenant.as_deref(),
         now,
     });
-    let wanted = Manifest::new(TENANT, &made)?;
+    let wanted = Manifest::of(&made)?;
     match context
         .applier
         .apply_over(&wanted, observed.tenant.as_deref())

@@ -362,7 +362,7 @@ pub fn cluster_label(cluster: &str) -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{k8s::row::Facts, kamajicontrolplane::example};
+    use crate::kamajicontrolplane::example;
 
     fn row(name: &str, owner: Option<&str>, annotations: &[(&str, &str)]) -> Row {
         let control_plane = example::control_plane();
@@ -384,7 +384,7 @@ mod tests {
             }),
             ..ObjectMeta::default()
         };
-        Row::new("Secret", &meta, Facts::Metadata)
+        Row::of::<Secret>(&meta)
     }
 
     fn decide(source: Option<&Row>, target: Option<&Row>, same: bool, untouched: bool) -> Step {

@@ -4,7 +4,7 @@ use std::{fmt::Debug, sync::Arc};
 
 use futures::{Stream, StreamExt, TryStreamExt};
 use kube::{
-    Api, Resource, ResourceExt,
+    Api, Client, Resource, ResourceExt,
     runtime::{
         WatchStreamExt,
         watcher::{self, Event},
@@ -16,7 +16,12 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::k8s::{child::Child, index::ChildIndex, store::Store};
+use crate::k8s::{
+    children::{self, Visitor, Watched},
+    index::ChildIndex,
+    kind::Kind,
+    store::Store,
+};
 
 /// The watches of one role. They end when this is dropped.
 #[derive(Default)]
@@ -29,12 +34,33 @@ impl Watches {
     /// Watches `K` and folds rows of it into `index`. `PartialObjectMeta<Kind>` watches the metadata alone.
     pub fn children<K>(&mut self, api: Api<K>, config: watcher::Config, index: &Arc<ChildIndex>)
     where
-        K: Child + Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+        K: Watched,
     {
-        let index = index.clone();
-        self.spawn(K::KIND, watcher::watcher(api, config), move |event| {
-            index.fold(K::KIND, map(event, |object| object.row()));
-        });
+        let (index, id) = (index.clone(), index.watch());
+        self.spawn(
+            Kind::of::<K>().name(),
+            watcher::watcher(api, config),
+            move |event| {
+                index.fold(id, map(event, |object| object.row()));
+            },
+        );
+    }
+
+    /// Watches every kind of [`children`] in all namespaces and folds rows of it into `index`.
+    pub fn all_children(&mut self, client: &Client, config: &watcher::Config, index: &Arc<ChildIndex>) {
+        struct Each<'a>(
+            &'a mut Watches,
+            &'a Client,
+            &'a watcher::Config,
+            &'a Arc<ChildIndex>,
+        );
+        impl Visitor for Each<'_> {
+            fn visit<K: Watched>(&mut self) {
+                let Self(watches, client, config, index) = self;
+                watches.children::<K>(Api::all((*client).clone()), (*config).clone(), index);
+            }
+        }
+        children::each(&mut Each(self, client, config, index));
     }
 
     /// Watches `K` into `store`, without managed fields.

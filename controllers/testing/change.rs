@@ -4,7 +4,12 @@ use kube::runtime::watcher::Event;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::k8s::{child::Child, index::ChildIndex};
+use crate::k8s::{
+    child::Child,
+    children::{self, Visitor, Watched},
+    index::{ChildIndex, WatchId},
+    kind::Kind,
+};
 
 /// What changed: the object, and whether it is gone.
 #[derive(Clone, Debug)]
@@ -49,7 +54,21 @@ impl Change {
         } else {
             Event::Apply(row)
         };
-        index.fold(K::KIND, event);
+        index.fold(WatchId::ONLY, event);
+    }
+
+    /// Like [`Self::fold_child`], if the object is of a kind of the table of children.
+    pub fn fold_any_child(&self, index: &ChildIndex, watched: bool) {
+        struct Each<'a>(&'a Change, &'a ChildIndex, bool);
+        impl Visitor for Each<'_> {
+            fn visit<K: Watched>(&mut self) {
+                let Self(change, index, watched) = self;
+                if change.kind() == Kind::of::<K>().name() {
+                    change.fold_child::<K>(index, *watched);
+                }
+            }
+        }
+        children::each(&mut Each(self, index, watched));
     }
 
     fn read<K: DeserializeOwned>(&self) -> K {

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
 use k8s_openapi::jiff::Timestamp;
 use kamaji_api::conditions::Reason;
 use kamaji_api::datastore::DataStore;
@@ -14,7 +15,8 @@ use super::validate::{Managed, Problem};
 use super::{desired, observe, usage};
 use crate::hosting::engine::Engine;
 use crate::k8s::error::Class;
-use crate::k8s::key::RootKey;
+use crate::k8s::key::{ObjectKey, RootKey};
+use crate::k8s::kind::Kind;
 use crate::pki::annotations as on;
 use crate::pki::issue::{self, Authorities, Material};
 use crate::pki::material::{Authority, CLUSTER_AUTHORITY, SecretBytes};
@@ -36,8 +38,11 @@ pub(super) async fn ensure(
     managed: &Managed,
     now: Timestamp,
 ) -> Result<Keys, Problem> {
-    let in_index = |kind, name: &str| engine.index.find(kind, namespace::DATASTORES, name);
-    if in_index("StatefulSet", &managed.name).is_none() {
+    let index = &engine.index;
+    if index
+        .find::<StatefulSet>(namespace::DATASTORES, &managed.name)
+        .is_none()
+    {
         engine.applier.apply(&desired::home()?).await?;
     }
     let fingerprint = authority(engine, store, managed, now).await?;
@@ -47,7 +52,7 @@ pub(super) async fn ensure(
         desired::server(&managed.name),
         desired::administrator(&managed.name),
     ] {
-        let row = in_index("Secret", &spec.name);
+        let row = index.find::<Secret>(namespace::DATASTORES, &spec.name);
         let decision = policy::decide(Input {
             spec: &spec,
             tenant: &managed.name,
@@ -88,7 +93,7 @@ async fn authority(
     now: Timestamp,
 ) -> Result<String, Problem> {
     let spec = desired::authority(&managed.name);
-    let row = engine.index.find("Secret", namespace::DATASTORES, &spec.name);
+    let row = engine.index.find::<Secret>(namespace::DATASTORES, &spec.name);
     if let Some(known) = row.and_then(|row| row.annotations.get(on::CA_FINGERPRINT).cloned()) {
         return Ok(known);
     }
@@ -117,13 +122,15 @@ async fn authority(
 fn witness(engine: &Engine, managed: &Managed) -> Option<String> {
     let name = managed.name.as_str();
     let parts = [
-        ("StatefulSet", name.to_owned()),
-        ("Secret", desired::server(name).name),
-        ("Secret", desired::administrator(name).name),
-        ("PersistentVolumeClaim", desired::claim_name(name)),
+        (Kind::of::<StatefulSet>(), name.to_owned()),
+        (Kind::of::<Secret>(), desired::server(name).name),
+        (Kind::of::<Secret>(), desired::administrator(name).name),
+        (Kind::of::<PersistentVolumeClaim>(), desired::claim_name(name)),
     ];
     let part = parts.into_iter().find_map(|(kind, part)| {
-        let row = engine.index.find(kind, namespace::DATASTORES, &part)?;
+        let row = engine
+            .index
+            .get(&ObjectKey::new(kind, namespace::DATASTORES, part))?;
         Some(row.key.to_string())
     });
     part.or_else(|| {

@@ -118,17 +118,14 @@ pub fn home() -> Result<Manifest> {
         (ours::MANAGED_BY, field_manager::HOSTING),
         ("pod-security.kubernetes.io/enforce", "restricted"),
     ];
-    Manifest::new(
-        "Namespace",
-        &Namespace {
-            metadata: ObjectMeta {
-                name: Some(namespace::DATASTORES.to_owned()),
-                labels: Some(strings(&labels)),
-                ..ObjectMeta::default()
-            },
-            ..Namespace::default()
+    Manifest::of(&Namespace {
+        metadata: ObjectMeta {
+            name: Some(namespace::DATASTORES.to_owned()),
+            labels: Some(strings(&labels)),
+            ..ObjectMeta::default()
         },
-    )
+        ..Namespace::default()
+    })
 }
 
 /// A Secret of key material.
@@ -136,15 +133,12 @@ pub fn secret(store: &DataStore, spec: &SecretSpec, material: &Material) -> Resu
     let data: BTreeMap<String, ByteString> = material.to_data();
     let mut metadata = metadata(store, &spec.name, spec.component);
     metadata.annotations = Some(material.annotations.clone());
-    Manifest::new(
-        "Secret",
-        &Secret {
-            metadata,
-            type_: Some(spec.secret_type.to_owned()),
-            data: Some(data),
-            ..Secret::default()
-        },
-    )
+    Manifest::of(&Secret {
+        metadata,
+        type_: Some(spec.secret_type.to_owned()),
+        data: Some(data),
+        ..Secret::default()
+    })
 }
 
 /// What serves etcd, in the order in which it is made. `authority` is the fingerprint of the authority: etcd reads
@@ -159,13 +153,10 @@ pub fn parts(store: &DataStore, managed: &Managed, authority: &str) -> Result<Ve
 
 /// Ties a claim to its DataStore.
 pub fn adopted_claim(store: &DataStore, name: &str) -> Result<Manifest> {
-    Manifest::new(
-        "PersistentVolumeClaim",
-        &PersistentVolumeClaim {
-            metadata: metadata(store, name, "etcd"),
-            ..PersistentVolumeClaim::default()
-        },
-    )
+    Manifest::of(&PersistentVolumeClaim {
+        metadata: metadata(store, name, "etcd"),
+        ..PersistentVolumeClaim::default()
+    })
 }
 
 fn service(store: &DataStore, managed: &Managed) -> Result<Manifest> {
@@ -176,21 +167,18 @@ fn service(store: &DataStore, managed: &Managed) -> Result<Manifest> {
         target_port: Some(IntOrString::Int(port)),
         ..ServicePort::default()
     };
-    Manifest::new(
-        "Service",
-        &Service {
-            metadata: metadata(store, &managed.name, "etcd"),
-            spec: Some(ServiceSpec {
-                cluster_ip: Some("None".to_owned()),
-                // A member has to find itself and the others before any of them is ready.
-                publish_not_ready_addresses: Some(true),
-                selector: Some(selector(&managed.name)),
-                ports: Some(vec![port("client", CLIENT)]),
-                ..ServiceSpec::default()
-            }),
-            ..Service::default()
-        },
-    )
+    Manifest::of(&Service {
+        metadata: metadata(store, &managed.name, "etcd"),
+        spec: Some(ServiceSpec {
+            cluster_ip: Some("None".to_owned()),
+            // A member has to find itself and the others before any of them is ready.
+            publish_not_ready_addresses: Some(true),
+            selector: Some(selector(&managed.name)),
+            ports: Some(vec![port("client", CLIENT)]),
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    })
 }
 
 fn network_policy(store: &DataStore, managed: &Managed) -> Result<Manifest> {
@@ -203,21 +191,18 @@ fn network_policy(store: &DataStore, managed: &Managed) -> Result<Manifest> {
         match_labels: Some(selector(&managed.name)),
         ..LabelSelector::default()
     };
-    Manifest::new(
-        "NetworkPolicy",
-        &NetworkPolicy {
-            metadata: metadata(store, &managed.name, "etcd"),
-            spec: Some(NetworkPolicySpec {
-                pod_selector: Some(members),
-                policy_types: Some(vec!["Ingress".to_owned()]),
-                ingress: Some(vec![NetworkPolicyIngressRule {
-                    ports: Some(vec![client]),
-                    from: None,
-                }]),
-                ..NetworkPolicySpec::default()
-            }),
-        },
-    )
+    Manifest::of(&NetworkPolicy {
+        metadata: metadata(store, &managed.name, "etcd"),
+        spec: Some(NetworkPolicySpec {
+            pod_selector: Some(members),
+            policy_types: Some(vec!["Ingress".to_owned()]),
+            ingress: Some(vec![NetworkPolicyIngressRule {
+                ports: Some(vec![client]),
+                from: None,
+            }]),
+            ..NetworkPolicySpec::default()
+        }),
+    })
 }
 
 fn stateful_set(store: &DataStore, managed: &Managed, authority: &str) -> Result<Manifest> {
@@ -251,7 +236,7 @@ fn stateful_set(store: &DataStore, managed: &Managed, authority: &str) -> Result
         .resources
         .as_ref()
         .map(|resources| resources.0.clone());
-    Manifest::with_overlay("StatefulSet", &set, |body| {
+    Manifest::with_overlay(&set, |body| {
         let container = body.pointer_mut("/spec/template/spec/containers/0");
         if let (Some(Value::Object(container)), Some(resources)) = (container, resources) {
             container.insert("resources".to_owned(), resources);

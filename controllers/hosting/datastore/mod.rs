@@ -14,6 +14,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::jiff::Timestamp;
 use kamaji_api::conditions::{DataStoreCondition, Reason};
 use kamaji_api::datastore::{DataStore, DataStoreSpec, Driver, ManagedEtcd, ManagedStatus};
@@ -241,7 +243,7 @@ async fn ensure_parts(
     let claim_name = desired::claim_name(name);
     let claim = engine
         .index
-        .find("PersistentVolumeClaim", namespace::DATASTORES, &claim_name);
+        .find::<PersistentVolumeClaim>(namespace::DATASTORES, &claim_name);
     if claim
         .as_ref()
         .is_some_and(|claim| claim.owner.is_none() && !claim.deleting)
@@ -249,7 +251,7 @@ async fn ensure_parts(
         let adopted = desired::adopted_claim(store, &claim_name).map_err(unwritable)?;
         engine.applier.apply(&adopted).await?;
     }
-    let set = engine.index.find("StatefulSet", namespace::DATASTORES, name);
+    let set = engine.index.find::<StatefulSet>(namespace::DATASTORES, name);
     let ready = match set.as_ref().map(|row| &row.facts) {
         Some(Facts::StatefulSet {
             ready,
@@ -305,7 +307,7 @@ async fn make_default(engine: &Engine, name: &str) -> Reconciled {
         managed: Some(ManagedEtcd::default()),
         ..DataStoreSpec::default()
     };
-    let manifest = Manifest::new("DataStore", &DataStore::new(name, spec)).map_err(unwritable)?;
+    let manifest = Manifest::of(&DataStore::new(name, spec)).map_err(unwritable)?;
     match engine.applier.create(&manifest).await {
         Ok(_) => tracing::info!(datastore = name, "made the default DataStore"),
         Err(error) if error.is_already_exists() => {}

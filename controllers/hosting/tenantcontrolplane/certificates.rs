@@ -152,7 +152,7 @@ impl Controller {
         now: Timestamp,
     ) -> Result<Known, Problem> {
         let namespace = tenant.namespace().unwrap_or_default();
-        let Some(row) = self.engine.index.find("Secret", &namespace, &spec.name) else {
+        let Some(row) = self.engine.index.find::<Secret>(&namespace, &spec.name) else {
             return Ok(Known::Wanted);
         };
         let recorded = row.annotations.get(ours::CA_FINGERPRINT).cloned();

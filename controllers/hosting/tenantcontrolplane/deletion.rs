@@ -4,9 +4,6 @@
 //! and its own delete event ends the wait, where pods would have to be watched or polled.
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Secret, Service};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::jiff::Timestamp;
 use kamaji_api::conditions::Reason;
 use kamaji_api::labels::{capi, kamaji, ours};
@@ -59,14 +56,14 @@ impl Controller {
 
     async fn stop_pods(&self, tenant: &TenantControlPlane) -> Result<(), Problem> {
         let rows = self.rows_of(tenant);
-        let Some(row) = rows.iter().find(|row| row.key.kind == "Deployment") else {
+        let Some(row) = rows.iter().find(|row| row.is::<Deployment>()) else {
             return Ok(());
         };
         let gone = if row.deleting {
             false
         } else {
             let applier = &self.engine.applier;
-            applier.delete_as::<Deployment>(row, Deletion::Foreground).await?
+            applier.delete_as(row, Deletion::Foreground).await?
         };
         if gone {
             return Ok(());
@@ -140,15 +137,7 @@ impl Controller {
         let applier = &self.engine.applier;
         let mut left = Vec::new();
         for row in self.rows_of(tenant) {
-            let gone = !row.deleting
-                && match row.key.kind {
-                    "Secret" => applier.delete::<Secret>(&row).await?,
-                    "Service" => applier.delete::<Service>(&row).await?,
-                    "NetworkPolicy" => applier.delete::<NetworkPolicy>(&row).await?,
-                    "PodDisruptionBudget" => applier.delete::<PodDisruptionBudget>(&row).await?,
-                    _ => continue,
-                };
-            if !gone {
+            if row.deleting || !applier.delete(&row).await? {
                 left.push(row.key.to_string());
             }
         }

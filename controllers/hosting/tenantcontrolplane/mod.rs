@@ -27,6 +27,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::jiff::Timestamp;
 use kamaji_api::labels::{field_manager, kamaji};
 use kamaji_api::tenantcontrolplane::TenantControlPlane;
@@ -122,8 +124,8 @@ impl Controller {
         let Some(tenant) = self.engine.tenants.get(key) else {
             return Ok(());
         };
-        let deployment = self.engine.index.find("Deployment", &key.namespace, &key.name);
-        let service = self.engine.index.find("Service", &key.namespace, &key.name);
+        let deployment = self.engine.index.find::<Deployment>(&key.namespace, &key.name);
+        let service = self.engine.index.find::<Service>(&key.namespace, &key.name);
         let rolling = deployment.as_deref().is_some_and(|row| !phase::complete(row));
         let trouble = rolling
             .then(|| {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::jiff::Timestamp;
@@ -10,7 +11,7 @@ use kamaji_api::conditions::Reason;
 use kamaji_api::labels::{kamaji, ours};
 use kamaji_api::tenantcontrolplane::TenantControlPlane;
 use kamaji_api::unsupported::UnsupportedFields as _;
-use kube::{Api, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
 
 use super::certificates::Certificates;
 use super::desired::deployment::{self, Inputs, Storage};
@@ -181,8 +182,7 @@ impl Controller {
         let missing = self
             .engine
             .index
-            .find(
-                "Secret",
+            .find::<Secret>(
                 &tenant.namespace().unwrap_or_default(),
                 &spec::datastore_name(&name),
             )
@@ -224,15 +224,15 @@ impl Controller {
                 applier.apply(&policy).await?;
             }
             None => {
-                if let Some(row) = self.unwanted(tenant, "NetworkPolicy") {
-                    applier.delete::<NetworkPolicy>(&row).await?;
+                if let Some(row) = self.unwanted::<NetworkPolicy>(tenant) {
+                    applier.delete(&row).await?;
                 }
             }
         }
         if let Some(budget) = pdb::render(tenant)? {
             applier.apply(&budget).await?;
-        } else if let Some(row) = self.unwanted(tenant, "PodDisruptionBudget") {
-            applier.delete::<PodDisruptionBudget>(&row).await?;
+        } else if let Some(row) = self.unwanted::<PodDisruptionBudget>(tenant) {
+            applier.delete(&row).await?;
         }
         let config = applier
             .apply(&secrets::datastore_config(
@@ -264,9 +264,9 @@ impl Controller {
     }
 
     /// The object of ours of this kind, which nobody asks for any more.
-    fn unwanted(&self, tenant: &TenantControlPlane, kind: &'static str) -> Option<Arc<Row>> {
+    fn unwanted<K: Resource<DynamicType = ()>>(&self, tenant: &TenantControlPlane) -> Option<Arc<Row>> {
         let namespace = tenant.namespace().unwrap_or_default();
-        let row = self.engine.index.find(kind, &namespace, &tenant.name_any())?;
+        let row = self.engine.index.find::<K>(&namespace, &tenant.name_any())?;
         let ours = row.owner.as_ref().map(|owner| &owner.uid) == tenant.metadata.uid.as_ref();
         (ours && !row.deleting).then_some(row)
     }

@@ -3,6 +3,7 @@
 //! probes and reports. Once a day all of it is applied again, since a tenant's admin may have deleted some.
 
 use k8s_openapi::ByteString;
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::jiff::Timestamp;
 use kamaji_api::conditions::{Reason, TenantControlPlaneCondition as On};
 use kamaji_api::tenantcontrolplane::TenantControlPlane;
@@ -41,7 +42,7 @@ impl Controller {
             return Ok(());
         }
         let key = RootKey::of(tenant);
-        let row = self.engine.index.find("Deployment", &key.namespace, &key.name);
+        let row = self.engine.index.find::<Deployment>(&key.namespace, &key.name);
         let ready = row
             .as_deref()
             .and_then(phase::facts)
@@ -153,7 +154,7 @@ impl Controller {
     ) -> Result<(Client, Client), Problem> {
         let key = RootKey::of(tenant);
         // After a rollout kept connections lead to pods that go.
-        let row = self.engine.index.find("Deployment", &key.namespace, &key.name);
+        let row = self.engine.index.find::<Deployment>(&key.namespace, &key.name);
         let version = digest::of(&json!([
             endpoint.service,
             certificates.hashes.get(spec::component::ADMIN),

@@ -65,7 +65,7 @@ impl Controller {
         now: Timestamp,
     ) -> Result<Root, Problem> {
         let namespace = tenant.namespace().unwrap_or_default();
-        let row = self.engine.index.find("Secret", &namespace, &spec.name);
+        let row = self.engine.index.find::<Secret>(&namespace, &spec.name);
         let recorded = row.as_deref().filter(|row| is_recorded(tenant, spec, row, now));
         // What was found changed by an earlier process is not believed by this one.
         let doubted = is_told_lost(tenant);
@@ -129,7 +129,7 @@ impl Controller {
         spec: &SecretSpec,
         secret: &Secret,
     ) -> Result<Root, Problem> {
-        let key = ObjectKey::new("Secret", tenant.namespace().unwrap_or_default(), &spec.name);
+        let key = ObjectKey::of::<Secret>(tenant.namespace().unwrap_or_default(), &spec.name);
         let place = RootKey::of(secret).to_string();
         let data = secret.data.clone().unwrap_or_default();
         let mut annotations = json!({ ours::CONTENT_HASH: hash_of(secret) });
@@ -162,7 +162,7 @@ impl Controller {
             metadata["ownerReferences"] = json!([controller_of(tenant)]);
         }
         let uid = secret.uid().unwrap_or_default();
-        let row = self.engine.applier.record::<Secret>(&key, &uid, metadata).await?;
+        let row = self.engine.applier.record(&key, &uid, metadata).await?;
         tracing::info!(secret = %key, "key material is recognised");
         self.saw(&row);
         Ok(kept(&row))

@@ -5,14 +5,7 @@ pub(in crate::hosting) mod tenant;
 
 use std::sync::Arc;
 
-use k8s_openapi::api::{
-    apps::v1::{Deployment, StatefulSet},
-    core::v1::{PersistentVolumeClaim, Pod, Secret, Service},
-    networking::v1::NetworkPolicy,
-    policy::v1::PodDisruptionBudget,
-};
 use kamaji_api::labels::{field_manager, ours};
-use kube::api::PartialObjectMeta;
 
 use super::engine::Engine;
 use crate::k8s::key::RootKey;
@@ -56,15 +49,7 @@ pub fn fold(engine: &Engine, change: &Change) {
     match change.kind() {
         "TenantControlPlane" => engine.tenants.fold(change.event()),
         "DataStore" => engine.stores.fold(change.event()),
-        "Secret" => change.fold_child::<PartialObjectMeta<Secret>>(index, ours),
-        "NetworkPolicy" => change.fold_child::<PartialObjectMeta<NetworkPolicy>>(index, ours),
-        "PodDisruptionBudget" => change.fold_child::<PartialObjectMeta<PodDisruptionBudget>>(index, ours),
-        "Service" => change.fold_child::<Service>(index, ours),
-        "Deployment" => change.fold_child::<Deployment>(index, ours),
-        "StatefulSet" => change.fold_child::<StatefulSet>(index, ours),
-        "PersistentVolumeClaim" => change.fold_child::<PersistentVolumeClaim>(index, ours),
-        "Pod" => change.fold_child::<Pod>(index, ours),
-        _ => {}
+        _ => change.fold_any_child(index, ours),
     }
 }
 

@@ -29,7 +29,7 @@ fn ours(name: &str, more: &Value) -> Result<Manifest> {
         spec.extend(more.clone());
     }
     let service: Service = serde_json::from_value(service)?;
-    Manifest::new("Service", &service).context("a manifest")
+    Manifest::of(&service).context("a manifest")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -99,7 +99,7 @@ pub fn render(inputs: &Inputs<'_>) -> Result<Manifest> {
         }),
         ..Deployment::default()
     };
-    Manifest::with_overlay("Deployment", &deployment, |body| {
+    Manifest::with_overlay(&deployment, |body| {
         overlay(body, asked, &selector(tenant));
     })
 }

@@ -42,5 +42,5 @@ pub fn render(tenant: &TenantControlPlane) -> Result<Option<Manifest>> {
             egress: None,
         }),
     };
-    Manifest::new("NetworkPolicy", &policy).map(Some)
+    Manifest::of(&policy).map(Some)
 }

@@ -27,5 +27,5 @@ pub fn render(tenant: &TenantControlPlane) -> Result<Option<Manifest>> {
         }),
         ..PodDisruptionBudget::default()
     };
-    Manifest::new("PodDisruptionBudget", &budget).map(Some)
+    Manifest::of(&budget).map(Some)
 }

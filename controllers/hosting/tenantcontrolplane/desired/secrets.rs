@@ -34,15 +34,12 @@ pub fn material(tenant: &TenantControlPlane, spec: &SecretSpec, material: &Mater
         annotations.insert(kamaji::CHECKSUM.to_owned(), digest);
     }
     metadata.annotations = Some(annotations);
-    Manifest::new(
-        "Secret",
-        &Secret {
-            metadata,
-            type_: Some(spec.secret_type.to_owned()),
-            data: Some(material.to_data()),
-            ..Secret::default()
-        },
-    )
+    Manifest::of(&Secret {
+        metadata,
+        type_: Some(spec.secret_type.to_owned()),
+        data: Some(material.to_data()),
+        ..Secret::default()
+    })
 }
 
 /// The place in the datastore under Kamaji's keys. etcd knows its users by certificate, so there is no password,
@@ -67,13 +64,10 @@ pub fn datastore_config(tenant: &TenantControlPlane, schema: &str, user: &str) -
         (ours::CONTENT_HASH.to_owned(), hash.clone()),
         (kamaji::CHECKSUM.to_owned(), hash),
     ]));
-    Manifest::new(
-        "Secret",
-        &Secret {
-            metadata,
-            type_: Some("Opaque".to_owned()),
-            data: Some(data),
-            ..Secret::default()
-        },
-    )
+    Manifest::of(&Secret {
+        metadata,
+        type_: Some("Opaque".to_owned()),
+        data: Some(data),
+        ..Secret::default()
+    })
 }

@@ -51,7 +51,7 @@ pub fn render(tenant: &TenantControlPlane) -> Result<Manifest> {
         }),
         ..Service::default()
     };
-    Manifest::new("Service", &service)
+    Manifest::of(&service)
 }
 
 fn additional(port: &AdditionalPort) -> ServicePort {
