@@ -24,14 +24,7 @@ use super::{
     secrets::{self, Part},
 };
 use crate::{
-    k8s::{
-        error::ApiError,
-        key::ObjectKey,
-        manifest::Manifest,
-        problem::Problem,
-        report::Step,
-        row::Row,
-    },
+    k8s::{error::ApiError, key::ObjectKey, manifest::Manifest, problem::Problem, report::Step, row::Row},
     pki::{
         material::{self, Found},
         spec,

@@ -27,8 +27,8 @@ use super::{
     events::{Events, Transition},
     key::RootKey,
     problem::Problem,
-    store::Store,
     status::{self, Guard},
+    store::Store,
 };
 
 /// How one step of a reconcile ended.
