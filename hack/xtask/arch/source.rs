@@ -8,17 +8,39 @@ pub struct Source {
     pub text: String,
     /// Lines of code, the first is number 1; comments, literals and tests are blank.
     pub code: Vec<String>,
+    /// The same with literals.
+    pub literals: Vec<String>,
+    /// The same as `code` with tests.
+    all: Vec<String>,
 }
 
 impl Source {
     /// Reads a file's text.
     pub fn new(path: &str, text: &str) -> Self {
-        let code = without_tests(&without_literals(text));
+        let all = blank(text, |_| true);
+        let code = without_tests(&all);
+        // Where a test is, is seen without literals.
+        let kept = blank(text, |first| first == '/');
+        let literals = code.iter().zip(kept.lines());
+        let literals = literals.map(|(code, line)| {
+            if code.is_empty() {
+                String::new()
+            } else {
+                line.to_owned()
+            }
+        });
         Self {
             path: path.to_owned(),
             text: text.to_owned(),
+            literals: literals.collect(),
             code,
+            all: all.lines().map(str::to_owned).collect(),
         }
+    }
+
+    /// The code or its tests name `word`.
+    pub fn names(&self, word: &str) -> bool {
+        self.all.iter().any(|line| mentions(line, word))
     }
 
     /// File name without `.rs`; that of the folder for `mod.rs`.
@@ -52,20 +74,70 @@ fn mentions(line: &str, word: &str) -> bool {
     })
 }
 
-/// The text with comments and the inside of literals as spaces; line breaks stay.
-fn without_literals(text: &str) -> String {
+/// Paths that begin with `crate`, `self` or `super`, with the line where each begins; a group is one path a member.
+pub fn paths(code: &[String]) -> Vec<(usize, Vec<String>)> {
+    let text = code.join("\n");
+    let mut found = Vec::new();
+    for word in ["crate", "self", "super"] {
+        for (at, _) in text.match_indices(&format!("{word}::")) {
+            let before = text[..at].chars().next_back();
+            if !before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':') {
+                let line = text[..at].matches('\n').count() + 1;
+                let mut all = Vec::new();
+                tree(&text[at..], &[], &mut all);
+                found.extend(all.into_iter().map(|path| (line, path)));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Reads a path or a tree of paths from the beginning of `text`; returns what follows it.
+fn tree<'a>(text: &'a str, prefix: &[String], found: &mut Vec<Vec<String>>) -> &'a str {
+    let text = text.trim_start();
+    if let Some(group) = text.strip_prefix('{') {
+        let mut rest = group.trim_start();
+        while !rest.is_empty() && !rest.starts_with('}') {
+            rest = tree(rest, prefix, found).trim_start();
+            // Past ` as name` and the comma.
+            rest = rest[rest.find([',', '}']).unwrap_or(rest.len())..]
+                .trim_start_matches(',')
+                .trim_start();
+        }
+        return rest.strip_prefix('}').unwrap_or(rest);
+    }
+    let end = text
+        .find(|c: char| !c.is_alphanumeric() && c != '_')
+        .unwrap_or(text.len());
+    let mut path = prefix.to_vec();
+    if end > 0 {
+        path.push(text[..end].to_owned());
+    }
+    let rest = &text[end..];
+    if let Some(more) = rest.strip_prefix("::").filter(|_| end > 0) {
+        return tree(more, &path, found);
+    }
+    found.push(path);
+    rest
+}
+
+/// The text with comments as spaces, and the inside of literals that `which` asks for by their first character; line
+/// breaks stay.
+fn blank(text: &str, which: impl Fn(char) -> bool) -> String {
     let chars: Vec<char> = text.chars().collect();
     let mut out = String::with_capacity(text.len());
     let mut at = 0;
     while at < chars.len() {
         let end = literal_end(&chars, at);
-        if end > at {
-            out.extend(chars[at..end].iter().map(|c| if *c == '\n' { '\n' } else { ' ' }));
-            at = end;
-        } else {
-            out.push(chars[at]);
-            at += 1;
-        }
+        let hidden = end > at && which(chars[at]);
+        let end = end.max(at + 1);
+        out.extend(
+            chars[at..end]
+                .iter()
+                .map(|c| if hidden && *c != '\n' { ' ' } else { *c }),
+        );
+        at = end;
     }
     out
 }
@@ -140,6 +212,35 @@ mod tests {
         let source = Source::new("controllers/k8s/names.rs", text);
         assert_eq!(source.lines_with("Client"), [4]);
         assert_eq!(source.code.len(), text.lines().count());
+    }
+
+    #[test]
+    fn literals_are_kept_where_they_are_looked_for() {
+        let text = "let a = \"x\"; // \"y\"\n#[cfg(test)]\nmod tests {\n    \"z\";\n}\n";
+        let source = Source::new("x.rs", text);
+        assert_eq!(source.literals, ["let a = \"x\";       ", "", "", "", ""]);
+        assert!(source.names("tests") && !source.names("x"));
+    }
+
+    #[test]
+    fn a_group_of_imports_is_one_path_a_member() {
+        let code = "use crate::{\n    a,\n    b::{self as c, d::E},\n};\nself::f();\nlet x = my_crate::g(super::super::h::<T>());\n";
+        let source = Source::new("x.rs", code);
+        let found: Vec<_> = paths(&source.code)
+            .into_iter()
+            .map(|(line, path)| (line, path.join("::")))
+            .collect();
+        let found: Vec<_> = found.iter().map(|(line, path)| (*line, path.as_str())).collect();
+        assert_eq!(
+            found,
+            [
+                (1, "crate::a"),
+                (1, "crate::b::d::E"),
+                (1, "crate::b::self"),
+                (5, "self::f"),
+                (6, "super::super::h"),
+            ]
+        );
     }
 
     #[test]
