@@ -19,6 +19,11 @@ use crate::etcd::tools;
 /// Time an API server has to become ready on a busy machine.
 const READY: Duration = Duration::from_mins(2);
 
+/// File name of the API server's program: a full suite of `hack/test` chooses another version.
+fn program() -> String {
+    std::env::var("KAMAJI_API_SERVER").unwrap_or_else(|_| "kube-apiserver".to_owned())
+}
+
 /// How an API server is started.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -42,7 +47,7 @@ pub struct TestApiServer {
 impl TestApiServer {
     /// Starts one. `None` where the programs are not built, which is an error under `CI=true`.
     pub async fn start(options: &Options) -> anyhow::Result<Option<Self>> {
-        for name in ["etcd", "kube-apiserver"] {
+        for name in ["etcd", &program()] {
             let program = tools().join(name);
             if !program.exists() {
                 if std::env::var("CI").is_ok_and(|value| value == "true") {
@@ -136,7 +141,7 @@ impl TestApiServer {
             arguments.push(format!("--emulated-version={version}"));
         }
         arguments.extend(options.arguments.iter().cloned());
-        let apiserver = Process::start(&home, "kube-apiserver", &arguments)?;
+        let apiserver = Process::start(&home, &program(), &arguments)?;
         let url = format!("https://127.0.0.1:{secure}");
         let mut this = Self {
             apiserver,

@@ -90,7 +90,7 @@ lab_down() {
     say "management cluster: gone after $(duration $((SECONDS - start)))"
   fi
   packages_clear
-  rm -rf "$LAB"/*.kubeconfig "$LAB"/*.yaml "$LAB/state" "$LAB/machine-root" "$LAB/repository"
+  rm -rf "$LAB"/*.kubeconfig "$LAB"/*.yaml "$LAB/state" "$LAB/machine-rootfs" "$LAB/repository"
 }
 
 # The management cluster's processes, and those that the quickstart has started beside them.

@@ -49,7 +49,7 @@ product_machine_host_answers() { process_alive lab-machines && curl -sf "http://
 # The stand-in for cert-manager and the machine host.
 product_host_services() {
   local machines root
-  root=$(readlink -f "$LAB/machine-root")
+  root=$(readlink -f "$LAB/machine-rootfs")
   machines=$(product_host_binary lab-machines)
   [ -s "$LAB_DATA/machines.token" ] || (umask 077 && head -c 24 /dev/urandom | base64 -w0 >"$LAB_DATA/machines.token")
   made machines "$machines" "$LAB_DATA/machines"

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Tests of the parts that decide what is undone, refused and looked for. They touch nothing outside of a folder of their
-# own and need no root: what would change the machine is replaced by a function of the same name.
+# Tests of the shell parts: what is undone, refused and looked for, which full suite runs, what progress lines say. They
+# write nothing outside of a folder of their own and need no root: a function that would change the machine is replaced by
+# one of the same name.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-for part in paths say lock versions footprint host state process net packages lab trace; do . "hack/lib/$part.sh"; done
+for part in paths say lock versions footprint host state process net packages lab trace suites; do . "hack/lib/$part.sh"; done
 
 TEMPORARY=$(mktemp -d "${TMPDIR:-/tmp}/capi-kamaji-tests.XXXXXX")
 trap 'rm -rf "$TEMPORARY"' EXIT
@@ -31,8 +32,8 @@ it() {
   fi
 }
 
-expect() { # what, wanted, found
-  [ "$2" = "$3" ] || { printf '%s: wanted\n%s\nfound\n%s\n' "$1" "$2" "$3"; return 1; }
+expect() { # what, expected, found
+  [ "$2" = "$3" ] || { printf '%s: expected\n%s\nfound\n%s\n' "$1" "$2" "$3"; return 1; }
 }
 
 refuses() { # words of the message, command...
@@ -197,9 +198,53 @@ what_takes_long_says_so_with_its_last_words() {
   expect 'what is quick' 'quick … 0s' "$output"
 }
 
+the_progress_of_compilers_is_counted() {
+  expect cargo '25 of 233 crates: tracing, regex' \
+    "$(printf '   Compiling regex v1\n    Building [=>      ] 24/233: regex\r    Building [=>      ] 25/233: tracing, regex  \r' | last_words)"
+  expect 'the bar that is full' '233 of 233 crates: e2e' "$(printf '    Building [=======> ] 233/233: e2e\r' | last_words)"
+  expect 'anything else' 'reading the package lists' "$(printf 'x\nreading the package lists\n\n' | last_words)"
+  expect go $'go: downloading k8s.io/a v1.0.0\n1 of 1,180 packages: k8s.io/a\n# k8s.io/b\nb.go:7:1: undefined: c\n2 of 1,180 packages: k8s.io/b' \
+    "$(printf '%s\n' 'go: downloading k8s.io/a v1.0.0' k8s.io/a '# k8s.io/b' 'b.go:7:1: undefined: c' k8s.io/b | numbered_packages 1180)"
+  expect thousands '7 999 1,000 12,034' "$(thousands 7) $(thousands 999) $(thousands 1000) $(thousands 12034)"
+}
+
+three_suites() { FULL_SUITES=$'\nshort|10|\nlong|20|\nother|12|etcd\n'; }
+
+the_commit_selects_the_full_suite() {
+  three_suites
+  expect 'hash 0' 'short long other' "$(full_suites_of 00000000aa | xargs)"
+  expect 'hash 1' 'long other short' "$(full_suites_of 00000001aa | xargs)"
+  expect 'hash ffffffff' 'short long other' "$(full_suites_of ffffffffaa | xargs)"
+  expect 'with time' long "$(full_suite_chosen 00000001aa 0 75)"
+  expect 'every one has a turn' 'long other short' \
+    "$(for commit in 00000001 00000002 00000003; do full_suite_chosen "$commit" 0 75; done | xargs)"
+}
+
+the_full_suite_ends_in_time_or_is_left_out() {
+  three_suites
+  # Recorded with 20 minutes, so 30 are reserved: from minute 45 to 75.
+  expect 'just in time' long "$(full_suite_chosen 00000001aa $((45 * 60)) 75)"
+  expect 'a second later, the next one' other "$(full_suite_chosen 00000001aa $((45 * 60 + 1)) 75)"
+  expect 'too late for all' '' "$(full_suite_chosen 00000001aa $((61 * 60)) 75)"
+  expect 'what is left out' $'left out: long: it may take until minute 76, and a suite has to end by minute 75\nleft out: short: a run has one full suite, and this commit\'s is other' \
+    "$(full_suites_left_out 00000001aa $((45 * 60 + 1)) 75 other)"
+  expect 'all of them' 3 "$(full_suites_left_out 00000001aa $((61 * 60)) 75 '' | grep -c 'by minute 75')"
+}
+
+the_table_of_full_suites_is_whole() {
+  local name
+  while read -r name; do
+    [[ $(full_suite_minutes "$name") =~ ^[0-9]+$ ]] || { echo "$name has no recorded minutes"; return 1; }
+    grep -q "^full_${name//[-.]/_}() {" hack/test || { echo "hack/test has no function for $name"; return 1; }
+    for tool in $(full_suite_tools "$name"); do
+      grep -q "^$tool|" hack/tools/recipes.sh || { echo "$name: no recipe for $tool"; return 1; }
+    done
+  done < <(full_suites)
+}
+
 for name in $(declare -F | awk '{ print $3 }'); do
   case $name in
-    what_* | a_* | chains_of_* | built_* | versions_are_* | only_*) it "${name//_/ }" "$name" ;;
+    what_* | a_* | the_* | chains_of_* | built_* | versions_are_* | only_*) it "${name//_/ }" "$name" ;;
   esac
 done
 say "$((count - failures)) of $count passed"
