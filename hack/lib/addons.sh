@@ -1,4 +1,4 @@
-# What a usual management cluster has beside its control plane: DNS and a default StorageClass with volumes to bind.
+# What a management cluster usually has beside its control plane: DNS, and a default StorageClass with volumes.
 
 LAB_VOLUMES=16
 
@@ -38,7 +38,7 @@ apiVersion: v1
 kind: ConfigMap
 metadata: {name: coredns, namespace: kube-system}
 data:
-  # No forwarding: a name outside of the cluster does not exist here.
+  # Nothing is forwarded: names outside of the cluster do not resolve.
   Corefile: |
     cluster.local:53 in-addr.arpa:53 ip6.arpa:53 {
       errors
@@ -98,7 +98,7 @@ spec:
 EOF
 }
 
-# `local` volumes: unlike hostPath they honour fsGroup. A released one is emptied and offered again.
+# `local` volumes honor fsGroup, hostPath volumes do not. A released volume is emptied and created again.
 addons_storage() {
   local i name phase
   for ((i = 0; i < LAB_VOLUMES; i++)); do

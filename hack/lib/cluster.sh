@@ -1,4 +1,5 @@
-# A workload cluster through Cluster API: made with clusterctl's template, waited for, shown, and explained when it fails.
+# A workload cluster through Cluster API: created from clusterctl's template, waited for, shown, and described when it
+# fails.
 
 CLUSTER_NAMESPACE=default
 
@@ -63,7 +64,7 @@ The cluster's kubeconfig:  .lab/$1.kubeconfig
 The management cluster's:  .lab/management.kubeconfig
 kubectl and clusterctl:    .lab/bin/
 
-What to try next:
+Next steps:
   export PATH=\$PWD/.lab/bin:\$PATH KUBECONFIG=\$PWD/.lab/management.kubeconfig
   clusterctl describe cluster $1 --show-conditions all
   kubectl get kamajicontrolplanes,tenantcontrolplanes,kamajiconfigs,machines
@@ -74,7 +75,7 @@ What to try next:
 EOF
 }
 
-# What stands in the way: every condition that is not as it should be, warnings, and the last words of our pods.
+# Prints why a cluster is not ready: its conditions, warning events, and the last log lines of the providers.
 cluster_explain() { # name
   local kind namespace pod
   {

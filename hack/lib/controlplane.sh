@@ -1,5 +1,5 @@
-# The management cluster's control plane as plain processes: etcd on loopback, the API server on the bridge's address
-# (pods must reach it), controller manager and scheduler on loopback.
+# The control plane of the management cluster as plain processes: the API server on the address of the bridge, because pods
+# must reach it; etcd, controller manager and scheduler on loopback.
 
 LAB_SERVICES=10.128.0.0/16 # apart from 10.96.0.0/16, which workload clusters use
 LAB_API_SERVICE=10.128.0.1
@@ -12,7 +12,7 @@ controlplane_up() {
     --initial-cluster lab=http://127.0.0.1:23800 --quota-backend-bytes 4294967296
   WAIT_LOG=$LAB_LOGS/etcd.log wait_for 'etcd of the management cluster' 60 curl -sf http://127.0.0.1:23790/health
 
-  # Metadata of every request: requests of a client are counted from this log, by user and user agent.
+  # The audit log has the metadata of every request: tests count the requests of a client by user and user agent.
   cat >"$LAB_DATA/audit-policy.yaml" <<'EOF'
 apiVersion: audit.k8s.io/v1
 kind: Policy

@@ -1,10 +1,10 @@
-# Images: one uncompressed layer made of local files, pushed to the lab's registry with curl. An image is made again only
-# when its files or its recipe have changed; the registry keeps the key as an annotation of the manifest.
+# Images: one uncompressed layer of local files, pushed to the registry of the lab with curl. An image is built again only
+# when its files or its recipe have changed; the manifest in the registry has their hash as an annotation.
 
 LAB_REGISTRY=10.88.0.1:5000
 
 # image_push <reference> [--user U] [--entrypoint PATH] [--cap PATH] [--link TARGET PATH]… [--tree DIRECTORY] <PATH=FILE>…
-# The registry's host is left out of the name it is stored under: nodes mirror every registry to this one.
+# The image is stored without the host of its registry: nodes use this registry as the mirror of all registries.
 image_push() {
   local reference=$1 user=0:0 entrypoint='' caps=() links=() files=() tree='' key name tag
   shift
@@ -51,7 +51,7 @@ image_key_in_registry() { # name, tag
     jq -r '.annotations["lab.key"] // empty' 2>/dev/null || true
 }
 
-# The variables of image_push are seen here: bash passes them down.
+# Uses the variables of image_push, which bash passes down.
 image_root() { # directory
   local root=$1 entry path
   mkdir -p "$root/etc"

@@ -1,10 +1,10 @@
-# Bringing the management cluster up, looking at it, taking it down.
+# Starts the management cluster, shows its status and stops it.
 
 LAB_PROCESSES=(registry etcd kube-apiserver kube-controller-manager kube-scheduler containerd kubelet kube-proxy dns)
 LAB_TOOLS=(etcd etcdctl pause kube-apiserver kubectl kube-controller-manager kube-scheduler kubelet kube-proxy registry
   coredns agnhost)
 
-lab_root() { [ "$(id -u)" = 0 ] || die 'the lab makes containers, network links and mounts: run this as root'; }
+lab_root() { [ "$(id -u)" = 0 ] || die 'the lab creates containers, network links and mounts: run this as root'; }
 
 lab_up() {
   local start=$SECONDS
@@ -32,7 +32,7 @@ lab_up() {
   say "management cluster: up after $(duration $((SECONDS - start))); kubeconfig .lab/management.kubeconfig"
 }
 
-# A lab that came up whole, in this boot, and of which something still lives.
+# The lab was started completely, since the last boot, and at least one of its processes runs.
 lab_alive() {
   local name
   [ -f "$MADE" ] && [ -f "$LAB_STATE/complete" ] && made_this_boot || return 1
@@ -42,41 +42,41 @@ lab_alive() {
 
 lab_owner() { cat "$LAB_STATE/owner" 2>/dev/null || true; }
 
-# A living lab of another checkout is somebody's. One whose checkout is gone has no use for it, nor has a finished run
-# of CI: the lock is ours, so it is finished.
+# Refuses to touch a running lab of another checkout, unless that checkout no longer exists, or CI=true says that no one
+# uses it: this process holds the lock, so no other run does.
 lab_refuse_others() {
   local owner
   lab_alive || return 0
   owner=$(lab_owner)
   [ "$owner" = "$ROOT" ] || [ ! -d "$owner" ] || [ "${CI:-}" = true ] ||
-    die "this machine's lab was started from $owner and is alive; take it down there first (hack/quickstart --down), or say CI=true"
+    die "the lab of this machine was started from $owner and is running; take it down there first (hack/quickstart --down), or set CI=true"
 }
 
-# What an earlier run has left: of another boot, cut off half way, or with its processes dead. A living lab of ours is
-# kept.
+# Removes what an earlier run has left: from before the last boot, interrupted, or with its processes dead. A running lab
+# of this checkout is kept.
 lab_clear_stale() {
   [ -f "$MADE" ] || return 0
   lab_refuse_others
   if lab_alive && [ "$(lab_owner)" = "$ROOT" ]; then return 0; fi
-  say 'clearing what an earlier run has left'
+  say 'removing what an earlier run has left'
   lab_clear
 }
 
-# What another kubelet or container runtime has made on this machine and the lab would take for its own.
+# Refuses a machine on which another kubelet or container runtime has made what the lab would take for its own.
 lab_refuse_foreign() {
   local command
   net_refuse_foreign
   [ ! -f "$LAB_STATE/complete" ] || return 0
   for command in iptables ip6tables; do
     [ -z "$("$command-save" 2>/dev/null | grep -E '^:(KUBE|CNI)-' || true)" ] ||
-      die "$command holds chains KUBE-… or CNI-… of another kubelet, kube-proxy or container runtime; the lab would mix with them. Use another machine"
+      die "$command has chains KUBE-… or CNI-… of another kubelet, kube-proxy or container runtime, which the lab would change; use another machine"
   done
   ! { compgen -G '/sys/fs/cgroup/*/kubepods*' || compgen -G '/sys/fs/cgroup/kubepods*'; } >/dev/null ||
     die 'another kubelet has made cgroups on this machine; use another machine'
 }
 
 lab_clear() {
-  undo_all || die "something is left; it is recorded in $MADE"
+  undo_all || die "not everything was removed; what is left is listed in $MADE"
   rm -rf --one-file-system "$LAB_RUN" "$LAB_DATA"
 }
 
@@ -87,16 +87,16 @@ lab_down() {
   else
     lab_refuse_others
     lab_clear
-    say "management cluster: gone after $(duration $((SECONDS - start)))"
+    say "management cluster: removed after $(duration $((SECONDS - start)))"
   fi
   packages_clear
   rm -rf "$LAB"/*.kubeconfig "$LAB"/*.yaml "$LAB/state" "$LAB/machine-rootfs" "$LAB/repository"
 }
 
-# The management cluster's processes, and those that the quickstart has started beside them.
+# Lists the processes of the management cluster and those that the quickstart has started.
 lab_status() {
   local name names=("${LAB_PROCESSES[@]}") broken=0
-  ! lab_alive || [ "$(lab_owner)" = "$ROOT" ] || say "this machine's lab was started from $(lab_owner)"
+  ! lab_alive || [ "$(lab_owner)" = "$ROOT" ] || say "the lab of this machine was started from $(lab_owner)"
   while read -r name; do
     [[ " ${names[*]} " == *" $name "* ]] || names+=("$name")
   done < <(awk '$1 == "process" { print $5 }' "$MADE" 2>/dev/null)

@@ -1,6 +1,6 @@
-# Locks. Each ends with the process that holds it.
+# Locks. Each is released when the process that holds it ends.
 
-# lock_wait <file descriptor> <who has it>: takes the lock of an open file, however long another run has it.
+# lock_wait <file descriptor> <who holds it>: takes the lock of an open file and waits for as long as another run holds it.
 lock_wait() {
   local start=$SECONDS rc=0
   flock -n -E 75 "$1" || rc=$?
@@ -13,8 +13,8 @@ lock_wait() {
   return "$rc"
 }
 
-# One lab a machine, so one lock a machine: held while something brings it up, uses it exclusively or takes it down.
-# LAB_LOCKED tells the scripts started by the holder.
+# A machine has one lab and one lock: it is held while the lab is started, used exclusively or taken down. LAB_LOCKED is set
+# for scripts that the holder starts.
 lab_lock() {
   [ -z "${LAB_LOCKED:-}" ] || return 0
   mkdir -p /var/lock

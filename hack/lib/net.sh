@@ -1,5 +1,5 @@
-# The lab's network: one bridge. 10.88.0.1 is the host; pods of the management cluster take 10.88.1.1–10.88.15.254,
-# machines 10.88.64.0/18. Nothing is forwarded to the outside.
+# The network of the lab: one bridge. 10.88.0.1 is the host, pods of the management cluster use 10.88.1.1–10.88.15.254,
+# machines 10.88.64.0/18. Nothing is forwarded to other networks.
 
 LAB_BRIDGE=cni0
 LAB_HOST=10.88.0.1
@@ -16,14 +16,15 @@ net_up() {
   net_rule filter FORWARD -o "$LAB_BRIDGE"
 }
 
-# A bridge of that name that is not recorded is somebody else's, whatever its address: other container tools use the name.
+# A bridge of that name that is not recorded belongs to something else, whatever its address: other container tools use the
+# name too.
 net_refuse_foreign() {
   ! ip link show dev "$LAB_BRIDGE" >/dev/null 2>&1 || is_made link "$LAB_BRIDGE" ||
-    die "the network link «$LAB_BRIDGE» is here and the lab did not make it. If nothing uses it (ip link show master" \
+    die "the network link «$LAB_BRIDGE» exists and was not made by the lab. If nothing uses it (ip link show master" \
       "$LAB_BRIDGE), remove it with: ip link delete dev $LAB_BRIDGE; or use another machine"
 }
 
-# Accepts what a host with a firewall of its own (Docker's, say) would drop.
+# Accepts packets that a firewall of the host, Docker's for example, would drop.
 net_rule() {
   local table=$1 chain=$2
   shift 2

@@ -1,4 +1,5 @@
-# The management cluster's one node: containerd, kubelet and kube-proxy with roots, sockets and configuration of their own.
+# The only node of the management cluster: containerd, kubelet and kube-proxy with their own directories, sockets and
+# configuration.
 
 LAB_NODE=management
 LAB_CONTAINERD=$LAB_RUN/containerd/containerd.sock
@@ -13,7 +14,7 @@ node_up() {
 node_containerd() {
   local directory
   for directory in "${LAB_DIRECTORIES[@]}"; do made_directory "$directory"; done
-  # Undone after the pods have ended, whose last packets still need them.
+  # Removed after the pods have ended: their last packets need them.
   made chains KUBE-
   made chains CNI-
   made veths "$LAB_BRIDGE"
@@ -67,7 +68,7 @@ EOF
 
 node_kubelet() {
   made cgroup kubepods
-  # Answers to pods come from the cluster's DNS alone: the lab asks nobody outside.
+  # Pods use only the DNS of the cluster: the lab queries no server outside.
   printf 'nameserver %s\n' "$LAB_DNS_SERVICE" >"$LAB_DATA/resolv.conf"
   cat >"$LAB_DATA/kubelet.yaml" <<EOF
 apiVersion: kubelet.config.k8s.io/v1beta1
@@ -122,8 +123,8 @@ node_ready() {
   [ "$(kubectl get node "$LAB_NODE" -o 'jsonpath={.status.conditions[?(@.type=="Ready")].status}')" = True ]
 }
 
-# A resolver on the bridge for machines, so that nodes have one that is not loopback: it answers that there is no such
-# name, at once. In-cluster names are the business of each cluster's own DNS.
+# A DNS server on the bridge for machines, because nodes need one that is not loopback. It answers every query with
+# NXDOMAIN. Names of a cluster are resolved by that cluster's DNS.
 node_dns() {
   cat >"$LAB_DATA/Corefile" <<EOF
 .:53 {
@@ -137,7 +138,7 @@ EOF
   process_start dns "$LAB_BIN/coredns" -conf "$LAB_DATA/Corefile"
 }
 
-# Ends what a containerd of ours has left: its shims, known by the socket they were started for, and thereby their pods.
+# Kills the shims that a containerd of the lab has left, found by the socket they were started for, and so their pods.
 containers_end() { # socket
   local pid tries
   for tries in 1 2 3 4 5; do

@@ -1,4 +1,4 @@
-# Debian packages the lab needs on the host. Installed once, quietly; they stay when the lab goes.
+# Debian packages that the lab needs on the host. They are installed once and stay when the lab is taken down.
 
 LAB_PACKAGES=(
   ca-certificates curl jq git                         # the scripts themselves
@@ -44,7 +44,7 @@ packages_lock() {
   lock_wait 6 'another run is installing packages'
 }
 
-# After an installation that was killed.
+# Cleans up after an installation that was killed.
 packages_clear() {
   packages_lock
   packages_forget_policy
@@ -55,8 +55,8 @@ packages_forget_policy() {
   [ "$(cat "$PACKAGES_POLICY" 2>/dev/null)" != "$PACKAGES_POLICY_TEXT" ] || rm -f "$PACKAGES_POLICY"
 }
 
-# A service that a package brings is not started: the lab runs its own containerd, with its own root and socket. So
-# there is a policy-rc.d of our own for the time of the installation, unless the host has one.
+# Services of the packages are not started: the lab runs its own containerd, with its own directories and socket. So
+# policy-rc.d forbids it during the installation, unless the host has a policy of its own.
 packages_get() {
   local rc=0
   if [ ! -e "$PACKAGES_POLICY" ]; then

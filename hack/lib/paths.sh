@@ -1,5 +1,5 @@
-# Where things lie: the checkout, what the lab leaves in it, the cache outside of it, and the lab's own folders on the
-# machine. A machine holds one lab, so these last ones have fixed, short names (a Unix socket's path may not be long).
+# Paths: the checkout, what the lab leaves in it, the cache outside of it, and the folders of the lab on the machine. A
+# machine has one lab, so these have fixed, short names (the path of a Unix socket may not be long).
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 LAB=$ROOT/.lab
@@ -11,8 +11,8 @@ LAB_DATA=/var/lib/capi-kamaji-lab
 LAB_RUN=/run/capi-kamaji-lab
 LAB_STATE=$LAB_DATA/state
 
-# Cargo judges by times: what another checkout left in a shared target directory may be newer than these sources, and
-# made from others. Called before a build there.
+# Cargo compares file times: files in a shared target directory may be newer than these sources and built from another
+# checkout. Call this before a build in such a directory.
 target_taken() { # target directory
   mkdir -p "$1"
   [ "$(cat "$1/checkout" 2>/dev/null)" != "$ROOT" ] || return 0

@@ -1,5 +1,5 @@
-# Certificates of the management cluster, made once per lab with openssl: one CA, P-256 keys, an RSA pair for
-# ServiceAccount tokens. They are secrets of a cluster that lives as long as the lab does.
+# Certificates of the management cluster, generated once per lab with openssl: one CA, P-256 keys, and an RSA key pair for
+# ServiceAccount tokens. They are deleted with the lab.
 
 LAB_PKI=$LAB_DATA/pki
 

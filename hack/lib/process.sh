@@ -1,11 +1,11 @@
-# Processes of the lab: started once, found again by pid and start time, never by name.
+# Processes of the lab: started once, identified by PID and start time, never by name.
 
 boot_id() { cat /proc/sys/kernel/random/boot_id; }
 
 process_start_time() { # pid
   local stat
   stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
-  # The command's name is in brackets and may hold anything; the start time is field 22.
+  # The name of the command is in brackets and may contain anything; the start time is field 22.
   stat=${stat##*) }
   awk '{ print $20 }' <<<"$stat"
 }
@@ -40,7 +40,7 @@ process_stop() { # name
   [ -z "$record" ] || undo_process "$record $1"
 }
 
-# process_start name command...: leaves a live process alone unless its command line or a file of settings named in it
+# process_start name command...: starts a process, or restarts it if its command line or a configuration file named there
 # has changed.
 process_start() {
   local name=$1 line argument
@@ -56,7 +56,7 @@ process_start() {
   fi
   printf '%s\n' "$line" >"$LAB_STATE/commands/$name"
   printf -- '--- %s start: %s\n' "$(date -u +%FT%TZ)" "$line" >>"$LAB_LOGS/$name.log"
-  # The line is written by the process itself before it becomes the command: a run killed here loses nothing.
+  # The process records itself before it becomes the command, so that a run that is killed here loses nothing.
   local pid i
   (
     pid=$BASHPID

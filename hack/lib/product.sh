@@ -1,5 +1,5 @@
-# What this repository builds for the lab: the providers' binary, the local infrastructure provider and the host
-# services, all static, built once with the profile `lab` (no LTO) in a target directory outside the checkout.
+# Builds what this repository has for the lab: the binary of the providers, the local infrastructure provider and the
+# services on the host. All are static and built with the profile `lab` (no LTO) in a target directory outside the checkout.
 
 PRODUCT_TRIPLE=x86_64-unknown-linux-gnu
 PRODUCT_TARGET=${CARGO_TARGET_DIR:-$CACHE/target}
@@ -13,7 +13,7 @@ product_build() {
 
 product_xtask() { "$PRODUCT_BIN/xtask" "$@"; }
 
-# A changed image under an unchanged tag: the node forgets the one it has, so that the next pod gets the new one.
+# When an image changes under the same tag, it is removed from the node and its Deployments are restarted.
 product_push() {
   local image before
   PRODUCT_IMAGE=$(product_xtask image-name)
@@ -34,8 +34,8 @@ product_replaced() { # image
     done
 }
 
-# The binaries that run on the host are copied away from the target directory under a name that tells their content: a
-# new build is a new command line, and what an old one has made can still be taken down by it.
+# Binaries that run on the host are copied from the target directory to a name with a hash of their content: a new build
+# changes the command line, and the old binary can still take down what it has made.
 product_host_binary() { # name -> path
   local path
   path=$LAB_DATA/bin/$1-$(sha256sum <"$PRODUCT_BIN/$1" | cut -c1-12)

@@ -3,7 +3,7 @@
 PROVIDERS=$LAB/repository
 
 clusterctl() {
-  # No other release is looked for, in no other place.
+  # clusterctl looks for no newer release of itself.
   CLUSTERCTL_DISABLE_VERSIONCHECK=true LAB_MACHINES_TOKEN=$(cat "$LAB_DATA/machines.token") \
     "$LAB_BIN/clusterctl" --config "$PROVIDERS/clusterctl.yaml" "$@"
 }
@@ -27,7 +27,7 @@ cert-manager: {externallyProvisioned: "true", timeout: 2m}
 EOF
 }
 
-# Cluster API's own manifests, rendered from the module that its binary is built from.
+# The manifests of Cluster API, rendered from the module that its binary is built from.
 providers_core() { # directory
   local module
   module=$(go list -C hack/tools/capi -mod=readonly -m -f '{{.Dir}}' sigs.k8s.io/cluster-api)
@@ -40,25 +40,25 @@ providers_core() { # directory
 }
 
 providers_up() {
-  local installed key kind flag provider wanted=()
-  providers_repository >>"$STEP_LOG" 2>&1 || { tail -n 20 "$STEP_LOG" >&2; die 'making the provider repository failed'; }
+  local installed key kind flag provider missing=()
+  providers_repository >>"$STEP_LOG" 2>&1 || { tail -n 20 "$STEP_LOG" >&2; die 'creating the provider repository failed'; }
   key=$(find "$PROVIDERS" -name '*-components.yaml' | sort | xargs sha256sum | sha256sum)
-  # Before the first `clusterctl init` the kind itself is unknown: none is installed.
+  # Before the first `clusterctl init` the kind does not exist: no provider is installed.
   installed=$(kubectl get providers.clusterctl.cluster.x-k8s.io -A -o 'jsonpath={range .items[*]}{.type}{"\n"}{end}' 2>/dev/null || true)
-  # clusterctl refuses what it has installed: an init that was cut short goes on with what it lacks.
+  # clusterctl refuses to install a provider again: after an interrupted init only the missing ones are installed.
   while read -r kind flag provider; do
-    grep -qx "$kind" <<<"$installed" || wanted+=("$flag" "$provider")
+    grep -qx "$kind" <<<"$installed" || missing+=("$flag" "$provider")
   done <<EOF
 CoreProvider --core cluster-api:$CAPI_VERSION
 BootstrapProvider --bootstrap kamaji:$KAMAJI_VERSION
 ControlPlaneProvider --control-plane kamaji:$KAMAJI_VERSION
 InfrastructureProvider --infrastructure local:$INFRA_VERSION
 EOF
-  if ((${#wanted[@]})); then
-    step 'clusterctl init' clusterctl init --kubeconfig "$LAB/management.kubeconfig" --wait-providers "${wanted[@]}"
+  if ((${#missing[@]})); then
+    step 'clusterctl init' clusterctl init --kubeconfig "$LAB/management.kubeconfig" --wait-providers "${missing[@]}"
   fi
   if [ -n "$installed" ] && [ "$key" != "$(cat "$LAB_STATE/components" 2>/dev/null)" ]; then
-    step 'bringing the installed providers to the components of this checkout' providers_again
+    step 'updating the installed providers to the components of this checkout' providers_again
   fi
   printf '%s\n' "$key" >"$LAB_STATE/components"
 }
@@ -71,7 +71,7 @@ providers_again() {
   } | kubectl apply --server-side --force-conflicts --field-manager clusterctl -f -
 }
 
-# Every provider has a Deployment, each wants a pod, and has as many new ones as it wants.
+# Every provider has a Deployment with at least one replica, and all replicas are updated and available.
 providers_available() {
   kubectl get deployments -A -l cluster.x-k8s.io/provider -o json | jq -e '
     ([.items[].metadata.labels["cluster.x-k8s.io/provider"]] | unique | length) >= 4 and

@@ -1,4 +1,4 @@
-# The local registry (distribution) and the images the lab itself needs in it: static binaries under upstream's names.
+# The local registry (distribution) and the images in it that the lab needs: static binaries under the upstream names.
 
 registry_up() {
   mkdir -p "$LAB_DATA/registry"
@@ -15,7 +15,7 @@ EOF
   WAIT_LOG=$LAB_LOGS/registry.log wait_for 'the registry' 30 curl -sf "http://$LAB_REGISTRY/v2/"
 }
 
-# `server` is the mirror itself: what the registry does not have is asked for nowhere else.
+# `server` is the mirror itself, so that no other registry is asked for an image that is missing here.
 registry_hosts_file() { # certs.d directory
   mkdir -p "$1/_default"
   cat >"$1/_default/hosts.toml" <<EOF
@@ -53,7 +53,7 @@ registry_images() {
   done
 }
 
-# A tool that is not built yet has no image yet.
+# Pushes no image of a tool that is not built.
 registry_image() { # tool, reference, image_push arguments...
   local tool=$1
   shift
@@ -61,13 +61,13 @@ registry_image() { # tool, reference, image_push arguments...
   image_push "$@" || die "pushing $1 to the local registry failed"
 }
 
-# kube-proxy calls iptables and conntrack: Debian's, from the host, beside the static binary.
+# kube-proxy runs iptables and conntrack: the image has those of the host beside the static binary.
 registry_kube_proxy() {
   local tree=$CACHE/kube-proxy-files file name
   if [ ! -d "$tree" ]; then
     rm -rf "$tree.part"
     mkdir -p "$tree.part/usr/sbin"
-    # Under every name: libxt_MASQUERADE.so and others are links to one library.
+    # Under all names: libxt_MASQUERADE.so and others are links to one library.
     for file in /usr/sbin/xtables-nft-multi /usr/sbin/conntrack /usr/lib/x86_64-linux-gnu/xtables/*.so; do
       registry_copy_with_libraries "$file" "$tree.part"
     done

@@ -1,6 +1,6 @@
 # Progress lines: what is being done or waited for, and how long it took. Text goes to stderr.
 
-# Seconds after which whatever takes longer says so, again and again: each time a whole line, for readers of logs.
+# Seconds between progress lines of a step that takes longer. Each is a whole line, for readers of logs.
 BEAT=30
 
 say() { printf '%s\n' "$*" >&2; }
@@ -16,26 +16,26 @@ duration() {
 # step "text" command...: one line, completed with the time when the command is done. The command's own output goes to
 # the file STEP_LOG; its last lines are shown when it fails. It runs in a subshell, where the first error ends it.
 step() {
-  local text=$1 start=$SECONDS rc=0 beat said
+  local text=$1 start=$SECONDS rc=0 beat before
   shift
-  said=$(stat -c %s "${STEP_LOG:-/dev/null}" 2>/dev/null) || said=0
+  before=$(stat -c %s "${STEP_LOG:-/dev/null}" 2>/dev/null) || before=0
   printf '%s … ' "$text" >&2
-  exec {beat}> >(step_beat "$start" "$said")
+  exec {beat}> >(step_beat "$start" "$before")
   set +e
   (exec {beat}>&-; set -e; "$@") >>"${STEP_LOG:-/dev/null}" 2>&1
   rc=$?
   set -e
   exec {beat}>&-
   if ((rc != 0)); then
-    said_last "$text" "$start" "failed after "
+    end_of_line "$text" "$start" "failed after "
     [ -z "${STEP_LOG:-}" ] || { say "last lines of $STEP_LOG:"; tail -n 20 "$STEP_LOG" >&2; }
     return "$rc"
   fi
-  said_last "$text" "$start" ''
+  end_of_line "$text" "$start" ''
 }
 
 # The end of a line, or the whole of it when other lines came between.
-said_last() { # text, start, words before the time
+end_of_line() { # text, start, words before the time
   ((SECONDS - $2 < BEAT)) || printf '%s … ' "$1" >&2
   printf '%s%s\n' "$3" "$(duration $((SECONDS - $2)))" >&2
 }
@@ -85,7 +85,7 @@ wait_for() {
   printf 'waiting for %s … ' "$text" >&2
   until "$@" >/dev/null 2>&1; do
     if ((SECONDS - start >= limit)); then
-      said_last "waiting for $text" "$start" 'not after '
+      end_of_line "waiting for $text" "$start" 'not after '
       [ -z "${WAIT_LOG:-}" ] || { say "last lines of $WAIT_LOG:"; tail -n 20 "$WAIT_LOG" >&2; }
       return 1
     fi
@@ -96,5 +96,5 @@ wait_for() {
     fi
     sleep 0.3
   done
-  said_last "waiting for $text" "$start" ''
+  end_of_line "waiting for $text" "$start" ''
 }

@@ -117,17 +117,17 @@ a_bridge_that_is_not_recorded_is_refused() {
   net_refuse_foreign
 }
 
-chains_of_others_are_refused_of_both_families() {
+chains_of_others_are_refused_for_both_families() {
   net_refuse_foreign() { :; }
   compgen() { return 1; }
   iptables-save() { :; }
   ip6tables-save() { echo ':CNI-HOSTPORT-MASQ - [0:0]'; }
-  refuses 'ip6tables holds chains' lab_refuse_foreign
+  refuses 'ip6tables has chains' lab_refuse_foreign
   ip6tables-save() { echo ':INPUT ACCEPT [0:0]'; }
   lab_refuse_foreign
 }
 
-a_living_lab_of_another_checkout_is_spared() {
+a_running_lab_of_another_checkout_is_kept() {
   process_alive() { [ "$1" = kubelet ]; }
   lab_clear() { record cleared; }
   made link cni0
@@ -154,7 +154,7 @@ built_in_chains_are_no_trace() {
   expect rules $'iptables -A INPUT -j KUBE-X\niptables :FORWARD DROP\niptables :KUBE-X -' "$(LC_ALL=C trace_rules)"
 }
 
-a_trace_of_a_folder_tells_its_directories() {
+a_trace_lists_directories() {
   LAB_DIRECTORIES=("$LAB_STATE" "$LAB_STATE/none")
   trace >"$LAB_STATE/trace"
   grep -qxF "directory $LAB_STATE" "$LAB_STATE/trace"
@@ -164,7 +164,7 @@ a_trace_of_a_folder_tells_its_directories() {
 versions_are_compared_as_numbers() {
   host_has Go 1.26.0 1.26.8 fix
   host_has Go 1.26.0 1.101.0 fix
-  refuses 'Go 1.26.0 or newer is needed, 1.9.3 is here: fix' host_has Go 1.26.0 1.9.3 fix
+  refuses 'Go 1.26.0 or newer is required, 1.9.3 is installed: fix' host_has Go 1.26.0 1.9.3 fix
   refuses 'none is in PATH: fix' host_has Go 1.26.0 '' fix
 }
 
@@ -179,7 +179,7 @@ only_our_own_policy_is_removed() {
   [ ! -e "$PACKAGES_POLICY" ]
 }
 
-what_takes_long_says_so_with_its_last_words() {
+a_slow_step_prints_the_last_line_of_its_output() {
   local output
   export STEP_LOG=$LAB_STATE/log
   BEAT=1
@@ -187,12 +187,12 @@ what_takes_long_says_so_with_its_last_words() {
     local tries
     echo 'compiling x'
     for ((tries = 0; tries < 300; tries++)); do
-      ! grep -q 'compiling x' "$LAB_STATE/said" || return 0
+      ! grep -q 'compiling x' "$LAB_STATE/printed" || return 0
       sleep 0.1
     done
   }
-  step building slow 2>"$LAB_STATE/said"
-  output=$(sed -E 's/([0-9]+m)?[0-9]+s/Ns/' "$LAB_STATE/said" | uniq)
+  step building slow 2>"$LAB_STATE/printed"
+  output=$(sed -E 's/([0-9]+m)?[0-9]+s/Ns/' "$LAB_STATE/printed" | uniq)
   expect 'what is slow' $'building … \n  … Ns  compiling x\nbuilding … Ns' "$output"
   output=$(step quick true 2>&1)
   expect 'what is quick' 'quick … 0s' "$output"

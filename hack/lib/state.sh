@@ -1,13 +1,13 @@
-# What the lab has made outside of the checkout, one line a thing in $LAB_STATE/made, written before the thing is made.
-# `down` undoes the lines from last to first and nothing else, so that a killed run or a reboot leaves nothing behind
-# that the next run does not know of. Beside it lies the id of the boot that the lines belong to: what lives in the kernel
-# ends with its boot, and what has the same name in another boot is somebody else's. The kinds of lines:
+# Records what the lab makes outside of the checkout: one line for each thing in $LAB_STATE/made, written before the thing
+# is made. `down` undoes these lines from last to first and nothing else, so that the next run knows what a killed run or a
+# reboot has left. The file `boot` beside it has the id of the boot: what exists in the kernel ends with the boot, and a
+# thing of the same name in another boot belongs to something else. The kinds of lines:
 #   process <pid> <start time> <boot id> <name>     a process, known by its start time too: pids are used again
 #   containers <containerd socket>                  shims and pods of a containerd of ours
 #   cgroup <path below each hierarchy>              a cgroup and those below, with the processes in them
 #   machines <binary> <state directory>             what the machine host has booted
 #   mounts <directory>                              whatever is mounted at or below it
-#   directory <path>                                a directory that was not there before, with its content
+#   directory <path>                                a directory that did not exist before, with its content
 #   veths <bridge>                                  the host's ends of pods' links to a bridge
 #   link <name>                                     a network link
 #   route <prefix> [via …]                          a route
@@ -27,7 +27,7 @@ made_this_boot() { [ "$(cat "$LAB_STATE/boot" 2>/dev/null)" = "$(boot_id)" ]; }
 
 is_made() { grep -qsxF -- "$*" "$MADE"; }
 
-# The directory is recorded, unless somebody else had it before.
+# Records a directory, unless it exists already.
 made_directory() {
   [ -e "$1" ] || made directory "$1"
 }
@@ -40,7 +40,7 @@ made_sysctl() { # key value
   sysctl -qw "$key=$value"
 }
 
-# Fails when something is left; what is left stays recorded.
+# Undoes everything. What cannot be undone stays recorded, and the function fails.
 undo_all() {
   local kind rest left=()
   [ -f "$MADE" ] || return 0
@@ -56,7 +56,7 @@ undo_all() {
 
 undo() { # kind, rest of the line
   case $1 in
-    process | directory) ;; # they look for themselves
+    process | directory) ;; # these check the boot themselves
     *) made_this_boot || return 0 ;;
   esac
   "undo_$1" "$2"
@@ -112,16 +112,16 @@ mounts_below() {
   awk -v d="$1" '{ p = $5; gsub(/\\040/, " ", p) } p == d || index(p, d "/") == 1 { print p }' /proc/self/mountinfo
 }
 
-# Of an earlier boot: what lay in memory is gone, and a directory that somebody mounts in by now is his.
+# From an earlier boot: a directory in memory is gone, and one with mounts in it is used by something else now.
 undo_directory() {
   if ! made_this_boot; then
     [[ $1 != /run/* ]] || return 0
-    [ -z "$(mounts_below "$1")" ] || { say "$1 is used by something that is not the lab; it stays"; return 0; }
+    [ -z "$(mounts_below "$1")" ] || { say "$1 is used by something other than the lab and is kept"; return 0; }
   fi
   undo_mounts "$1" && rm -rf --one-file-system -- "$1"
 }
 
-# A network namespace lives on while one of its sockets still waits for an answer; its link is removed here and now.
+# A network namespace exists for as long as one of its sockets waits for an answer, so its link is removed explicitly.
 undo_veths() {
   local link
   for link in $(ip -o link show type veth master "$1" 2>/dev/null | grep -oE 'veth[0-9a-f]{8}\b'); do
@@ -150,8 +150,8 @@ undo_chains() {
   done
 }
 
-# What is left of a table's dump without the chains of a prefix and the rules that jump to them; prints nothing where
-# there is nothing to take away.
+# Prints the dump of a table without the chains of a prefix and the rules that jump to them; prints nothing if there are
+# none.
 chains_without() {
   awk -v p="$1" '
     { lines[NR] = $0 }
@@ -159,7 +159,7 @@ chains_without() {
     END { if (n) for (i = 1; i <= NR; i++) if (!(i in drop)) print lines[i] }'
 }
 
-# A value that is no longer the one we set is somebody else's wish.
+# A value that differs from the recorded one was set by something else and is kept.
 undo_sysctl() {
   local key before ours
   read -r key before ours <<<"$1"

@@ -1,6 +1,6 @@
-# What a lab could leave on this machine, one line a thing: compared before `up` and after `down`, and before a cluster
-# is made and after it is deleted. Two traces of a lab at rest are equal: no pids, no times, nothing that comes and goes
-# by itself. It only reads.
+# Lists what a lab could leave on this machine, one line for each thing. Tests compare the list before `up` and after
+# `down`, and before a cluster is created and after it is deleted. It has no PIDs, no times and nothing that changes by
+# itself, so that two lists of a lab at rest are equal. It only reads.
 . "${BASH_SOURCE[0]%/*}/footprint.sh"
 
 # A search that finds nothing is an answer, not a failure.
@@ -11,7 +11,7 @@ trace() (
   awk '{ print "mount " $5 }' /proc/self/mountinfo | sort
   ip -o route show table all | grep -v ' table local ' | sed -E 's/^/route /; s/ expires [0-9]+sec//; s/ *$//'
   ip -o link show | awk -F': ' '{ print "link " $2 }' | sed 's/@.*//' | sort
-  # In whichever hierarchy; of a machine's own subtree only its root.
+  # In every hierarchy; of the subtree of a machine only its root.
   find /sys/fs/cgroup -type d \( -name 'lab-*' -printf '%P\n' -prune -o -name 'kubepods*' -printf '%P\n' \
     -o -path '*/kubepods*' -name 'pod*' -printf '%P\n' -prune \) 2>/dev/null |
     sed -E 's#^[^/]+/(lab-|kubepods)#\1#; s/^/cgroup /' | sort -u
@@ -23,12 +23,12 @@ trace() (
   } 2>/dev/null | sed 's/^/directory /' | sort
 )
 
-# Counted by name, and only what has run for some seconds: commands of probes and of kube-proxy come and go. What has
-# ended and waits for its parent to notice is gone, as for process_is.
+# Counted by name, and only processes older than five seconds: commands of probes and of kube-proxy are short. A zombie has
+# ended, as for process_is.
 trace_processes() {
   local group pods machines
   for group in /sys/fs/cgroup/lab-* /sys/fs/cgroup/*/lab-*; do
-    # That something runs in a machine, not what: its systemd starts and ends services of its own.
+    # Whether something runs in a machine, not what: its systemd starts and ends services by itself.
     [ -z "$(trace_pids "$group")" ] || echo "process in ${group##*/}"
   done | sort -u
   machines=$(trace_pids /sys/fs/cgroup/lab-* /sys/fs/cgroup/*/lab-*)
@@ -52,7 +52,8 @@ trace_pids() { # cgroups, which need not exist
   find "$@" -name cgroup.procs -exec cat {} + 2>/dev/null | grep '[1-9]' | sort -un
 }
 
-# Built-in chains appear with the first use of a table and stay: empty and with their default policy they do nothing.
+# Built-in chains appear with the first use of a table and stay; while they are empty and have the default policy, they
+# have no effect.
 trace_rules() {
   local command
   for command in iptables ip6tables; do

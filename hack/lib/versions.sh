@@ -1,5 +1,5 @@
-# Versions and names of what the lab installs. Those of built tools are pinned in hack/tools/*/go.mod; they are said here
-# because images and manifests name them too. The pause image is also named by hack/tools/machine/containerd.toml.
+# Versions and names of what the lab installs. Those of built tools are pinned in hack/tools/*/go.mod and repeated here
+# because images and manifests contain them. The pause image is also named by hack/tools/machine/containerd.toml.
 
 KUBERNETES_VERSION=v1.36.3
 CAPI_VERSION=v1.14.2
