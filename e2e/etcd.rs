@@ -11,11 +11,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use capi_kamaji::hosting::datastore::desired;
 use capi_kamaji::hosting::datastore::driver::Credentials;
 use capi_kamaji::hosting::datastore::validate::{Valid, validate};
+use capi_kamaji::hosting::datastore::{desired, parts};
 use capi_kamaji::pki::issue::{self, Issued};
-use capi_kamaji::pki::material::{Authority, Found};
+use capi_kamaji::pki::material::{Ca, Found};
 use capi_kamaji::pki::spec::{AltNames, Content, Leaf};
 use k8s_openapi::jiff::Timestamp;
 use kamaji_api::datastore::{DataStore, DataStoreSpec, ManagedEtcd};
@@ -39,7 +39,7 @@ pub struct Etcd {
     home: PathBuf,
     endpoint: String,
     peer_port: u16,
-    authority: Authority,
+    authority: Ca,
     authority_pair: Issued,
 }
 
@@ -65,9 +65,9 @@ impl Etcd {
         let number = NUMBER.fetch_add(1, Ordering::SeqCst);
         let home = std::env::temp_dir().join(format!("kamaji-etcd-{}-{number}", std::process::id()));
         fs::create_dir_all(&home)?;
-        let authority_pair = issue::authority("etcd", &AltNames::default(), Timestamp::now())?;
+        let authority_pair = issue::ca("etcd", &AltNames::default(), Timestamp::now())?;
         let authority = read(&authority_pair)?;
-        let Content::Certificate { mut leaf, .. } = desired::server(STORE).content else {
+        let Content::Certificate { mut leaf, .. } = parts::server(STORE).content else {
             bail!("the server's Secret holds no certificate");
         };
         leaf.names.ip.insert(address);
@@ -128,7 +128,7 @@ impl Etcd {
     }
 
     /// A certificate of the administrator.
-    pub fn administrator(&self) -> anyhow::Result<Issued> {
+    pub fn admin(&self) -> anyhow::Result<Issued> {
         self.client("root")
     }
 
@@ -150,11 +150,11 @@ impl Etcd {
         let issued = self.client(user)?;
         Ok(Credentials {
             endpoints: vec![self.endpoint.clone()],
-            authority_pem: self.authority_pair.cert_pem.clone(),
-            authority_key: Some(self.authority_pair.key_pem.clone()),
+            ca_pem: self.authority_pair.cert_pem.clone(),
+            ca_key: Some(self.authority_pair.key_pem.clone()),
             certificate_pem: issued.cert_pem,
             key: issued.key_pem,
-            authority_places: ("the test's authority".to_owned(), "the test's key".to_owned()),
+            ca_locations: ("the test's authority".to_owned(), "the test's key".to_owned()),
         })
     }
 
@@ -267,23 +267,23 @@ fn arguments() -> anyhow::Result<Vec<String>> {
     let Valid::Managed(managed) = validate(&datastore)? else {
         bail!("not a managed DataStore");
     };
-    let parts = desired::parts(&datastore, &managed, "")?;
-    let arguments = parts
+    let manifests = desired::objects(&datastore, &managed, "")?;
+    let arguments = manifests
         .iter()
-        .find_map(|part| part.body().pointer("/spec/template/spec/containers/0/args"))
-        .context("no part runs etcd")?;
+        .find_map(|manifest| manifest.body().pointer("/spec/template/spec/containers/0/args"))
+        .context("no object runs etcd")?;
     Ok(serde_json::from_value(arguments.clone())?)
 }
 
-fn read(pair: &Issued) -> anyhow::Result<Authority> {
+fn read(pair: &Issued) -> anyhow::Result<Ca> {
     let found = |text: &'static str| text.to_owned();
-    Ok(Authority::from_pem(
+    Ok(Ca::from_pem(
         &Found {
-            place: found("certificate"),
+            location: found("certificate"),
             bytes: pair.cert_pem.as_bytes(),
         },
         &Found {
-            place: found("key"),
+            location: found("key"),
             bytes: pair.key_pem.expose().as_bytes(),
         },
         None,

@@ -225,7 +225,10 @@ pub async fn authority(context: &Context, config: &KamajiConfig, cluster: &RootK
 
 /// The certificates in `bytes` and nothing else: what stands beside them, a key above all, is not for nodes.
 fn certificates_of(place: String, bytes: &[u8]) -> Result<String, material::Error> {
-    let found = Found { place, bytes };
+    let found = Found {
+        location: place,
+        bytes,
+    };
     let pem = |der: CertificateDer<'static>| {
         let text = base64::engine::general_purpose::STANDARD.encode(der);
         let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
@@ -247,8 +250,8 @@ mod tests {
     #[test]
     fn only_certificates_of_a_combined_file_reach_nodes() {
         let now = "2026-03-01T12:00:00Z".parse::<Timestamp>().unwrap();
-        let one = issue::authority("one", &AltNames::default(), now).unwrap();
-        let two = issue::authority("two", &AltNames::default(), now).unwrap();
+        let one = issue::ca("one", &AltNames::default(), now).unwrap();
+        let two = issue::ca("two", &AltNames::default(), now).unwrap();
         let text = format!(
             "# the CA\n{}{}{}",
             one.cert_pem,

@@ -425,9 +425,7 @@ fn silent() -> Client {
 fn authority() -> Value {
     static PEM: LazyLock<String> = LazyLock::new(|| {
         let now = "2026-03-01T11:00:00Z".parse::<Timestamp>().unwrap();
-        issue::authority("tenant", &AltNames::default(), now)
-            .unwrap()
-            .cert_pem
+        issue::ca("tenant", &AltNames::default(), now).unwrap().cert_pem
     });
     json!(ByteString(PEM.clone().into_bytes()))
 }

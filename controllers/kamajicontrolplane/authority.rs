@@ -89,7 +89,7 @@ pub async fn seed(
 /// `<tcp>-ca` as it was seeded, or as a user made it.
 fn seeded(context: &Context, control_plane: &KamajiControlPlane) -> Option<Arc<Row>> {
     let namespace = control_plane.namespace().unwrap_or_default();
-    let name = spec::authority_name(&control_plane.name_any());
+    let name = spec::ca_name(&control_plane.name_any());
     context.index.find::<Secret>(&namespace, &name)
 }
 
@@ -195,11 +195,11 @@ fn made_of(
 ) -> Result<Secret, material::Error> {
     let place = format!("{}/{}", given.namespace().unwrap_or_default(), given.name_any());
     let data = given.data.clone().unwrap_or_default();
-    let authority = material::Authority::read(&place, material::CLUSTER_AUTHORITY, &data)?;
+    let authority = material::Ca::read(&place, material::CLUSTER_CA_KEYS, &data)?;
     let keep = ["tls.crt", "tls.key", "ca.crt", "ca.key"];
     Ok(Secret {
         metadata: ObjectMeta {
-            name: Some(spec::authority_name(&control_plane.name_any())),
+            name: Some(spec::ca_name(&control_plane.name_any())),
             namespace: control_plane.namespace(),
             labels: Some(secrets::labels(cluster)),
             annotations: Some(
@@ -258,7 +258,7 @@ mod tests {
         #[case] key_of: usize,
         #[case] refusal: Option<&str>,
     ) {
-        let make = |name: &str| issue::authority(name, &AltNames::default(), example::now()).unwrap();
+        let make = |name: &str| issue::ca(name, &AltNames::default(), example::now()).unwrap();
         let made = [make("one"), make("two")];
         let secret = given(&made[0].cert_pem, made[key_of].key_pem.expose());
         let seeded = made_of(&example::control_plane(), "beta", &secret);

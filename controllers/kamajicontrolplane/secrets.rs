@@ -54,7 +54,7 @@ impl Part {
     /// Name of the engine's Secret that it comes from.
     pub fn source(self, tenant: &str) -> String {
         match self {
-            Self::Authority => spec::authority_name(tenant),
+            Self::Authority => spec::ca_name(tenant),
             Self::Kubeconfig => spec::admin_name(tenant),
             Self::Bootstrap => spec::bootstrap_name(tenant),
         }

@@ -251,7 +251,7 @@ fn play_engine(api: &FakeApi, hosting: Hosting, address: &str) {
             cluster: name.clone(),
             user: user.into(),
             server: "https://192.0.2.1:6443".into(),
-            authority_pem: "CA".into(),
+            ca_pem: "CA".into(),
             certificate_pem: "CERT".into(),
             key_pem: PrivateKeyPem::new("KEY".into()),
         };
@@ -675,7 +675,7 @@ async fn contract_30_what_is_deleted_for_a_move_leaves_the_tenant_and_its_data()
 
 /// `beta-ca` as a user makes it: no label, certificate and key.
 fn give_authority(world: &World, key_of_another: bool) -> Value {
-    let make = |name: &str| issue::authority(name, &AltNames::default(), example::now()).unwrap();
+    let make = |name: &str| issue::ca(name, &AltNames::default(), example::now()).unwrap();
     let (one, two) = (make("one"), make("two"));
     let key = if key_of_another { &two } else { &one };
     let bytes = |text: &str| json!(k8s_openapi::ByteString(text.as_bytes().to_vec()));

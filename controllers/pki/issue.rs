@@ -1,5 +1,5 @@
 //! Issuing with rcgen: ECDSA P-256 for everything but the ServiceAccount pair, which is RSA-2048 because cloud
-//! identity federation wants RS256 (DESIGN 2.5). Leaves live a year, authorities ten; validity starts a few minutes
+//! identity federation wants RS256 (DESIGN 2.5). Leaves live a year, CAs ten; validity starts a few minutes
 //! early for clocks that lag. What leaves this file is complete data of a Secret, or an error; never half of it.
 
 use std::collections::BTreeMap;
@@ -14,15 +14,17 @@ use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroize;
 
-use super::annotations as on;
-use super::kubeconfig::{self, Kubeconfig};
-use super::material::{Authority, PrivateKeyPem, SecretBytes, fingerprint, hex};
-use super::spec::{AltNames, Content, KubeconfigIdentity, Leaf, SecretSpec, Signer, Usage};
+use super::{
+    annotations as on,
+    kubeconfig::{self, Kubeconfig},
+    material::{Ca, PrivateKeyPem, SecretBytes, fingerprint, hex},
+    spec::{AltNames, Content, KubeconfigIdentity, Leaf, SecretSpec, Signer, Usage},
+};
 
 /// Life of a leaf.
 const LEAF_LIFE: SignedDuration = SignedDuration::from_hours(365 * 24);
-/// Life of an authority.
-const AUTHORITY_LIFE: SignedDuration = SignedDuration::from_hours(3652 * 24);
+/// Life of a CA.
+const CA_LIFE: SignedDuration = SignedDuration::from_hours(3652 * 24);
 /// How far validity starts before now.
 const BACKDATE: SignedDuration = SignedDuration::from_mins(5);
 
@@ -38,16 +40,14 @@ pub enum Error {
         #[source]
         source: rcgen::Error,
     },
-    /// The authority that has to sign was not given.
-    #[error("the {0} authority is not at hand")]
-    NoAuthority(Signer),
-    /// The authority is over before the certificate would begin.
-    #[error("the signing authority expired at {0}")]
-    AuthorityExpired(Timestamp),
-    /// The issued certificate would not chain to its authority.
-    #[error(
-        "the authority's subject cannot be reproduced as an issuer; use one with plain, single attributes"
-    )]
+    /// The CA that has to sign was not given.
+    #[error("the {0} CA is not at hand")]
+    MissingCa(Signer),
+    /// The CA is over before the certificate would begin.
+    #[error("the signing CA expired at {0}")]
+    CaExpired(Timestamp),
+    /// The issued certificate would not chain to its CA.
+    #[error("the CA's subject cannot be reproduced as an issuer; use one with plain, single attributes")]
     IssuerName,
     /// The provider refused.
     #[error("key or signature cannot be made: {0}")]
@@ -94,48 +94,48 @@ impl Material {
     }
 }
 
-/// The authorities at hand.
+/// The CAs at hand.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Authorities<'a> {
+pub struct Signers<'a> {
     /// The tenant's own.
-    pub cluster: Option<&'a Authority>,
+    pub cluster: Option<&'a Ca>,
     /// The tenant's front proxy's.
-    pub front_proxy: Option<&'a Authority>,
+    pub front_proxy: Option<&'a Ca>,
     /// The datastore's.
-    pub datastore: Option<&'a Authority>,
+    pub datastore: Option<&'a Ca>,
 }
 
-impl<'a> Authorities<'a> {
-    fn get(&self, signer: Signer) -> Result<&'a Authority, Error> {
+impl<'a> Signers<'a> {
+    fn get(&self, signer: Signer) -> Result<&'a Ca, Error> {
         match signer {
             Signer::Cluster => self.cluster,
             Signer::FrontProxy => self.front_proxy,
             Signer::Datastore => self.datastore,
         }
-        .ok_or(Error::NoAuthority(signer))
+        .ok_or(Error::MissingCa(signer))
     }
 }
 
 /// Makes everything that is to stand in a Secret.
-pub fn secret(spec: &SecretSpec, authorities: Authorities<'_>, now: Timestamp) -> Result<Material, Error> {
+pub fn secret(spec: &SecretSpec, signers: Signers<'_>, now: Timestamp) -> Result<Material, Error> {
     let mut data = BTreeMap::new();
     let mut put = |key: &str, value: &[u8]| {
         data.insert(key.to_owned(), SecretBytes::new(value.to_vec()));
     };
     let mut record = Record::default();
     match &spec.content {
-        Content::Authority {
+        Content::Ca {
             common_name,
             names,
             keys,
         } => {
-            let issued = authority(common_name, names, now)?;
+            let issued = ca(common_name, names, now)?;
             for (certificate, key) in keys {
                 put(certificate, issued.cert_pem.as_bytes());
                 put(key, issued.key_pem.expose().as_bytes());
             }
             record.saw(&issued);
-            record.authority = Some(issued.fingerprint);
+            record.ca = Some(issued.fingerprint);
         }
         Content::KeyPair { public, private } => {
             let mut pair = KeyPair::generate_for(&PKCS_RSA_SHA256)?;
@@ -149,7 +149,7 @@ pub fn secret(spec: &SecretSpec, authorities: Authorities<'_>, now: Timestamp) -
             certificate_key,
             private_key,
         } => {
-            let by = authorities.get(*signer)?;
+            let by = signers.get(*signer)?;
             let issued = leaf(wanted, by, now)?;
             if let Some(key) = bundle_key {
                 put(key, by.bundle_pem().as_bytes());
@@ -160,7 +160,7 @@ pub fn secret(spec: &SecretSpec, authorities: Authorities<'_>, now: Timestamp) -
             record.signed_by(by);
         }
         Content::Kubeconfigs { cluster, identities } => {
-            let by = authorities.get(Signer::Cluster)?;
+            let by = signers.get(Signer::Cluster)?;
             for identity in identities {
                 let issued = leaf(&identity.leaf, by, now)?;
                 for file in &identity.files {
@@ -177,11 +177,11 @@ pub fn secret(spec: &SecretSpec, authorities: Authorities<'_>, now: Timestamp) -
 }
 
 /// Issues a leaf.
-pub fn leaf(wanted: &Leaf, by: &Authority, now: Timestamp) -> Result<Issued, Error> {
+pub fn leaf(wanted: &Leaf, by: &Ca, now: Timestamp) -> Result<Issued, Error> {
     let not_after = add(now, LEAF_LIFE)?.min(by.not_after());
     let not_before = add(now, -BACKDATE)?.max(by.not_before());
     if not_after <= now {
-        return Err(Error::AuthorityExpired(by.not_after()));
+        return Err(Error::CaExpired(by.not_after()));
     }
     let mut params = params(&wanted.common_name, &wanted.names, not_before, not_after)?;
     if let Some(group) = &wanted.organization {
@@ -213,9 +213,9 @@ pub fn leaf(wanted: &Leaf, by: &Authority, now: Timestamp) -> Result<Issued, Err
     })
 }
 
-/// Issues an authority that signs itself.
-pub fn authority(common_name: &str, names: &AltNames, now: Timestamp) -> Result<Issued, Error> {
-    let not_after = add(now, AUTHORITY_LIFE)?;
+/// Issues a CA that signs itself.
+pub fn ca(common_name: &str, names: &AltNames, now: Timestamp) -> Result<Issued, Error> {
+    let not_after = add(now, CA_LIFE)?;
     let not_before = add(now, -BACKDATE)?;
     let mut params = params(common_name, names, not_before, not_after)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -239,14 +239,14 @@ fn kubeconfig_of(
     cluster: &str,
     identity: &KubeconfigIdentity,
     server: &str,
-    by: &Authority,
+    by: &Ca,
     issued: &Issued,
 ) -> Kubeconfig {
     Kubeconfig {
         cluster: cluster.to_owned(),
         user: identity.user.clone(),
         server: server.to_owned(),
-        authority_pem: by.bundle_pem().to_owned(),
+        ca_pem: by.bundle_pem().to_owned(),
         certificate_pem: issued.cert_pem.clone(),
         key_pem: issued.key_pem.clone(),
     }
@@ -276,11 +276,11 @@ fn params(
     Ok(params)
 }
 
-/// Whether a certificate names its authority byte for byte and carries its signature.
-fn chains(certificate: &[u8], authority: &[u8]) -> bool {
+/// Whether a certificate names its CA byte for byte and carries its signature.
+fn chains(certificate: &[u8], ca: &[u8]) -> bool {
     let (Ok((_, leaf)), Ok((_, root))) = (
         X509Certificate::from_der(certificate),
-        X509Certificate::from_der(authority),
+        X509Certificate::from_der(ca),
     ) else {
         return false;
     };
@@ -307,8 +307,8 @@ fn clock(at: Timestamp) -> Result<time::OffsetDateTime, Error> {
 struct Record {
     not_before: Option<Timestamp>,
     not_after: Option<Timestamp>,
-    authority: Option<String>,
-    ends_with_authority: bool,
+    ca: Option<String>,
+    ends_with_ca: bool,
 }
 
 impl Record {
@@ -321,9 +321,9 @@ impl Record {
         );
     }
 
-    fn signed_by(&mut self, by: &Authority) {
-        self.authority = Some(by.fingerprint().to_owned());
-        self.ends_with_authority = self.not_after >= Some(by.not_after());
+    fn signed_by(&mut self, by: &Ca) {
+        self.ca = Some(by.fingerprint().to_owned());
+        self.ends_with_ca = self.not_after >= Some(by.not_after());
     }
 
     fn annotations(
@@ -344,8 +344,8 @@ impl Record {
         ]);
         list.extend(self.not_before.map(|at| (on::NOT_BEFORE.to_owned(), whole(at))));
         list.extend(self.not_after.map(|at| (on::NOT_AFTER.to_owned(), whole(at))));
-        list.extend(self.authority.map(|sum| (on::CA_FINGERPRINT.to_owned(), sum)));
-        if self.ends_with_authority {
+        list.extend(self.ca.map(|sum| (on::CA_FINGERPRINT.to_owned(), sum)));
+        if self.ends_with_ca {
             list.insert(on::ENDS_WITH_AUTHORITY.to_owned(), "true".to_owned());
         }
         list
@@ -368,10 +368,14 @@ pub fn content_hash<'a>(data: impl Iterator<Item = (&'a str, &'a [u8])>) -> Stri
 
 #[cfg(test)]
 mod tests {
-    use super::super::material::{CLUSTER_AUTHORITY, FRONT_PROXY_AUTHORITY, Found, certificates};
-    use super::super::policy::{self, Decision, Input};
-    use super::super::spec::{self, Tenant, component};
-    use super::*;
+    use super::{
+        super::{
+            material::{CLUSTER_CA_KEYS, FRONT_PROXY_CA_KEYS, Found, certificates},
+            policy::{self, Decision, Input},
+            spec::{self, Tenant, component},
+        },
+        *,
+    };
 
     fn now() -> Timestamp {
         "2026-11-21T04:00:00Z".parse().unwrap()
@@ -395,12 +399,12 @@ mod tests {
     fn issue_all() -> Vec<(SecretSpec, Material)> {
         let specs = specs();
         let find = |component: &str| specs.iter().find(|spec| spec.component == component).unwrap();
-        let make = |spec: &SecretSpec| secret(spec, Authorities::default(), now()).unwrap();
+        let make = |spec: &SecretSpec| secret(spec, Signers::default(), now()).unwrap();
         let (ca, front) = (make(find(component::CA)), make(find(component::FRONT_PROXY_CA)));
-        let cluster = Authority::read("demo/alpha-ca", CLUSTER_AUTHORITY, &ca.to_data()).unwrap();
-        let proxy = Authority::read("demo/front", FRONT_PROXY_AUTHORITY, &front.to_data()).unwrap();
+        let cluster = Ca::read("demo/alpha-ca", CLUSTER_CA_KEYS, &ca.to_data()).unwrap();
+        let proxy = Ca::read("demo/front", FRONT_PROXY_CA_KEYS, &front.to_data()).unwrap();
         let etcd = made_elsewhere();
-        let authorities = Authorities {
+        let signers = Signers {
             cluster: Some(&cluster),
             front_proxy: Some(&proxy),
             datastore: Some(&etcd),
@@ -410,18 +414,18 @@ mod tests {
             .map(|spec| match spec.component {
                 component::CA => (spec.clone(), ca.clone()),
                 component::FRONT_PROXY_CA => (spec.clone(), front.clone()),
-                _ => (spec.clone(), secret(spec, authorities, now()).unwrap()),
+                _ => (spec.clone(), secret(spec, signers, now()).unwrap()),
             })
             .collect()
     }
 
-    /// A kubeadm-style authority: RSA, PKCS#1.
-    fn made_elsewhere() -> Authority {
+    /// A kubeadm-style CA: RSA, PKCS#1.
+    fn made_elsewhere() -> Ca {
         let found = |bytes| Found {
-            place: "here".to_owned(),
+            location: "here".to_owned(),
             bytes,
         };
-        Authority::from_pem(
+        Ca::from_pem(
             &found(include_bytes!("testdata/rsa-ca.crt")),
             &found(include_bytes!("testdata/rsa-pkcs1.key")),
             None,
@@ -439,7 +443,7 @@ mod tests {
     /// Runs assertions on a parsed certificate.
     fn inspect(pem: &[u8], look: impl FnOnce(&X509Certificate<'_>)) {
         let der = certificates(&Found {
-            place: "here".to_owned(),
+            location: "here".to_owned(),
             bytes: pem,
         })
         .unwrap()
@@ -535,7 +539,7 @@ mod tests {
         let found = |key: &str| (key.to_owned(), data[key].expose().to_vec());
         let (public, private) = (found("sa.pub"), found("sa.key"));
         let as_found = |pair: &'static str, bytes| Found {
-            place: pair.to_owned(),
+            location: pair.to_owned(),
             bytes,
         };
         assert!(
@@ -551,7 +555,7 @@ mod tests {
         let all = issue_all();
         let cluster = of(&all, component::CA).annotations[on::CA_FINGERPRINT].clone();
         for (spec, material) in &all {
-            let authority = match spec.signer() {
+            let ca = match spec.signer() {
                 Some(Signer::Datastore) => made_elsewhere().fingerprint().to_owned(),
                 Some(Signer::FrontProxy) => {
                     of(&all, component::FRONT_PROXY_CA).annotations[on::CA_FINGERPRINT].clone()
@@ -562,7 +566,7 @@ mod tests {
                 spec,
                 tenant: "demo/alpha",
                 observed: Some(&material.annotations),
-                authority: Some(&authority),
+                ca: Some(&ca),
                 now: now(),
             });
             assert!(
@@ -574,7 +578,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leaf_never_outlives_its_authority() {
+    fn a_leaf_never_outlives_its_ca() {
         let by = made_elsewhere();
         let late = by
             .not_after()
@@ -588,12 +592,12 @@ mod tests {
             .unwrap();
         assert!(matches!(
             leaf(&Leaf::client("someone"), &by, over),
-            Err(Error::AuthorityExpired(_))
+            Err(Error::CaExpired(_))
         ));
     }
 
     #[test]
-    fn under_an_authority_that_ends_soon_a_leaf_is_issued_once() {
+    fn under_a_ca_that_ends_soon_a_leaf_is_issued_once() {
         let by = made_elsewhere();
         let spec = spec::datastore("alpha", "someone");
         let at = |seconds: i64| {
@@ -602,17 +606,17 @@ mod tests {
         };
         // From nine hours down to the last minute.
         for left in [9 * 3600, 3600, 60] {
-            let authorities = Authorities {
+            let signers = Signers {
                 datastore: Some(&by),
-                ..Authorities::default()
+                ..Signers::default()
             };
-            let made = secret(&spec, authorities, at(left)).unwrap();
+            let made = secret(&spec, signers, at(left)).unwrap();
             let ask = |seconds: i64| {
                 policy::decide(Input {
                     spec: &spec,
                     tenant: "demo/alpha",
                     observed: Some(&made.annotations),
-                    authority: Some(by.fingerprint()),
+                    ca: Some(by.fingerprint()),
                     now: at(seconds),
                 })
             };
@@ -630,12 +634,12 @@ mod tests {
     }
 
     #[test]
-    fn an_authority_whose_name_cannot_be_repeated_is_refused() {
+    fn a_ca_whose_name_cannot_be_repeated_is_refused() {
         let found = |bytes| Found {
-            place: "here".to_owned(),
+            location: "here".to_owned(),
             bytes,
         };
-        let by = Authority::from_pem(
+        let by = Ca::from_pem(
             &found(include_bytes!("testdata/ec-two-units-ca.crt")),
             &found(include_bytes!("testdata/ec-sec1.key")),
             None,

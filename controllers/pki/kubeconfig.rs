@@ -1,8 +1,7 @@
 //! Kubeconfig text, built and read through serde (hosting specification 2.6; contract specification 1.7).
 //! Certificates are always embedded; neither exec plugins nor files are ever written or accepted.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -32,7 +31,7 @@ pub struct Kubeconfig {
     /// `https://host:port`.
     pub server: String,
     /// Certificates that the server is checked by, PEM.
-    pub authority_pem: String,
+    pub ca_pem: String,
     /// The client's certificate, PEM.
     pub certificate_pem: String,
     /// The client's key, PEM.
@@ -64,7 +63,7 @@ impl Kubeconfig {
                 name: self.cluster.clone(),
                 cluster: Some(Cluster {
                     server: self.server.clone(),
-                    certificate_authority_data: Some(BASE64.encode(&self.authority_pem)),
+                    certificate_authority_data: Some(BASE64.encode(&self.ca_pem)),
                 }),
                 ..Named::default()
             }],
@@ -108,7 +107,7 @@ impl Kubeconfig {
             cluster: context.cluster.clone(),
             user: context.user.clone(),
             server: cluster.server.clone(),
-            authority_pem: text(
+            ca_pem: text(
                 cluster.certificate_authority_data.as_deref(),
                 "certificate authority",
             )?,
@@ -220,7 +219,7 @@ mod tests {
             cluster: "alpha".to_owned(),
             user: "kubernetes-admin".to_owned(),
             server: "https://192.0.2.7:6443".to_owned(),
-            authority_pem: "CA".to_owned(),
+            ca_pem: "CA".to_owned(),
             certificate_pem: "CERT".to_owned(),
             key_pem: PrivateKeyPem::new("KEY".to_owned()),
         }

@@ -1,16 +1,14 @@
-//! Key material as it is found: authorities made by us, by kubeadm, by Kamaji or by a user; keys in PKCS#1, SEC1 or
+//! Key material as it is found: CAs made by us, by kubeadm, by Kamaji or by a user; keys in PKCS#1, SEC1 or
 //! PKCS#8. Parsing only: nothing is issued and nothing is fetched here.
 //!
 //! Every error names the Secret and the key inside it, since it ends up in a condition that a user has to act on.
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use rcgen::{Issuer, KeyPair, PublicKeyData};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::{Zeroize, Zeroizing};
@@ -59,11 +57,11 @@ impl fmt::Debug for SecretBytes {
     }
 }
 
-/// Something read from a place that has a name, such as a key of a Secret.
+/// Something read from a named location, such as a key of a Secret.
 #[derive(Clone)]
 pub struct Found<'a> {
     /// Where it stood, for a message: `Secret demo/demo-ca, key "tls.crt"`.
-    pub place: String,
+    pub location: String,
     /// The bytes.
     pub bytes: &'a [u8],
 }
@@ -72,13 +70,13 @@ impl<'a> Found<'a> {
     /// A key of a Secret.
     pub fn in_secret(secret: &str, key: &str, bytes: &'a [u8]) -> Self {
         Self {
-            place: place(secret, key),
+            location: location(secret, key),
             bytes,
         }
     }
 }
 
-fn place(secret: &str, key: &str) -> String {
+fn location(secret: &str, key: &str) -> String {
     format!("Secret {secret}, key {key:?}")
 }
 
@@ -94,30 +92,30 @@ pub enum Error {
         key: String,
     },
     /// A certificate cannot be read.
-    #[error("{place} is not a PEM certificate")]
+    #[error("{location} is not a PEM certificate")]
     NotACertificate {
         /// Where it stands.
-        place: String,
+        location: String,
     },
     /// A private key cannot be read.
-    #[error("{place} is not a PEM private key (RSA, ECDSA or Ed25519 in PKCS#1, SEC1 or PKCS#8)")]
+    #[error("{location} is not a PEM private key (RSA, ECDSA or Ed25519 in PKCS#1, SEC1 or PKCS#8)")]
     NotAKey {
         /// Where it stands.
-        place: String,
+        location: String,
     },
     /// A signing certificate came with company.
-    #[error("{place} holds {count} certificates; it must hold exactly the one that signs")]
+    #[error("{location} holds {count} certificates; it must hold exactly the one that signs")]
     SeveralCertificates {
         /// Where they stand.
-        place: String,
+        location: String,
         /// How many there are.
         count: usize,
     },
     /// The certificate may not sign others.
-    #[error("{place} is not a certificate authority (basic constraints lack CA)")]
-    NotAnAuthority {
+    #[error("{location} is not a certificate authority (basic constraints lack CA)")]
+    NotACa {
         /// Where it stands.
-        place: String,
+        location: String,
     },
     /// The pair does not belong together.
     #[error("{key} does not belong to the certificate in {certificate}: put a matching pair there")]
@@ -127,11 +125,11 @@ pub enum Error {
         /// Where the key stands.
         key: String,
     },
-    /// The authority's name has a shape that cannot be reproduced in the certificates it signs.
-    #[error("{place} has a subject that cannot be used as an issuer (repeated or joined attributes)")]
+    /// The CA's name has a shape that cannot be reproduced in the certificates it signs.
+    #[error("{location} has a subject that cannot be used as an issuer (repeated or joined attributes)")]
     UnusableSubject {
         /// Where it stands.
-        place: String,
+        location: String,
     },
     /// The trust bundle does not contain the signing certificate.
     #[error("{bundle} does not contain the certificate in {certificate}")]
@@ -143,9 +141,9 @@ pub enum Error {
     },
 }
 
-/// Which keys of a Secret hold an authority: the first pair that is present counts.
+/// Which keys of a Secret hold a CA: the first pair that is present counts.
 #[derive(Debug, Clone, Copy)]
-pub struct AuthorityKeys {
+pub struct CaKeys {
     /// Pairs of (certificate, private key), in order of preference.
     pub pairs: &'static [(&'static str, &'static str)],
     /// The trust bundle, where the Secret has one; the certificate otherwise.
@@ -153,19 +151,19 @@ pub struct AuthorityKeys {
 }
 
 /// `<tcp>-ca`: Cluster API's keys first (a user's Secret has only these), then kubeadm's.
-pub const CLUSTER_AUTHORITY: AuthorityKeys = AuthorityKeys {
+pub const CLUSTER_CA_KEYS: CaKeys = CaKeys {
     pairs: &[("tls.crt", "tls.key"), ("ca.crt", "ca.key")],
     bundle: Some("ca.crt"),
 };
 
 /// `<tcp>-front-proxy-ca-certificate`.
-pub const FRONT_PROXY_AUTHORITY: AuthorityKeys = AuthorityKeys {
+pub const FRONT_PROXY_CA_KEYS: CaKeys = CaKeys {
     pairs: &[("front-proxy-ca.crt", "front-proxy-ca.key")],
     bundle: None,
 };
 
 /// A certificate authority that can sign.
-pub struct Authority {
+pub struct Ca {
     certificate: CertificateDer<'static>,
     certificate_pem: String,
     bundle_pem: String,
@@ -175,22 +173,18 @@ pub struct Authority {
     issuer: Issuer<'static, WipedKey>,
 }
 
-impl fmt::Debug for Authority {
+impl fmt::Debug for Ca {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Authority")
+        f.debug_struct("Ca")
             .field("fingerprint", &self.fingerprint)
             .field("not_after", &self.not_after)
             .finish_non_exhaustive()
     }
 }
 
-impl Authority {
-    /// Reads the authority that a Secret holds. `secret` is `namespace/name`.
-    pub fn read(
-        secret: &str,
-        keys: AuthorityKeys,
-        data: &BTreeMap<String, ByteString>,
-    ) -> Result<Self, Error> {
+impl Ca {
+    /// Reads the CA that a Secret holds. `secret` is `namespace/name`.
+    pub fn read(secret: &str, keys: CaKeys, data: &BTreeMap<String, ByteString>) -> Result<Self, Error> {
         let (certificate_key, private_key) = keys
             .pairs
             .iter()
@@ -211,7 +205,7 @@ impl Authority {
         Self::from_pem(&get(certificate_key)?, &get(private_key)?, bundle.as_ref())
     }
 
-    /// Reads an authority from its parts.
+    /// Reads a CA from its parts.
     pub fn from_pem(
         certificate: &Found<'_>,
         key: &Found<'_>,
@@ -220,18 +214,18 @@ impl Authority {
         let mut signers = certificates(certificate)?;
         if signers.len() > 1 {
             return Err(Error::SeveralCertificates {
-                place: certificate.place.clone(),
+                location: certificate.location.clone(),
                 count: signers.len(),
             });
         }
         let der = signers.remove(0);
         let unreadable = || Error::NotACertificate {
-            place: certificate.place.clone(),
+            location: certificate.location.clone(),
         };
         let (_, parsed) = X509Certificate::from_der(&der).map_err(|_| unreadable())?;
         if !parsed.is_ca() {
-            return Err(Error::NotAnAuthority {
-                place: certificate.place.clone(),
+            return Err(Error::NotACa {
+                location: certificate.location.clone(),
             });
         }
         let pair = matching(&parsed, certificate, key)?;
@@ -245,15 +239,15 @@ impl Authority {
                 let trusted = certificates(found)?;
                 if !trusted.contains(&der) {
                     return Err(Error::BundleWithoutSigner {
-                        bundle: found.place.clone(),
-                        certificate: certificate.place.clone(),
+                        bundle: found.location.clone(),
+                        certificate: certificate.location.clone(),
                     });
                 }
                 pem_of(&trusted)
             }
         };
         let issuer = Issuer::from_ca_cert_der(&der, WipedKey(pair)).map_err(|_| Error::UnusableSubject {
-            place: certificate.place.clone(),
+            location: certificate.location.clone(),
         })?;
         Ok(Self {
             fingerprint: fingerprint(&der),
@@ -271,7 +265,7 @@ impl Authority {
         &self.certificate_pem
     }
 
-    /// Everything that is trusted where this authority is: the signing certificate among others.
+    /// Everything that is trusted where this CA is: the signing certificate among others.
     pub fn bundle_pem(&self) -> &str {
         &self.bundle_pem
     }
@@ -330,7 +324,7 @@ impl rcgen::SigningKey for WipedKey {
 /// Every certificate of a PEM text, in order; at least one.
 pub fn certificates(found: &Found<'_>) -> Result<Vec<CertificateDer<'static>>, Error> {
     let unreadable = || Error::NotACertificate {
-        place: found.place.clone(),
+        location: found.location.clone(),
     };
     let list: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(found.bytes)
         .collect::<Result<_, _>>()
@@ -344,7 +338,7 @@ pub fn certificates(found: &Found<'_>) -> Result<Vec<CertificateDer<'static>>, E
 /// A private key in any of the usual encodings.
 pub fn private_key(found: &Found<'_>) -> Result<KeyPair, Error> {
     let unreadable = || Error::NotAKey {
-        place: found.place.clone(),
+        location: found.location.clone(),
     };
     let der = rustls::pki_types::PrivateKeyDer::from_pem_slice(found.bytes).map_err(|_| unreadable())?;
     KeyPair::try_from(&der).map_err(|_| unreadable())
@@ -361,8 +355,8 @@ fn matching(
         return Ok(pair);
     }
     Err(Error::KeyMismatch {
-        certificate: certificate.place.clone(),
-        key: key.place.clone(),
+        certificate: certificate.location.clone(),
+        key: key.location.clone(),
     })
 }
 
@@ -372,7 +366,7 @@ pub fn check_pair(certificate: &Found<'_>, key: &Found<'_>) -> Result<(), Error>
     let parsed = list.first().and_then(|der| X509Certificate::from_der(der).ok());
     let Some((_, parsed)) = parsed else {
         return Err(Error::NotACertificate {
-            place: certificate.place.clone(),
+            location: certificate.location.clone(),
         });
     };
     matching(&parsed, certificate, key).map(drop)
@@ -381,7 +375,7 @@ pub fn check_pair(certificate: &Found<'_>, key: &Found<'_>) -> Result<(), Error>
 /// Whether a PEM public key (PKIX) is the public half of a private key.
 pub fn is_pair(public: &Found<'_>, private: &Found<'_>) -> Result<bool, Error> {
     let unreadable = || Error::NotAKey {
-        place: public.place.clone(),
+        location: public.location.clone(),
     };
     let spki =
         rustls::pki_types::SubjectPublicKeyInfoDer::from_pem_slice(public.bytes).map_err(|_| unreadable())?;
@@ -433,7 +427,7 @@ mod tests {
 
     fn found(bytes: &[u8]) -> Found<'_> {
         Found {
-            place: "here".to_owned(),
+            location: "here".to_owned(),
             bytes,
         }
     }
@@ -451,10 +445,10 @@ mod tests {
             &include_bytes!("testdata/rsa-pkcs1.key")[..],
             include_bytes!("testdata/rsa-pkcs8.key"),
         ] {
-            Authority::from_pem(&found(RSA_CA), &found(key), None).unwrap();
+            Ca::from_pem(&found(RSA_CA), &found(key), None).unwrap();
         }
         for key in [SEC1, include_bytes!("testdata/ec-pkcs8.key")] {
-            Authority::from_pem(&found(EC_CA), &found(key), None).unwrap();
+            Ca::from_pem(&found(EC_CA), &found(key), None).unwrap();
         }
     }
 
@@ -466,24 +460,24 @@ mod tests {
     }
 
     #[test]
-    fn a_users_authority_with_cluster_api_keys_only_is_used() {
-        let authority = Authority::read(
+    fn a_users_ca_with_cluster_api_keys_only_is_used() {
+        let ca = Ca::read(
             "demo/demo-ca",
-            CLUSTER_AUTHORITY,
+            CLUSTER_CA_KEYS,
             &data(&[("tls.crt", EC_CA), ("tls.key", SEC1)]),
         )
         .unwrap();
-        assert_eq!(authority.bundle_pem(), authority.certificate_pem());
+        assert_eq!(ca.bundle_pem(), ca.certificate_pem());
         // openssl x509 -in ec-ca.crt -outform der | sha256sum
-        assert_eq!(authority.fingerprint().len(), 64);
-        assert_eq!(authority.certificate_pem().as_bytes(), EC_CA);
+        assert_eq!(ca.fingerprint().len(), 64);
+        assert_eq!(ca.certificate_pem().as_bytes(), EC_CA);
     }
 
     #[test]
     fn a_key_that_does_not_match_is_named_with_its_secret() {
-        let error = Authority::read(
+        let error = Ca::read(
             "demo/demo-ca",
-            CLUSTER_AUTHORITY,
+            CLUSTER_CA_KEYS,
             &data(&[("tls.crt", RSA_CA), ("tls.key", SEC1)]),
         )
         .unwrap_err();
@@ -497,7 +491,7 @@ mod tests {
     #[test]
     fn what_is_missing_or_unfit_is_named() {
         let read = |pairs: &[(&str, &[u8])]| {
-            Authority::read("demo/demo-ca", CLUSTER_AUTHORITY, &data(pairs))
+            Ca::read("demo/demo-ca", CLUSTER_CA_KEYS, &data(pairs))
                 .unwrap_err()
                 .to_string()
         };
@@ -521,14 +515,14 @@ mod tests {
     #[test]
     fn a_bundle_of_two_keeps_the_signer_apart() {
         let two = [RSA_CA, EC_CA].concat();
-        let authority = Authority::read(
+        let ca = Ca::read(
             "demo/demo-ca",
-            CLUSTER_AUTHORITY,
+            CLUSTER_CA_KEYS,
             &data(&[("tls.crt", EC_CA), ("tls.key", SEC1), ("ca.crt", &two)]),
         )
         .unwrap();
-        assert_eq!(authority.certificate_pem().matches("BEGIN").count(), 1);
-        assert_eq!(authority.bundle_pem().matches("BEGIN").count(), 2);
+        assert_eq!(ca.certificate_pem().matches("BEGIN").count(), 1);
+        assert_eq!(ca.bundle_pem().matches("BEGIN").count(), 2);
     }
 
     #[test]
@@ -536,7 +530,7 @@ mod tests {
         let text = String::from_utf8(SEC1.to_vec()).unwrap();
         assert_eq!(format!("{:?}", PrivateKeyPem::new(text)), "[redacted]");
         assert_eq!(format!("{:?}", SecretBytes::new(vec![1, 2, 3])), "[redacted]");
-        let authority = Authority::from_pem(&found(EC_CA), &found(SEC1), None).unwrap();
-        assert!(!format!("{authority:?}").contains("PRIVATE"));
+        let ca = Ca::from_pem(&found(EC_CA), &found(SEC1), None).unwrap();
+        assert!(!format!("{ca:?}").contains("PRIVATE"));
     }
 }

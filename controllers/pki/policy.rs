@@ -1,10 +1,10 @@
 //! Whether a Secret of key material stays or is issued again: a chain of small rules over its annotations. The
 //! order of the chain is the documentation.
 //!
-//! Authorities and key pairs are never issued again, whatever their age: a new one breaks every node and every
+//! CAs and key pairs are never issued again, whatever their age: a new one breaks every node and every
 //! token. One that carries none of our annotations belongs to a user: it is used as it is (DESIGN 2.5).
 //!
-//! A certificate that ends with its authority is issued again when it is over and not before: another one could not
+//! A certificate that ends with its CA is issued again when it is over and not before: another one could not
 //! end later, so that each pass would issue it and roll the pods.
 
 use std::collections::BTreeMap;
@@ -12,8 +12,10 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
-use super::annotations as on;
-use super::spec::{Content, Renewal, SecretSpec};
+use super::{
+    annotations as on,
+    spec::{Content, Renewal, SecretSpec},
+};
 
 /// What is due within this span is renewed together, so that pods roll once; of a short life a twelfth.
 const TOGETHER: SignedDuration = SignedDuration::from_hours(6);
@@ -27,8 +29,8 @@ pub enum Reason {
     Unrecorded,
     /// Names, subjects or servers changed.
     InputsChanged,
-    /// It was signed by another authority.
-    AuthorityChanged,
+    /// It was signed by another CA.
+    CaChanged,
     /// Its life comes to the end.
     Expiring,
 }
@@ -42,7 +44,7 @@ pub enum Decision {
         /// When the question has to be asked again; never for what has no end.
         renew_at: Option<Timestamp>,
     },
-    /// An authority that is not ours: its bytes have to be read to learn fingerprint and fitness.
+    /// A CA that is not ours: its bytes have to be read to learn fingerprint and fitness.
     Inspect,
     /// It has to be made.
     Issue(Reason),
@@ -57,8 +59,8 @@ pub struct Input<'a> {
     pub tenant: &'a str,
     /// Annotations of the Secret, if it is there.
     pub observed: Option<&'a BTreeMap<String, String>>,
-    /// Fingerprint of the authority that should have signed, for what is signed.
-    pub authority: Option<&'a str>,
+    /// Fingerprint of the CA that should have signed, for what is signed.
+    pub ca: Option<&'a str>,
     /// The time.
     pub now: Timestamp,
 }
@@ -80,17 +82,17 @@ pub fn decide(input: Input<'_>) -> Decision {
     };
     match input.spec.content {
         Content::KeyPair { .. } => return Decision::Keep { renew_at: None },
-        Content::Authority { .. } if observed.contains_key(on::CA_FINGERPRINT) => {
+        Content::Ca { .. } if observed.contains_key(on::CA_FINGERPRINT) => {
             return Decision::Keep { renew_at: None };
         }
-        Content::Authority { .. } => return Decision::Inspect,
+        Content::Ca { .. } => return Decision::Inspect,
         Content::Certificate { .. } | Content::Kubeconfigs { .. } => {}
     }
     let due = renewal(input.spec.renewal, input.tenant, observed);
     let kept = Decision::Keep {
         renew_at: due.map(|due| due.at),
     };
-    let chain: [Rule; 4] = [unrecorded, inputs_changed, authority_changed, expiring];
+    let chain: [Rule; 4] = [unrecorded, inputs_changed, ca_changed, expiring];
     chain
         .iter()
         .find_map(|rule| rule(&input, observed, due))
@@ -105,13 +107,9 @@ fn inputs_changed(input: &Input<'_>, observed: &BTreeMap<String, String>, _: Opt
     (observed.get(on::INPUTS_HASH) != Some(&input.spec.inputs_hash())).then_some(Reason::InputsChanged)
 }
 
-fn authority_changed(
-    input: &Input<'_>,
-    observed: &BTreeMap<String, String>,
-    _: Option<Due>,
-) -> Option<Reason> {
+fn ca_changed(input: &Input<'_>, observed: &BTreeMap<String, String>, _: Option<Due>) -> Option<Reason> {
     let recorded = observed.get(on::CA_FINGERPRINT).map(String::as_str);
-    (recorded != input.authority).then_some(Reason::AuthorityChanged)
+    (recorded != input.ca).then_some(Reason::CaChanged)
 }
 
 fn expiring(input: &Input<'_>, _: &BTreeMap<String, String>, due: Option<Due>) -> Option<Reason> {
@@ -150,8 +148,10 @@ fn renewal(rule: Renewal, tenant: &str, observed: &BTreeMap<String, String>) -> 
 
 #[cfg(test)]
 mod tests {
-    use super::super::spec::{self, Tenant, component};
-    use super::*;
+    use super::{
+        super::spec::{self, Tenant, component},
+        *,
+    };
 
     const DAY: i64 = 86_400;
 
@@ -172,13 +172,13 @@ mod tests {
             .unwrap()
     }
 
-    fn recorded(spec: &SecretSpec, authority: &str, days: i64) -> BTreeMap<String, String> {
+    fn recorded(spec: &SecretSpec, ca: &str, days: i64) -> BTreeMap<String, String> {
         let at = |day: i64| Timestamp::from_second(day * DAY).unwrap().to_string();
         BTreeMap::from([
             (on::INPUTS_HASH.to_owned(), spec.inputs_hash()),
             (on::NOT_BEFORE.to_owned(), at(0)),
             (on::NOT_AFTER.to_owned(), at(days)),
-            (on::CA_FINGERPRINT.to_owned(), authority.to_owned()),
+            (on::CA_FINGERPRINT.to_owned(), ca.to_owned()),
         ])
     }
 
@@ -187,7 +187,7 @@ mod tests {
             spec,
             tenant: "demo/alpha",
             observed,
-            authority: Some("aa"),
+            ca: Some("aa"),
             now: Timestamp::from_second(day * DAY).unwrap(),
         })
     }
@@ -229,9 +229,9 @@ mod tests {
                 Decision::Issue(Reason::InputsChanged),
             ),
             (
-                "authority",
+                "CA",
                 Some(with(on::CA_FINGERPRINT, "bb")),
-                Decision::Issue(Reason::AuthorityChanged),
+                Decision::Issue(Reason::CaChanged),
             ),
         ];
         for (case, observed, expected) in table {
@@ -279,7 +279,7 @@ mod tests {
             spec: &spec,
             tenant: "demo/alpha",
             observed: Some(&good),
-            authority: Some("aa"),
+            ca: Some("aa"),
             now: at,
         };
         assert_eq!(decide(input), Decision::Issue(Reason::Expiring));
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn an_authority_is_never_issued_again() {
+    fn a_ca_is_never_issued_again() {
         let ca = pick(component::CA);
         assert_eq!(ask(&ca, None, 0), Decision::Issue(Reason::Missing));
         assert_eq!(ask(&ca, Some(&BTreeMap::new()), 0), Decision::Inspect, "a user's");

@@ -2,16 +2,17 @@
 //! (hosting specification 2.2, 2.5, 2.6), without its flaws (7: no `system:masters` but for the break-glass
 //! kubeconfig, one usage per certificate, one year of life). Values only: nothing is issued here.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
-use kamaji_api::labels::capi::{SECRET_TYPE, VALUE_KEY};
-use kamaji_api::labels::kamaji::{LIFECYCLE_KUBECONFIG, LIFECYCLE_X509};
-use kamaji_api::labels::ours;
+use kamaji_api::labels::{
+    capi::{SECRET_TYPE, VALUE_KEY},
+    kamaji::{LIFECYCLE_KUBECONFIG, LIFECYCLE_X509},
+    ours,
+};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::material::{AuthorityKeys, CLUSTER_AUTHORITY, FRONT_PROXY_AUTHORITY, hex};
+use super::material::{CLUSTER_CA_KEYS, CaKeys, FRONT_PROXY_CA_KEYS, hex};
 
 /// Group that the tenant binds to `cluster-admin`.
 pub const ADMINS_GROUP: &str = "kubeadm:cluster-admins";
@@ -44,16 +45,16 @@ pub struct Tenant {
 /// Who signs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, strum::Display)]
 pub enum Signer {
-    /// The tenant's authority, `<tcp>-ca`.
+    /// The tenant's CA, `<tcp>-ca`.
     Cluster,
-    /// The tenant's front proxy authority.
+    /// The tenant's front proxy CA.
     FrontProxy,
-    /// The datastore's authority.
+    /// The datastore's CA.
     Datastore,
 }
 
 impl Signer {
-    /// Component of the Secret that holds the authority, where the tenant has it.
+    /// Component of the Secret that holds the CA, where the tenant has it.
     pub fn component(self) -> Option<&'static str> {
         match self {
             Self::Cluster => Some(component::CA),
@@ -157,11 +158,12 @@ pub struct KubeconfigIdentity {
 /// What stands in a Secret of key material.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum Content {
-    /// An authority of its own.
-    Authority {
+    /// A CA of its own. The serialised name is part of [`SecretSpec::inputs_hash`] and must not change.
+    #[serde(rename = "Authority")]
+    Ca {
         /// Common name.
         common_name: String,
-        /// DNS names, as kubeadm gives to its cluster authority.
+        /// DNS names, as kubeadm gives to its cluster CA.
         names: AltNames,
         /// Pairs of (certificate, key) under which the same pair is stored.
         keys: Vec<(String, String)>,
@@ -211,20 +213,20 @@ pub struct SecretSpec {
 }
 
 impl SecretSpec {
-    /// Who signs what stands in it; nobody for authorities and key pairs.
+    /// Who signs what stands in it; nobody for CAs and key pairs.
     pub fn signer(&self) -> Option<Signer> {
         match &self.content {
-            Content::Authority { .. } | Content::KeyPair { .. } => None,
+            Content::Ca { .. } | Content::KeyPair { .. } => None,
             Content::Certificate { signer, .. } => Some(*signer),
             Content::Kubeconfigs { .. } => Some(Signer::Cluster),
         }
     }
 
-    /// How to read it back, if it is an authority.
-    pub fn authority_keys(&self) -> Option<AuthorityKeys> {
+    /// How to read it back, if it is a CA.
+    pub fn ca_keys(&self) -> Option<CaKeys> {
         match (&self.content, self.component) {
-            (Content::Authority { .. }, component::FRONT_PROXY_CA) => Some(FRONT_PROXY_AUTHORITY),
-            (Content::Authority { .. }, _) => Some(CLUSTER_AUTHORITY),
+            (Content::Ca { .. }, component::FRONT_PROXY_CA) => Some(FRONT_PROXY_CA_KEYS),
+            (Content::Ca { .. }, _) => Some(CLUSTER_CA_KEYS),
             _ => None,
         }
     }
@@ -232,7 +234,7 @@ impl SecretSpec {
     /// Value of the label `kamaji.clastix.io/certificate_lifecycle_controller`.
     pub fn lifecycle(&self) -> Option<&'static str> {
         match &self.content {
-            Content::Authority { .. } | Content::Certificate { .. } => Some(LIFECYCLE_X509),
+            Content::Ca { .. } | Content::Certificate { .. } => Some(LIFECYCLE_X509),
             Content::Kubeconfigs { .. } => Some(LIFECYCLE_KUBECONFIG),
             Content::KeyPair { .. } => None,
         }
@@ -250,9 +252,9 @@ impl SecretSpec {
 
 /// Values of the component label, as Kamaji writes them.
 pub mod component {
-    /// Cluster authority.
+    /// Cluster CA.
     pub const CA: &str = "ca";
-    /// Front proxy authority.
+    /// Front proxy CA.
     pub const FRONT_PROXY_CA: &str = "front-proxy-ca-certificate";
     /// ServiceAccount pair.
     pub const SERVICE_ACCOUNT: &str = "service-account";
@@ -274,13 +276,13 @@ pub mod component {
     pub const BOOTSTRAP: &str = "bootstrap-kubeconfig";
 }
 
-/// Name of the Secret with the tenant's authority.
-pub fn authority_name(tenant: &str) -> String {
+/// Name of the Secret with the tenant's CA.
+pub fn ca_name(tenant: &str) -> String {
     format!("{tenant}-ca")
 }
 
-/// Name of the Secret with the front proxy's authority.
-pub fn front_proxy_name(tenant: &str) -> String {
+/// Name of the Secret with the front proxy's CA.
+pub fn front_proxy_ca_name(tenant: &str) -> String {
     format!("{tenant}-front-proxy-ca-certificate")
 }
 
@@ -300,12 +302,12 @@ pub fn bootstrap_name(tenant: &str) -> String {
     format!("{tenant}{}", ours::TENANT_BOOTSTRAP_SUFFIX)
 }
 
-/// All Secrets of key material of a tenant, authorities first.
+/// All Secrets of key material of a tenant, CAs first.
 pub fn tenant(tenant: &Tenant) -> Vec<SecretSpec> {
     let name = &tenant.name;
     let mut list = vec![
-        authority(name),
-        front_proxy_authority(name),
+        ca(name),
+        front_proxy_ca(name),
         service_account(name),
         api_server(tenant),
         certificate(
@@ -330,16 +332,16 @@ pub fn tenant(tenant: &Tenant) -> Vec<SecretSpec> {
     list
 }
 
-/// The tenant's authority: Cluster API's form and kubeadm's in one Secret.
-pub fn authority(tenant: &str) -> SecretSpec {
+/// The tenant's CA: Cluster API's form and kubeadm's in one Secret.
+pub fn ca(tenant: &str) -> SecretSpec {
     let mut names = AltNames::default();
     names.add("kubernetes");
     SecretSpec {
-        name: authority_name(tenant),
+        name: ca_name(tenant),
         component: component::CA,
         secret_type: SECRET_TYPE,
         renewal: Renewal::LastThird,
-        content: Content::Authority {
+        content: Content::Ca {
             common_name: "kubernetes".to_owned(),
             names,
             keys: pairs(&[("ca.crt", "ca.key"), ("tls.crt", "tls.key")]),
@@ -347,13 +349,13 @@ pub fn authority(tenant: &str) -> SecretSpec {
     }
 }
 
-fn front_proxy_authority(tenant: &str) -> SecretSpec {
+fn front_proxy_ca(tenant: &str) -> SecretSpec {
     SecretSpec {
-        name: front_proxy_name(tenant),
+        name: front_proxy_ca_name(tenant),
         component: component::FRONT_PROXY_CA,
         secret_type: "Opaque",
         renewal: Renewal::LastThird,
-        content: Content::Authority {
+        content: Content::Ca {
             common_name: "front-proxy-ca".to_owned(),
             names: AltNames::default(),
             keys: pairs(&[("front-proxy-ca.crt", "front-proxy-ca.key")]),
@@ -396,7 +398,8 @@ fn api_server(tenant: &Tenant) -> SecretSpec {
     for host in tenant.hosts.iter().chain(&tenant.extra_sans) {
         names.add(host);
     }
-    names.add(host_of(&tenant.endpoint));
+    let endpoint = tenant.endpoint.as_str();
+    names.add(endpoint.rsplit_once(':').map_or(endpoint, |(host, _)| host));
     let leaf = Leaf {
         common_name: "kube-apiserver".to_owned(),
         organization: None,
@@ -530,10 +533,6 @@ fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
         .collect()
 }
 
-fn host_of(endpoint: &str) -> &str {
-    endpoint.rsplit_once(':').map_or(endpoint, |(host, _)| host)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -565,7 +564,7 @@ mod tests {
             .iter()
             .map(|spec| {
                 let keys: Vec<String> = match &spec.content {
-                    Content::Authority { keys, .. } => {
+                    Content::Ca { keys, .. } => {
                         keys.iter().map(|(cert, key)| format!("{cert} {key}")).collect()
                     }
                     Content::KeyPair { public, private } => vec![public.clone(), private.clone()],

@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use kamaji_api::addons::AddonImage;
+use kamaji_api::{
+    addons::AddonImage,
+    labels::{kamaji, ours},
+};
 use semver::Version;
 use serde_json::{Value, json};
-
-use kamaji_api::labels::{kamaji, ours};
 
 /// What is asked for inside a tenant.
 #[derive(Clone, Copy, Debug)]

@@ -3,17 +3,20 @@
 
 use std::collections::BTreeMap;
 
-use kube::Client;
-use kube::api::{
-    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, Preconditions,
+use kamaji_api::{
+    addons::AddonImage,
+    labels::{field_manager, kamaji, ours},
+};
+use kube::{
+    Client,
+    api::{
+        Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, Preconditions,
+    },
 };
 use serde_json::Value;
 
-use super::addons::Wanted;
-use super::{Error, coredns, kubeproxy, rbac, within};
+use super::{Error, addons::Wanted, coredns, kubeproxy, rbac, within};
 use crate::k8s::digest;
-use kamaji_api::addons::AddonImage;
-use kamaji_api::labels::{field_manager, kamaji, ours};
 
 /// The set.
 #[derive(Clone, Debug)]

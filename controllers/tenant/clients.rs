@@ -1,8 +1,7 @@
 //! Clients that are kept for their next use: at most 256, none longer than two minutes after its last use, none
 //! with another identity or address than asked for.
 
-use std::collections::HashMap;
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use kube::Client;
 use parking_lot::Mutex;

@@ -15,13 +15,11 @@ mod clients;
 
 use std::time::Duration;
 
+pub use clients::Clients;
 use http::{HeaderValue, Request, header::USER_AGENT};
 use kube::{Client, Config, config::AuthInfo};
 
-pub use clients::Clients;
-
-use crate::k8s::conditions::quoted;
-use crate::pki::kubeconfig::Kubeconfig;
+use crate::{k8s::conditions::quoted, pki::kubeconfig::Kubeconfig};
 
 /// Longest time to wait for one answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -71,14 +69,13 @@ fn cause(error: &dyn std::error::Error) -> String {
 /// # Errors
 /// When the kubeconfig cannot be used.
 pub fn connect(kubeconfig: &Kubeconfig, address: &str) -> Result<Client, Error> {
-    use base64::Engine as _;
-    use base64::engine::general_purpose::STANDARD as BASE64;
+    use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
     let unusable = |error: &dyn std::error::Error| Error::Credentials(error.to_string());
     let uri: http::Uri = format!("https://{address}").parse().map_err(|e| unusable(&e))?;
     let mut config = Config::new(uri);
     let place = crate::pki::material::Found {
-        place: "certificate authority of the kubeconfig".to_owned(),
-        bytes: kubeconfig.authority_pem.as_bytes(),
+        location: "certificate authority of the kubeconfig".to_owned(),
+        bytes: kubeconfig.ca_pem.as_bytes(),
     };
     let authorities = crate::pki::material::certificates(&place).map_err(|e| unusable(&e))?;
     config.root_cert = Some(authorities.iter().map(|der| der.to_vec()).collect());

@@ -36,10 +36,12 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::bootstrap_role::CLIENT_SIGNER;
-use crate::k8s::conditions::quoted;
-use crate::pki::{
-    kubeconfig::Kubeconfig,
-    material::{self, Found},
+use crate::{
+    k8s::conditions::quoted,
+    pki::{
+        kubeconfig::Kubeconfig,
+        material::{self, Found},
+    },
 };
 
 /// Longest time one request may take.
@@ -299,8 +301,8 @@ fn configure(kubeconfig: &Kubeconfig, role: &str, patience: Option<Duration>) ->
     let uri: http::Uri = kubeconfig.server.parse().map_err(|e| unusable(&e))?;
     let mut config = Config::new(uri);
     let authorities = material::certificates(&Found {
-        place: "certificate authority of the kubeconfig".to_owned(),
-        bytes: kubeconfig.authority_pem.as_bytes(),
+        location: "certificate authority of the kubeconfig".to_owned(),
+        bytes: kubeconfig.ca_pem.as_bytes(),
     })
     .map_err(|e| unusable(&e))?;
     config.root_cert = Some(authorities.iter().map(|der| der.to_vec()).collect());

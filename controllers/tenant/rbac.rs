@@ -6,8 +6,11 @@ use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use super::addons::{Wanted, metadata, role_ref, subject};
-use super::{Error, bootstrap_role, within};
+use super::{
+    Error,
+    addons::{Wanted, metadata, role_ref, subject},
+    bootstrap_role, within,
+};
 use crate::pki::spec::ADMINS_GROUP;
 
 /// Binding of the administrators' group.

@@ -74,7 +74,7 @@ async fn etcdctl(lab: &Lab, credentials: &Credentials, command: &[&str]) -> Resu
 
 async fn administrator(lab: &Lab) -> Result<Credentials> {
     let secrets = Api::<Secret>::namespaced(lab.management.clone(), labels::namespace::DATASTORES);
-    let name = capi_kamaji::hosting::datastore::desired::administrator("default").name;
+    let name = capi_kamaji::hosting::datastore::parts::admin("default").name;
     Credentials::of(&secrets.get(&name).await?, "tls.crt", "tls.key").await
 }
 

@@ -16,7 +16,7 @@ use capi_kamaji::{
     pki::{
         issue,
         kubeconfig::Kubeconfig,
-        material::{Authority, Found},
+        material::{Ca, Found},
         spec::{AltNames, BOOTSTRAP_USER, Leaf},
     },
     runtime::{http::Readiness, metrics::Metrics, role::Role},
@@ -118,7 +118,7 @@ impl World {
         }
         let home = Folder(std::env::temp_dir().join(format!("kamaji-csr-{}-{name}", std::process::id())));
         fs::create_dir_all(&home.0)?;
-        let pair = issue::authority("tenant", &AltNames::default(), Timestamp::now())?;
+        let pair = issue::ca("tenant", &AltNames::default(), Timestamp::now())?;
         fs::write(home.0.join("ca.crt"), &pair.cert_pem)?;
         fs::write(home.0.join("ca.key"), pair.key_pem.expose())?;
         fs::write(home.0.join("audit.yaml"), AUDIT.to_string())?;
@@ -218,13 +218,13 @@ impl World {
             "stringData": {"tls.crt": self.authority()?},
         }))
         .await?;
-        let authority = Authority::from_pem(
+        let authority = Ca::from_pem(
             &Found {
-                place: "certificate".to_owned(),
+                location: "certificate".to_owned(),
                 bytes: pair.cert_pem.as_bytes(),
             },
             &Found {
-                place: "key".to_owned(),
+                location: "key".to_owned(),
                 bytes: pair.key_pem.expose().as_bytes(),
             },
             None,
@@ -234,7 +234,7 @@ impl World {
             cluster: CLUSTER.to_owned(),
             user: BOOTSTRAP_USER.to_owned(),
             server: format!("https://127.0.0.1:{}", self.port()?),
-            authority_pem: self.authority()?,
+            ca_pem: self.authority()?,
             certificate_pem: leaf.cert_pem,
             key_pem: leaf.key_pem,
         };

@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use capi_kamaji::{
-    hosting::datastore::desired,
+    hosting::datastore::parts,
     pki::{
         issue::{self, Issued},
         spec::AltNames,
@@ -49,12 +49,12 @@ async fn store(stores: &Api<DataStore>, name: &str, spec: &Value) -> Result<()> 
 async fn a_datastore_says_why_it_is_not_ready() -> Result<()> {
     let lab = Lab::open().await?;
     let stores = Api::<DataStore>::all(lab.management.clone());
-    let other = issue::authority("e2e", &AltNames::default(), Timestamp::now())?;
+    let other = issue::ca("e2e", &AltNames::default(), Timestamp::now())?;
     let claim = format!(
         "PersistentVolumeClaim {}/{} is not bound: its StorageClass \"no-such-class\" does not exist: create it, or set \
          spec.managed.storage.className of a new DataStore",
         labels::namespace::DATASTORES,
-        desired::claim_name("e2e-classless"),
+        parts::claim_name("e2e-classless"),
     );
     let endpoint = format!("{HOST}:1");
     let silent = format!(
@@ -127,7 +127,7 @@ async fn a_managed_datastore_asks_for_a_default_storage_class_and_comes_up_with_
             "PersistentVolumeClaim {}/{} is not bound: the cluster has no default StorageClass: mark one as default, or \
              set spec.managed.storage.className of a new DataStore",
             labels::namespace::DATASTORES,
-            desired::claim_name(name),
+            parts::claim_name(name),
         );
         says(&message(&stores, name, "StorageUnavailable").await?, &[&sentence]);
         mark("true").await?;
@@ -199,11 +199,7 @@ impl Own {
 }
 
 fn spec(etcd: &Etcd) -> Result<Value> {
-    Ok(external(
-        etcd.endpoint(),
-        etcd.authority(),
-        &etcd.administrator()?,
-    ))
+    Ok(external(etcd.endpoint(), etcd.authority(), &etcd.admin()?))
 }
 
 async fn etcd() -> Result<Etcd> {

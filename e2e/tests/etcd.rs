@@ -2,13 +2,13 @@
 //! nothing and touches no neighbour.
 
 use capi_kamaji::hosting::datastore::driver::etcd::EtcdAdmin;
-use capi_kamaji::hosting::datastore::driver::{Deleted, Error, Owner, Place};
+use capi_kamaji::hosting::datastore::driver::{Deleted, Error, Owner, TenantSchema};
 use capi_kamaji::k8s::error::Class;
 use e2e::etcd::Etcd;
 use k8s_openapi::jiff::Timestamp;
 
-fn place(name: &str) -> Place {
-    Place {
+fn place(name: &str) -> TenantSchema {
+    TenantSchema {
         schema: format!("demo_{name}_bcdfghjk"),
         user: format!("demo_{name}_bcdfghjk"),
         owner: Owner {
@@ -199,7 +199,7 @@ async fn hosting_beyond_06_what_is_not_ours_is_refused_and_left_alone() -> anyho
         cluster: "two".to_owned(),
         ..a.owner.clone()
     };
-    let named = |schema: &str, user: &str| Place {
+    let named = |schema: &str, user: &str| TenantSchema {
         schema: schema.to_owned(),
         user: user.to_owned(),
         owner: stranger.clone(),
@@ -270,7 +270,7 @@ async fn an_etcd_that_does_not_hold_a_tenants_data_gets_no_empty_place() -> anyh
     };
     let before = etcd.listing()?;
     for adopt in [false, true] {
-        let known = Place {
+        let known = TenantSchema {
             expected: true,
             adopt,
             ..place("a")
@@ -288,13 +288,13 @@ async fn an_etcd_that_does_not_hold_a_tenants_data_gets_no_empty_place() -> anyh
         assert_eq!(etcd.listing()?, before);
     }
     // The mark alone tells that it is the right one, and so do keys where a Kamaji left no mark.
-    let known = Place {
+    let known = TenantSchema {
         expected: true,
         ..place("a")
     };
     admin.ensure_tenant(&place("a"), Timestamp::now()).await?;
     admin.ensure_tenant(&known, Timestamp::now()).await?;
-    let kamajis = Place {
+    let kamajis = TenantSchema {
         adopt: true,
         expected: true,
         ..place("b")
@@ -331,7 +331,7 @@ async fn many_tenants_at_once_are_all_set_up() -> anyhow::Result<()> {
     let Some((etcd, admin)) = start().await? else {
         return Ok(());
     };
-    let places: Vec<Place> = (0..12).map(|number| place(&format!("t{number}"))).collect();
+    let places: Vec<TenantSchema> = (0..12).map(|number| place(&format!("t{number}"))).collect();
     let set_ups = places
         .iter()
         .map(|place| admin.ensure_tenant(place, Timestamp::now()));

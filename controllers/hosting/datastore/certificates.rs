@@ -1,32 +1,42 @@
-//! The key material of a managed etcd: made once; the leaves are renewed. Its authority signs the certificates of
+//! The key material of a managed etcd: made once; the leaves are renewed. Its CA signs the certificates of
 //! every tenant too, so one that is gone is waited for and never replaced by another.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
-use k8s_openapi::jiff::Timestamp;
-use kamaji_api::conditions::Reason;
-use kamaji_api::datastore::DataStore;
-use kamaji_api::labels::namespace;
+use k8s_openapi::{
+    api::{
+        apps::v1::StatefulSet,
+        core::v1::{PersistentVolumeClaim, Secret},
+    },
+    jiff::Timestamp,
+};
+use kamaji_api::{conditions::Reason, datastore::DataStore, labels::namespace};
 use kube::ResourceExt as _;
 
-use super::validate::{Managed, Problem};
-use super::{desired, observe, usage};
-use crate::hosting::engine::Engine;
-use crate::k8s::error::Class;
-use crate::k8s::key::{ObjectKey, RootKey};
-use crate::k8s::kind::Kind;
-use crate::pki::annotations as on;
-use crate::pki::issue::{self, Authorities, Material};
-use crate::pki::material::{Authority, CLUSTER_AUTHORITY, SecretBytes};
-use crate::pki::policy::{self, Decision, Input};
-use crate::pki::spec::SecretSpec;
+use super::{
+    desired, observe, parts, usage,
+    validate::{Managed, Problem},
+};
+use crate::{
+    hosting::engine::Engine,
+    k8s::{
+        error::Class,
+        key::{ObjectKey, RootKey},
+        kind::Kind,
+    },
+    pki::{
+        annotations as on,
+        issue::{self, Material, Signers},
+        material::{CLUSTER_CA_KEYS, Ca, SecretBytes},
+        policy::{self, Decision, Input},
+        spec::SecretSpec,
+    },
+};
 
 /// The key material.
 pub(super) struct Keys {
-    /// Fingerprint of the authority.
-    pub(super) authority: String,
+    /// Fingerprint of the CA.
+    pub(super) ca: String,
     /// When the next certificate is due.
     pub(super) renew_at: Option<Timestamp>,
 }
@@ -45,19 +55,16 @@ pub(super) async fn ensure(
     {
         engine.applier.apply(&desired::home()?).await?;
     }
-    let fingerprint = authority(engine, store, managed, now).await?;
+    let fingerprint = ca(engine, store, managed, now).await?;
     let mut renew_at: Option<Timestamp> = None;
     let mut signer = None;
-    for spec in [
-        desired::server(&managed.name),
-        desired::administrator(&managed.name),
-    ] {
+    for spec in [parts::server(&managed.name), parts::admin(&managed.name)] {
         let row = index.find::<Secret>(namespace::DATASTORES, &spec.name);
         let decision = policy::decide(Input {
             spec: &spec,
             tenant: &managed.name,
             observed: row.as_ref().map(|row| &row.annotations),
-            authority: Some(&fingerprint),
+            ca: Some(&fingerprint),
             now,
         });
         let Decision::Issue(reason) = decision else {
@@ -71,28 +78,28 @@ pub(super) async fn ensure(
             Some(signer) => signer,
             None => signer.insert(signing(engine, managed, &fingerprint).await?),
         };
-        let authorities = Authorities {
+        let signers = Signers {
             datastore: Some(signer),
-            ..Authorities::default()
+            ..Signers::default()
         };
-        let material = issue::secret(&spec, authorities, now)?;
+        let material = issue::secret(&spec, signers, now)?;
         put(engine, store, &spec, &material, row.is_some()).await?;
         engine.pool.forget(&managed.name);
     }
     Ok(Keys {
-        authority: fingerprint,
+        ca: fingerprint,
         renew_at,
     })
 }
 
-/// Fingerprint of the authority: of the one that is known, of one that is found, or of a new one where none was in use.
-async fn authority(
+/// Fingerprint of the CA: of the one that is known, of one that is found, or of a new one where none was in use.
+async fn ca(
     engine: &Engine,
     store: &DataStore,
     managed: &Managed,
     now: Timestamp,
 ) -> Result<String, Problem> {
-    let spec = desired::authority(&managed.name);
+    let spec = parts::ca(&managed.name);
     let row = engine.index.find::<Secret>(namespace::DATASTORES, &spec.name);
     if let Some(known) = row.and_then(|row| row.annotations.get(on::CA_FINGERPRINT).cloned()) {
         return Ok(known);
@@ -104,28 +111,28 @@ async fn authority(
         return Err(Problem {
             reason: Reason::SecretNotFound,
             message: format!(
-                "Secret {}, the authority of this etcd and of its tenants' certificates, is gone while {witness} \
+                "Secret {}, the CA of this etcd and of its tenants' certificates, is gone while {witness} \
                  exists: restore the Secret from a backup",
                 place(&spec)
             ),
             class: Class::Foreign,
         });
     }
-    let material = issue::secret(&spec, Authorities::default(), now)?;
+    let material = issue::secret(&spec, Signers::default(), now)?;
     let manifest = desired::secret(store, &spec, &material)?;
     // Where another process was faster, the next pass finds what that one made.
     engine.applier.create(&manifest).await?;
     Ok(recorded(&material.annotations).unwrap_or_default().to_owned())
 }
 
-/// Something that goes by the authority already.
+/// Something that goes by the CA already.
 fn witness(engine: &Engine, managed: &Managed) -> Option<String> {
     let name = managed.name.as_str();
     let parts = [
         (Kind::of::<StatefulSet>(), name.to_owned()),
-        (Kind::of::<Secret>(), desired::server(name).name),
-        (Kind::of::<Secret>(), desired::administrator(name).name),
-        (Kind::of::<PersistentVolumeClaim>(), desired::claim_name(name)),
+        (Kind::of::<Secret>(), parts::server(name).name),
+        (Kind::of::<Secret>(), parts::admin(name).name),
+        (Kind::of::<PersistentVolumeClaim>(), parts::claim_name(name)),
     ];
     let part = parts.into_iter().find_map(|(kind, part)| {
         let row = engine
@@ -140,7 +147,7 @@ fn witness(engine: &Engine, managed: &Managed) -> Option<String> {
     })
 }
 
-/// Takes an authority that no watch shows: it lost our label or our annotation, or came out of a backup. Its bytes stay.
+/// Takes a CA that no watch shows: it lost our label or our annotation, or came out of a backup. Its bytes stay.
 async fn take(
     engine: &Engine,
     store: &DataStore,
@@ -148,9 +155,9 @@ async fn take(
     found: Secret,
 ) -> Result<String, Problem> {
     let data = found.data.clone().unwrap_or_default();
-    let read = Authority::read(&place(spec), CLUSTER_AUTHORITY, &data);
+    let read = Ca::read(&place(spec), CLUSTER_CA_KEYS, &data);
     let fingerprint = match &read {
-        Ok(authority) => authority.fingerprint().to_owned(),
+        Ok(ca) => ca.fingerprint().to_owned(),
         Err(error) => {
             return Err(Problem {
                 reason: Reason::CredentialsInvalid,
@@ -161,10 +168,10 @@ async fn take(
     };
     let told = recorded(found.annotations());
     if told.is_some_and(|told| told != fingerprint) {
-        return Err(another_authority(spec));
+        return Err(another_ca(spec));
     }
     let advice = format!(
-        "; if its authority is the right one, annotate it with {}={fingerprint}",
+        "; if its CA is the right one, annotate it with {}={fingerprint}",
         on::CA_FINGERPRINT
     );
     mine(store, spec, &found, told.is_some(), &advice)?;
@@ -190,20 +197,20 @@ async fn take(
     Ok(fingerprint)
 }
 
-/// The authority, as the one that was recorded.
-async fn signing(engine: &Engine, managed: &Managed, fingerprint: &str) -> Result<Authority, Problem> {
-    let authority = observe::authority(&engine.client, managed).await?;
-    if authority.fingerprint() == fingerprint {
-        return Ok(authority);
+/// The CA, as the one that was recorded.
+async fn signing(engine: &Engine, managed: &Managed, fingerprint: &str) -> Result<Ca, Problem> {
+    let ca = observe::ca(&engine.client, managed).await?;
+    if ca.fingerprint() == fingerprint {
+        return Ok(ca);
     }
-    Err(another_authority(&desired::authority(&managed.name)))
+    Err(another_ca(&parts::ca(&managed.name)))
 }
 
-fn another_authority(spec: &SecretSpec) -> Problem {
+fn another_ca(spec: &SecretSpec) -> Problem {
     Problem {
         reason: Reason::CredentialsInvalid,
         message: format!(
-            "Secret {} holds another authority than its annotation {} says: restore the former one from a backup, or \
+            "Secret {} holds another CA than its annotation {} says: restore the former one from a backup, or \
              remove the annotation to go over to this one",
             place(spec),
             on::CA_FINGERPRINT

@@ -6,110 +6,39 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::ByteString;
-use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec};
-use k8s_openapi::api::core::v1::{
-    Namespace, PersistentVolumeClaim, PersistentVolumeClaimSpec, PodTemplateSpec, Secret, Service,
-    ServicePort, ServiceSpec, VolumeResourceRequirements,
+use k8s_openapi::{
+    ByteString,
+    api::{
+        apps::v1::{StatefulSet, StatefulSetSpec},
+        core::v1::{
+            Namespace, PersistentVolumeClaim, PersistentVolumeClaimSpec, PodTemplateSpec, Secret, Service,
+            ServicePort, ServiceSpec, VolumeResourceRequirements,
+        },
+        networking::v1::{NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPort, NetworkPolicySpec},
+    },
+    apimachinery::pkg::{
+        apis::meta::v1::{LabelSelector, ObjectMeta},
+        util::intstr::IntOrString,
+    },
 };
-use k8s_openapi::api::networking::v1::{
-    NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPort, NetworkPolicySpec,
+use kamaji_api::{
+    datastore::DataStore,
+    labels::{field_manager, kamaji, namespace, ours},
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kamaji_api::datastore::DataStore;
-use kamaji_api::labels::{field_manager, kamaji, namespace, ours};
 use serde_json::Value;
 
-use super::member;
-use super::validate::Managed;
-use crate::k8s::manifest::Manifest;
-use crate::k8s::meta::controller_of;
-use crate::pki::issue::Material;
-use crate::pki::spec::{AltNames, Content, Leaf, Renewal, SecretSpec, Signer, Usage};
-
-/// Port for clients.
-pub(super) const CLIENT: i32 = 2379;
-/// Port for other members; a single one keeps it to itself.
-pub(super) const PEER: i32 = 2380;
-/// Name of the volume and first part of the claim's name.
-pub(super) const VOLUME: &str = "data";
+use super::{
+    member,
+    parts::{CLIENT, VOLUME},
+    validate::Managed,
+};
+use crate::{
+    k8s::{manifest::Manifest, meta::controller_of},
+    pki::{issue::Material, spec::SecretSpec},
+};
 
 /// Failure to serialise what was just built; no Kubernetes type does that.
 pub type Result<T> = std::result::Result<T, serde_json::Error>;
-
-/// `host:port` of each member.
-pub fn endpoints(managed: &Managed) -> Vec<String> {
-    (0..managed.spec.replicas)
-        .map(|member| format!("{}:{CLIENT}", host(&managed.name, member)))
-        .collect()
-}
-
-/// DNS name of a member.
-pub(super) fn host(name: &str, member: i32) -> String {
-    format!("{name}-{member}.{name}.{}.svc", namespace::DATASTORES)
-}
-
-/// Name of the first member's claim.
-pub fn claim_name(name: &str) -> String {
-    format!("{VOLUME}-{name}-0")
-}
-
-/// Secret of the authority.
-pub fn authority(name: &str) -> SecretSpec {
-    SecretSpec {
-        name: format!("{name}-etcd-ca"),
-        component: "etcd-ca",
-        secret_type: "Opaque",
-        renewal: Renewal::LastThird,
-        content: Content::Authority {
-            common_name: format!("{name} etcd"),
-            names: AltNames::default(),
-            keys: vec![("ca.crt".to_owned(), "ca.key".to_owned())],
-        },
-    }
-}
-
-/// Secret of the members. One certificate serves clients and other members, as server and as client; members trust
-/// no other one of each other.
-pub fn server(name: &str) -> SecretSpec {
-    let mut names = AltNames::default();
-    let service = format!("{name}.{}.svc", namespace::DATASTORES);
-    for host in ["localhost", "127.0.0.1", "::1", &service, &format!("*.{service}")] {
-        names.add(host);
-    }
-    certificate(
-        name,
-        "etcd-server",
-        Leaf {
-            common_name: service,
-            organization: None,
-            usages: vec![Usage::Server, Usage::Client],
-            names,
-        },
-    )
-}
-
-/// Secret of the administrator: the user `root` of etcd.
-pub fn administrator(name: &str) -> SecretSpec {
-    certificate(name, "etcd-root", Leaf::client("root"))
-}
-
-fn certificate(name: &str, component: &'static str, leaf: Leaf) -> SecretSpec {
-    SecretSpec {
-        name: format!("{name}-{component}"),
-        component,
-        secret_type: "Opaque",
-        renewal: Renewal::LastThird,
-        content: Content::Certificate {
-            signer: Signer::Datastore,
-            leaf,
-            bundle_key: Some("ca.crt".to_owned()),
-            certificate_key: "tls.crt".to_owned(),
-            private_key: "tls.key".to_owned(),
-        },
-    }
-}
 
 /// The namespace of all managed DataStores.
 pub fn home() -> Result<Manifest> {
@@ -141,13 +70,13 @@ pub fn secret(store: &DataStore, spec: &SecretSpec, material: &Material) -> Resu
     })
 }
 
-/// What serves etcd, in the order in which it is made. `authority` is the fingerprint of the authority: etcd reads
-/// renewed certificates by itself, but not another authority.
-pub fn parts(store: &DataStore, managed: &Managed, authority: &str) -> Result<Vec<Manifest>> {
+/// What serves etcd, in the order in which it is made. `ca` is the fingerprint of the CA: etcd reads
+/// renewed certificates by itself, but not another CA.
+pub fn objects(store: &DataStore, managed: &Managed, ca: &str) -> Result<Vec<Manifest>> {
     Ok(vec![
         service(store, managed)?,
         network_policy(store, managed)?,
-        stateful_set(store, managed, authority)?,
+        stateful_set(store, managed, ca)?,
     ])
 }
 
@@ -205,7 +134,7 @@ fn network_policy(store: &DataStore, managed: &Managed) -> Result<Manifest> {
     })
 }
 
-fn stateful_set(store: &DataStore, managed: &Managed, authority: &str) -> Result<Manifest> {
+fn stateful_set(store: &DataStore, managed: &Managed, ca: &str) -> Result<Manifest> {
     let name = &managed.name;
     let labels = labels(store, "etcd");
     let set = StatefulSet {
@@ -221,7 +150,7 @@ fn stateful_set(store: &DataStore, managed: &Managed, authority: &str) -> Result
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
                     labels: Some(labels.clone()),
-                    annotations: Some(strings(&[(ours::CA_FINGERPRINT, authority)])),
+                    annotations: Some(strings(&[(ours::CA_FINGERPRINT, ca)])),
                     ..ObjectMeta::default()
                 }),
                 spec: Some(member::pod(managed)),
@@ -300,8 +229,14 @@ fn strings(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 mod tests {
     use kamaji_api::datastore::DataStoreSpec;
 
-    use super::super::validate::{Valid, validate};
-    use super::*;
+    use super::{
+        super::{
+            parts::{admin, ca, endpoints, server},
+            validate::{Valid, validate},
+        },
+        *,
+    };
+    use crate::pki::spec::Content;
 
     fn example() -> (DataStore, Managed) {
         let mut store = DataStore::new(
@@ -321,7 +256,7 @@ mod tests {
     #[test]
     fn the_parts_of_a_managed_etcd() {
         let (store, managed) = example();
-        let text: Vec<String> = parts(&store, &managed, "aa")
+        let text: Vec<String> = objects(&store, &managed, "aa")
             .unwrap()
             .iter()
             .map(|manifest| serde_yaml::to_string(manifest.body()).unwrap())
@@ -352,8 +287,8 @@ mod tests {
     #[test]
     fn only_the_administrator_is_root_and_nobody_a_master() {
         let text = |spec: &SecretSpec| serde_json::to_string(&spec.content).unwrap();
-        assert!(text(&administrator("default")).contains("\"root\""));
-        for spec in [authority("default"), server("default"), administrator("default")] {
+        assert!(text(&admin("default")).contains("\"root\""));
+        for spec in [ca("default"), server("default"), admin("default")] {
             assert!(!text(&spec).contains("system:masters"), "{}", spec.name);
         }
     }

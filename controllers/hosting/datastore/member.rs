@@ -3,15 +3,18 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ContainerPort, HTTPGetAction, KeyToPath, PodSecurityContext, PodSpec, Probe,
-    ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+use k8s_openapi::{
+    api::core::v1::{
+        Capabilities, Container, ContainerPort, HTTPGetAction, KeyToPath, PodSecurityContext, PodSpec, Probe,
+        ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+    },
+    apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString},
 };
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::desired::{CLIENT, PEER, VOLUME, host, server};
-use super::validate::Managed;
+use super::{
+    parts::{CLIENT, PEER, VOLUME, host, server},
+    validate::Managed,
+};
 
 /// Port for probes and metrics, without TLS; the NetworkPolicy keeps it to the node.
 const PROBES: i32 = 2381;
@@ -144,7 +147,7 @@ fn arguments(managed: &Managed) -> Vec<String> {
         ("cert-file", format!("{PKI}/tls.crt")),
         ("key-file", format!("{PKI}/tls.key")),
         ("peer-client-cert-auth", "true".to_owned()),
-        // The members' own certificate and no authority: that of the datastore signs tenants' certificates too.
+        // The members' own certificate and no CA: that of the datastore signs tenants' certificates too.
         ("peer-trusted-ca-file", format!("{PKI}/tls.crt")),
         ("peer-cert-file", format!("{PKI}/tls.crt")),
         ("peer-key-file", format!("{PKI}/tls.key")),

@@ -2,39 +2,44 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::api::storage::v1::StorageClass;
-use kamaji_api::conditions::Reason;
-use kamaji_api::labels::namespace;
+use k8s_openapi::{
+    ByteString,
+    api::{core::v1::Secret, storage::v1::StorageClass},
+};
+use kamaji_api::{conditions::Reason, labels::namespace};
 use kube::{Api, Client, ResourceExt as _};
 
-use super::desired;
-use super::driver::Credentials;
-use super::status::Class as ClassOfStorage;
-use super::validate::{External, Managed, Problem, Source, Valid};
-use crate::k8s::error::{ApiError, Class};
-use crate::pki::material::{Authority, CLUSTER_AUTHORITY, Found, PrivateKeyPem, check_pair};
+use super::{
+    driver::Credentials,
+    parts,
+    status::Class as ClassOfStorage,
+    validate::{External, Managed, Problem, Source, Valid},
+};
+use crate::{
+    k8s::error::{ApiError, Class},
+    pki::material::{CLUSTER_CA_KEYS, Ca, Found, PrivateKeyPem, check_pair},
+};
 
 /// Annotation by which a storage class is the default.
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 
 /// Bytes and where they stood.
 struct Read {
-    place: String,
+    location: String,
     bytes: Vec<u8>,
 }
 
 impl Read {
     fn found(&self) -> Found<'_> {
         Found {
-            place: self.place.clone(),
+            location: self.location.clone(),
             bytes: &self.bytes,
         }
     }
 
     fn text(&self) -> Result<String, Problem> {
-        String::from_utf8(self.bytes.clone()).map_err(|_| invalid(format!("{} is not PEM text", self.place)))
+        String::from_utf8(self.bytes.clone())
+            .map_err(|_| invalid(format!("{} is not PEM text", self.location)))
     }
 }
 
@@ -44,34 +49,33 @@ pub async fn credentials(client: &Client, valid: &Valid) -> Result<Credentials, 
         Valid::External(external) => {
             let External {
                 endpoints,
-                authority,
-                authority_key,
+                ca,
+                ca_key,
                 certificate,
                 key,
             } = &**external;
-            let sources = [authority, authority_key, certificate, key].map(Clone::clone);
+            let sources = [ca, ca_key, certificate, key].map(Clone::clone);
             (endpoints.clone(), sources)
         }
-        Valid::Managed(managed) => (desired::endpoints(managed), own(managed)),
+        Valid::Managed(managed) => (parts::endpoints(managed), own(managed)),
     };
     let mut secrets = BTreeMap::new();
     let mut all = Vec::with_capacity(sources.len());
     for source in &sources {
         all.push(read(client, source, &mut secrets).await?);
     }
-    let [authority, authority_key, certificate, key] = &all[..] else {
+    let [ca, ca_key, certificate, key] = &all[..] else {
         return Err(invalid("credentials are incomplete".to_owned()));
     };
-    Authority::from_pem(&authority.found(), &authority_key.found(), None)
-        .map_err(|error| invalid(error.to_string()))?;
+    Ca::from_pem(&ca.found(), &ca_key.found(), None).map_err(|error| invalid(error.to_string()))?;
     check_pair(&certificate.found(), &key.found()).map_err(|error| invalid(error.to_string()))?;
     Ok(Credentials {
         endpoints,
-        authority_pem: authority.text()?,
-        authority_key: Some(PrivateKeyPem::new(authority_key.text()?)),
+        ca_pem: ca.text()?,
+        ca_key: Some(PrivateKeyPem::new(ca_key.text()?)),
         certificate_pem: certificate.text()?,
         key: PrivateKeyPem::new(key.text()?),
-        authority_places: (authority.place.clone(), authority_key.place.clone()),
+        ca_locations: (ca.location.clone(), ca_key.location.clone()),
     })
 }
 
@@ -83,23 +87,23 @@ fn own(managed: &Managed) -> [Source; 4] {
         name,
         key: key.to_owned(),
     };
-    let authority = desired::authority(&managed.name).name;
-    let administrator = desired::administrator(&managed.name).name;
+    let ca = parts::ca(&managed.name).name;
+    let admin = parts::admin(&managed.name).name;
     [
-        at(authority.clone(), "ca.crt"),
-        at(authority, "ca.key"),
-        at(administrator.clone(), "tls.crt"),
-        at(administrator, "tls.key"),
+        at(ca.clone(), "ca.crt"),
+        at(ca, "ca.key"),
+        at(admin.clone(), "tls.crt"),
+        at(admin, "tls.key"),
     ]
 }
 
-/// The authority of a managed DataStore.
-pub async fn authority(client: &Client, managed: &Managed) -> Result<Authority, Problem> {
-    let name = desired::authority(&managed.name).name;
+/// The CA of a managed DataStore.
+pub async fn ca(client: &Client, managed: &Managed) -> Result<Ca, Problem> {
+    let name = parts::ca(&managed.name).name;
     let secret = get(client, namespace::DATASTORES, &name).await?;
-    Authority::read(
+    Ca::read(
         &format!("{}/{name}", namespace::DATASTORES),
-        CLUSTER_AUTHORITY,
+        CLUSTER_CA_KEYS,
         &secret.unwrap_or_default(),
     )
     .map_err(|error| invalid(error.to_string()))
@@ -113,7 +117,7 @@ async fn read(
     let (field, namespace, name, key) = match source {
         Source::Inline { field, bytes } => {
             return Ok(Read {
-                place: field.clone(),
+                location: field.clone(),
                 bytes: bytes.clone(),
             });
         }
@@ -141,7 +145,7 @@ async fn read(
         .and_then(|data| data.get(key))
         .ok_or_else(|| missing(format!("Secret {namespace}/{name} has no key {key:?}")))?;
     Ok(Read {
-        place: format!("Secret {namespace}/{name}, key {key:?}"),
+        location: format!("Secret {namespace}/{name}, key {key:?}"),
         bytes: bytes.0.clone(),
     })
 }

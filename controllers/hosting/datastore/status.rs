@@ -1,14 +1,17 @@
 //! Status of a DataStore from what was seen. Pure.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use k8s_openapi::jiff::Timestamp;
-use kamaji_api::conditions::{DataStoreCondition as On, Reason};
-use kamaji_api::datastore::{DataStore, DataStoreStatus, ManagedStatus};
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
+use kamaji_api::{
+    conditions::{DataStoreCondition as On, Reason},
+    datastore::{DataStore, DataStoreStatus, ManagedStatus},
+};
 use kube::ResourceExt as _;
 
 use super::validate::Problem;
-use crate::k8s::conditions::{self, Verdict};
-use crate::k8s::error::Class as Retry;
+use crate::k8s::{
+    conditions::{self, Verdict},
+    error::Class as Retry,
+};
 
 /// A storage class of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -434,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_authority_is_told_before_everything_that_hangs_on_it() {
+    fn a_missing_ca_is_told_before_everything_that_hangs_on_it() {
         let seen = Seen {
             valid: Some(Ok(())),
             certificates: Some(Err(problem(Reason::SecretNotFound))),

@@ -4,28 +4,30 @@
 use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
-use kamaji_api::conditions::DataStoreCondition as On;
-use kamaji_api::datastore::DataStore;
-use kamaji_api::labels::{field_manager, ours};
+use kamaji_api::{
+    conditions::DataStoreCondition as On,
+    datastore::DataStore,
+    labels::{field_manager, ours},
+};
 use serde_json::{Value, json};
 
-use super::driver::admin::memory::Memory;
-use super::{prime, reconcile};
-use crate::hosting::engine::Engine;
-use crate::hosting::testing::tenant as example;
-use crate::hosting::testing::{self, writes};
-use crate::k8s::conditions;
-use crate::k8s::key::RootKey;
-use crate::pki::issue;
-use crate::pki::spec::AltNames;
-use crate::runtime::queue::Queue;
-use crate::settings::DefaultDatastore;
-use crate::testing::FakeApi;
+use super::{driver::admin::memory::Memory, prime, reconcile};
+use crate::{
+    hosting::{
+        engine::Engine,
+        testing::{self, tenant as example, writes},
+    },
+    k8s::{conditions, key::RootKey},
+    pki::{issue, spec::AltNames},
+    runtime::queue::Queue,
+    settings::DefaultDatastore,
+    testing::FakeApi,
+};
 
 const STORE: &str = "/apis/kamaji.clastix.io/v1alpha1/datastores/default";
 const TENANT: &str = "/apis/kamaji.clastix.io/v1alpha1/namespaces/demo/tenantcontrolplanes/alpha";
 const CLASSES: &str = "/apis/storage.k8s.io/v1/storageclasses";
-const AUTHORITY: &str = "/api/v1/namespaces/capi-kamaji-datastores/secrets/default-etcd-ca";
+const CA: &str = "/api/v1/namespaces/capi-kamaji-datastores/secrets/default-etcd-ca";
 const SERVER: &str = "/api/v1/namespaces/capi-kamaji-datastores/secrets/default-etcd-server";
 const ROOT: &str = "/api/v1/namespaces/capi-kamaji-datastores/secrets/default-etcd-root";
 const SERVICE: &str = "/api/v1/namespaces/capi-kamaji-datastores/services/default";
@@ -142,7 +144,7 @@ impl World {
             "{:?}",
             self.condition(On::Ready)
         );
-        for path in [AUTHORITY, SERVER, ROOT, SERVICE, POLICY, SET, CLAIM] {
+        for path in [CA, SERVER, ROOT, SERVICE, POLICY, SET, CLAIM] {
             let object = self.api.get(path).unwrap();
             assert_eq!(
                 object["metadata"]["labels"][ours::MANAGED_BY],
@@ -196,7 +198,7 @@ async fn the_default_datastore_becomes_ready_and_is_then_silent() {
 }
 
 #[tokio::test]
-async fn a_crash_after_any_write_converges_to_one_authority() {
+async fn a_crash_after_any_write_converges_to_one_ca() {
     let reference = World::new().await;
     reference.settle().await;
     let total = writes(&reference.api.requests()).len();
@@ -206,7 +208,7 @@ async fn a_crash_after_any_write_converges_to_one_authority() {
         for _ in 0..6 {
             world.round().await;
         }
-        let authority = world.api.get(AUTHORITY);
+        let ca = world.api.get(CA);
         world.api.die_after(None);
         world.restart().await;
         world.settle().await;
@@ -216,8 +218,8 @@ async fn a_crash_after_any_write_converges_to_one_authority() {
             set["metadata"]["generation"], 1,
             "one revision after {lives} writes"
         );
-        if let Some(authority) = authority {
-            assert_eq!(world.data(AUTHORITY), authority["data"], "after {lives} writes");
+        if let Some(ca) = ca {
+            assert_eq!(world.data(CA), ca["data"], "after {lives} writes");
         }
     }
 }
@@ -245,8 +247,8 @@ async fn any_foreign_edit_is_repaired() {
         world.assert_ready();
     }
     // What lost our label is taken back, at once and by the next process.
-    let authority = world.data(AUTHORITY);
-    for path in [AUTHORITY, SERVER, ROOT, SERVICE, POLICY, SET] {
+    let ca = world.data(CA);
+    for path in [CA, SERVER, ROOT, SERVICE, POLICY, SET] {
         world.api.edit(path, &unlabelled());
         world.settle().await;
         world.assert_ready();
@@ -256,29 +258,29 @@ async fn any_foreign_edit_is_repaired() {
         world.assert_ready();
     }
     let no_record = json!({ "metadata": { "annotations": { ours::CA_FINGERPRINT: null } } });
-    world.api.edit(AUTHORITY, &no_record);
+    world.api.edit(CA, &no_record);
     world.settle().await;
     world.assert_ready();
-    assert_eq!(world.data(AUTHORITY), authority);
+    assert_eq!(world.data(CA), ca);
     assert_eq!(world.api.get(SET).unwrap()["spec"]["replicas"], 1);
 }
 
 #[tokio::test]
-async fn an_authority_that_is_gone_is_waited_for_and_never_replaced() {
+async fn a_ca_that_is_gone_is_waited_for_and_never_replaced() {
     let mut world = World::new().await;
     world.settle().await;
-    let backup = world.api.get(AUTHORITY).unwrap();
+    let backup = world.api.get(CA).unwrap();
     let (server, set) = (world.data(SERVER), world.api.get(SET).unwrap());
     // Whatever of it goes too, and whoever looks.
     for gone in [&[][..], &[SERVER, ROOT], &[SET]] {
-        world.api.delete(AUTHORITY);
+        world.api.delete(CA);
         for path in gone {
             world.api.delete(path);
         }
         world.settle().await;
         world.restart().await;
         world.settle().await;
-        assert!(world.api.get(AUTHORITY).is_none(), "{gone:?}");
+        assert!(world.api.get(CA).is_none(), "{gone:?}");
         for on in [On::CertificatesAvailable, On::Ready] {
             let (status, reason, message) = world.condition(on);
             assert_eq!((status.as_str(), reason.as_str()), ("False", "SecretNotFound"));
@@ -300,10 +302,10 @@ async fn an_authority_that_is_gone_is_waited_for_and_never_replaced() {
         let restored = json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": backup["data"],
         });
-        world.api.edit(AUTHORITY, &restored);
+        world.api.edit(CA, &restored);
         world.again().await;
         world.assert_ready();
-        assert_eq!(world.data(AUTHORITY), backup["data"]);
+        assert_eq!(world.data(CA), backup["data"]);
     }
 }
 
@@ -329,11 +331,9 @@ async fn a_secret_of_somebody_else_is_left_alone_and_named() {
         use base64::Engine as _;
         base64::engine::general_purpose::STANDARD.encode(text)
     };
-    let pair = issue::authority("corp", &AltNames::default(), Timestamp::now()).unwrap();
+    let pair = issue::ca("corp", &AltNames::default(), Timestamp::now()).unwrap();
     let data = json!({ "ca.crt": encode(&pair.cert_pem), "ca.key": encode(pair.key_pem.expose()) });
-    world
-        .api
-        .edit(AUTHORITY, &foreign("default-etcd-ca", data.clone()));
+    world.api.edit(CA, &foreign("default-etcd-ca", data.clone()));
     world.api.edit(SERVER, &foreign("default-etcd-server", json!({})));
     world.settle().await;
     let message = refused("default-etcd-ca");
@@ -344,9 +344,9 @@ async fn a_secret_of_somebody_else_is_left_alone_and_named() {
     assert!(message.contains(&advice), "{message}");
     // As advised: it is meant.
     let meant = json!({ "metadata": { "annotations": { ours::CA_FINGERPRINT: pair.fingerprint } } });
-    world.api.edit(AUTHORITY, &meant);
+    world.api.edit(CA, &meant);
     world.again().await;
-    assert_eq!(world.data(AUTHORITY), data);
+    assert_eq!(world.data(CA), data);
     refused("default-etcd-server");
     world.api.delete(SERVER);
     world.again().await;

@@ -1,10 +1,11 @@
 //! What a DataStore asks for, checked as far as its spec alone can tell. Pure.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use kamaji_api::conditions::Reason;
-use kamaji_api::datastore::{ContentRef, DataStore, Driver, ManagedEtcd, TlsConfig};
-use kamaji_api::unsupported::UnsupportedFields as _;
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use kamaji_api::{
+    conditions::Reason,
+    datastore::{ContentRef, DataStore, Driver, ManagedEtcd, TlsConfig},
+    unsupported::UnsupportedFields as _,
+};
 use kube::ResourceExt as _;
 
 use super::quantity;
@@ -70,10 +71,10 @@ pub enum Source {
 pub struct External {
     /// `host:port` of each member.
     pub endpoints: Vec<String>,
-    /// Certificate of the authority.
-    pub authority: Source,
-    /// Key of the authority.
-    pub authority_key: Source,
+    /// Certificate of the CA.
+    pub ca: Source,
+    /// Key of the CA.
+    pub ca_key: Source,
     /// Certificate of the administrator.
     pub certificate: Source,
     /// Key of the administrator.
@@ -154,7 +155,7 @@ fn external(store: &DataStore) -> Result<External, Problem> {
         .tls_config
         .as_ref()
         .ok_or_else(|| required("spec.tlsConfig"))?;
-    let authority_key = certificate_authority
+    let ca_key = certificate_authority
         .private_key
         .as_ref()
         .ok_or_else(|| required("spec.tlsConfig.certificateAuthority.privateKey"))?;
@@ -163,11 +164,11 @@ fn external(store: &DataStore) -> Result<External, Problem> {
         .ok_or_else(|| required("spec.tlsConfig.clientCertificate"))?;
     Ok(External {
         endpoints: store.spec.endpoints.clone(),
-        authority: source(
+        ca: source(
             "spec.tlsConfig.certificateAuthority.certificate",
             &certificate_authority.certificate,
         )?,
-        authority_key: source("spec.tlsConfig.certificateAuthority.privateKey", authority_key)?,
+        ca_key: source("spec.tlsConfig.certificateAuthority.privateKey", ca_key)?,
         certificate: source(
             "spec.tlsConfig.clientCertificate.certificate",
             &client.certificate,
@@ -303,14 +304,14 @@ mod tests {
             panic!("not external");
         };
         assert_eq!(
-            external.authority,
+            external.ca,
             Source::Inline {
                 field: "spec.tlsConfig.certificateAuthority.certificate.content".to_owned(),
                 bytes: b"CA".to_vec(),
             }
         );
         assert_eq!(
-            external.authority_key,
+            external.ca_key,
             Source::Secret {
                 field: "spec.tlsConfig.certificateAuthority.privateKey.secretReference".to_owned(),
                 namespace: "kube-system".to_owned(),

@@ -21,8 +21,8 @@ use super::{Controller, problem::Problem, trust_roots::Root};
 use crate::hosting::datastore::driver::Access;
 use crate::k8s::error::{ApiError, Class};
 use crate::k8s::key::RootKey;
-use crate::pki::issue::{self, Authorities, Material, content_hash};
-use crate::pki::material::{self, Authority};
+use crate::pki::issue::{self, Material, Signers, content_hash};
+use crate::pki::material::{self, Ca};
 use crate::pki::policy::{self, Decision};
 use crate::pki::spec::{self, SecretSpec, Signer, component};
 
@@ -110,7 +110,7 @@ impl Controller {
                 Some(Signer::FrontProxy) => fingerprints.get(component::FRONT_PROXY_CA).cloned(),
                 Some(Signer::Datastore) => datastore
                     .as_ref()
-                    .map(|access| access.authority.fingerprint().to_owned()),
+                    .map(|access| access.ca.fingerprint().to_owned()),
                 None => None,
             };
             match self.leaf(tenant, spec, print, now).await? {
@@ -166,7 +166,7 @@ impl Controller {
             spec,
             tenant: &RootKey::of(tenant).to_string(),
             observed: Some(&row.annotations),
-            authority: print.as_deref(),
+            ca: print.as_deref(),
             now,
         });
         let Decision::Keep { renew_at } = decision else {
@@ -195,10 +195,10 @@ impl Controller {
         specs: &[SecretSpec],
         component: &'static str,
         fresh: &BTreeMap<&'static str, Material>,
-    ) -> Result<Authority, Problem> {
+    ) -> Result<Ca, Problem> {
         let namespace = tenant.namespace().unwrap_or_default();
         let spec = specs.iter().find(|spec| spec.component == component);
-        let (Some(spec), Some(keys)) = (spec, spec.and_then(SecretSpec::authority_keys)) else {
+        let (Some(spec), Some(keys)) = (spec, spec.and_then(SecretSpec::ca_keys)) else {
             return Err(Problem::wait(
                 Reason::InternalError,
                 format!("no authority {component}"),
@@ -212,7 +212,7 @@ impl Controller {
                 .and_then(|secret| secret.data)
                 .unwrap_or_default(),
         };
-        Authority::read(&format!("{namespace}/{}", spec.name), keys, &data).map_err(|error| unfit(&error))
+        Ca::read(&format!("{namespace}/{}", spec.name), keys, &data).map_err(|error| unfit(&error))
     }
 
     /// Makes an authority or a key pair, which is never written over.
@@ -261,8 +261,8 @@ impl Certificates {
 async fn issued(
     tenant: &TenantControlPlane,
     specs: Vec<SecretSpec>,
-    cluster: Option<Authority>,
-    front_proxy: Option<Authority>,
+    cluster: Option<Ca>,
+    front_proxy: Option<Ca>,
     datastore: Option<Arc<Access>>,
     now: Timestamp,
 ) -> Result<Vec<(SecretSpec, Material)>, Problem> {
@@ -270,10 +270,10 @@ async fn issued(
         return Ok(Vec::new());
     }
     let work = move || {
-        let by = Authorities {
+        let by = Signers {
             cluster: cluster.as_ref(),
             front_proxy: front_proxy.as_ref(),
-            datastore: datastore.as_ref().map(|access| &access.authority),
+            datastore: datastore.as_ref().map(|access| &access.ca),
         };
         specs
             .into_iter()
@@ -288,7 +288,7 @@ async fn issued(
         .await
         .map_err(|error| failed(error.to_string()))?
         .map_err(|(signer, error)| match (signer, error) {
-            (Some(signer), issue::Error::AuthorityExpired(at)) => expired(tenant, signer, at),
+            (Some(signer), issue::Error::CaExpired(at)) => expired(tenant, signer, at),
             (_, error) => failed(error.to_string()),
         })
 }
@@ -298,8 +298,12 @@ async fn issued(
 fn expired(tenant: &TenantControlPlane, signer: Signer, at: Timestamp) -> Problem {
     let key = RootKey::of(tenant);
     let text = match signer {
-        Signer::Cluster => format!("Secret {}/{}", key.namespace, spec::authority_name(&key.name)),
-        Signer::FrontProxy => format!("Secret {}/{}", key.namespace, spec::front_proxy_name(&key.name)),
+        Signer::Cluster => format!("Secret {}/{}", key.namespace, spec::ca_name(&key.name)),
+        Signer::FrontProxy => format!(
+            "Secret {}/{}",
+            key.namespace,
+            spec::front_proxy_ca_name(&key.name)
+        ),
         Signer::Datastore => "tlsConfig.certificateAuthority of the DataStore".to_owned(),
     };
     Problem::retry(

@@ -296,7 +296,7 @@ fn key_material(
     let own = |suffix: &str| format!("{name}-{suffix}");
     let old = new.certificates.take().unwrap_or_default();
     new.certificates = Some(CertificatesStatus {
-        ca: entry(old.ca, component::CA, spec::authority_name(&name)),
+        ca: entry(old.ca, component::CA, spec::ca_name(&name)),
         api_server: entry(
             old.api_server,
             component::API_SERVER,

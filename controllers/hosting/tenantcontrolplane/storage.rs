@@ -16,8 +16,8 @@ use serde_json::json;
 
 use super::observed::Placed;
 use super::problem::Problem;
-use crate::hosting::datastore::driver::{self, Access, Deleted, Owner, Place};
-use crate::hosting::datastore::{self, desired, names, validate};
+use crate::hosting::datastore::driver::{self, Access, Deleted, Owner, TenantSchema};
+use crate::hosting::datastore::{self, names, parts, validate};
 use crate::hosting::engine::Engine;
 use crate::k8s::{digest, key::RootKey};
 use crate::settings::DefaultDatastore;
@@ -173,7 +173,7 @@ pub fn find(engine: &Engine, name: &str) -> Result<Arc<DataStore>, Problem> {
 fn endpoints(store: &DataStore) -> Result<Vec<String>, Problem> {
     Ok(match validate::validate(store)? {
         validate::Valid::External(external) => external.endpoints,
-        validate::Valid::Managed(managed) => desired::endpoints(&managed),
+        validate::Valid::Managed(managed) => parts::endpoints(&managed),
     })
 }
 
@@ -246,7 +246,7 @@ pub async fn tear_down(
 
 fn failed(engine: &Engine, tenant: &TenantControlPlane, store: &DataStore, error: driver::Error) -> Problem {
     if matches!(error, driver::Error::Unreachable { .. }) {
-        datastore::doubt(engine, &store.name_any());
+        datastore::invalidate(engine, &store.name_any());
     }
     told(tenant, &store.name_any(), error)
 }
@@ -306,8 +306,8 @@ fn told(tenant: &TenantControlPlane, store: &str, error: driver::Error) -> Probl
     Problem::wait(error.reason(), message)
 }
 
-fn place(engine: &Engine, tenant: &TenantControlPlane, names: &Names) -> Place {
-    Place {
+fn place(engine: &Engine, tenant: &TenantControlPlane, names: &Names) -> TenantSchema {
+    TenantSchema {
         schema: names.schema.clone(),
         user: names.user.clone(),
         owner: Owner {

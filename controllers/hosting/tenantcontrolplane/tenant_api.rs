@@ -126,7 +126,7 @@ impl Controller {
         let (true, Ok(store)) = (asked, store) else {
             // A datastore that is known to be down is left to its own controller.
             if served {
-                datastore::doubt(&self.engine, &placed.store);
+                datastore::invalidate(&self.engine, &placed.store);
             }
             return Ok(());
         };
@@ -140,7 +140,7 @@ impl Controller {
         }
         if problem.reason == Reason::DataMissing {
             // It may have begun anew, without authentication.
-            datastore::doubt(&self.engine, &placed.store);
+            datastore::invalidate(&self.engine, &placed.store);
         }
         Err(problem)
     }

@@ -18,7 +18,7 @@ use crate::hosting::testing::tenant as example;
 use crate::hosting::testing::{self, writes};
 use crate::k8s::conditions;
 use crate::pki::issue;
-use crate::pki::material::{Authority, Found};
+use crate::pki::material::{Ca, Found};
 use crate::pki::spec::AltNames;
 use crate::runtime::driver::Outcome;
 use crate::settings::DefaultDatastore;
@@ -187,23 +187,23 @@ fn open(api: &FakeApi, engine: &Engine, store: &Memory) {
     let access = Access {
         admin: Admin::Memory(store.clone()),
         endpoints: vec!["etcd:2379".to_owned()],
-        authority: authority(),
+        ca: authority(),
     };
     engine.pool.put(&datastore, access);
 }
 
 /// The datastore's authority: the same for every process.
-fn authority() -> Authority {
+fn authority() -> Ca {
     static PAIR: std::sync::OnceLock<(String, String)> = std::sync::OnceLock::new();
     let (certificate, key) = PAIR.get_or_init(|| {
-        let made = issue::authority("etcd", &AltNames::default(), Timestamp::now()).unwrap();
+        let made = issue::ca("etcd", &AltNames::default(), Timestamp::now()).unwrap();
         (made.cert_pem.clone(), made.key_pem.expose().to_owned())
     });
     let found = |text: &'static str, bytes: &'static str| Found {
-        place: text.to_owned(),
+        location: text.to_owned(),
         bytes: bytes.as_bytes(),
     };
-    Authority::from_pem(&found("certificate", certificate), &found("key", key), None).unwrap()
+    Ca::from_pem(&found("certificate", certificate), &found("key", key), None).unwrap()
 }
 
 /// What Kubernetes itself does: addresses for Services, pods for Deployments.
@@ -720,8 +720,8 @@ async fn an_upgrade_is_told_when_it_is_done_and_a_refused_one_changes_nothing() 
 #[tokio::test]
 async fn a_users_authority_is_used_never_owned_and_outlives_the_tenant() {
     let world = World::new().await;
-    let made = issue::authority("corp", &AltNames::default(), Timestamp::now()).unwrap();
-    let other = issue::authority("other", &AltNames::default(), Timestamp::now()).unwrap();
+    let made = issue::ca("corp", &AltNames::default(), Timestamp::now()).unwrap();
+    let other = issue::ca("other", &AltNames::default(), Timestamp::now()).unwrap();
     let encode = |text: &str| {
         use base64::Engine as _;
         base64::engine::general_purpose::STANDARD.encode(text)
@@ -983,7 +983,7 @@ async fn what_was_changed_on_purpose_becomes_the_identity_once_the_old_one_is_gi
     let world = World::new().await;
     world.settle().await;
     let hash = checksum(&world, "alpha-ca");
-    let made = issue::authority("corp", &AltNames::default(), Timestamp::now()).unwrap();
+    let made = issue::ca("corp", &AltNames::default(), Timestamp::now()).unwrap();
     let encode = |text: &str| {
         use base64::Engine as _;
         base64::engine::general_purpose::STANDARD.encode(text)
@@ -1019,7 +1019,7 @@ async fn what_was_changed_on_purpose_becomes_the_identity_once_the_old_one_is_gi
 async fn an_authority_that_is_over_is_named_with_its_secret() {
     let world = World::new().await;
     let long_ago: Timestamp = "2010-01-01T00:00:00Z".parse().unwrap();
-    let made = issue::authority("corp", &AltNames::default(), long_ago).unwrap();
+    let made = issue::ca("corp", &AltNames::default(), long_ago).unwrap();
     let encode = |text: &str| {
         use base64::Engine as _;
         base64::engine::general_purpose::STANDARD.encode(text)

@@ -23,7 +23,7 @@ use crate::k8s::key::{ObjectKey, RootKey};
 use crate::k8s::manifest::belongs;
 use crate::k8s::meta::controller_of;
 use crate::k8s::row::Row;
-use crate::pki::material::{self, Authority, CLUSTER_AUTHORITY, Found};
+use crate::pki::material::{self, CLUSTER_CA_KEYS, Ca, Found};
 use crate::pki::policy::{self, Decision};
 use crate::pki::spec::{Content, SecretSpec, component};
 
@@ -133,9 +133,9 @@ impl Controller {
         let place = RootKey::of(secret).to_string();
         let data = secret.data.clone().unwrap_or_default();
         let mut annotations = json!({ ours::CONTENT_HASH: hash_of(secret) });
-        match (&spec.content, spec.authority_keys()) {
+        match (&spec.content, spec.ca_keys()) {
             (_, Some(keys)) => {
-                let authority = Authority::read(&place, keys, &data).map_err(|error| unfit(&error))?;
+                let authority = Ca::read(&place, keys, &data).map_err(|error| unfit(&error))?;
                 annotations[ours::CA_FINGERPRINT] = authority.fingerprint().into();
             }
             (Content::KeyPair { public, private }, _) => {
@@ -175,7 +175,7 @@ fn is_recorded(tenant: &TenantControlPlane, spec: &SecretSpec, row: &Row, now: T
         spec,
         tenant: &RootKey::of(tenant).to_string(),
         observed: Some(&row.annotations),
-        authority: None,
+        ca: None,
         now,
     });
     matches!(decision, Decision::Keep { .. }) && row.annotations.contains_key(ours::CONTENT_HASH)
@@ -254,7 +254,7 @@ fn lost(place: &str, what: &str, hash: &str, then: &str) -> Problem {
 /// Looks at an authority that the engine did not make.
 fn seeded(place: &str, secret: &Secret) -> Result<Seeded, Problem> {
     let data = secret.data.clone().unwrap_or_default();
-    let authority = Authority::read(place, CLUSTER_AUTHORITY, &data).map_err(|error| unfit(&error))?;
+    let authority = Ca::read(place, CLUSTER_CA_KEYS, &data).map_err(|error| unfit(&error))?;
     let has = |key: &str| data.get(key).is_some_and(|value| !value.0.is_empty());
     let (certificate, key) = if has("tls.crt") {
         ("tls.crt", "tls.key")

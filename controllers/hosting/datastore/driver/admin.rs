@@ -2,8 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::etcd::EtcdAdmin;
-use super::{Deleted, Error, Place};
+use super::{Deleted, Error, TenantSchema, etcd::EtcdAdmin};
 
 /// The kinds. An enum, not a trait: there are few, and all are ours.
 #[derive(Clone, Debug)]
@@ -16,21 +15,21 @@ pub enum Admin {
 }
 
 impl Admin {
-    /// Makes a tenant's place: mark, role, permission, user, grant.
-    pub async fn ensure_tenant(&self, place: &Place, now: Timestamp) -> Result<(), Error> {
+    /// Makes a tenant's schema and user: mark, role, permission, user, grant.
+    pub async fn ensure_tenant(&self, tenant: &TenantSchema, now: Timestamp) -> Result<(), Error> {
         match self {
-            Self::Etcd(etcd) => etcd.ensure_tenant(place, now).await,
+            Self::Etcd(etcd) => etcd.ensure_tenant(tenant, now).await,
             #[cfg(test)]
-            Self::Memory(memory) => memory.ensure_tenant(place),
+            Self::Memory(memory) => memory.ensure_tenant(tenant),
         }
     }
 
-    /// Removes a tenant's place.
-    pub async fn delete_tenant(&self, place: &Place) -> Result<Deleted, Error> {
+    /// Removes a tenant's tenant.
+    pub async fn delete_tenant(&self, tenant: &TenantSchema) -> Result<Deleted, Error> {
         match self {
-            Self::Etcd(etcd) => etcd.delete_tenant(place).await,
+            Self::Etcd(etcd) => etcd.delete_tenant(tenant).await,
             #[cfg(test)]
-            Self::Memory(memory) => memory.delete_tenant(place),
+            Self::Memory(memory) => memory.delete_tenant(tenant),
         }
     }
 
@@ -57,12 +56,11 @@ impl Admin {
 pub mod memory {
     //! Places in memory.
 
-    use std::collections::BTreeMap;
-    use std::sync::Arc;
+    use std::{collections::BTreeMap, sync::Arc};
 
     use parking_lot::Mutex;
 
-    use super::super::{Deleted, Error, Owner, Place};
+    use super::super::{Deleted, Error, Owner, TenantSchema};
 
     /// Owners by schema. `down` makes every call fail.
     #[derive(Clone, Debug, Default)]
@@ -114,36 +112,36 @@ pub mod memory {
             Ok(store)
         }
 
-        pub(super) fn ensure_tenant(&self, place: &Place) -> Result<(), Error> {
+        pub(super) fn ensure_tenant(&self, tenant: &TenantSchema) -> Result<(), Error> {
             let mut store = self.enter()?;
-            if place.expected && !store.places.contains_key(&place.schema) {
+            if tenant.expected && !store.places.contains_key(&tenant.schema) {
                 return Err(Error::DataMissing {
-                    schema: place.schema.clone(),
+                    schema: tenant.schema.clone(),
                 });
             }
             let owner = store
                 .places
-                .entry(place.schema.clone())
-                .or_insert_with(|| place.owner.clone());
-            if *owner == place.owner {
+                .entry(tenant.schema.clone())
+                .or_insert_with(|| tenant.owner.clone());
+            if *owner == tenant.owner {
                 return Ok(());
             }
             Err(Error::ForeignSchema {
-                schema: place.schema.clone(),
+                schema: tenant.schema.clone(),
                 owner: Some(Box::new(owner.clone())),
             })
         }
 
-        pub(super) fn delete_tenant(&self, place: &Place) -> Result<Deleted, Error> {
+        pub(super) fn delete_tenant(&self, tenant: &TenantSchema) -> Result<Deleted, Error> {
             let mut store = self.enter()?;
-            match store.places.get(&place.schema) {
-                Some(owner) if *owner != place.owner => Err(Error::ForeignSchema {
-                    schema: place.schema.clone(),
+            match store.places.get(&tenant.schema) {
+                Some(owner) if *owner != tenant.owner => Err(Error::ForeignSchema {
+                    schema: tenant.schema.clone(),
                     owner: Some(Box::new(owner.clone())),
                 }),
                 found => {
                     let keys = u64::from(found.is_some());
-                    store.places.remove(&place.schema);
+                    store.places.remove(&tenant.schema);
                     Ok(Deleted { keys })
                 }
             }

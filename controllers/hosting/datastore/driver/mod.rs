@@ -9,20 +9,23 @@
 //!
 //! Every call is bounded in time and its error says, by [`Error::class`], whether waiting helps.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fmt;
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::Arc,
+};
 
 use jiff::Timestamp;
-use kamaji_api::conditions::Reason;
-use kamaji_api::datastore::DataStore;
+use kamaji_api::{conditions::Reason, datastore::DataStore};
 use kube::ResourceExt as _;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::names;
-use crate::k8s::error::Class;
-use crate::pki::material::{Authority, Error as MaterialError, Found, PrivateKeyPem};
+use crate::{
+    k8s::error::Class,
+    pki::material::{Ca, Error as MaterialError, Found, PrivateKeyPem},
+};
 
 pub mod admin;
 pub mod etcd;
@@ -61,7 +64,7 @@ pub struct Mark {
 
 /// A tenant's place in a datastore.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct TenantSchema {
     /// Schema: prefix and role.
     pub schema: String,
     /// User.
@@ -87,15 +90,15 @@ pub struct Credentials {
     /// `host:port`, without scheme.
     pub endpoints: Vec<String>,
     /// What the datastore's certificates are checked by, PEM.
-    pub authority_pem: String,
-    /// Key of the authority, for the certificates of tenants.
-    pub authority_key: Option<PrivateKeyPem>,
+    pub ca_pem: String,
+    /// Key of the CA, for the certificates of tenants.
+    pub ca_key: Option<PrivateKeyPem>,
     /// The administrator's certificate, PEM.
     pub certificate_pem: String,
     /// The administrator's key.
     pub key: PrivateKeyPem,
-    /// Where the authority's certificate and key were found, for messages.
-    pub authority_places: (String, String),
+    /// Where the CA's certificate and key were found, for messages.
+    pub ca_locations: (String, String),
 }
 
 impl fmt::Debug for Credentials {
@@ -107,20 +110,19 @@ impl fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// The authority that signs the certificates of tenants.
-    pub fn authority(&self) -> Result<Authority, MaterialError> {
-        let (certificate, key) = &self.authority_places;
-        let private = self
-            .authority_key
-            .as_ref()
-            .ok_or_else(|| MaterialError::NotAKey { place: key.clone() })?;
-        Authority::from_pem(
+    /// The CA that signs the certificates of tenants.
+    pub fn ca(&self) -> Result<Ca, MaterialError> {
+        let (certificate, key) = &self.ca_locations;
+        let private = self.ca_key.as_ref().ok_or_else(|| MaterialError::NotAKey {
+            location: key.clone(),
+        })?;
+        Ca::from_pem(
             &Found {
-                place: certificate.clone(),
-                bytes: self.authority_pem.as_bytes(),
+                location: certificate.clone(),
+                bytes: self.ca_pem.as_bytes(),
             },
             &Found {
-                place: key.clone(),
+                location: key.clone(),
                 bytes: private.expose().as_bytes(),
             },
             None,
@@ -231,15 +233,15 @@ pub struct Access {
     /// `host:port` of each member, for the API servers of tenants.
     pub endpoints: Vec<String>,
     /// Signs the certificates of tenants.
-    pub authority: Authority,
+    pub ca: Ca,
 }
 
 impl Access {
     /// Connects and sees one authenticated answer.
     pub async fn open(credentials: &Credentials) -> Result<Self, Error> {
         Ok(Self {
-            authority: credentials
-                .authority()
+            ca: credentials
+                .ca()
                 .map_err(|error| Error::Credentials(error.to_string()))?,
             admin: admin::Admin::Etcd(Box::new(etcd::EtcdAdmin::connect(credentials).await?)),
             endpoints: credentials.endpoints.clone(),
@@ -274,22 +276,21 @@ impl Pool {
             return Ok(Access {
                 admin: admin::Admin::Memory(memory),
                 endpoints: credentials.endpoints.clone(),
-                authority: credentials
-                    .authority()
+                ca: credentials
+                    .ca()
                     .map_err(|error| Error::Credentials(error.to_string()))?,
             });
         }
         Access::open(credentials).await
     }
 
-    /// Keeps what was opened. `true` when it has other endpoints, or another authority, than what was open before.
+    /// Keeps what was opened. `true` when it has other endpoints, or another CA, than what was open before.
     pub fn put(&self, store: &DataStore, access: Access) -> (Arc<Access>, bool) {
         let access = Arc::new(access);
         let entry = (intent_of(store), access.clone());
         let before = self.open.lock().insert(store.name_any(), entry);
         let moved = before.is_some_and(|(_, before)| {
-            before.endpoints != access.endpoints
-                || before.authority.fingerprint() != access.authority.fingerprint()
+            before.endpoints != access.endpoints || before.ca.fingerprint() != access.ca.fingerprint()
         });
         (access, moved)
     }

@@ -2,8 +2,7 @@
 
 use etcd_client::{Client, Permission, PermissionType, UserAddOptions};
 
-use super::super::Error;
-use super::{EtcdAdmin, Known, prefix, unless};
+use super::{super::Error, EtcdAdmin, Known, prefix, unless};
 
 impl EtcdAdmin {
     pub(super) async fn ensure_role(&self, role: &str) -> Result<(), Error> {

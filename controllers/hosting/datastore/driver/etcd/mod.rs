@@ -4,8 +4,7 @@
 //! Here: the connection, and one bounded call over it. [`access`] knows roles and users, [`tenant`] the order in
 //! which a tenant's place is made and removed.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use etcd_client::{Certificate, Client, ConnectOptions, GetOptions, Identity, TlsOptions};
 use tokio::sync::Semaphore;
@@ -87,7 +86,7 @@ impl EtcdAdmin {
             .map(|endpoint| format!("https://{endpoint}"))
             .collect();
         let tls = TlsOptions::new()
-            .ca_certificate(Certificate::from_pem(&credentials.authority_pem))
+            .ca_certificate(Certificate::from_pem(&credentials.ca_pem))
             .identity(Identity::from_pem(
                 &credentials.certificate_pem,
                 credentials.key.expose(),

@@ -8,46 +8,47 @@ use etcd_client::{
 };
 use jiff::Timestamp;
 
-use super::super::super::names;
-use super::super::{Deleted, Error, Mark, Owner, Place};
-use super::{EtcdAdmin, Known, SCHEMA_MARKS, prefix, unless};
+use super::{
+    super::{super::names, Deleted, Error, Mark, Owner, TenantSchema},
+    EtcdAdmin, Known, SCHEMA_MARKS, prefix, unless,
+};
 
 /// Where the ownership marks of users stand.
 const USER_MARKS: &str = "/capi-kamaji/user/";
 /// Keys that are removed in one request.
 const BATCH: i64 = 1000;
 
-/// What is marked of a place.
+/// What is marked of a tenant.
 struct Marks {
     schema: Option<Mark>,
     user: Option<Mark>,
 }
 
 impl EtcdAdmin {
-    /// Makes a tenant's place: mark, role, permission, user, grant. Refused where one is expected and nothing of it is
+    /// Makes a tenant's source: mark, role, permission, user, grant. Refused where one is expected and nothing of it is
     /// there: an empty schema would be another cluster under the same name.
-    pub async fn ensure_tenant(&self, place: &Place, now: Timestamp) -> Result<(), Error> {
-        check(place)?;
+    pub async fn ensure_tenant(&self, tenant: &TenantSchema, now: Timestamp) -> Result<(), Error> {
+        check(tenant)?;
         let _turn = self.turns.acquire().await;
-        self.claim(place, now).await?;
-        self.ensure_role(&place.schema).await?;
-        self.ensure_permission(&place.schema, PermissionType::Readwrite)
+        self.claim(tenant, now).await?;
+        self.ensure_role(&tenant.schema).await?;
+        self.ensure_permission(&tenant.schema, PermissionType::Readwrite)
             .await?;
-        self.ensure_user(&place.user, &place.schema).await
+        self.ensure_user(&tenant.user, &tenant.schema).await
     }
 
-    /// Removes a tenant's place: keys, role, user, and at the end the mark. Refused for a place that is marked for
+    /// Removes a tenant's source: keys, role, user, and at the end the mark. Refused for a place that is marked for
     /// somebody else, or that exists and is not marked at all; a place that does not exist is removed already.
-    pub async fn delete_tenant(&self, place: &Place) -> Result<Deleted, Error> {
-        check(place)?;
+    pub async fn delete_tenant(&self, tenant: &TenantSchema) -> Result<Deleted, Error> {
+        check(tenant)?;
         let _turn = self.turns.acquire().await;
-        let marks = self.marks(place).await?;
-        foreign(place, &marks)?;
-        if marks.schema.is_none() && !place.adopt {
-            return self.expect_nothing(place, &marks).await;
+        let marks = self.marks(tenant).await?;
+        foreign(tenant, &marks)?;
+        if marks.schema.is_none() && !tenant.adopt {
+            return self.expect_nothing(tenant, &marks).await;
         }
-        let mut keys = self.delete_keys(&place.schema).await?;
-        let schema = place.schema.as_str();
+        let mut keys = self.delete_keys(&tenant.schema).await?;
+        let schema = tenant.schema.as_str();
         let removed = self
             .call(
                 &format!("delete role {schema}"),
@@ -55,8 +56,8 @@ impl EtcdAdmin {
             )
             .await;
         unless(removed, Known::Absent)?;
-        if marks.user.is_some() || place.adopt {
-            let user = place.user.as_str();
+        if marks.user.is_some() || tenant.adopt {
+            let user = tenant.user.as_str();
             let removed = self
                 .call(&format!("delete user {user}"), |mut client: Client| async move {
                     client.user_delete(user).await
@@ -65,40 +66,40 @@ impl EtcdAdmin {
             unless(removed, Known::Absent)?;
         }
         // Nobody can write any more: what a late writer left goes too.
-        keys += self.delete_keys(&place.schema).await?;
-        self.unmark(place, &marks).await?;
+        keys += self.delete_keys(&tenant.schema).await?;
+        self.unmark(tenant, &marks).await?;
         Ok(Deleted { keys })
     }
 
     /// Writes the ownership mark, or finds that it is written.
-    async fn claim(&self, place: &Place, now: Timestamp) -> Result<(), Error> {
-        let marks = self.marks(place).await?;
-        foreign(place, &marks)?;
+    async fn claim(&self, tenant: &TenantSchema, now: Timestamp) -> Result<(), Error> {
+        let marks = self.marks(tenant).await?;
+        foreign(tenant, &marks)?;
         if marks.schema.is_some() && marks.user.is_some() {
             return Ok(());
         }
         // Each name by itself: that one of them is ours says nothing about the other.
-        let new_schema = marks.schema.is_none() && !place.adopt;
-        if new_schema || (marks.schema.is_none() && place.expected) {
-            let exists = self.schema_exists(&place.schema).await?;
-            if place.expected && !exists {
+        let new_schema = marks.schema.is_none() && !tenant.adopt;
+        if new_schema || (marks.schema.is_none() && tenant.expected) {
+            let exists = self.schema_exists(&tenant.schema).await?;
+            if tenant.expected && !exists {
                 return Err(Error::DataMissing {
-                    schema: place.schema.clone(),
+                    schema: tenant.schema.clone(),
                 });
             }
             if new_schema && exists {
-                return Err(foreign_schema(place, None));
+                return Err(foreign_schema(tenant, None));
             }
         }
-        let new_user = marks.user.is_none() && !place.adopt;
-        if new_user && self.roles_of(&place.user).await?.is_some() {
-            return Err(foreign_user(place, None));
+        let new_user = marks.user.is_none() && !tenant.adopt;
+        if new_user && self.roles_of(&tenant.user).await?.is_some() {
+            return Err(foreign_user(tenant, None));
         }
         let mark = encode(&Mark {
-            owner: place.owner.clone(),
+            owner: tenant.owner.clone(),
             since: now,
         })?;
-        let (schema, user) = mark_keys(place);
+        let (schema, user) = mark_keys(tenant);
         let mut conditions = Vec::new();
         let mut writes = Vec::new();
         for (key, known) in [(schema, &marks.schema), (user, &marks.user)] {
@@ -108,13 +109,13 @@ impl EtcdAdmin {
             }
         }
         if new_schema {
-            let empty = Compare::create_revision(prefix(&place.schema), CompareOp::Equal, 0).with_prefix();
+            let empty = Compare::create_revision(prefix(&tenant.schema), CompareOp::Equal, 0).with_prefix();
             conditions.push(empty);
         }
         let transaction = &Txn::new().when(conditions).and_then(writes);
         let written = self
             .call(
-                &format!("mark schema {}", place.schema),
+                &format!("mark schema {}", tenant.schema),
                 |mut client: Client| async move { client.txn(transaction.clone()).await },
             )
             .await?;
@@ -122,12 +123,12 @@ impl EtcdAdmin {
             return Ok(());
         }
         // Somebody was faster: either us, in another process, or a stranger.
-        let marks = self.marks(place).await?;
-        foreign(place, &marks)?;
+        let marks = self.marks(tenant).await?;
+        foreign(tenant, &marks)?;
         if marks.schema.is_some() && marks.user.is_some() {
             return Ok(());
         }
-        Err(foreign_schema(place, None))
+        Err(foreign_schema(tenant, None))
     }
 
     /// Removes every key of a schema in batches, so that no single request holds etcd up.
@@ -160,8 +161,8 @@ impl EtcdAdmin {
     }
 
     /// Removes the marks, if they are still the ones that were read.
-    async fn unmark(&self, place: &Place, marks: &Marks) -> Result<(), Error> {
-        let (schema, user) = mark_keys(place);
+    async fn unmark(&self, tenant: &TenantSchema, marks: &Marks) -> Result<(), Error> {
+        let (schema, user) = mark_keys(tenant);
         let mut conditions = Vec::new();
         let mut writes = Vec::new();
         for (key, known) in [(schema, &marks.schema), (user, &marks.user)] {
@@ -172,7 +173,7 @@ impl EtcdAdmin {
         }
         let transaction = &Txn::new().when(conditions).and_then(writes);
         self.call(
-            &format!("remove the mark of schema {}", place.schema),
+            &format!("remove the mark of schema {}", tenant.schema),
             |mut client: Client| async move { client.txn(transaction.clone()).await },
         )
         .await?;
@@ -180,21 +181,21 @@ impl EtcdAdmin {
     }
 
     /// For a place without a mark: nothing of it may be there.
-    async fn expect_nothing(&self, place: &Place, marks: &Marks) -> Result<Deleted, Error> {
-        if self.schema_exists(&place.schema).await? {
-            return Err(foreign_schema(place, None));
+    async fn expect_nothing(&self, tenant: &TenantSchema, marks: &Marks) -> Result<Deleted, Error> {
+        if self.schema_exists(&tenant.schema).await? {
+            return Err(foreign_schema(tenant, None));
         }
         if marks.user.is_some() {
-            let user = place.user.as_str();
+            let user = tenant.user.as_str();
             let removed = self
                 .call(&format!("delete user {user}"), |mut client: Client| async move {
                     client.user_delete(user).await
                 })
                 .await;
             unless(removed, Known::Absent)?;
-            self.unmark(place, marks).await?;
-        } else if self.roles_of(&place.user).await?.is_some() {
-            return Err(foreign_user(place, None));
+            self.unmark(tenant, marks).await?;
+        } else if self.roles_of(&tenant.user).await?.is_some() {
+            return Err(foreign_user(tenant, None));
         }
         Ok(Deleted { keys: 0 })
     }
@@ -203,12 +204,12 @@ impl EtcdAdmin {
         Ok(self.role_exists(schema).await? || self.key_count(schema).await? > 0)
     }
 
-    async fn marks(&self, place: &Place) -> Result<Marks, Error> {
-        let (schema, user) = mark_keys(place);
+    async fn marks(&self, tenant: &TenantSchema) -> Result<Marks, Error> {
+        let (schema, user) = mark_keys(tenant);
         let reads = &Txn::new().and_then(vec![TxnOp::get(schema, None), TxnOp::get(user, None)]);
         let answer = self
             .call(
-                &format!("read the mark of schema {}", place.schema),
+                &format!("read the mark of schema {}", tenant.schema),
                 |mut client: Client| async move { client.txn(reads.clone()).await },
             )
             .await?;
@@ -221,7 +222,7 @@ impl EtcdAdmin {
             Some(value) => serde_json::from_slice(&value)
                 .map(Some)
                 .map_err(|_| Error::Refused {
-                    operation: format!("read the mark of schema {}", place.schema),
+                    operation: format!("read the mark of schema {}", tenant.schema),
                     detail: "the mark cannot be read; it was written by another version or by hand"
                         .to_owned(),
                 }),
@@ -233,45 +234,45 @@ impl EtcdAdmin {
     }
 }
 
-fn check(place: &Place) -> Result<(), Error> {
-    names::check_usable("schema", &place.schema)?;
-    names::check_usable("datastore user", &place.user)?;
+fn check(tenant: &TenantSchema) -> Result<(), Error> {
+    names::check_usable("schema", &tenant.schema)?;
+    names::check_usable("datastore user", &tenant.user)?;
     Ok(())
 }
 
-fn foreign(place: &Place, marks: &Marks) -> Result<(), Error> {
+fn foreign(tenant: &TenantSchema, marks: &Marks) -> Result<(), Error> {
     let other = |mark: &Option<Mark>| {
         mark.as_ref()
-            .filter(|mark| mark.owner != place.owner)
+            .filter(|mark| mark.owner != tenant.owner)
             .map(|mark| mark.owner.clone())
     };
     if let Some(owner) = other(&marks.schema) {
-        return Err(foreign_schema(place, Some(owner)));
+        return Err(foreign_schema(tenant, Some(owner)));
     }
     if let Some(owner) = other(&marks.user) {
-        return Err(foreign_user(place, Some(owner)));
+        return Err(foreign_user(tenant, Some(owner)));
     }
     Ok(())
 }
 
-fn foreign_schema(place: &Place, owner: Option<Owner>) -> Error {
+fn foreign_schema(tenant: &TenantSchema, owner: Option<Owner>) -> Error {
     Error::ForeignSchema {
-        schema: place.schema.clone(),
+        schema: tenant.schema.clone(),
         owner: owner.map(Box::new),
     }
 }
 
-fn foreign_user(place: &Place, owner: Option<Owner>) -> Error {
+fn foreign_user(tenant: &TenantSchema, owner: Option<Owner>) -> Error {
     Error::ForeignUser {
-        user: place.user.clone(),
+        user: tenant.user.clone(),
         owner: owner.map(Box::new),
     }
 }
 
-fn mark_keys(place: &Place) -> (String, String) {
+fn mark_keys(tenant: &TenantSchema) -> (String, String) {
     (
-        format!("{SCHEMA_MARKS}{}", place.schema),
-        format!("{USER_MARKS}{}", place.user),
+        format!("{SCHEMA_MARKS}{}", tenant.schema),
+        format!("{USER_MARKS}{}", tenant.user),
     )
 }
 

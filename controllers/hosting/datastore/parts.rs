@@ -1,0 +1,86 @@
+//! What the parts of a managed etcd agree on: ports, host names, and the Secrets of key material. Pure.
+
+use kamaji_api::labels::namespace;
+
+use super::validate::Managed;
+use crate::pki::spec::{AltNames, Content, Leaf, Renewal, SecretSpec, Signer, Usage};
+
+/// Port for clients.
+pub(super) const CLIENT: i32 = 2379;
+/// Port for other members; a single one keeps it to itself.
+pub(super) const PEER: i32 = 2380;
+/// Name of the volume and first part of the claim's name.
+pub(super) const VOLUME: &str = "data";
+
+/// `host:port` of each member.
+pub fn endpoints(managed: &Managed) -> Vec<String> {
+    (0..managed.spec.replicas)
+        .map(|member| format!("{}:{CLIENT}", host(&managed.name, member)))
+        .collect()
+}
+
+/// DNS name of a member.
+pub(super) fn host(name: &str, member: i32) -> String {
+    format!("{name}-{member}.{name}.{}.svc", namespace::DATASTORES)
+}
+
+/// Name of the first member's claim.
+pub fn claim_name(name: &str) -> String {
+    format!("{VOLUME}-{name}-0")
+}
+
+/// Secret of the CA.
+pub fn ca(name: &str) -> SecretSpec {
+    SecretSpec {
+        name: format!("{name}-etcd-ca"),
+        component: "etcd-ca",
+        secret_type: "Opaque",
+        renewal: Renewal::LastThird,
+        content: Content::Ca {
+            common_name: format!("{name} etcd"),
+            names: AltNames::default(),
+            keys: vec![("ca.crt".to_owned(), "ca.key".to_owned())],
+        },
+    }
+}
+
+/// Secret of the members. One certificate serves clients and other members, as server and as client; members trust
+/// no other one of each other.
+pub fn server(name: &str) -> SecretSpec {
+    let mut names = AltNames::default();
+    let service = format!("{name}.{}.svc", namespace::DATASTORES);
+    for host in ["localhost", "127.0.0.1", "::1", &service, &format!("*.{service}")] {
+        names.add(host);
+    }
+    certificate(
+        name,
+        "etcd-server",
+        Leaf {
+            common_name: service,
+            organization: None,
+            usages: vec![Usage::Server, Usage::Client],
+            names,
+        },
+    )
+}
+
+/// Secret of the administrator: the user `root` of etcd.
+pub fn admin(name: &str) -> SecretSpec {
+    certificate(name, "etcd-root", Leaf::client("root"))
+}
+
+fn certificate(name: &str, component: &'static str, leaf: Leaf) -> SecretSpec {
+    SecretSpec {
+        name: format!("{name}-{component}"),
+        component,
+        secret_type: "Opaque",
+        renewal: Renewal::LastThird,
+        content: Content::Certificate {
+            signer: Signer::Datastore,
+            leaf,
+            bundle_key: Some("ca.crt".to_owned()),
+            certificate_key: "tls.crt".to_owned(),
+            private_key: "tls.key".to_owned(),
+        },
+    }
+}
