@@ -18,7 +18,10 @@ pub fn problems(tree: &Tree) -> Vec<Problem> {
     let page = |path| tree.text(path).map(String::as_str).unwrap_or_default();
     let mut problems = Vec::new();
     match names::reasons(tree) {
-        Ok(known) => problems.extend(compare("reason", REASONS, &reason_entries(page(REASONS)), &known)),
+        Ok(known) => {
+            problems.extend(compare("reason", REASONS, &reason_entries(page(REASONS)), &known));
+            problems.extend(reserved(page(REASONS), |reason| is_reported(tree, reason)));
+        }
         Err(error) => problems.push(Problem::new("api/conditions.rs", 1, format!("{error:#}"))),
     }
     for kind in &KINDS {
@@ -32,6 +35,45 @@ pub fn problems(tree: &Tree) -> Vec<Problem> {
         }
     }
     problems
+}
+
+/// Entries that begin with «*Reserved*» although the reason is reported, and the other way round.
+fn reserved(page: &str, is_reported: impl Fn(&str) -> bool) -> Vec<Problem> {
+    let lines: Vec<&str> = page.lines().collect();
+    let mut problems = Vec::new();
+    for (line, name) in reason_entries(page) {
+        let body = lines.iter().skip(line).find(|text| !text.is_empty());
+        let is_reserved = body.is_some_and(|text| text.starts_with("*Reserved"));
+        match (is_reserved, is_reported(name)) {
+            (true, true) => {
+                let text = format!("{name} is reported by the sources, and its entry begins with *Reserved*");
+                problems.push(Problem::new(REASONS, line, text));
+            }
+            (false, false) => {
+                let text = format!("{name} is reported by no source: its entry has to begin with *Reserved*");
+                problems.push(Problem::new(REASONS, line, text));
+            }
+            _ => {}
+        }
+    }
+    problems
+}
+
+/// Whether the program or the join script names a reason, tests aside.
+fn is_reported(tree: &Tree, reason: &str) -> bool {
+    let word = |text: &str, word: &str| {
+        text.match_indices(word).any(|(at, found)| {
+            !text[at + found.len()..].starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+        })
+    };
+    let in_code = |(path, text): (&str, &str)| {
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        !path.ends_with("tests.rs") && !path.contains("/testing/") && word(code, &format!("Reason::{reason}"))
+    };
+    tree.files_under("controllers/", ".rs").any(in_code)
+        || tree
+            .files_under("templates/node/", "")
+            .any(|(_, text)| word(text, &format!(" {reason}")))
 }
 
 /// Line and name of each heading of level three.
@@ -111,6 +153,27 @@ mod tests {
                 "docs/src/operations/reasons.md:9: Three is no reason",
                 "docs/src/operations/reasons.md:11: One has an entry in line 5 already",
                 "api/conditions.rs:9: reason Two has no entry in docs/src/operations/reasons.md",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_reserved_entry_is_about_what_nothing_reports() {
+        let page = "### `One`\n\n*Reserved.* Text.\n\n### `Two`\n\nText.\n\n### `Three`\n\nText.\n";
+        let sources = "Reason::One => x,\n#[cfg(test)]\nmod tests { Reason::Two }\n";
+        let tree = Tree::of(&[
+            ("controllers/a.rs", sources),
+            ("templates/node/join.sh", "fail Three \"why\""),
+        ]);
+        let found: Vec<String> = reserved(page, |reason| is_reported(&tree, reason))
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(
+            found,
+            [
+                "docs/src/operations/reasons.md:1: One is reported by the sources, and its entry begins with *Reserved*",
+                "docs/src/operations/reasons.md:5: Two is reported by no source: its entry has to begin with *Reserved*",
             ]
         );
     }

@@ -5,6 +5,7 @@
 //! size COLUMNS ROWS                         cells of the picture
 //! group COLUMN ROW WIDTH HEIGHT title       a frame around cells
 //! box ID COLUMN ROW WIDTH title / more      a box; `/` begins a new line
+//! anchor ID COLUMN ROW WIDTH                a box that is not drawn, for arrows
 //! note COLUMN ROW WIDTH text / more         text without a frame
 //! arrow FROM SIDE TO SIDE text / more       an arrow between two boxes; a side is n, e, s or w
 //! ```
@@ -89,10 +90,14 @@ fn draw(
             let (x, y) = (at.x - MARGIN / 2.0, at.y - MARGIN);
             writeln!(
                 frames,
-                "<rect class=\"g\" x=\"{x}\" y=\"{y}\" width=\"{}\" height=\"{height}\" rx=\"6\"/>\n\
-                 <text class=\"s\" x=\"{}\" y=\"{}\">{}</text>",
+                "<rect class=\"g\" x=\"{x}\" y=\"{y}\" width=\"{}\" height=\"{height}\" rx=\"6\"/>",
                 at.width + MARGIN,
-                x + 8.0,
+            )?;
+            writeln!(
+                front,
+                "<text class=\"s\" x=\"{}\" y=\"{}\" text-anchor=\"end\" paint-order=\"stroke\" stroke=\"#f2f5fa\" \
+                 stroke-width=\"4\">{}</text>",
+                x + at.width + MARGIN - 8.0,
                 y + height - 8.0,
                 escaped(&title.join(" "))
             )?;
@@ -106,6 +111,9 @@ fn draw(
             )?;
             lines(front, at.x + at.width / 2.0, at.y + BOX_HEIGHT / 2.0, "t", title)?;
             boxes.insert((*id).to_owned(), at);
+        }
+        ["anchor", id, column, row, width] => {
+            boxes.insert((*id).to_owned(), rect(column, row, width)?);
         }
         ["note", column, row, width, text @ ..] => {
             let at = rect(column, row, width)?;
