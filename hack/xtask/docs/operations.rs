@@ -68,7 +68,10 @@ fn is_reported(tree: &Tree, reason: &str) -> bool {
     };
     let in_code = |(path, text): (&str, &str)| {
         let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-        !path.ends_with("tests.rs") && !path.contains("/testing/") && word(code, &format!("Reason::{reason}"))
+        !path.ends_with("tests.rs")
+            && !path.contains("/testing/")
+            && !path.contains("/tests/")
+            && word(code, &format!("Reason::{reason}"))
     };
     tree.files_under("controllers/", ".rs").any(in_code)
         || tree
