@@ -1,24 +1,28 @@
-//! The hosting engine: TenantControlPlanes as pods, and the DataStores that keep their state.
+//! The hosting engine: TenantControlPlanes as pods of the management cluster, and the DataStores that hold their state.
 //!
-//! It meets the Cluster API providers only through TenantControlPlane objects (DESIGN 1) and imports none of them.
+//! Cluster API's providers and the engine share only TenantControlPlane objects; neither imports the other, so that
+//! upstream Kamaji can replace the engine.
 
 pub mod datastore;
 pub mod engine;
 pub mod tenantcontrolplane;
+pub mod wake;
+
 #[cfg(test)]
 mod testing;
 
 use tokio::task::JoinSet;
 
-use self::engine::Engine;
+use self::{engine::Engine, tenantcontrolplane::context::Context};
 use crate::runtime::role::Role;
 
 /// Runs the engine's controllers until the process stops.
 ///
 /// # Errors
-/// When one cannot start, or ends before its time.
+/// A controller cannot start, or ends before the process stops.
 pub async fn start(role: Role) -> anyhow::Result<()> {
     let engine = Engine::new(&role).await?;
+    wake::connect(&engine);
     let mut watches = engine.watch();
     if !role.listed(&mut watches).await {
         return Ok(());
@@ -32,13 +36,16 @@ pub async fn start(role: Role) -> anyhow::Result<()> {
         datastore::CONCURRENCY,
         move |key| datastore::reconcile(shared.clone(), key),
     ));
-    let tenants = tenantcontrolplane::Controller::new(engine.clone());
+    let tenants = Context::new(engine.clone());
     controllers.spawn(tenants.clone().sweep(role.stop.clone()));
     controllers.spawn(role.drive(
         tenantcontrolplane::CONTROLLER,
         &engine.tenant_queue,
         role.settings.concurrency,
-        move |key| tenants.clone().reconcile(key),
+        move |key| {
+            let tenants = tenants.clone();
+            async move { tenantcontrolplane::reconcile::reconcile(&tenants, &key).await }
+        },
     ));
     role.readiness.set(role.name, true);
     while let Some(ended) = controllers.join_next().await {

@@ -256,7 +256,7 @@ async fn swapped(lab: &Lab, scope: &Scope, own: &Own, first: &Etcd, second: &Etc
         own.point_at(second).await?;
         let said = message(&scope.tenants(), name, "DataMissing").await?;
         let sentence = format!(
-            "let spec.endpoints of DataStore {} lead to the datastore that holds it, or restore its backup there",
+            "set spec.endpoints of DataStore {} to the datastore that holds it, or restore its backup there",
             own.name
         );
         says(

@@ -46,8 +46,8 @@ async fn refused(scope: &Scope) -> Result<()> {
             node_port(json!({ "port": 30044 })),
             "AddressRequired",
             &[
-                "spec.networkProfile.address: required with serviceType NodePort; set the address of a node or of what \
-               stands in front of the nodes",
+                "spec.networkProfile.address is required with serviceType NodePort; set it to an address that reaches \
+               the nodes",
             ],
         ),
         (
@@ -55,8 +55,8 @@ async fn refused(scope: &Scope) -> Result<()> {
             node_port(json!({ "address": HOST, "port": 6443 })),
             "PortNotAllocatable",
             &[
-                "spec.networkProfile.port: 6443 cannot be had; choose a free port, with NodePort one of the range of \
-                 node ports",
+                "spec.networkProfile.port: 6443 cannot be allocated; set a free port, with serviceType NodePort one in \
+                 the node port range",
                 "The range of valid ports is 30000-32767",
             ],
         ),
@@ -168,7 +168,7 @@ async fn another_tenants_schema_is_refused_and_stays_whole() -> Result<()> {
         let sentence = format!(
             "spec.dataStoreSchema: schema {schema:?} belongs to default/quickstart of management cluster {cluster}; "
         );
-        says(&said, &[&sentence, "another name, or ", " the field", " and one is drawn"]);
+        says(&said, &[&sentence, "another name, or ", " the field", " which generates one"]);
         Ok(())
     })
     .await?;

@@ -1,253 +1,291 @@
-//! Keys, certificates and kubeconfigs of a tenant: what is kept, what is issued, and reading the bytes of an
-//! authority only when something has to be signed (style.md 3.4).
+//! Key material of a tenant: keeps what is valid, and issues certificates and kubeconfigs that are missing or due. The
+//! bytes of a CA are read only when something has to be signed.
 //!
-//! Authorities and key pairs, on which all else rests, are [`super::trust_roots`]'s.
+//! CAs and key pairs, on which all else rests, are found by [`super::trust_roots`].
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::jiff::Timestamp;
-use kamaji_api::conditions::Reason;
-use kamaji_api::labels::ours;
-use kamaji_api::tenantcontrolplane::TenantControlPlane;
-use kube::{Api, ResourceExt as _};
+use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
+use kamaji_api::{conditions::Reason, labels::ours, tenantcontrolplane::TenantControlPlane};
 
-use super::desired::{
-    secrets,
-    volumes::{AuthorityFiles, OUR_AUTHORITY},
+use super::{
+    ca::{hash_of, recorded_hash, unusable},
+    component::{CaKeys, GENERATED_CA},
+    desired::secrets,
+    endpoint::Endpoint,
+    observe,
+    scope::Scope,
+    storage::{self, Placed},
+    trust_roots::{self, TrustRoot},
 };
-use super::{Controller, problem::Problem, trust_roots::Root};
-use crate::hosting::datastore::driver::Access;
-use crate::k8s::error::{ApiError, Class};
-use crate::k8s::key::RootKey;
-use crate::pki::issue::{self, Material, Signers, content_hash};
-use crate::pki::material::{self, Ca};
-use crate::pki::policy::{self, Decision};
-use crate::pki::spec::{self, SecretSpec, Signer, component};
+use crate::{
+    hosting::datastore::{self, driver::Access},
+    k8s::{error::Class, key::RootKey, problem::Problem},
+    pki::{
+        issue::{self, Material, Signers},
+        material::Ca,
+        policy::{self, Decision},
+        spec::{self, SecretSpec, Signer, component},
+    },
+};
 
-/// The key material of a tenant as it stands after a pass.
+/// The key material of a tenant.
 #[derive(Clone, Debug)]
 pub struct Certificates {
-    /// Digest of each Secret's data, by component.
+    /// Digest of the data of each Secret, by component.
     pub hashes: BTreeMap<&'static str, String>,
     /// Which keys `<tcp>-ca` has.
-    pub files: AuthorityFiles,
-    /// When something has to be issued again.
+    pub ca_keys: CaKeys,
+    /// When the next certificate is renewed.
     pub renew_at: Option<Timestamp>,
-    /// The administrators' kubeconfigs, where they were issued just now.
+    /// The kubeconfigs of the admin, if they were issued in this reconcile.
     pub admin: Option<Material>,
 }
 
-/// What is known of one certificate.
-enum Known {
+/// State of a certificate or of a kubeconfig.
+enum Leaf {
+    /// It is valid.
     Kept {
         hash: String,
         renew_at: Option<Timestamp>,
     },
-    Wanted,
+    /// It has to be issued.
+    Due,
 }
 
-impl Controller {
-    /// Brings all Secrets of `specs` about. `datastore` is there when the datastore's authority was read.
-    pub(super) async fn certificates(
-        &self,
-        tenant: &TenantControlPlane,
-        specs: &[SecretSpec],
-        datastore: Option<Arc<Access>>,
-        now: Timestamp,
-    ) -> Result<Certificates, Problem> {
-        let mut done = Certificates {
-            hashes: BTreeMap::new(),
-            files: OUR_AUTHORITY,
-            renew_at: None,
-            admin: None,
-        };
-        let (roots, leaves): (Vec<_>, Vec<_>) = specs.iter().partition(|spec| spec.signer().is_none());
-        let mut fresh: BTreeMap<&'static str, Material> = BTreeMap::new();
-        let mut fingerprints: BTreeMap<&'static str, String> = BTreeMap::new();
-        let mut wanted: Vec<SecretSpec> = Vec::new();
-        let mut lost = None;
-        let mut signs_no_more = Vec::new();
-        for spec in roots {
-            match self.root(tenant, spec, now).await? {
-                Root::Kept { hash, fingerprint } => {
-                    done.hashes.insert(spec.component, hash);
-                    fingerprints.extend(fingerprint.map(|print| (spec.component, print)));
-                }
-                Root::Seeded(seeded) => {
-                    done.hashes.insert(spec.component, seeded.hash);
-                    fingerprints.insert(spec.component, seeded.fingerprint);
-                    done.files = seeded.files;
-                }
-                Root::Wanted => wanted.push(spec.clone()),
-                // What does not depend on it goes on being renewed.
-                Root::Lost(problem) => {
-                    signs_no_more.push(spec.component);
-                    lost = lost.or(Some(problem));
-                }
-            }
-        }
-        for (spec, material) in issued(tenant, wanted, None, None, None, now).await? {
-            self.create(tenant, &spec, &material).await?;
-            done.note(&spec, &material);
-            fingerprints.extend(
-                material
-                    .annotations
-                    .get(ours::CA_FINGERPRINT)
-                    .map(|print| (spec.component, print.clone())),
-            );
-            fresh.insert(spec.component, material);
-        }
-        let mut wanted = Vec::new();
-        for spec in leaves {
-            let by = spec.signer().and_then(Signer::component);
-            if by.is_some_and(|by| signs_no_more.contains(&by)) {
-                continue;
-            }
-            let print = match spec.signer() {
-                Some(Signer::Cluster) => fingerprints.get(component::CA).cloned(),
-                Some(Signer::FrontProxy) => fingerprints.get(component::FRONT_PROXY_CA).cloned(),
-                Some(Signer::Datastore) => datastore
-                    .as_ref()
-                    .map(|access| access.ca.fingerprint().to_owned()),
-                None => None,
-            };
-            match self.leaf(tenant, spec, print, now).await? {
-                Known::Kept { hash, renew_at } => {
-                    done.hashes.insert(spec.component, hash);
-                    done.renew_at = [done.renew_at, renew_at].into_iter().flatten().min();
-                }
-                Known::Wanted => wanted.push(spec.clone()),
-            }
-        }
-        let signs = |signer| wanted.iter().any(|spec| spec.signer() == Some(signer));
-        let mut cluster = None;
-        if signs(Signer::Cluster) {
-            cluster = Some(self.authority(tenant, specs, component::CA, &fresh).await?);
-        }
-        let mut front_proxy = None;
-        if signs(Signer::FrontProxy) {
-            let name = component::FRONT_PROXY_CA;
-            front_proxy = Some(self.authority(tenant, specs, name, &fresh).await?);
-        }
-        for (spec, material) in issued(tenant, wanted, cluster, front_proxy, datastore, now).await? {
-            let manifest = secrets::material(tenant, &spec, &material)?;
-            let applied = self.engine.applier.apply(&manifest).await?;
-            self.saw(&applied.row);
-            done.note(&spec, &material);
-            if spec.component == component::ADMIN {
-                done.admin = Some(material);
-            }
-        }
-        lost.map_or(Ok(done), Err)
+/// Creates and renews all key material of the tenant.
+///
+/// # Errors
+/// A trust root is lost or cannot be used, or what the API server answered.
+pub async fn ensure(
+    scope: &Scope<'_>,
+    endpoint: &Endpoint,
+    placed: &Placed,
+) -> Result<Certificates, Problem> {
+    let specs = specs(scope, endpoint, placed);
+    let key = scope.key();
+    let name = spec::datastore_name(&key.name);
+    let missing = scope
+        .context
+        .engine
+        .index
+        .find::<Secret>(&key.namespace, &name)
+        .is_none();
+    let mut access = placed.access.clone();
+    if access.is_none() && missing {
+        access = Some(open(scope, &placed.store).await?);
     }
-
-    /// A certificate or kubeconfigs.
-    async fn leaf(
-        &self,
-        tenant: &TenantControlPlane,
-        spec: &SecretSpec,
-        print: Option<String>,
-        now: Timestamp,
-    ) -> Result<Known, Problem> {
-        let namespace = tenant.namespace().unwrap_or_default();
-        let Some(row) = self.engine.index.find::<Secret>(&namespace, &spec.name) else {
-            return Ok(Known::Wanted);
-        };
-        let recorded = row.annotations.get(ours::CA_FINGERPRINT).cloned();
-        // Not asked for is not changed: the datastore's authority is read when its DataStore changes.
-        let print = print.or_else(|| {
-            (spec.signer() == Some(Signer::Datastore))
-                .then_some(recorded)
-                .flatten()
-        });
-        let decision = policy::decide(policy::Input {
-            spec,
-            tenant: &RootKey::of(tenant).to_string(),
-            observed: Some(&row.annotations),
-            ca: print.as_deref(),
-            now,
-        });
-        let Decision::Keep { renew_at } = decision else {
-            tracing::debug!(secret = %row.key, ?decision, "key material is issued again");
-            return Ok(Known::Wanted);
-        };
-        let hash = row
-            .annotations
-            .get(ours::CONTENT_HASH)
-            .cloned()
-            .unwrap_or_default();
-        if !self.is_untouched(&row) {
-            let secret = self.get(&namespace, &spec.name).await?.unwrap_or_default();
-            if hash_of(&secret) != hash {
-                return Ok(Known::Wanted);
-            }
-            self.saw(&row);
+    let known = access.is_some();
+    match issue_all(scope, &specs, access).await {
+        // The client certificate for the datastore is due, and its CA was not read yet.
+        Err(problem) if !known && problem.reason == Reason::InternalError => {
+            let access = open(scope, &placed.store).await?;
+            issue_all(scope, &specs, Some(access)).await
         }
-        Ok(Known::Kept { hash, renew_at })
+        result => result,
     }
+}
 
-    /// An authority with its key: from what was just made, else from its Secret.
-    async fn authority(
-        &self,
-        tenant: &TenantControlPlane,
-        specs: &[SecretSpec],
-        component: &'static str,
-        fresh: &BTreeMap<&'static str, Material>,
-    ) -> Result<Ca, Problem> {
-        let namespace = tenant.namespace().unwrap_or_default();
-        let spec = specs.iter().find(|spec| spec.component == component);
-        let (Some(spec), Some(keys)) = (spec, spec.and_then(SecretSpec::ca_keys)) else {
-            return Err(Problem::wait(
-                Reason::InternalError,
-                format!("no authority {component}"),
+/// The Secrets that the tenant needs.
+fn specs(scope: &Scope<'_>, endpoint: &Endpoint, placed: &Placed) -> Vec<SecretSpec> {
+    let Scope { tenant, valid, .. } = *scope;
+    let key = scope.key();
+    let profile = &tenant.spec.network_profile;
+    let mut specs = spec::tenant(&spec::Tenant {
+        namespace: key.namespace,
+        name: key.name.clone(),
+        cluster_domain: profile.cluster_domain.clone(),
+        service_addresses: valid.network.service_addresses(),
+        hosts: endpoint.hosts.clone(),
+        extra_sans: profile.cert_sans.clone(),
+        port: valid.network.port,
+        endpoint: endpoint.published.clone(),
+        datastore_user: Some(placed.names.user.clone()),
+    });
+    // The control plane provider copies this one to `<cluster>-kamaji-bootstrap`, for the bootstrap provider.
+    specs.push(spec::bootstrap(
+        &key.name,
+        &format!("https://{}", endpoint.published),
+    ));
+    specs
+}
+
+async fn open(scope: &Scope<'_>, store: &str) -> Result<Arc<Access>, Problem> {
+    let engine = &scope.context.engine;
+    let store = storage::find(engine, store)?;
+    Ok(datastore::access(engine, &store).await?)
+}
+
+/// Creates and renews the Secrets `specs`. `datastore` is known when the CA of the datastore was read.
+async fn issue_all(
+    scope: &Scope<'_>,
+    specs: &[SecretSpec],
+    datastore: Option<Arc<Access>>,
+) -> Result<Certificates, Problem> {
+    let Scope {
+        context, tenant, now, ..
+    } = *scope;
+    let mut made = Certificates {
+        hashes: BTreeMap::new(),
+        ca_keys: GENERATED_CA,
+        renew_at: None,
+        admin: None,
+    };
+    let (roots, leaves): (Vec<_>, Vec<_>) = specs.iter().partition(|spec| spec.signer().is_none());
+    let mut fresh: BTreeMap<&'static str, Material> = BTreeMap::new();
+    let mut fingerprints: BTreeMap<&'static str, String> = BTreeMap::new();
+    let mut due: Vec<SecretSpec> = Vec::new();
+    let mut lost = None;
+    let mut cannot_sign = Vec::new();
+    for spec in roots {
+        match trust_roots::find(scope, spec).await? {
+            TrustRoot::Kept { hash, fingerprint } => {
+                made.hashes.insert(spec.component, hash);
+                fingerprints.extend(fingerprint.map(|print| (spec.component, print)));
+            }
+            TrustRoot::Provided(ca) => {
+                made.hashes.insert(spec.component, ca.hash);
+                fingerprints.insert(spec.component, ca.fingerprint);
+                made.ca_keys = ca.keys;
+            }
+            TrustRoot::Missing => due.push(spec.clone()),
+            // What another CA signs is still renewed.
+            TrustRoot::Lost(problem) => {
+                cannot_sign.push(spec.component);
+                lost = lost.or(Some(problem));
+            }
+        }
+    }
+    for (spec, material) in issued(tenant, due, None, None, None, now).await? {
+        create(scope, &spec, &material).await?;
+        made.note(&spec, &material);
+        fingerprints.extend(
+            material
+                .annotations
+                .get(ours::CA_FINGERPRINT)
+                .map(|print| (spec.component, print.clone())),
+        );
+        fresh.insert(spec.component, material);
+    }
+    let mut due = Vec::new();
+    for spec in leaves {
+        let by = spec.signer().and_then(Signer::component);
+        if by.is_some_and(|by| cannot_sign.contains(&by)) {
+            continue;
+        }
+        let print = match spec.signer() {
+            Some(Signer::Cluster) => fingerprints.get(component::CA).cloned(),
+            Some(Signer::FrontProxy) => fingerprints.get(component::FRONT_PROXY_CA).cloned(),
+            Some(Signer::Datastore) => datastore
+                .as_ref()
+                .map(|access| access.ca.fingerprint().to_owned()),
+            None => None,
+        };
+        match leaf(scope, spec, print).await? {
+            Leaf::Kept { hash, renew_at } => {
+                made.hashes.insert(spec.component, hash);
+                made.renew_at = [made.renew_at, renew_at].into_iter().flatten().min();
+            }
+            Leaf::Due => due.push(spec.clone()),
+        }
+    }
+    let signs = |signer| due.iter().any(|spec| spec.signer() == Some(signer));
+    let mut cluster = None;
+    if signs(Signer::Cluster) {
+        cluster = Some(read_ca(scope, specs, component::CA, &fresh).await?);
+    }
+    let mut front_proxy = None;
+    if signs(Signer::FrontProxy) {
+        front_proxy = Some(read_ca(scope, specs, component::FRONT_PROXY_CA, &fresh).await?);
+    }
+    for (spec, material) in issued(tenant, due, cluster, front_proxy, datastore, now).await? {
+        let manifest = secrets::material(tenant, &spec, &material)?;
+        let applied = context.engine.applier.apply(&manifest).await?;
+        context.remember(&applied.row);
+        made.note(&spec, &material);
+        if spec.component == component::ADMIN {
+            made.admin = Some(material);
+        }
+    }
+    lost.map_or(Ok(made), Err)
+}
+
+/// Checks a certificate or a kubeconfig. `print` is the fingerprint of the CA that signs it, if it is known.
+async fn leaf(scope: &Scope<'_>, spec: &SecretSpec, print: Option<String>) -> Result<Leaf, Problem> {
+    let context = scope.context;
+    let key = scope.key();
+    let Some(row) = context.engine.index.find::<Secret>(&key.namespace, &spec.name) else {
+        return Ok(Leaf::Due);
+    };
+    let recorded = row.annotations.get(ours::CA_FINGERPRINT).cloned();
+    // The CA of the datastore is read when its DataStore changes. Until then it counts as unchanged.
+    let print = print.or_else(|| {
+        (spec.signer() == Some(Signer::Datastore))
+            .then_some(recorded)
+            .flatten()
+    });
+    let decision = policy::decide(policy::Input {
+        spec,
+        tenant: &key.to_string(),
+        observed: Some(&row.annotations),
+        ca: print.as_deref(),
+        now: scope.now,
+    });
+    let Decision::Keep { renew_at } = decision else {
+        tracing::debug!(secret = %row.key, ?decision, "issuing key material again");
+        return Ok(Leaf::Due);
+    };
+    let hash = recorded_hash(&row);
+    if !context.is_untouched(&row) {
+        let secret = observe::secret(context, &key.namespace, &spec.name).await?;
+        if hash_of(&secret.unwrap_or_default()) != hash {
+            return Ok(Leaf::Due);
+        }
+        context.remember(&row);
+    }
+    Ok(Leaf::Kept { hash, renew_at })
+}
+
+/// A CA with its private key: the one that was just generated, else from its Secret.
+async fn read_ca(
+    scope: &Scope<'_>,
+    specs: &[SecretSpec],
+    component: &'static str,
+    fresh: &BTreeMap<&'static str, Material>,
+) -> Result<Ca, Problem> {
+    let namespace = scope.key().namespace;
+    let spec = specs.iter().find(|spec| spec.component == component);
+    let (Some(spec), Some(keys)) = (spec, spec.and_then(SecretSpec::ca_keys)) else {
+        return Err(Problem::on_change(
+            Reason::InternalError,
+            format!("there is no CA {component}"),
+        ));
+    };
+    let data = match fresh.get(component) {
+        Some(material) => material.to_data(),
+        None => observe::secret(scope.context, &namespace, &spec.name)
+            .await?
+            .and_then(|secret| secret.data)
+            .unwrap_or_default(),
+    };
+    Ca::read(&format!("{namespace}/{}", spec.name), keys, &data).map_err(|error| unusable(&error))
+}
+
+/// Creates a CA or a key pair. It is never overwritten: two processes that race must not replace each other's keys.
+async fn create(scope: &Scope<'_>, spec: &SecretSpec, material: &Material) -> Result<(), Problem> {
+    let manifest = secrets::material(scope.tenant, spec, material)?;
+    match scope.context.engine.applier.create(&manifest).await {
+        Ok(applied) => scope.context.remember(&applied.row),
+        Err(error) if error.is_already_exists() => {
+            return Err(Problem::backoff(
+                Class::Transient,
+                Reason::WaitingForCertificates,
+                format!("{} was created at the same time; it is read again", manifest.key),
             ));
-        };
-        let data = match fresh.get(component) {
-            Some(material) => material.to_data(),
-            None => self
-                .get(&namespace, &spec.name)
-                .await?
-                .and_then(|secret| secret.data)
-                .unwrap_or_default(),
-        };
-        Ca::read(&format!("{namespace}/{}", spec.name), keys, &data).map_err(|error| unfit(&error))
-    }
-
-    /// Makes an authority or a key pair, which is never written over.
-    async fn create(
-        &self,
-        tenant: &TenantControlPlane,
-        spec: &SecretSpec,
-        material: &Material,
-    ) -> Result<(), Problem> {
-        let manifest = secrets::material(tenant, spec, material)?;
-        match self.engine.applier.create(&manifest).await {
-            Ok(applied) => self.saw(&applied.row),
-            // Another process made it meanwhile: the next pass reads it.
-            Err(error) if error.is_already_exists() => {
-                return Err(Problem::retry(
-                    Class::Transient,
-                    Reason::WaitingForCertificates,
-                    format!(
-                        "{} came while it was being made; it is looked at again",
-                        manifest.key
-                    ),
-                ));
-            }
-            Err(error) => return Err(error.into()),
         }
-        Ok(())
+        Err(error) => return Err(error.into()),
     }
-
-    /// Reads one Secret.
-    pub(super) async fn get(&self, namespace: &str, name: &str) -> Result<Option<Secret>, Problem> {
-        let api: Api<Secret> = Api::namespaced(self.engine.client.clone(), namespace);
-        api.get_opt(name)
-            .await
-            .map_err(|error| ApiError::new(format!("get Secret {namespace}/{name}"), error).into())
-    }
+    Ok(())
 }
 
 impl Certificates {
@@ -257,7 +295,7 @@ impl Certificates {
     }
 }
 
-/// Issues all of `specs` off the reactor: keys cost CPU.
+/// Issues `specs` on a blocking thread, since keys cost CPU.
 async fn issued(
     tenant: &TenantControlPlane,
     specs: Vec<SecretSpec>,
@@ -283,7 +321,7 @@ async fn issued(
             })
             .collect::<Result<Vec<_>, _>>()
     };
-    let failed = |text: String| Problem::retry(Class::Transient, Reason::InternalError, text);
+    let failed = |text: String| Problem::backoff(Class::Transient, Reason::InternalError, text);
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| failed(error.to_string()))?
@@ -293,8 +331,7 @@ async fn issued(
         })
 }
 
-/// An authority that is over, and what brings it back: a renewed certificate of the same key is trusted by whom the old
-/// one was trusted by.
+/// A CA that expired, and how to renew it. Whoever trusts the old certificate trusts a new one of the same key.
 fn expired(tenant: &TenantControlPlane, signer: Signer, at: Timestamp) -> Problem {
     let key = RootKey::of(tenant);
     let text = match signer {
@@ -306,25 +343,12 @@ fn expired(tenant: &TenantControlPlane, signer: Signer, at: Timestamp) -> Proble
         ),
         Signer::Datastore => "tlsConfig.certificateAuthority of the DataStore".to_owned(),
     };
-    Problem::retry(
+    Problem::backoff(
         Class::Foreign,
         Reason::CertificateAuthorityExpired,
         format!(
-            "{text}: the certificate authority expired at {at}, nothing can be signed by it; put a certificate of the \
-             same key there that ends later"
+            "{text}: the CA expired at {at}, so it cannot sign any more; replace it with a certificate of the same key \
+             that expires later"
         ),
     )
-}
-
-pub(super) fn hash_of(secret: &Secret) -> String {
-    let data = secret.data.iter().flatten();
-    content_hash(data.map(|(key, value)| (key.as_str(), value.0.as_slice())))
-}
-
-pub(super) fn unfit(error: &material::Error) -> Problem {
-    let reason = match error {
-        material::Error::KeyMismatch { .. } => Reason::CertificateAuthorityKeyMismatch,
-        _ => Reason::CertificateAuthorityInvalid,
-    };
-    Problem::retry(Class::Foreign, reason, error.to_string())
 }

@@ -1,160 +1,157 @@
-//! Deletion in the order of DESIGN 7: pods → keys, role and user → objects → finalizer.
+//! Deletion of a tenant: its pods, then its data, then its objects, then the finalizer.
 //!
-//! The Deployment is deleted in the foreground instead of being scaled to 0 first: it goes only after its pods have,
-//! and its own delete event ends the wait, where pods would have to be watched or polled.
+//! The Deployment is deleted in the foreground instead of being scaled to 0: it is gone only after its pods, and its own
+//! delete event ends the wait, so that pods need not be polled.
 
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::jiff::Timestamp;
-use kamaji_api::conditions::Reason;
-use kamaji_api::labels::{capi, kamaji, ours};
-use kamaji_api::tenantcontrolplane::TenantControlPlane;
+use k8s_openapi::{api::apps::v1::Deployment, jiff::Timestamp};
+use kamaji_api::{
+    conditions::Reason,
+    labels::{capi, kamaji, ours},
+    tenantcontrolplane::TenantControlPlane,
+};
 use kube::{Api, ResourceExt};
 
-use super::observed::Observed;
-use super::problem::Problem;
-use super::reconcile::LOOK;
-use super::{Controller, storage};
-use crate::k8s::apply::Deletion;
-use crate::k8s::error::Class;
-use crate::k8s::finalizer;
-use crate::k8s::key::RootKey;
-use crate::k8s::row::Row;
-use crate::runtime::driver::{Outcome, Reconciled};
+use super::{
+    context::Context,
+    names::{is_recorded, is_set_up, names_of},
+    observed::Observed,
+    storage,
+};
+use crate::k8s::{
+    apply::Deletion,
+    error::Class,
+    finalizer,
+    key::RootKey,
+    problem::{Problem, Retry},
+    row::Row,
+};
 
-impl Controller {
-    pub(super) async fn delete(&self, tenant: &TenantControlPlane, observed: &mut Observed) -> Reconciled {
-        if !finalizer::has(tenant, kamaji::FINALIZER) && !finalizer::has(tenant, kamaji::SOOT_FINALIZER) {
-            return Ok(Outcome::Done);
-        }
-        match self.delete_steps(tenant, observed).await {
-            Ok(()) => Ok(Outcome::Done),
-            Err(problem) => {
-                observed.deleting = Some((problem.reason, problem.message.clone()));
-                problem.settle(LOOK)
-            }
-        }
+/// Deletes what belongs to `tenant`, as far as it goes.
+///
+/// # Errors
+/// What the deletion waits for.
+pub async fn delete(
+    context: &Context,
+    tenant: &TenantControlPlane,
+    observed: &mut Observed,
+    now: Timestamp,
+) -> Result<(), Problem> {
+    if !finalizer::has(tenant, kamaji::FINALIZER) && !finalizer::has(tenant, kamaji::SOOT_FINALIZER) {
+        return Ok(());
     }
+    // After a move the target cluster owns data and objects.
+    if !tenant.annotations().contains_key(capi::DELETE_FOR_MOVE) {
+        stop_pods(context, tenant).await?;
+        delete_data(context, tenant, observed, now).await?;
+        delete_objects(context, tenant).await?;
+    }
+    let namespace = tenant.namespace().unwrap_or_default();
+    let api: Api<TenantControlPlane> = Api::namespaced(context.engine.client.clone(), &namespace);
+    let finalizers = [kamaji::FINALIZER, kamaji::SOOT_FINALIZER];
+    Ok(finalizer::remove(&api, &context.engine.tenants, tenant, &finalizers).await?)
+}
 
-    async fn delete_steps(
-        &self,
-        tenant: &TenantControlPlane,
-        observed: &mut Observed,
-    ) -> Result<(), Problem> {
-        // At the source of a move the data lives on, and so does what the target now owns.
-        if !tenant.annotations().contains_key(capi::DELETE_FOR_MOVE) {
-            self.stop_pods(tenant).await?;
-            self.delete_data(tenant, observed).await?;
-            self.delete_objects(tenant).await?;
-        }
-        let api: Api<TenantControlPlane> = Api::namespaced(
-            self.engine.client.clone(),
-            &tenant.namespace().unwrap_or_default(),
+async fn stop_pods(context: &Context, tenant: &TenantControlPlane) -> Result<(), Problem> {
+    let rows = rows_of(context, tenant);
+    let Some(row) = rows.iter().find(|row| row.is::<Deployment>()) else {
+        return Ok(());
+    };
+    let applier = &context.engine.applier;
+    if !row.deleting && applier.delete_as(row, Deletion::Foreground).await? {
+        return Ok(());
+    }
+    Err(Problem::on_change(
+        Reason::WaitingForPodsDeletion,
+        format!("pods of Deployment {} still run", row.key.name),
+    ))
+}
+
+async fn delete_data(
+    context: &Context,
+    tenant: &TenantControlPlane,
+    observed: &mut Observed,
+    now: Timestamp,
+) -> Result<(), Problem> {
+    if !is_recorded(tenant) || tenant.annotations().contains_key(ours::ABANDON_DATA) {
+        return Ok(());
+    }
+    let engine = &context.engine;
+    let names = names_of(tenant, 0);
+    // The DataStore that holds the data, whatever the spec names now.
+    let chosen = || storage::choose(tenant, &engine.settings.default_datastore).ok();
+    let Some(name) = storage::used(tenant).or_else(chosen) else {
+        return Ok(());
+    };
+    let waiting = |problem: Problem| Problem {
+        reason: match problem.reason {
+            Reason::DataStoreUnreachable | Reason::DataStoreNotFound | Reason::SecretNotFound => {
+                Reason::WaitingForDataStore
+            }
+            other => other,
+        },
+        message: format!(
+            "the data of schema {} cannot be deleted: {problem}; to leave it behind, annotate the TenantControlPlane \
+             with {}",
+            names.schema,
+            ours::ABANDON_DATA
+        ),
+        retry: match problem.retry {
+            Retry::OnChange | Retry::Unwatched => Retry::Backoff(Class::Foreign),
+            retry @ Retry::Backoff(_) => retry,
+        },
+    };
+    let store = match storage::find(engine, &name) {
+        Ok(store) => store,
+        // Nothing was created in it: the names were generated while the tenant waited for the DataStore.
+        Err(_) if storage::used(tenant).is_none() => return Ok(()),
+        Err(problem) => return Err(waiting(problem)),
+    };
+    // The DataStore was changed since the set-up, and may lead to another datastore. The data is looked for first, and
+    // what was found is recorded in the status before it is deleted, so that a later reconcile knows that it is gone.
+    let mut placed = storage::placed(&store, &names).map_err(waiting)?;
+    if is_set_up(tenant) && !storage::is_made(tenant, &placed) {
+        let found = storage::set_up(engine, tenant, &store, &names, now).await;
+        placed.access = Some(found.map_err(waiting)?);
+        observed.placed = Some(placed);
+        let message = format!(
+            "the data of schema {} was found and will be deleted",
+            names.schema
         );
-        let ours = [kamaji::FINALIZER, kamaji::SOOT_FINALIZER];
-        Ok(finalizer::remove(&api, &self.engine.tenants, tenant, &ours).await?)
+        return Err(Problem::backoff(Class::Transient, Reason::Deleting, message));
     }
+    match storage::tear_down(engine, tenant, &store, &names).await {
+        Ok(deleted) => {
+            observed.torn_down = true;
+            let (tenant, schema) = (RootKey::of(tenant), &names.schema);
+            tracing::info!(%tenant, schema, keys = deleted.keys, "deleted the data of a tenant");
+            Ok(())
+        }
+        // Schema and user belong to somebody else, so nothing was ever created for this tenant.
+        Err(problem) if is_foreign(&problem) && storage::recorded_setup(tenant).is_none() => Ok(()),
+        Err(problem) => Err(waiting(problem)),
+    }
+}
 
-    async fn stop_pods(&self, tenant: &TenantControlPlane) -> Result<(), Problem> {
-        let rows = self.rows_of(tenant);
-        let Some(row) = rows.iter().find(|row| row.is::<Deployment>()) else {
-            return Ok(());
-        };
-        let gone = if row.deleting {
-            false
-        } else {
-            let applier = &self.engine.applier;
-            applier.delete_as(row, Deletion::Foreground).await?
-        };
-        if gone {
-            return Ok(());
+/// Deletes every object that the tenant owns. It does not own a CA that the user provides.
+async fn delete_objects(context: &Context, tenant: &TenantControlPlane) -> Result<(), Problem> {
+    let mut left = Vec::new();
+    for row in rows_of(context, tenant) {
+        if row.deleting || !context.engine.applier.delete(&row).await? {
+            left.push(row.key.to_string());
         }
-        Err(Problem::wait(
-            Reason::WaitingForPodsDeletion,
-            format!("pods of Deployment {} still run", row.key.name),
-        ))
     }
+    if left.is_empty() {
+        return Ok(());
+    }
+    Err(Problem::on_change(
+        Reason::WaitingForObjectsDeletion,
+        format!("these objects still exist: {}", left.join(", ")),
+    ))
+}
 
-    async fn delete_data(&self, tenant: &TenantControlPlane, observed: &mut Observed) -> Result<(), Problem> {
-        if !storage::is_recorded(tenant) || tenant.annotations().contains_key(ours::ABANDON_DATA) {
-            return Ok(());
-        }
-        let names = storage::names_of(tenant, 0);
-        // Where the data is, whatever the spec asks for by now.
-        let chosen = || storage::choose(tenant, &self.engine.settings.default_datastore).ok();
-        let Some(name) = storage::used(tenant).or_else(chosen) else {
-            // Nothing was ever placed anywhere.
-            return Ok(());
-        };
-        let waiting = |problem: &Problem| Problem {
-            reason: match problem.reason {
-                Reason::DataStoreUnreachable | Reason::DataStoreNotFound | Reason::SecretNotFound => {
-                    Reason::WaitingForDataStore
-                }
-                other => other,
-            },
-            message: format!(
-                "the data of schema {} cannot be deleted: {problem}; to leave it behind, annotate the TenantControlPlane \
-                 with {}",
-                names.schema,
-                ours::ABANDON_DATA
-            ),
-            retry: problem.retry.or(Some(Class::Foreign)),
-        };
-        let store = match storage::find(&self.engine, &name) {
-            Ok(store) => store,
-            // It was never used: the names were drawn while the DataStore was awaited.
-            Err(_) if storage::used(tenant).is_none() => return Ok(()),
-            Err(problem) => return Err(waiting(&problem)),
-        };
-        // The DataStore was changed since: it may lead to another datastore, where nothing is to be deleted. What is found
-        // is written down before it goes, for a pass that comes after it has gone.
-        let mut placed = storage::placed(&store, &names).map_err(|problem| waiting(&problem))?;
-        if storage::is_set_up(tenant) && !storage::is_made(tenant, &placed) {
-            let found = storage::set_up(&self.engine, tenant, &store, &names, Timestamp::now()).await;
-            placed.access = Some(found.map_err(|problem| waiting(&problem))?);
-            observed.placed = Some(placed);
-            let message = format!(
-                "the data of schema {} was found and will be deleted",
-                names.schema
-            );
-            return Err(Problem::retry(Class::Transient, Reason::Deleting, message));
-        }
-        match storage::tear_down(&self.engine, tenant, &store, &names).await {
-            Ok(deleted) => {
-                observed.torn_down = true;
-                let (tenant, schema) = (RootKey::of(tenant), names.schema);
-                tracing::info!(%tenant, schema, keys = deleted.keys, "data deleted");
-                Ok(())
-            }
-            // It never was this tenant's: that is why nothing was made.
-            Err(problem) if is_foreign(&problem) && storage::recorded_setup(tenant).is_none() => Ok(()),
-            Err(problem) => Err(waiting(&problem)),
-        }
-    }
-
-    /// Objects of ours; a user's authority is none of them.
-    async fn delete_objects(&self, tenant: &TenantControlPlane) -> Result<(), Problem> {
-        let applier = &self.engine.applier;
-        let mut left = Vec::new();
-        for row in self.rows_of(tenant) {
-            if row.deleting || !applier.delete(&row).await? {
-                left.push(row.key.to_string());
-            }
-        }
-        if left.is_empty() {
-            return Ok(());
-        }
-        Err(Problem::wait(
-            Reason::WaitingForObjectsDeletion,
-            format!("still there: {}", left.join(", ")),
-        ))
-    }
-
-    fn rows_of(&self, tenant: &TenantControlPlane) -> Vec<std::sync::Arc<Row>> {
-        self.engine
-            .index
-            .owned_by(tenant.metadata.uid.as_deref().unwrap_or_default())
-    }
+fn rows_of(context: &Context, tenant: &TenantControlPlane) -> Vec<std::sync::Arc<Row>> {
+    let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
+    context.engine.index.owned_by(uid)
 }
 
 fn is_foreign(problem: &Problem) -> bool {

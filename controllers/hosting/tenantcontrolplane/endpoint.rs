@@ -1,28 +1,29 @@
-//! Where a tenant is reached, from its spec and its Service (hosting specification 2.3). Pure.
+//! The endpoint of a tenant, from its spec and its Service. Pure.
 
 use std::net::IpAddr;
 
-use kamaji_api::conditions::Reason;
-use kamaji_api::service::ServiceType;
-use kamaji_api::tenantcontrolplane::TenantControlPlane;
+use kamaji_api::{conditions::Reason, service::ServiceType, tenantcontrolplane::TenantControlPlane};
 
-use super::{problem::Problem, validate::Network};
-use crate::k8s::row::ServiceFacts;
+use super::validate::Network;
+use crate::k8s::{problem::Problem, row::ServiceFacts};
 
-/// Where a tenant is reached.
+/// Addresses of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// `host:port` for the management cluster and for administrators.
+    /// `host:port` for nodes and admins.
     pub published: String,
-    /// Address that the tenant's `kubernetes` Service leads to.
+    /// Address behind the `kubernetes` Service of the workload cluster.
     pub advertise: Option<IpAddr>,
-    /// Hosts that the API server answers as.
+    /// Names and addresses in the serving certificate of kube-apiserver.
     pub hosts: Vec<String>,
-    /// `host:port` of the Service, for ourselves.
+    /// `host:port` of the Service, for the engine.
     pub service: String,
 }
 
-/// The endpoint, or what it waits for.
+/// The endpoint: the address of the spec, else that of the Service.
+///
+/// # Errors
+/// The Service has no address yet, or the spec needs one.
 pub fn endpoint(
     tenant: &TenantControlPlane,
     network: &Network,
@@ -30,9 +31,9 @@ pub fn endpoint(
 ) -> Result<Endpoint, Problem> {
     let name = tenant.metadata.name.as_deref().unwrap_or_default();
     let internal = service.cluster_ip.as_deref().ok_or_else(|| {
-        Problem::wait(
+        Problem::on_change(
             Reason::WaitingForService,
-            format!("Service {name} has no cluster address yet"),
+            format!("Service {name} has no cluster IP yet"),
         )
     })?;
     let given = network.address.map(|address| address.to_string());
@@ -41,7 +42,7 @@ pub fn endpoint(
         ServiceType::LoadBalancer => given
             .or_else(|| service.ingress.first().cloned())
             .ok_or_else(|| {
-                Problem::wait(
+                Problem::on_change(
                     Reason::WaitingForLoadBalancer,
                     format!(
                         "Service {name} of type LoadBalancer has no address yet; the management cluster needs a \
@@ -50,9 +51,10 @@ pub fn endpoint(
                 )
             })?,
         ServiceType::NodePort => given.ok_or_else(|| {
-            Problem::wait(
+            Problem::on_change(
                 Reason::AddressRequired,
-                "spec.networkProfile.address: required with serviceType NodePort",
+                "spec.networkProfile.address is required with serviceType NodePort; set it to an address that reaches the \
+                 nodes",
             )
         })?,
     };
@@ -101,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_address_comes_from_the_user_or_the_service() {
+    fn the_address_comes_from_the_spec_or_from_the_service() {
         let published = |kind, address, ingress: &[&str]| of(kind, address, ingress).map(|e| e.published);
         assert_eq!(
             published(ServiceType::ClusterIp, None, &[]).unwrap(),
@@ -123,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_load_balancer_with_a_name_keeps_the_name_and_advertises_an_address() {
+    fn a_load_balancer_with_a_host_name_publishes_the_name_and_advertises_an_address() {
         let endpoint = of(ServiceType::LoadBalancer, None, &["lb.example.org"]).unwrap();
         assert_eq!(endpoint.published, "lb.example.org:6443");
         assert_eq!(endpoint.advertise, Some("10.0.0.7".parse().unwrap()));

@@ -1,91 +1,63 @@
-//! What a pass saw of a tenant, step by step: what its status is made from.
+//! What one reconcile observed of a tenant, step by step: the input of its status. Pure.
 
 use std::sync::Arc;
 
-use kamaji_api::conditions::Reason;
+use super::{certificates::Certificates, storage::Placed};
+use crate::k8s::{problem::Problem, report::Step, row::Row};
 
-use super::certificates::Certificates;
-use super::endpoint::Endpoint;
-use super::problem::Problem;
-use super::storage::Names;
-use super::validate::Valid;
-use crate::hosting::datastore::driver::Access;
-use crate::k8s::row::Row;
-
-/// The tenant's place in the datastore, made.
+/// What was observed in the workload cluster.
 #[derive(Clone, Debug)]
-pub struct Placed {
-    /// Name of the DataStore.
-    pub store: String,
-    /// Names in it.
-    pub names: Names,
-    /// `host:port` of each member.
-    pub endpoints: Vec<String>,
-    /// What the set-up was made for.
+pub struct TenantApi {
+    /// Digest of what belongs into the workload cluster.
     pub digest: String,
-    /// The open datastore, where it was asked in this pass.
-    pub access: Option<Arc<Access>>,
+    /// The API server answered an authenticated request.
+    pub answered: Step,
+    /// The RBAC rules were applied and read back.
+    pub rbac: Step,
+    /// The add-ons were applied.
+    pub addons: Step,
 }
 
-/// What was seen inside the tenant.
-#[derive(Clone, Debug)]
-pub struct Inside {
-    /// Digest of what was applied there.
-    pub digest: String,
-    /// The API answered an authenticated request.
-    pub answered: Result<(), Problem>,
-    /// The rights are in place and were read back.
-    pub rights: Result<(), Problem>,
-    /// Add-ons are as asked.
-    pub addons: Result<(), Problem>,
-}
-
-/// What was seen of a tenant in one pass. `None` is «was not reached».
+/// What was observed of a tenant. A step that was not reached keeps the conditions of the reconcile before.
 #[derive(Debug, Default)]
 pub struct Observed {
-    /// Paused by annotation.
+    /// The annotation pauses the TenantControlPlane.
     pub paused: bool,
-    /// Deletion is under way: reason and what is waited for.
-    pub deleting: Option<(Reason, String)>,
-    /// Message of `FieldNotSupported`.
+    /// The TenantControlPlane is being deleted, and this is what the deletion waits for.
+    pub deleting: Option<Problem>,
+    /// What the user set but has no effect.
     pub unsupported: Option<String>,
-    /// The spec.
-    pub valid: Option<Result<Valid, Problem>>,
-    /// Names in the datastore.
-    pub names: Option<Names>,
-    /// The datastore.
-    pub store: Option<Result<(), Problem>>,
-    /// The place there was removed.
-    pub torn_down: bool,
-    /// The place there.
+    /// The spec is valid.
+    pub spec: Step,
+    /// The DataStore is ready, schema and user exist.
+    pub data_store: Step,
+    /// Schema and user, once they exist.
     pub placed: Option<Placed>,
-    /// The endpoint.
-    pub endpoint: Option<Result<Endpoint, Problem>>,
-    /// Key material.
-    pub certificates: Option<Result<Certificates, Problem>>,
-    /// Deployment and what protects it.
-    pub deployment: Option<Result<(), Problem>>,
-    /// Version that the Deployment was rendered for.
+    /// Schema, user and data were deleted.
+    pub torn_down: bool,
+    /// The endpoint is known.
+    pub endpoint: Step,
+    /// `host:port` of the endpoint.
+    pub published: Option<String>,
+    /// The key material is complete.
+    pub certificates: Step,
+    /// The key material, once it is complete.
+    pub key_material: Option<Certificates>,
+    /// The Deployment was applied, and its pods are neither refused nor failing.
+    pub deployment: Step,
+    /// Version of Kubernetes that the Deployment was rendered for, once it was applied.
     pub rendered: Option<String>,
-    /// The tenant's own API.
-    pub inside: Option<Inside>,
+    /// The workload cluster, where this reconcile looked at it.
+    pub tenant_api: Option<TenantApi>,
 }
 
-impl Observed {
-    /// Notes how a step of the datastore went.
-    pub fn note_store<T>(&mut self, result: Result<T, Problem>) -> Result<T, Problem> {
-        self.store = Some(result.as_ref().map(|_| ()).map_err(Clone::clone));
-        result
-    }
-}
-
-/// Rows as they stand at the end of the pass.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Rows<'a> {
+/// Rows of the index at the end of the reconcile.
+#[derive(Clone, Debug, Default)]
+pub struct Rows {
     /// The Deployment.
-    pub deployment: Option<&'a Row>,
+    pub deployment: Option<Arc<Row>>,
     /// The Service.
-    pub service: Option<&'a Row>,
-    /// What keeps a pod from running.
-    pub trouble: Option<&'a str>,
+    pub service: Option<Arc<Row>>,
+    /// What keeps a pod from running, while the Deployment is not complete.
+    pub trouble: Option<String>,
 }

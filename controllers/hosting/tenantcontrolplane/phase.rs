@@ -1,58 +1,65 @@
-//! The peer's nine words for the state of a tenant (hosting specification 1.2), from what is seen now and never from
-//! our own previous word. Pure.
+//! Computes `status.kubernetesResources.version.status`, the nine phases of upstream Kamaji, from what is observed now and
+//! never from the previous phase. Pure.
 //!
-//! Against the peer: a tenant that never ran is `Provisioning`, not `NotReady`; `Ready` means that the API answered
-//! too (DESIGN 2.3).
+//! Two phases differ from upstream Kamaji: a tenant that never ran is `Provisioning` instead of `NotReady`, and `Ready`
+//! requires that the API server answered.
 
-use kamaji_api::conditions::Reason;
-use kamaji_api::tenantcontrolplane::VersionPhase;
+use kamaji_api::{conditions::Reason, tenantcontrolplane::VersionPhase};
 
-use super::problem::Problem;
-use crate::k8s::row::{DeploymentFacts, Facts, Row};
+use crate::k8s::{
+    problem::Problem,
+    row::{DeploymentFacts, Facts, Row},
+};
 
 /// What the phase depends on.
 #[derive(Clone, Copy, Debug)]
-pub struct Sight<'a> {
-    /// Replicas asked for.
+pub struct Inputs<'a> {
+    /// Replicas in the spec.
     pub replicas: i32,
     /// Row of the Deployment.
     pub deployment: Option<&'a Row>,
-    /// Version last rolled out in full.
+    /// Version of the last complete rollout.
     pub installed: Option<&'a str>,
-    /// Version of the Deployment as it stands.
-    pub asked: Option<&'a str>,
-    /// The API answered and the rights inside are in place.
+    /// Version that the Deployment was rendered for.
+    pub rendered: Option<&'a str>,
+    /// The API server answered, and the RBAC rules in the workload cluster are in place.
     pub answered: bool,
 }
 
 /// The phase.
-pub fn phase(sight: Sight<'_>) -> VersionPhase {
-    let first = sight.installed.is_none();
-    let down = if first {
+pub fn phase(inputs: Inputs<'_>) -> VersionPhase {
+    let Inputs {
+        replicas,
+        deployment,
+        installed,
+        rendered,
+        answered,
+    } = inputs;
+    let down = if installed.is_none() {
         VersionPhase::Provisioning
     } else {
         VersionPhase::NotReady
     };
-    if sight.replicas == 0 {
+    if replicas == 0 {
         return VersionPhase::Sleeping;
     }
-    let Some(row) = sight.deployment else {
+    let Some(row) = deployment else {
         return down;
     };
-    if facts(row).is_none_or(|facts| facts.status.ready_replicas.unwrap_or(0) == 0) {
+    if !is_serving(row) {
         return down;
     }
     if complete(row) {
-        return if sight.answered { VersionPhase::Ready } else { down };
+        return if answered { VersionPhase::Ready } else { down };
     }
-    match (sight.installed, sight.asked) {
+    match (installed, rendered) {
         (None, _) => VersionPhase::Provisioning,
-        (Some(installed), Some(asked)) if installed != asked => VersionPhase::Upgrading,
+        (Some(installed), Some(rendered)) if installed != rendered => VersionPhase::Upgrading,
         (Some(_), _) => VersionPhase::Unknown,
     }
 }
 
-/// The Deployment's facts.
+/// The facts of a Deployment.
 pub fn facts(row: &Row) -> Option<&DeploymentFacts> {
     match &row.facts {
         Facts::Deployment(facts) => Some(facts),
@@ -60,7 +67,12 @@ pub fn facts(row: &Row) -> Option<&DeploymentFacts> {
     }
 }
 
-/// Every pod asked for is of the current template and available, and no other is left.
+/// At least one pod is ready.
+pub fn is_serving(row: &Row) -> bool {
+    facts(row).is_some_and(|facts| facts.status.ready_replicas.unwrap_or(0) > 0)
+}
+
+/// Every desired pod is of the current template and available, and no other pod is left.
 pub fn complete(row: &Row) -> bool {
     facts(row).is_some_and(|DeploymentFacts { desired, status }| {
         let all = |count: Option<i32>| count.unwrap_or(0) == *desired;
@@ -73,38 +85,42 @@ pub fn complete(row: &Row) -> bool {
     })
 }
 
-/// Pods that cannot be created or do not come up, as the Deployment controller tells it.
-pub fn rejected(row: &Row) -> Option<Problem> {
-    let status = &facts(row)?.status;
-    let find = |kind: &str, status_is: &str, reason: Option<&str>| {
-        status
-            .conditions
-            .iter()
+/// Checks that pods can be created and become ready, by the conditions of the Deployment.
+///
+/// # Errors
+/// `PodsRejected` or `PodsFailing`.
+pub fn check_pods(row: &Row) -> Result<(), Problem> {
+    let conditions = facts(row).and_then(|facts| facts.status.conditions.as_ref());
+    let find = |type_: &str, status: &str, reason: Option<&str>| {
+        conditions
+            .into_iter()
             .flatten()
             .find(|c| {
-                c.type_ == kind
-                    && c.status == status_is
-                    && (reason.is_none() || c.reason.as_deref() == reason)
+                c.type_ == type_ && c.status == status && (reason.is_none() || c.reason.as_deref() == reason)
             })
             .map(|c| c.message.clone().unwrap_or_default())
     };
     if let Some(message) = find("ReplicaFailure", "True", None) {
-        return Some(Problem::wait(
+        return Err(Problem::on_change(
             Reason::PodsRejected,
             format!("the pods could not be created: {message}"),
         ));
     }
-    let message = find("Progressing", "False", Some("ProgressDeadlineExceeded"))?;
-    Some(Problem::wait(
-        Reason::PodsFailing,
-        format!("the pods do not become ready: {message}; see kubectl describe pods of the tenant"),
-    ))
+    if let Some(message) = find("Progressing", "False", Some("ProgressDeadlineExceeded")) {
+        return Err(Problem::on_change(
+            Reason::PodsFailing,
+            format!("the pods do not become ready: {message}; see kubectl describe pods of the tenant"),
+        ));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStatus};
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+    use k8s_openapi::{
+        api::apps::v1::{Deployment, DeploymentSpec, DeploymentStatus},
+        apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    };
 
     use super::*;
     use crate::k8s::child::Child;
@@ -133,9 +149,9 @@ mod tests {
     }
 
     #[test]
-    fn the_words() {
+    fn the_phase_follows_from_replicas_pods_versions_and_the_answer() {
         let table = [
-            // replicas, pods, installed, asked, answered, word
+            // replicas, pods, installed, answered, phase
             (1, None, None, false, VersionPhase::Provisioning),
             (1, None, Some("a"), false, VersionPhase::NotReady),
             (0, Some(row(0, 0, 0, 0)), Some("a"), false, VersionPhase::Sleeping),
@@ -154,15 +170,15 @@ mod tests {
             (2, Some(row(2, 3, 1, 3)), Some("a"), true, VersionPhase::Unknown),
             (2, Some(row(2, 2, 2, 1)), None, true, VersionPhase::Provisioning),
         ];
-        for (number, (replicas, deployment, installed, answered, word)) in table.into_iter().enumerate() {
-            let sight = Sight {
+        for (number, (replicas, deployment, installed, answered, expected)) in table.into_iter().enumerate() {
+            let inputs = Inputs {
                 replicas,
                 deployment: deployment.as_ref(),
                 installed,
-                asked: Some("a"),
+                rendered: Some("a"),
                 answered,
             };
-            assert_eq!(phase(sight), word, "row {number}");
+            assert_eq!(phase(inputs), expected, "row {number}");
         }
     }
 }

@@ -1,28 +1,27 @@
-//! What the conditions of a tenant say of its pods.
+//! Conditions about the pods of a tenant. Pure.
 
-use kamaji_api::conditions::{Reason, TenantControlPlaneCondition as On};
-use kamaji_api::tenantcontrolplane::{KubernetesResourcesStatus, TenantControlPlane, VersionPhase};
+use kamaji_api::{
+    conditions::{Reason, TenantControlPlaneCondition as On},
+    tenantcontrolplane::{TenantControlPlane, VersionPhase, VersionStatus},
+};
 
-use super::observed::{Observed, Rows};
-use super::phase;
-use crate::k8s::conditions::{self, Verdict};
+use super::{observed::Rows, phase};
+use crate::k8s::{
+    conditions::{self, Verdict},
+    report::Step,
+};
 
-/// `RollingOut`: pods or version differ from what is asked for.
-pub fn rolling(
-    observed: &Observed,
-    rows: Rows<'_>,
-    resources: Option<&KubernetesResourcesStatus>,
-) -> Verdict {
+/// `RollingOut`: pods or version differ from the desired ones.
+pub fn rolling(rendered: Option<&str>, rows: &Rows, version: Option<&VersionStatus>) -> Verdict {
     let on = On::RollingOut.as_str();
-    let version = resources.and_then(|r| r.version.as_ref());
-    match (rows.deployment, version.map(|v| v.status)) {
+    match (rows.deployment.as_deref(), version.map(|v| v.status)) {
         (Some(row), Some(phase)) if !phase::complete(row) => {
             let reason = match phase {
                 VersionPhase::Upgrading => Reason::Upgrading,
                 VersionPhase::Provisioning => Reason::Provisioning,
                 _ => Reason::RollingOut,
             };
-            let to = observed.rendered.as_deref().unwrap_or_default();
+            let to = rendered.unwrap_or_default();
             let message = match (reason, version.and_then(|v| v.version.as_deref())) {
                 (Reason::Upgrading, Some(from)) => format!("from {from} to {to}"),
                 _ => String::new(),
@@ -33,21 +32,20 @@ pub fn rolling(
     }
 }
 
-/// `DeploymentReady`: the pods run what is asked for.
-pub fn running(tenant: &TenantControlPlane, observed: &Observed, rows: Rows<'_>) -> Verdict {
+/// `DeploymentReady`: the pods run the desired version and settings.
+pub fn running(tenant: &TenantControlPlane, deployment: &Step, rows: &Rows) -> Verdict {
     let on = On::DeploymentReady.as_str();
-    if let Some(Err(problem)) = &observed.deployment {
+    if let Some(problem) = deployment.problem() {
         return Verdict::no(on, problem.reason, problem.message.clone());
     }
     if tenant.spec.control_plane.deployment.replicas == 0 {
         return Verdict::yes(on, Reason::Sleeping, "");
     }
-    match rows.deployment {
+    match rows.deployment.as_deref() {
         None => Verdict::no(on, Reason::Pending, "there is no Deployment yet"),
         Some(row) if phase::complete(row) => Verdict::yes(on, Reason::DeploymentReady, ""),
         Some(row) => {
-            let serving = phase::facts(row).is_some_and(|f| f.status.ready_replicas.unwrap_or(0) > 0);
-            let reason = if serving {
+            let reason = if phase::is_serving(row) {
                 Reason::RollingOut
             } else {
                 Reason::WaitingForPods
@@ -56,12 +54,16 @@ pub fn running(tenant: &TenantControlPlane, observed: &Observed, rows: Rows<'_>)
                 .status
                 .as_ref()
                 .map_or(&[][..], |status| &status.conditions);
-            // Between two tries a container seems well.
-            let told = conditions::get(known, on).filter(|c| {
+            // Between two restarts a failing container looks healthy: the failure stays reported.
+            let reported = conditions::get(known, on).filter(|c| {
                 c.reason == Reason::PodsFailing.as_str()
                     && c.observed_generation == tenant.metadata.generation
             });
-            match rows.trouble.or_else(|| told.map(|c| c.message.as_str())) {
+            match rows
+                .trouble
+                .as_deref()
+                .or_else(|| reported.map(|c| c.message.as_str()))
+            {
                 Some(trouble) => Verdict::no(on, Reason::PodsFailing, trouble),
                 None => Verdict::no(on, reason, "not every pod is ready and of the current template"),
             }

@@ -1,168 +1,106 @@
-//! A tenant's place in its datastore: which DataStore, which schema and user, and making the place there.
+//! Schema and user of a tenant in a DataStore: which DataStore it uses, and creating, checking and deleting them there.
 //!
-//! Schema and user are drawn once and recorded on the TenantControlPlane before anything is done in the datastore
-//! (DESIGN 7). What was set up is recorded by a digest in `status.storage.setup`, so that a quiet tenant costs the
-//! datastore nothing.
+//! The names are recorded on the TenantControlPlane before anything is created in the datastore, so that a crash leaves
+//! nothing behind that nobody knows. `status.storage.setup` records by digest what was created, so that a tenant
+//! without changes costs the datastore no request.
 
 use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
-use kamaji_api::conditions::Reason;
-use kamaji_api::datastore::DataStore;
-use kamaji_api::labels::ours;
-use kamaji_api::tenantcontrolplane::TenantControlPlane;
+use kamaji_api::{
+    conditions::{Reason, TenantControlPlaneCondition as On},
+    datastore::DataStore,
+    labels::ours,
+    tenantcontrolplane::TenantControlPlane,
+};
 use kube::ResourceExt;
 use serde_json::json;
 
-use super::observed::Placed;
-use super::problem::Problem;
-use crate::hosting::datastore::driver::{self, Access, Deleted, Owner, TenantSchema};
-use crate::hosting::datastore::{self, names, parts, validate};
-use crate::hosting::engine::Engine;
-use crate::k8s::{digest, key::RootKey};
-use crate::settings::DefaultDatastore;
+use super::{
+    names::{Names, is_set_up, set},
+    scope::Scope,
+};
+use crate::{
+    hosting::{
+        datastore::{
+            self,
+            driver::{self, Access, Deleted, Owner, TenantSchema},
+            parts,
+            status::usable,
+            validate,
+        },
+        engine::Engine,
+    },
+    k8s::{
+        digest,
+        key::RootKey,
+        problem::{Problem, Retry},
+        report::Step,
+    },
+    settings::DefaultDatastore,
+};
 
-/// Names of a tenant in its datastore.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Names {
-    /// Schema: prefix and role.
-    pub schema: String,
-    /// User.
-    pub user: String,
-    /// They come from a Kamaji that kept them in status alone: what exists without a mark is taken over.
-    pub adopted: bool,
+/// Schema and user of a tenant in a DataStore.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    /// Name of the DataStore.
+    pub store: String,
+    /// Schema and user.
+    pub names: Names,
+    /// `host:port` of each member.
+    pub endpoints: Vec<String>,
+    /// Digest of what they are created for; see [`setup_digest`].
+    pub digest: String,
+    /// The open datastore, if it is open.
+    pub access: Option<Arc<Access>>,
 }
 
-/// The names in force: of status, which tells what holds the data; else of the annotations, of the spec, or drawn from
-/// `entropy`.
-pub fn names_of(tenant: &TenantControlPlane, entropy: u64) -> Names {
-    let noted = |key: &str| asked(tenant.annotations().get(key));
-    let (schema, user) = (noted(ours::SCHEMA), noted(ours::USER));
-    if let Some((held_schema, held_user)) = held(tenant) {
-        return Names {
-            schema: held_schema.to_owned(),
-            user: held_user.to_owned(),
-            adopted: schema.is_none() && user.is_none(),
-        };
-    }
-    let drawn = || {
-        names::draw(
-            &tenant.namespace().unwrap_or_default(),
-            &tenant.name_any(),
-            entropy,
-        )
-    };
-    let schema = schema
-        .or_else(|| asked(tenant.spec.data_store_schema.as_ref()))
-        .map_or_else(drawn, str::to_owned);
-    let user = user
-        .or_else(|| asked(tenant.spec.data_store_username.as_ref()))
-        .map_or_else(|| schema.clone(), str::to_owned);
-    Names {
-        schema,
-        user,
-        adopted: false,
-    }
+/// The DataStore of `tenant`, whatever its state.
+///
+/// # Errors
+/// `MigrationNotSupported`, `DataStoreNotSelected` or `DataStoreNotFound`, each with the field to change.
+pub fn select(engine: &Engine, tenant: &TenantControlPlane) -> Result<Arc<DataStore>, Problem> {
+    find(engine, &choose(tenant, &engine.settings.default_datastore)?)
 }
 
-fn asked(text: Option<&String>) -> Option<&str> {
-    text.map(String::as_str).filter(|text| !text.is_empty())
-}
-
-/// Schema and user that were set up.
-fn held(tenant: &TenantControlPlane) -> Option<(&str, &str)> {
-    let setup = tenant.status.as_ref()?.storage.as_ref()?.setup.as_ref()?;
-    Some((asked(setup.schema.as_ref())?, asked(setup.user.as_ref())?))
-}
-
-/// The place was made, so there is one.
-pub fn is_set_up(tenant: &TenantControlPlane) -> bool {
-    held(tenant).is_some()
-}
-
-/// The names were recorded once, so something may exist under them.
-pub fn is_recorded(tenant: &TenantControlPlane) -> bool {
-    tenant.annotations().contains_key(ours::SCHEMA)
-        || tenant
-            .status
-            .as_ref()
-            .and_then(|s| s.storage.as_ref()?.setup.as_ref()?.schema.as_ref())
-            .is_some()
-}
-
-/// What spec and annotations say now must be what holds the data. Anybody who may edit a tenant may edit both, and
-/// another name would be another cluster's data, or none.
-pub fn check_names(tenant: &TenantControlPlane, names: &Names) -> Result<(), Problem> {
-    let spec = &tenant.spec;
-    let note = |key: &str| asked(tenant.annotations().get(key));
-    let is_set_up = held(tenant).is_some();
-    for (key, field, asked_for, held) in [
-        (
-            ours::SCHEMA,
-            "spec.dataStoreSchema",
-            asked(spec.data_store_schema.as_ref()),
-            &names.schema,
-        ),
-        (
-            ours::USER,
-            "spec.dataStoreUsername",
-            asked(spec.data_store_username.as_ref()),
-            &names.user,
-        ),
-    ] {
-        let refuse = |message: String| Err(Problem::wait(Reason::InvalidSpec, message));
-        if let Some(noted) = note(key).filter(|noted| noted != held) {
-            return refuse(format!(
-                "annotation {key}: {noted:?} cannot replace {held:?}, which holds the data; set it back to {held:?}"
-            ));
-        }
-        let Some(asked_for) = asked_for.filter(|asked_for| asked_for != held) else {
-            continue;
-        };
-        return refuse(if is_set_up {
-            format!("{field}: {asked_for:?} cannot replace {held:?}, which holds the data; set it back")
-        } else {
-            format!(
-                "{field} says {asked_for:?} and annotation {key} {held:?}: remove the one that is not meant (the \
-                 annotation, if the object was copied from another)"
-            )
-        });
-    }
-    Ok(())
-}
-
-/// Name of the DataStore: of the spec, of status, else the default.
+/// Name of the DataStore: that of the spec, of the status, or the default, in this order.
+///
+/// # Errors
+/// The spec names another DataStore than the one that holds the data, or nothing names one.
 pub fn choose(tenant: &TenantControlPlane, default: &DefaultDatastore) -> Result<String, Problem> {
-    let used = used(tenant);
-    let asked = tenant.spec.data_store.clone().filter(|name| !name.is_empty());
-    match (asked, used) {
-        (Some(asked), Some(used)) if asked != used => Err(Problem::wait(
+    let desired = set(tenant.spec.data_store.as_ref()).map(str::to_owned);
+    match (desired, used(tenant)) {
+        (Some(desired), Some(used)) if desired != used => Err(Problem::on_change(
             Reason::MigrationNotSupported,
             format!(
-                "spec.dataStore: the data is in DataStore {used}; moving it to {asked} is not supported yet; set it \
+                "spec.dataStore: the data is in DataStore {used}; moving it to {desired} is not supported yet; set it \
                  back to {used}"
             ),
         )),
         (Some(name), _) | (None, Some(name)) => Ok(name),
         (None, None) => default.name().map(str::to_owned).ok_or_else(|| {
-            Problem::wait(
+            Problem::on_change(
                 Reason::DataStoreNotSelected,
-                "spec.dataStore: required, since there is no default; name a DataStore or run with --default-datastore",
+                "spec.dataStore is required, since there is no default; name a DataStore or run with \
+                 --default-datastore",
             )
         }),
     }
 }
 
-/// Name of the DataStore that holds the data.
+/// Name of the DataStore that holds the data, as the status records it.
 pub fn used(tenant: &TenantControlPlane) -> Option<String> {
     let storage = tenant.status.as_ref()?.storage.as_ref()?;
-    storage.data_store_name.clone().filter(|name| !name.is_empty())
+    set(storage.data_store_name.as_ref()).map(str::to_owned)
 }
 
-/// The DataStore of this name, fit for a new tenant.
+/// The DataStore of this name, whatever its state.
+///
+/// # Errors
+/// `DataStoreNotFound`.
 pub fn find(engine: &Engine, name: &str) -> Result<Arc<DataStore>, Problem> {
     engine.stores.get(&RootKey::new("", name)).ok_or_else(|| {
-        Problem::wait(
+        Problem::on_change(
             Reason::DataStoreNotFound,
             format!("DataStore {name} does not exist; create it, or name another in spec.dataStore"),
         )
@@ -177,8 +115,8 @@ fn endpoints(store: &DataStore) -> Result<Vec<String>, Problem> {
     })
 }
 
-/// Digest of what a set-up was made for: it is made again when this changes. The DataStore's generation is none of it:
-/// it grows with its deletion, which waits for the tenants, and with the resources of a managed one.
+/// Digest of what schema and user are created for; when it changes, they are created again. The generation of the DataStore
+/// is no part of it: it grows with the deletion, which waits for the tenants, and with the resources of a managed one.
 fn setup_digest(store: &DataStore, names: &Names) -> String {
     digest::of(&json!({
         "store": store.metadata.uid,
@@ -189,7 +127,10 @@ fn setup_digest(store: &DataStore, names: &Names) -> String {
     }))
 }
 
-/// Where a tenant with these names is on this DataStore, not connected.
+/// Schema and user `names` in `store`. Nothing is asked of the datastore.
+///
+/// # Errors
+/// The spec of the DataStore is invalid.
 pub fn placed(store: &DataStore, names: &Names) -> Result<Placed, Problem> {
     Ok(Placed {
         store: store.name_any(),
@@ -200,18 +141,54 @@ pub fn placed(store: &DataStore, names: &Names) -> Result<Placed, Problem> {
     })
 }
 
-/// The set-up that was done is the one for this place.
+/// The status records that schema and user exist in this DataStore as it is now.
 pub fn is_made(tenant: &TenantControlPlane, placed: &Placed) -> bool {
     recorded_setup(tenant) == Some(placed.digest.as_str())
 }
 
-/// The digest of the set-up that was done.
+/// The digest in `status.storage.setup`.
 pub fn recorded_setup(tenant: &TenantControlPlane) -> Option<&str> {
     let storage = tenant.status.as_ref()?.storage.as_ref()?;
     storage.setup.as_ref()?.checksum.as_deref()
 }
 
-/// Makes the tenant's place.
+/// Creates schema and user, unless the status records them.
+///
+/// # Errors
+/// The DataStore is not ready for a tenant, or what it answered.
+pub async fn prepare(scope: &Scope<'_>, store: &DataStore) -> Result<Placed, Problem> {
+    let (engine, tenant) = (&scope.context.engine, scope.tenant);
+    let names = &scope.valid.names;
+    let mut placed = placed(store, names)?;
+    if is_made(tenant, &placed) {
+        placed.access = engine.pool.get(store);
+        return Ok(placed);
+    }
+    match usable(store) {
+        // The deletion of the DataStore waits for this tenant.
+        Err(problem) if problem.reason == Reason::DataStoreDeleting && is_set_up(tenant) => {}
+        // Its controller wakes the tenant when that changes.
+        result => result.map_err(|problem| Problem::on_change(problem.reason, problem.message))?,
+    }
+    placed.access = Some(set_up(engine, tenant, store, names, scope.now).await?);
+    Ok(placed)
+}
+
+/// Reports a DataStore that is not ready now. Schema and user exist, so the rollout goes on.
+///
+/// # Errors
+/// The reason that the DataStore itself reports.
+pub fn check_health(store: &DataStore) -> Result<(), Problem> {
+    if store.metadata.deletion_timestamp.is_some() {
+        return Ok(());
+    }
+    usable(store).map_err(|problem| Problem::on_change(problem.reason, problem.message))
+}
+
+/// Creates schema and user where they are missing.
+///
+/// # Errors
+/// What the datastore answered.
 pub async fn set_up(
     engine: &Engine,
     tenant: &TenantControlPlane,
@@ -222,15 +199,18 @@ pub async fn set_up(
     let access = datastore::access(engine, store).await?;
     match access
         .admin
-        .ensure_tenant(&place(engine, tenant, names), now)
+        .ensure_tenant(&schema_of(engine, tenant, names), now)
         .await
     {
         Ok(()) => Ok(access),
-        Err(error) => Err(failed(engine, tenant, store, error)),
+        Err(error) => Err(failed(engine, tenant, store, &error)),
     }
 }
 
-/// Removes the tenant's place and everything in it.
+/// Deletes schema, user and all data of the tenant.
+///
+/// # Errors
+/// What the datastore answered.
 pub async fn tear_down(
     engine: &Engine,
     tenant: &TenantControlPlane,
@@ -238,41 +218,83 @@ pub async fn tear_down(
     names: &Names,
 ) -> Result<Deleted, Problem> {
     let access = datastore::access(engine, store).await?;
-    match access.admin.delete_tenant(&place(engine, tenant, names)).await {
+    match access
+        .admin
+        .delete_tenant(&schema_of(engine, tenant, names))
+        .await
+    {
         Ok(deleted) => Ok(deleted),
-        Err(error) => Err(failed(engine, tenant, store, error)),
+        Err(error) => Err(failed(engine, tenant, store, &error)),
     }
 }
 
-fn failed(engine: &Engine, tenant: &TenantControlPlane, store: &DataStore, error: driver::Error) -> Problem {
+/// Asks the datastore again for schema and user of a tenant whose pods are no longer ready: it may not answer, or may
+/// have lost them. While all is well, it is not asked; after the first failure, it is asked until it is well again.
+///
+/// # Errors
+/// The problem, for the retry. What concerns the datastore is recorded in `data_store` too.
+pub async fn recheck(scope: &Scope<'_>, placed: &Placed, data_store: &mut Step) -> Result<(), Problem> {
+    let (engine, tenant) = (&scope.context.engine, scope.tenant);
+    let served = scope.reports(On::Available);
+    let suspect = served || !scope.reports(On::DataStoreReady);
+    let ask = data_store.is_done() && suspect && is_made(tenant, placed);
+    let store = find(engine, &placed.store);
+    let (true, Ok(store)) = (ask, store) else {
+        // The DataStore's own controller follows a datastore that is known to be down.
+        if served {
+            datastore::invalidate(engine, &placed.store);
+        }
+        return Ok(());
+    };
+    let Err(problem) = set_up(engine, tenant, &store, &placed.names, scope.now).await else {
+        return Ok(());
+    };
+    // A failed request to the management cluster says nothing about the datastore.
+    if !problem.is_transient() {
+        *data_store = problem.clone().into();
+    }
+    if problem.reason == Reason::DataMissing {
+        // The datastore may have started empty, without authentication.
+        datastore::invalidate(engine, &placed.store);
+    }
+    Err(problem)
+}
+
+fn failed(engine: &Engine, tenant: &TenantControlPlane, store: &DataStore, error: &driver::Error) -> Problem {
     if matches!(error, driver::Error::Unreachable { .. }) {
         datastore::invalidate(engine, &store.name_any());
     }
-    told(tenant, &store.name_any(), error)
+    reported(tenant, &store.name_any(), error)
 }
 
-/// What a name that cannot be had was taken from, and how to come to another one.
-fn told(tenant: &TenantControlPlane, store: &str, error: driver::Error) -> Problem {
+impl From<validate::Problem> for Problem {
+    fn from(problem: validate::Problem) -> Self {
+        Self::new(problem.class.into(), problem.reason, problem.message)
+    }
+}
+
+/// The error of a datastore, with the field or annotation that caused it and how to correct it.
+fn reported(tenant: &TenantControlPlane, store: &str, error: &driver::Error) -> Problem {
     use driver::Error;
-    let (key, field, asked_for, name) = match &error {
-        Error::ForeignSchema { schema, .. } => (
+    let (key, field, desired, name) = match error {
+        Error::ForeignSchema { schema, owner: _ } => (
             ours::SCHEMA,
             "spec.dataStoreSchema",
             &tenant.spec.data_store_schema,
             schema,
         ),
-        Error::ForeignUser { user, .. } => (
+        Error::ForeignUser { user, owner: _ } => (
             ours::USER,
             "spec.dataStoreUsername",
             &tenant.spec.data_store_username,
             user,
         ),
-        Error::DataMissing { .. } => {
+        Error::DataMissing { schema: _ } => {
             let message = format!(
-                "status.storage.setup: {error}, where the data of this cluster should be; let spec.endpoints of DataStore \
-                 {store} lead to the datastore that holds it, or restore its backup there"
+                "status.storage.setup: {error}, but the data of this cluster should be there; set spec.endpoints of \
+                 DataStore {store} to the datastore that holds it, or restore its backup there"
             );
-            return Problem::retry(error.class(), error.reason(), message);
+            return Problem::backoff(error.class(), error.reason(), message);
         }
         Error::Name(refusal) => {
             let message = format!(
@@ -280,33 +302,35 @@ fn told(tenant: &TenantControlPlane, store: &str, error: driver::Error) -> Probl
                 ours::SCHEMA,
                 ours::USER
             );
-            return Problem::wait(error.reason(), message);
+            return Problem::on_change(error.reason(), message);
         }
-        _ => return error.into(),
+        Error::Unreachable { .. } | Error::Denied { .. } | Error::Credentials(_) | Error::Refused { .. } => {
+            return Problem::new(Retry::from(error.class()), error.reason(), error.to_string());
+        }
     };
-    let message = if held(tenant).is_some() {
+    let message = if is_set_up(tenant) {
         format!(
-            "status.storage.setup: {error}, though this cluster's data stands under it; whichever of the two is a \
-             copy has to go, deleted with annotation {} so that the data stays",
+            "status.storage.setup: {error}, but this cluster's data is stored under it. Delete the duplicate object, \
+             with annotation {} set so that the data is kept",
             ours::ABANDON_DATA
         )
-    } else if asked(asked_for.as_ref()) == Some(name) {
+    } else if set(desired.as_ref()) == Some(name) {
         format!(
-            "{field}: {error}; make the TenantControlPlane anew with another name, or without the field and one is \
-             drawn"
+            "{field}: {error}; create the TenantControlPlane again with another name, or without the field, which \
+             generates one"
         )
     } else {
         format!(
-            "annotation {key}: {error}; if this object was copied from another, remove its annotations {} and {}, and \
-             new names are drawn",
+            "annotation {key}: {error}; if this object was copied from another, remove its annotations {} and {}, which \
+             generates new names",
             ours::SCHEMA,
             ours::USER
         )
     };
-    Problem::wait(error.reason(), message)
+    Problem::on_change(error.reason(), message)
 }
 
-fn place(engine: &Engine, tenant: &TenantControlPlane, names: &Names) -> TenantSchema {
+fn schema_of(engine: &Engine, tenant: &TenantControlPlane, names: &Names) -> TenantSchema {
     TenantSchema {
         schema: names.schema.clone(),
         user: names.user.clone(),
@@ -322,130 +346,34 @@ fn place(engine: &Engine, tenant: &TenantControlPlane, names: &Names) -> TenantS
 
 #[cfg(test)]
 mod tests {
-    use kamaji_api::tenantcontrolplane::{StorageSetupStatus, StorageStatus, TenantControlPlaneStatus};
-
     use super::*;
-    use crate::hosting::testing::tenant as example;
-
-    fn set_up(tenant: &mut TenantControlPlane, store: &str) {
-        tenant.status = Some(TenantControlPlaneStatus {
-            storage: Some(StorageStatus {
-                data_store_name: Some(store.to_owned()),
-                setup: Some(StorageSetupStatus {
-                    schema: Some("old".to_owned()),
-                    user: Some("older".to_owned()),
-                    ..StorageSetupStatus::default()
-                }),
-                ..StorageStatus::default()
-            }),
-            ..TenantControlPlaneStatus::default()
-        });
-    }
+    use crate::hosting::testing::tenant::{self as example, note, set_up};
 
     #[test]
-    fn names_are_drawn_once_and_then_read() {
-        let mut tenant = example::tenant();
-        let drawn = names_of(&tenant, 7);
-        assert!(drawn.schema.starts_with("demo_alpha_") && drawn.user == drawn.schema && !drawn.adopted);
-        for (key, value) in [(ours::SCHEMA, &drawn.schema), (ours::USER, &drawn.user)] {
-            tenant.annotations_mut().insert(key.to_owned(), value.clone());
-        }
-        assert_eq!(names_of(&tenant, 8), drawn);
-    }
-
-    #[test]
-    fn a_tenant_of_kamaji_keeps_its_names_and_may_take_over_what_is_unmarked() {
-        let mut tenant = example::tenant();
-        set_up(&mut tenant, "default");
-        let names = names_of(&tenant, 7);
-        assert_eq!(
-            (names.schema.as_str(), names.user.as_str(), names.adopted),
-            ("old", "older", true)
-        );
-        tenant.spec.data_store_schema = Some("other".to_owned());
-        let refused = check_names(&tenant, &names).unwrap_err();
-        assert!(
-            refused.message.contains("spec.dataStoreSchema"),
-            "{}",
-            refused.message
-        );
-    }
-
-    fn note(tenant: &mut TenantControlPlane, schema: &str, user: &str) {
-        for (key, value) in [(ours::SCHEMA, schema), (ours::USER, user)] {
-            tenant.annotations_mut().insert(key.to_owned(), value.to_owned());
-        }
-    }
-
-    #[test]
-    fn an_edited_annotation_changes_no_name_and_is_told() {
-        let mut tenant = example::tenant();
-        set_up(&mut tenant, "default");
-        note(&mut tenant, "old", "older");
-        let names = names_of(&tenant, 7);
-        assert!(!names.adopted);
-        check_names(&tenant, &names).unwrap();
-        for (key, value) in [(ours::SCHEMA, "victim"), (ours::USER, "victim-user")] {
-            note(&mut tenant, "old", "older");
-            tenant.annotations_mut().insert(key.to_owned(), value.to_owned());
-            assert_eq!(names_of(&tenant, 7), names, "what holds the data stays");
-            let held = if key == ours::SCHEMA { "old" } else { "older" };
-            assert_eq!(
-                check_names(&tenant, &names).unwrap_err().message,
-                format!(
-                    "annotation {key}: {value:?} cannot replace {held:?}, which holds the data; set it back to {held:?}"
-                )
-            );
-        }
-        // One that was removed is written again, as those of a tenant of ours.
-        note(&mut tenant, "old", "older");
-        tenant.annotations_mut().remove(ours::USER);
-        assert_eq!(names_of(&tenant, 7), names);
-        check_names(&tenant, &names).unwrap();
-    }
-
-    #[test]
-    fn before_anything_is_set_up_a_removed_annotation_loses_no_other_name() {
-        let mut tenant = example::tenant();
-        note(&mut tenant, "drawn", "drawn");
-        tenant.annotations_mut().remove(ours::USER);
-        let names = names_of(&tenant, 7);
-        assert_eq!((names.schema.as_str(), names.user.as_str()), ("drawn", "drawn"));
-        tenant.spec.data_store_schema = Some("asked".to_owned());
-        let refused = check_names(&tenant, &names).unwrap_err().message;
-        assert!(
-            refused.starts_with(
-                "spec.dataStoreSchema says \"asked\" and annotation capi-kamaji.io/datastore-schema"
-            ),
-            "{refused}"
-        );
-    }
-
-    #[test]
-    fn a_name_that_cannot_be_had_is_told_by_what_named_it() {
+    fn a_name_of_another_owner_is_reported_by_the_field_that_set_it() {
         let foreign = || driver::Error::ForeignSchema {
             schema: "theirs".to_owned(),
             owner: None,
         };
         let mut copied = example::tenant();
         note(&mut copied, "theirs", "theirs");
-        let mut asked_for = copied.clone();
-        asked_for.spec.data_store_schema = Some("theirs".to_owned());
+        let mut named = copied.clone();
+        named.spec.data_store_schema = Some("theirs".to_owned());
         let mut running = copied.clone();
         set_up(&mut running, "default");
-        for (tenant, place, fix) in [
+        for (tenant, start, fix) in [
             (
                 &copied,
                 "annotation capi-kamaji.io/datastore-schema: ",
                 "remove its annotations",
             ),
-            (&asked_for, "spec.dataStoreSchema: ", "another name"),
+            (&named, "spec.dataStoreSchema: ", "another name"),
             (&running, "status.storage.setup: ", "capi-kamaji.io/abandon-data"),
         ] {
-            let problem = told(tenant, "default", foreign());
+            let problem = reported(tenant, "default", &foreign());
             assert_eq!(problem.reason, Reason::SchemaOwnedByAnother);
             assert!(
-                problem.message.starts_with(place) && problem.message.contains(fix),
+                problem.message.starts_with(start) && problem.message.contains(fix),
                 "{}",
                 problem.message
             );
@@ -455,9 +383,9 @@ mod tests {
             schema: "old".to_owned(),
         };
         assert_eq!(
-            told(&running, "bronze", missing).message,
-            "status.storage.setup: the datastore holds nothing of schema \"old\": no ownership mark, no role, no key, where \
-             the data of this cluster should be; let spec.endpoints of DataStore bronze lead to the datastore that holds \
+            reported(&running, "bronze", &missing).message,
+            "status.storage.setup: the datastore holds nothing of schema \"old\": no ownership mark, no role, no key, but \
+             the data of this cluster should be there; set spec.endpoints of DataStore bronze to the datastore that holds \
              it, or restore its backup there"
         );
     }

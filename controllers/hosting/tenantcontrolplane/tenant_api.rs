@@ -1,232 +1,213 @@
-//! The last step of a pass: the tenant's own API. It is asked when something there may have changed, never of a
-//! quiet tenant: what was applied there is recorded by digest, and whether pods serve is what Kubernetes itself
-//! probes and reports. Once a day all of it is applied again, since a tenant's admin may have deleted some.
+//! The last step: what belongs into the workload cluster. Its API server is asked only when something there may have
+//! changed: a digest records what was applied, and Kubernetes itself probes the pods. Once a day everything is applied
+//! again, since a tenant's admin may have deleted some of it.
 
 use k8s_openapi::ByteString;
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::jiff::Timestamp;
-use kamaji_api::conditions::{Reason, TenantControlPlaneCondition as On};
-use kamaji_api::tenantcontrolplane::TenantControlPlane;
+use kamaji_api::{
+    conditions::{Reason, TenantControlPlaneCondition as On},
+    tenantcontrolplane::{AddonStatus, Addons, TenantControlPlane},
+};
 use kube::Client;
 use serde_json::json;
 
-use super::certificates::Certificates;
-use super::endpoint::Endpoint;
-use super::observed::{Inside, Observed};
-use super::problem::Problem;
-use super::validate::Valid;
-use super::{Controller, phase, storage};
-use crate::hosting::datastore;
-use crate::k8s::error::Class;
-use crate::k8s::{conditions, digest, key::RootKey};
-use crate::pki::kubeconfig::Kubeconfig;
-use crate::pki::spec;
-use crate::tenant::{self, addons::Wanted, bundle::Bundle};
+use super::{
+    certificates::Certificates,
+    endpoint::Endpoint,
+    observe,
+    observed::{Observed, TenantApi},
+    phase,
+    scope::Scope,
+    storage::{self, Placed},
+};
+use crate::{
+    k8s::{digest, error::Class, problem::Problem, report::Step},
+    pki::{kubeconfig::Kubeconfig, spec},
+    tenant::{self, addons::Wanted, bundle::Bundle},
+};
 
-/// Key of the break-glass kubeconfig by which the first rights are made.
-const MASTER: &str = "super-admin.svc";
-/// Key of the kubeconfig that those rights are for.
+/// Key of the break-glass kubeconfig, whose user needs no RBAC rule. It creates the first ones.
+const SUPER_ADMIN: &str = "super-admin.svc";
+/// Key of the kubeconfig of the admin, whose permissions those rules are.
 const ADMIN: &str = "admin.svc";
 
-impl Controller {
-    pub(super) async fn inside(
-        &self,
-        tenant: &TenantControlPlane,
-        valid: &Valid,
-        endpoint: &Endpoint,
-        certificates: &Certificates,
-        observed: &mut Observed,
-        now: Timestamp,
-    ) -> Result<(), Problem> {
-        if tenant.spec.control_plane.deployment.replicas == 0 {
-            return Ok(());
+/// Applies RBAC rules and add-ons in the workload cluster, when something may have changed there.
+///
+/// # Errors
+/// No pod is ready, the API server does not answer, or it refuses what is applied.
+pub async fn apply(
+    scope: &Scope<'_>,
+    endpoint: &Endpoint,
+    certificates: &Certificates,
+    placed: &Placed,
+    observed: &mut Observed,
+) -> Result<(), Problem> {
+    let Scope {
+        context, tenant, now, ..
+    } = *scope;
+    if tenant.spec.control_plane.deployment.replicas == 0 {
+        return Ok(());
+    }
+    let key = scope.key();
+    let row = observe::deployment(context, &key);
+    let bundle = bundle(scope, endpoint);
+    let digest = digest::of(&json!([bundle.digest(), endpoint.published, certificates.hashes]));
+    let is_current = recorded(tenant) == Some(digest.as_str());
+    if !row.as_deref().is_some_and(phase::is_serving) {
+        let rechecked = storage::recheck(scope, placed, &mut observed.data_store).await;
+        let problem = Problem::on_change(Reason::WaitingForPods, "no pod of the control plane is ready yet");
+        let mut tenant_api = unreached(&digest, &problem);
+        // What was applied is still there when the pods are back.
+        if scope.reports(On::TenantRBACReady) && is_current {
+            (tenant_api.rbac, tenant_api.addons) = (Step::Done, Step::Done);
         }
-        let key = RootKey::of(tenant);
-        let row = self.engine.index.find::<Deployment>(&key.namespace, &key.name);
-        let ready = row
-            .as_deref()
-            .and_then(phase::facts)
-            .is_some_and(|facts| facts.status.ready_replicas.unwrap_or(0) > 0);
-        let bundle = bundle(&self.engine.cluster_id, tenant, valid, endpoint);
-        let digest = digest::of(&json!([bundle.digest(), endpoint.published, certificates.hashes]));
-        let unreached = |problem: Problem| Inside {
-            digest: digest.clone(),
-            answered: Err(problem.clone()),
-            rights: Err(problem.clone()),
-            addons: Err(problem),
-        };
-        if !ready {
-            let place = self.doubt_place(tenant, observed, now).await;
-            let problem = Problem::wait(Reason::WaitingForPods, "no pod of the control plane is ready yet");
-            // What was applied inside is still there when the pods come back.
-            let mut inside = unreached(problem.clone());
-            if has(tenant, On::TenantRBACReady) && recorded(tenant) == Some(digest.as_str()) {
-                (inside.rights, inside.addons) = (Ok(()), Ok(()));
-            }
-            observed.inside = Some(inside);
-            return place;
-        }
-        let quiet =
-            has(tenant, On::Available) && has(tenant, On::TenantRBACReady) && has(tenant, On::AddonsReady);
-        // A proxy must not be newer than the API server: what is inside follows a rollout, it does not lead it.
-        let rolling = !row.as_deref().is_some_and(phase::complete);
-        let known = recorded(tenant) == Some(digest.as_str()) && now < self.audit_at(&key, now);
-        if quiet && (rolling || known) {
-            return Ok(());
-        }
-        let (client, admin) = match self.clients_of(tenant, endpoint, certificates).await {
-            Ok(clients) => clients,
-            Err(problem) => {
-                observed.inside = Some(unreached(problem.clone()));
-                return Err(problem);
-            }
-        };
-        if let Err(error) = tenant::probe(&client).await {
-            // Perhaps the connection leads to a pod that goes: the next one is made anew.
-            self.clients.forget(&key.to_string());
-            let problem = problem(&error, Reason::APIServerUnreachable);
-            observed.inside = Some(unreached(problem.clone()));
+        observed.tenant_api = Some(tenant_api);
+        return rechecked;
+    }
+    let healthy =
+        [On::Available, On::TenantRBACReady, On::AddonsReady].map(|on| scope.reports(on)) == [true; 3];
+    // kube-proxy must not be newer than kube-apiserver, so add-ons follow a rollout.
+    let rolling = !row.as_deref().is_some_and(phase::complete);
+    let applied = is_current && now < context.audit_at(&key, now);
+    if healthy && (rolling || applied) {
+        return Ok(());
+    }
+    let reached = match clients(scope, endpoint, certificates).await {
+        Ok(clients) => probe(scope, clients).await,
+        Err(problem) => Err(problem),
+    };
+    let (super_admin, admin) = match reached {
+        Ok(clients) => clients,
+        Err(problem) => {
+            observed.tenant_api = Some(unreached(&digest, &problem));
             return Err(problem);
         }
-        let rights = match bundle.apply_rights(&client).await {
-            Ok(()) => tenant::rbac::read_back(&admin).await,
-            Err(error) => Err(error),
-        };
-        let rights = rights.map_err(|error| problem(&error, Reason::TenantRBACFailed));
-        let addons = bundle
-            .apply_addons(&client)
-            .await
-            .map_err(|error| problem(&error, Reason::AddonsFailed));
-        observed.inside = Some(Inside {
-            digest,
-            answered: Ok(()),
-            rights: rights.clone(),
-            addons: addons.clone(),
-        });
-        rights.and(addons).inspect(|()| self.audited(&key, now))
-    }
+    };
+    let rbac = match bundle.apply_rights(&super_admin).await {
+        Ok(()) => tenant::rbac::read_back(&admin).await,
+        Err(error) => Err(error),
+    };
+    let rbac = rbac.map_err(|error| problem(&error, Reason::TenantRBACFailed));
+    let addons = bundle
+        .apply_addons(&super_admin)
+        .await
+        .map_err(|error| problem(&error, Reason::AddonsFailed));
+    observed.tenant_api = Some(TenantApi {
+        digest,
+        answered: Step::Done,
+        rbac: rbac.clone().into(),
+        addons: addons.clone().into(),
+    });
+    rbac.and(addons).inspect(|()| context.audited(&key, now))
+}
 
-    /// For a tenant whose pods serve no more: perhaps its datastore does not answer, or lost what it held. Nobody asks
-    /// that while all is well; once it is so, it is asked until it is not. What was found stands in `observed`; a problem is
-    /// returned too, for the retry.
-    async fn doubt_place(
-        &self,
-        tenant: &TenantControlPlane,
-        observed: &mut Observed,
-        now: Timestamp,
-    ) -> Result<(), Problem> {
-        let (Some(placed), Some(names)) = (observed.placed.clone(), observed.names.clone()) else {
-            return Ok(());
-        };
-        let served = has(tenant, On::Available);
-        let usable = matches!(observed.store, Some(Ok(())));
-        let doubted = served || !has(tenant, On::DataStoreReady);
-        let asked = usable && doubted && storage::is_made(tenant, &placed);
-        let store = storage::find(&self.engine, &placed.store);
-        let (true, Ok(store)) = (asked, store) else {
-            // A datastore that is known to be down is left to its own controller.
-            if served {
-                datastore::invalidate(&self.engine, &placed.store);
-            }
-            return Ok(());
-        };
-        let found = storage::set_up(&self.engine, tenant, &store, &names, now).await;
-        let Err(problem) = found else {
-            return Ok(());
-        };
-        // A request to the management cluster that failed says nothing of the datastore.
-        if !matches!(problem.retry, Some(Class::Transient | Class::Conflict)) {
-            observed.store = Some(Err(problem.clone()));
-        }
-        if problem.reason == Reason::DataMissing {
-            // It may have begun anew, without authentication.
-            datastore::invalidate(&self.engine, &placed.store);
-        }
-        Err(problem)
-    }
-
-    /// Clients as break-glass and as administrator, through the Service.
-    async fn clients_of(
-        &self,
-        tenant: &TenantControlPlane,
-        endpoint: &Endpoint,
-        certificates: &Certificates,
-    ) -> Result<(Client, Client), Problem> {
-        let key = RootKey::of(tenant);
-        // After a rollout kept connections lead to pods that go.
-        let row = self.engine.index.find::<Deployment>(&key.namespace, &key.name);
-        let version = digest::of(&json!([
-            endpoint.service,
-            certificates.hashes.get(spec::component::ADMIN),
-            row.and_then(|row| row.generation),
-        ]));
-        let ids = [MASTER, ADMIN].map(|file| format!("{key}/{file}"));
-        if let [Some(master), Some(admin)] = ids.each_ref().map(|id| self.clients.get(id, &version)) {
-            return Ok((master, admin));
-        }
-        let data = match &certificates.admin {
-            Some(material) => material.to_data(),
-            None => self
-                .get(&key.namespace, &spec::admin_name(&key.name))
-                .await?
-                .and_then(|secret| secret.data)
-                .unwrap_or_default(),
-        };
-        let made = [MASTER, ADMIN].map(|file| {
-            let empty = ByteString::default();
-            let text = data.get(file).unwrap_or(&empty);
-            let kubeconfig = Kubeconfig::parse(&text.0).map_err(|error| error.to_string())?;
-            (self.connect)(&kubeconfig, &endpoint.service).map_err(|error| error.to_string())
-        });
-        let [Ok(master), Ok(admin)] = made else {
-            return Err(Problem::retry(
-                Class::Foreign,
-                Reason::WaitingForKubeconfig,
-                format!(
-                    "Secret {} holds no usable kubeconfigs; delete it",
-                    spec::admin_name(&key.name)
-                ),
-            ));
-        };
-        for (id, client) in ids.iter().zip([&master, &admin]) {
-            self.clients.put(id, &version, client.clone());
-        }
-        Ok((master, admin))
+/// The API server was not reached.
+fn unreached(digest: &str, problem: &Problem) -> TenantApi {
+    let failed = Step::from(problem.clone());
+    TenantApi {
+        digest: digest.to_owned(),
+        answered: failed.clone(),
+        rbac: failed.clone(),
+        addons: failed,
     }
 }
 
-fn bundle(cluster: &str, tenant: &TenantControlPlane, valid: &Valid, endpoint: &Endpoint) -> Bundle {
-    let profile = &tenant.spec.network_profile;
+/// Asks the API server whether it is ready.
+async fn probe(scope: &Scope<'_>, clients: (Client, Client)) -> Result<(Client, Client), Problem> {
+    match tenant::probe(&clients.0).await {
+        Ok(()) => Ok(clients),
+        Err(error) => {
+            // The connection may lead to a terminating pod.
+            scope.context.clients.forget(&scope.key().to_string());
+            Err(problem(&error, Reason::APIServerUnreachable))
+        }
+    }
+}
+
+/// Clients of the super-admin and of the admin, through the Service.
+async fn clients(
+    scope: &Scope<'_>,
+    endpoint: &Endpoint,
+    certificates: &Certificates,
+) -> Result<(Client, Client), Problem> {
+    let context = scope.context;
+    let key = scope.key();
+    // After a rollout, open connections lead to terminating pods.
+    let row = observe::deployment(context, &key);
+    let version = digest::of(&json!([
+        endpoint.service,
+        certificates.hashes.get(spec::component::ADMIN),
+        row.and_then(|row| row.generation),
+    ]));
+    let ids = [SUPER_ADMIN, ADMIN].map(|file| format!("{key}/{file}"));
+    if let [Some(super_admin), Some(admin)] = ids.each_ref().map(|id| context.clients.get(id, &version)) {
+        return Ok((super_admin, admin));
+    }
+    let data = match &certificates.admin {
+        Some(material) => material.to_data(),
+        None => observe::secret(context, &key.namespace, &spec::admin_name(&key.name))
+            .await?
+            .and_then(|secret| secret.data)
+            .unwrap_or_default(),
+    };
+    let made = [SUPER_ADMIN, ADMIN].map(|file| {
+        let empty = ByteString::default();
+        let text = data.get(file).unwrap_or(&empty);
+        let kubeconfig = Kubeconfig::parse(&text.0).map_err(|error| error.to_string())?;
+        (context.connect)(&kubeconfig, &endpoint.service).map_err(|error| error.to_string())
+    });
+    let [Ok(super_admin), Ok(admin)] = made else {
+        return Err(Problem::backoff(
+            Class::Foreign,
+            Reason::WaitingForKubeconfig,
+            format!(
+                "Secret {}/{} holds no usable kubeconfigs; delete it, and it is created again",
+                key.namespace,
+                spec::admin_name(&key.name)
+            ),
+        ));
+    };
+    for (id, client) in ids.iter().zip([&super_admin, &admin]) {
+        context.clients.put(id, &version, client.clone());
+    }
+    Ok((super_admin, admin))
+}
+
+/// What belongs into the workload cluster.
+fn bundle(scope: &Scope<'_>, endpoint: &Endpoint) -> Bundle {
+    let Scope {
+        context,
+        tenant,
+        valid,
+        ..
+    } = *scope;
     let server = endpoint.advertise.map_or_else(
         || endpoint.published.clone(),
         |address| std::net::SocketAddr::new(address, valid.network.port).to_string(),
     );
     let before = tenant.status.as_ref().and_then(|status| status.addons.as_ref());
-    let was_on =
-        |addon: Option<&kamaji_api::tenantcontrolplane::AddonStatus>| addon.is_some_and(|a| a.enabled);
+    let was_on = |addon: Option<&AddonStatus>| addon.is_some_and(|addon| addon.enabled);
+    let Addons {
+        core_dns,
+        kube_proxy,
+        konnectivity: _,
+    } = &tenant.spec.addons;
     tenant::bundle::bundle(&Wanted {
-        management_cluster: cluster,
+        management_cluster: &context.engine.cluster_id,
         version: &valid.version,
         tag: &tenant.spec.kubernetes.version,
         registry: &tenant.spec.control_plane.deployment.registry_settings.registry,
         dns: &valid.network.dns,
-        domain: &profile.cluster_domain,
+        domain: &tenant.spec.network_profile.cluster_domain,
         server: &format!("https://{server}"),
         pod_cidrs: &valid.network.pod_cidrs,
-        core_dns: tenant.spec.addons.core_dns.as_ref(),
-        kube_proxy: tenant.spec.addons.kube_proxy.as_ref(),
+        core_dns: core_dns.as_ref(),
+        kube_proxy: kube_proxy.as_ref(),
         had_core_dns: was_on(before.and_then(|addons| addons.core_dns.as_ref())),
         had_kube_proxy: was_on(before.and_then(|addons| addons.kube_proxy.as_ref())),
     })
 }
 
-fn has(tenant: &TenantControlPlane, on: On) -> bool {
-    tenant
-        .status
-        .as_ref()
-        .is_some_and(|status| conditions::is_true(&status.conditions, on.as_str()))
-}
-
+/// Digest of what was applied last, as the status records it.
 fn recorded(tenant: &TenantControlPlane) -> Option<&str> {
     let phase = tenant.status.as_ref()?.kubeadm_phase.as_ref()?;
     phase.bootstrap_token.checksum.as_deref()
@@ -238,5 +219,5 @@ fn problem(error: &tenant::Error, reason: Reason) -> Problem {
         tenant::Error::Unhealthy(_) => Reason::APIServerUnhealthy,
         tenant::Error::Refused(_) | tenant::Error::Credentials(_) => reason,
     };
-    Problem::retry(Class::Foreign, reason, error.to_string())
+    Problem::backoff(Class::Foreign, reason, error.to_string())
 }

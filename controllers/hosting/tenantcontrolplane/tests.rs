@@ -1,50 +1,59 @@
-//! Convergence in memory (style.md 5.2): the real passes against an API server that forgets nothing. The test plays
-//! the Deployment controller, the allocator of addresses, the datastore and the tenant's own API.
+//! Convergence of the controller in memory: real reconciles against an API server that forgets nothing. The test plays the
+//! Deployment controller, the allocator of Service addresses, the datastore, and the API server of the tenant.
 
 use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
-use kamaji_api::conditions::TenantControlPlaneCondition as On;
-use kamaji_api::datastore::DataStore;
-use kamaji_api::labels::{field_manager, ours};
-use kamaji_api::tenantcontrolplane::{TenantControlPlane, VersionPhase};
+use kamaji_api::{
+    conditions::TenantControlPlaneCondition as On,
+    datastore::DataStore,
+    labels::{field_manager, ours},
+    tenantcontrolplane::{TenantControlPlane, VersionPhase},
+};
 use serde_json::{Value, json};
 
-use super::Controller;
-use crate::hosting::datastore::driver::Access;
-use crate::hosting::datastore::driver::admin::{Admin, memory::Memory};
-use crate::hosting::engine::Engine;
-use crate::hosting::testing::tenant as example;
-use crate::hosting::testing::{self, writes};
-use crate::k8s::conditions;
-use crate::pki::issue;
-use crate::pki::material::{Ca, Found};
-use crate::pki::spec::AltNames;
-use crate::runtime::driver::Outcome;
-use crate::settings::DefaultDatastore;
-use crate::testing::{FakeApi, path};
+use super::{context::Context, reconcile::reconcile};
+use crate::{
+    hosting::{
+        datastore::driver::{
+            Access,
+            admin::{Admin, memory::Memory},
+        },
+        engine::Engine,
+        testing::{self, tenant as example, writes},
+    },
+    k8s::conditions,
+    pki::{
+        issue,
+        material::{Ca, Found},
+        spec::AltNames,
+    },
+    runtime::driver::Outcome,
+    settings::DefaultDatastore,
+    testing::{FakeApi, path},
+};
 
 const TENANT: &str = "/apis/kamaji.clastix.io/v1alpha1/namespaces/demo/tenantcontrolplanes/alpha";
 const STORE: &str = "/apis/kamaji.clastix.io/v1alpha1/datastores/default";
 const SERVICE: &str = "/api/v1/namespaces/demo/services/alpha";
 const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/demo/deployments/alpha";
 const KUBE_SYSTEM: &str = "/api/v1/namespaces/kube-system";
-/// Secrets that a tenant cannot change without losing its nodes and tokens.
+/// Secrets of the trust roots: without them the tenant loses its nodes and tokens.
 const ROOTS: [&str; 3] = [
     "alpha-ca",
     "alpha-front-proxy-ca-certificate",
     "alpha-sa-certificate",
 ];
-/// Rounds within which everything has to come to rest.
+/// Rounds within which everything has to converge.
 const ROUNDS: usize = 20;
 
 struct World {
     api: FakeApi,
-    /// The tenant's own API server.
-    inside: FakeApi,
+    /// The API server of the tenant.
+    tenant_api: FakeApi,
     store: Memory,
     engine: Arc<Engine>,
-    controller: Arc<Controller>,
+    context: Arc<Context>,
 }
 
 impl World {
@@ -79,24 +88,24 @@ impl World {
         body["apiVersion"] = json!("kamaji.clastix.io/v1alpha1");
         body["kind"] = json!("TenantControlPlane");
         api.edit(TENANT, &body);
-        let (inside, store) = (FakeApi::default(), Memory::default());
-        inside.edit("/readyz", &json!({ "metadata": {} }));
-        let (engine, controller) = start(&api, &inside, &store).await;
+        let (tenant_api, store) = (FakeApi::default(), Memory::default());
+        tenant_api.edit("/readyz", &json!({ "metadata": {} }));
+        let (engine, context) = start(&api, &tenant_api, &store).await;
         Self {
             api,
-            inside,
+            tenant_api,
             store,
             engine,
-            controller,
+            context,
         }
     }
 
-    /// A new process: everything is listed again.
+    /// Starts a new process: everything is listed again.
     async fn restart(&mut self) {
-        (self.engine, self.controller) = start(&self.api, &self.inside, &self.store).await;
+        (self.engine, self.context) = start(&self.api, &self.tenant_api, &self.store).await;
     }
 
-    /// Folds what changed and reconciles what is due; `true` while anything happened.
+    /// Folds what changed and reconciles what is queued; `true` while anything happened.
     async fn round(&self) -> bool {
         play(&self.api);
         let changes = self.api.changes();
@@ -106,34 +115,38 @@ impl World {
         self.reconcile_due().await || !changes.is_empty()
     }
 
-    /// Reconciles what is due; `true` when anything was.
+    /// Reconciles what is queued; `true` when anything was.
     async fn reconcile_due(&self) -> bool {
         testing::turn(&self.engine.tenant_queue, async |key| {
-            self.controller.clone().reconcile(key).await
+            reconcile(&self.context, &key).await
         })
         .await
     }
 
-    /// Another pass, without any reason.
+    /// Queues another reconcile without a reason.
     fn wake(&self) {
         self.engine.tenant_queue.add(path::key("alpha"));
     }
 
-    /// The DataStore leads to another endpoint from now on.
-    fn lead_elsewhere(&self) {
+    /// Changes the endpoint of the DataStore.
+    fn change_endpoint(&self) {
         let elsewhere = json!({ "spec": { "endpoints": ["other:2379"] } });
         self.api.edit(STORE, &elsewhere);
         open(&self.api, &self.engine, &self.store);
     }
 
-    /// Rounds until nothing happens any more; how many it took.
+    /// Runs rounds until nothing happens any more; returns their number.
     async fn settle(&self) -> usize {
         for number in 0..ROUNDS {
             if !self.round().await {
                 return number;
             }
         }
-        panic!("no rest: {:#?}\n{:#?}", self.api.requests(), self.api.get(TENANT));
+        panic!(
+            "it does not converge: {:#?}\n{:#?}",
+            self.api.requests(),
+            self.api.get(TENANT)
+        );
     }
 
     fn tenant(&self) -> TenantControlPlane {
@@ -151,7 +164,7 @@ impl World {
         (found.status.clone(), found.reason.clone(), found.message.clone())
     }
 
-    /// Paths of what the engine made.
+    /// Paths of the objects that the engine made.
     fn made(&self) -> Vec<String> {
         let objects = self.api.objects();
         objects
@@ -172,28 +185,28 @@ impl World {
     }
 }
 
-async fn start(api: &FakeApi, inside: &FakeApi, store: &Memory) -> (Arc<Engine>, Arc<Controller>) {
+async fn start(api: &FakeApi, tenant_api: &FakeApi, store: &Memory) -> (Arc<Engine>, Arc<Context>) {
     let engine = testing::engine(api, DefaultDatastore::None).await;
     testing::list(&engine, api);
     open(api, &engine, store);
-    let inside = inside.clone();
-    let controller = Controller::with(engine.clone(), Box::new(move |_, _| Ok(inside.client())));
-    (engine, controller)
+    let tenant_api = tenant_api.clone();
+    let context = Context::with(engine.clone(), Box::new(move |_, _| Ok(tenant_api.client())));
+    (engine, context)
 }
 
-/// Opens the datastore, as its own controller does.
+/// Opens the datastore, as the DataStore controller does.
 fn open(api: &FakeApi, engine: &Engine, store: &Memory) {
     let datastore: DataStore = serde_json::from_value(api.get(STORE).unwrap()).unwrap();
     let access = Access {
         admin: Admin::Memory(store.clone()),
         endpoints: vec!["etcd:2379".to_owned()],
-        ca: authority(),
+        ca: ca(),
     };
     engine.pool.put(&datastore, access);
 }
 
-/// The datastore's authority: the same for every process.
-fn authority() -> Ca {
+/// The CA of the datastore, the same for every process.
+fn ca() -> Ca {
     static PAIR: std::sync::OnceLock<(String, String)> = std::sync::OnceLock::new();
     let (certificate, key) = PAIR.get_or_init(|| {
         let made = issue::ca("etcd", &AltNames::default(), Timestamp::now()).unwrap();
@@ -206,7 +219,7 @@ fn authority() -> Ca {
     Ca::from_pem(&found("certificate", certificate), &found("key", key), None).unwrap()
 }
 
-/// What Kubernetes itself does: addresses for Services, pods for Deployments.
+/// Does what Kubernetes does: addresses for Services, pods for Deployments.
 fn play(api: &FakeApi) {
     if api.get(SERVICE).is_some() {
         let addresses = json!({ "clusterIP": "10.0.0.7", "clusterIPs": ["10.0.0.7"] });
@@ -214,7 +227,7 @@ fn play(api: &FakeApi) {
     }
     if let Some(deployment) = api.get(DEPLOYMENT) {
         if deployment["metadata"]["deletionTimestamp"].is_string() {
-            // The last pod has gone.
+            // The last pod is gone.
             api.edit(DEPLOYMENT, &json!({ "metadata": { "finalizers": [] } }));
             return;
         }
@@ -244,7 +257,7 @@ fn path_of(object: &Value) -> String {
 }
 
 #[tokio::test]
-async fn hosting_beyond_12_a_tenant_becomes_ready_within_its_budget_and_is_then_silent() {
+async fn hosting_beyond_12_a_tenant_becomes_ready_within_its_budget_and_then_sends_no_request() {
     let world = World::new().await;
     let rounds = world.settle().await;
     world.assert_ready();
@@ -259,26 +272,26 @@ async fn hosting_beyond_12_a_tenant_becomes_ready_within_its_budget_and_is_then_
     assert_eq!(world.store.places().len(), 1);
 
     world.store.calls();
-    world.inside.requests();
+    world.tenant_api.requests();
     world.wake();
     world.settle().await;
     assert_eq!(world.api.requests(), Vec::<String>::new());
-    assert_eq!(world.inside.requests(), Vec::<String>::new());
+    assert_eq!(world.tenant_api.requests(), Vec::<String>::new());
     assert_eq!(world.store.calls(), 0);
 }
 
 #[tokio::test]
-async fn a_restart_costs_no_write_and_asks_neither_tenant_nor_datastore() {
+async fn a_restart_sends_no_write_and_no_request_to_tenant_or_datastore() {
     let mut world = World::new().await;
     world.settle().await;
     world.api.requests();
-    world.inside.requests();
+    world.tenant_api.requests();
     world.store.calls();
     world.restart().await;
     world.settle().await;
     let requests = world.api.requests();
     assert_eq!(requests, ["GET /api/v1/namespaces/kube-system"]);
-    assert_eq!(world.inside.requests(), Vec::<String>::new());
+    assert_eq!(world.tenant_api.requests(), Vec::<String>::new());
     assert_eq!(world.store.calls(), 0);
 }
 
@@ -320,7 +333,7 @@ async fn any_foreign_edit_is_repaired() {
     for path in world.made() {
         let before = world.api.get(&path).unwrap();
         let edit = match before["kind"].as_str().unwrap() {
-            // What nodes and tokens trust is told, and not made again.
+            // A trust root is reported, and not generated again.
             "Secret" if ROOTS.iter().any(|name| path.ends_with(name)) => continue,
             "Secret" => {
                 let key = before["data"].as_object().unwrap().keys().next().unwrap();
@@ -340,13 +353,13 @@ async fn any_foreign_edit_is_repaired() {
         }
         world.api.delete(&path);
         world.settle().await;
-        assert!(world.api.get(&path).is_some(), "{path} was not made again");
+        assert!(world.api.get(&path).is_some(), "{path} was not created again");
     }
     world.assert_ready();
 }
 
 #[tokio::test]
-async fn hosting_beyond_01_deletion_leaves_nothing_and_never_touches_what_is_a_users() {
+async fn hosting_beyond_01_deletion_leaves_nothing_and_never_touches_an_object_of_a_user() {
     let world = World::new().await;
     let before = world.api.objects().len() - 1;
     world.settle().await;
@@ -365,7 +378,7 @@ async fn hosting_beyond_01_deletion_leaves_nothing_and_never_touches_what_is_a_u
 }
 
 #[tokio::test]
-async fn the_data_is_deleted_where_it_is_and_not_where_the_spec_wants_it() {
+async fn the_data_is_deleted_in_the_datastore_that_holds_it_whatever_the_spec_names() {
     let world = World::new().await;
     world.settle().await;
     world
@@ -378,12 +391,12 @@ async fn the_data_is_deleted_where_it_is_and_not_where_the_spec_wants_it() {
     assert!(world.api.get(TENANT).is_none());
     assert!(
         world.store.places().is_empty(),
-        "nothing is left in the old place"
+        "nothing is left in the former DataStore"
     );
 }
 
 #[tokio::test]
-async fn a_datastore_that_went_down_is_told_and_keeps_nothing_from_being_done() {
+async fn a_datastore_that_is_down_is_reported_and_blocks_nothing() {
     let world = World::new().await;
     world.settle().await;
     let ready = |ready: bool| json!({ "status": { "ready": ready } });
@@ -399,7 +412,7 @@ async fn a_datastore_that_went_down_is_told_and_keeps_nothing_from_being_done() 
     world.settle().await;
     assert!(
         world.api.get(DEPLOYMENT).is_some(),
-        "what does not need the datastore goes on"
+        "what does not need the datastore is still reconciled"
     );
     world.api.edit(STORE, &ready(true));
     world.round().await;
@@ -409,12 +422,12 @@ async fn a_datastore_that_went_down_is_told_and_keeps_nothing_from_being_done() 
 }
 
 #[tokio::test]
-async fn a_datastore_without_the_data_that_should_be_there_gets_no_empty_place() {
+async fn in_a_datastore_that_lost_the_data_no_empty_schema_is_created() {
     let world = World::new().await;
     world.settle().await;
     let held = world.store.empty();
     let deployment = world.api.get(DEPLOYMENT);
-    world.lead_elsewhere();
+    world.change_endpoint();
     let look = async || {
         world.wake();
         some_rounds(&world).await;
@@ -423,14 +436,14 @@ async fn a_datastore_without_the_data_that_should_be_there_gets_no_empty_place()
     let (status, reason, message) = world.condition(On::DataStoreReady);
     assert_eq!((status.as_str(), reason.as_str()), ("False", "DataMissing"));
     assert!(
-        message.contains("let spec.endpoints of DataStore default lead to the datastore that holds it"),
+        message.contains("set spec.endpoints of DataStore default to the datastore that holds it"),
         "{message}"
     );
-    assert!(world.store.places().is_empty(), "nothing was made there");
+    assert!(world.store.places().is_empty(), "nothing was created there");
     assert_eq!(
         world.api.get(DEPLOYMENT),
         deployment,
-        "pods stay where the data is"
+        "the pods still use the former endpoint"
     );
     world.store.restore(held);
     look().await;
@@ -439,7 +452,7 @@ async fn a_datastore_without_the_data_that_should_be_there_gets_no_empty_place()
 }
 
 #[tokio::test]
-async fn a_tenant_whose_pods_fail_since_its_data_is_lost_says_so() {
+async fn a_tenant_whose_pods_fail_because_its_data_is_lost_reports_it() {
     let world = World::new().await;
     world.settle().await;
     let held = world.store.empty();
@@ -449,21 +462,21 @@ async fn a_tenant_whose_pods_fail_since_its_data_is_lost_says_so() {
         for change in world.api.changes() {
             testing::fold(&world.engine, &change);
         }
-        // Every failure of a container is an event.
+        // Every failure of a container wakes the tenant.
         world.wake();
         open(&world.api, &world.engine, &world.store);
         world.reconcile_due().await;
     };
     for again in 0..3 {
         pods(0).await;
-        let said = world.condition(On::DataStoreReady);
+        let reported = world.condition(On::DataStoreReady);
         assert_eq!(
-            (said.0.as_str(), said.1.as_str()),
+            (reported.0.as_str(), reported.1.as_str()),
             ("False", "DataMissing"),
             "{again}"
         );
     }
-    assert!(world.store.places().is_empty(), "nothing was made there");
+    assert!(world.store.places().is_empty(), "nothing was created there");
     world.store.restore(held);
     pods(0).await;
     assert_eq!(
@@ -473,13 +486,13 @@ async fn a_tenant_whose_pods_fail_since_its_data_is_lost_says_so() {
     );
     world.store.calls();
     pods(0).await;
-    assert_eq!(world.store.calls(), 0, "it is not asked any more");
+    assert_eq!(world.store.calls(), 0, "the datastore is not asked any more");
     world.settle().await;
     world.assert_ready();
 }
 
 #[tokio::test]
-async fn a_datastore_whose_deletion_waits_keeps_nothing_from_its_tenants() {
+async fn a_datastore_whose_deletion_waits_still_serves_its_tenants() {
     let world = World::new().await;
     world.settle().await;
     world
@@ -492,7 +505,7 @@ async fn a_datastore_whose_deletion_waits_keeps_nothing_from_its_tenants() {
     world.settle().await;
     assert!(world.api.get(DEPLOYMENT).is_some());
     world.assert_ready();
-    // Pods that were gone made it doubt the connection.
+    // The connection was dropped while no pod was ready.
     open(&world.api, &world.engine, &world.store);
     world.api.delete(TENANT);
     world.settle().await;
@@ -501,7 +514,7 @@ async fn a_datastore_whose_deletion_waits_keeps_nothing_from_its_tenants() {
 }
 
 #[tokio::test]
-async fn a_deletion_that_waits_for_objects_is_not_held_up_by_an_edit_of_the_datastore() {
+async fn an_edit_of_the_datastore_does_not_block_a_deletion_that_waits_for_objects() {
     let world = World::new().await;
     world.settle().await;
     let held_by = |finalizers: Value| json!({ "metadata": { "finalizers": finalizers } });
@@ -510,7 +523,7 @@ async fn a_deletion_that_waits_for_objects_is_not_held_up_by_an_edit_of_the_data
     some_rounds(&world).await;
     assert!(world.store.places().is_empty());
     assert_eq!(world.condition(On::Deleting).1, "WaitingForObjectsDeletion");
-    world.lead_elsewhere();
+    world.change_endpoint();
     some_rounds(&world).await;
     world.api.edit(SERVICE, &held_by(json!([])));
     some_rounds(&world).await;
@@ -522,11 +535,11 @@ async fn a_deletion_that_waits_for_objects_is_not_held_up_by_an_edit_of_the_data
 }
 
 #[tokio::test]
-async fn the_data_is_not_taken_for_deleted_where_it_never_was() {
+async fn data_that_the_datastore_does_not_hold_does_not_count_as_deleted() {
     let world = World::new().await;
     world.settle().await;
     let held = world.store.empty();
-    world.lead_elsewhere();
+    world.change_endpoint();
     world.api.delete(TENANT);
     some_rounds(&world).await;
     let (_, reason, message) = world.condition(On::Deleting);
@@ -541,11 +554,14 @@ async fn the_data_is_not_taken_for_deleted_where_it_never_was() {
         world.round().await;
     }
     assert!(world.api.get(TENANT).is_none());
-    assert!(world.store.places().is_empty(), "deleted where it was");
+    assert!(
+        world.store.places().is_empty(),
+        "deleted in the datastore that holds it"
+    );
 }
 
 #[tokio::test]
-async fn what_waits_for_a_change_still_looks_at_its_certificates() {
+async fn a_tenant_that_waits_for_a_change_still_checks_its_certificates() {
     let world = World::new().await;
     world.settle().await;
     world.api.edit(
@@ -554,18 +570,18 @@ async fn what_waits_for_a_change_still_looks_at_its_certificates() {
     );
     world.round().await;
     let key = path::key("alpha");
-    let outcome = world.controller.clone().reconcile(key).await.unwrap();
+    let outcome = reconcile(&world.context, &key).await.unwrap();
     assert!(matches!(outcome, Outcome::After(_)), "{outcome:?}");
 }
 
 #[tokio::test]
-async fn hosting_beyond_11_deletion_waits_for_a_datastore_by_name_until_the_data_is_given_up() {
+async fn hosting_beyond_11_deletion_names_the_datastore_it_waits_for_until_the_data_is_abandoned() {
     let world = World::new().await;
     world.settle().await;
     world.store.down(true);
     world.api.delete(TENANT);
     for _ in 0..4 {
-        // A connection that failed was handed back.
+        // A failed connection was dropped.
         open(&world.api, &world.engine, &world.store);
         world.round().await;
     }
@@ -577,7 +593,7 @@ async fn hosting_beyond_11_deletion_waits_for_a_datastore_by_name_until_the_data
     assert!(message.contains("capi-kamaji.io/abandon-data"), "{message}");
     assert!(
         world.api.get(&path::secret("alpha-ca")).is_some(),
-        "objects stay while the data does"
+        "the objects are kept as long as the data"
     );
     world.api.edit(
         TENANT,
@@ -602,7 +618,7 @@ async fn hosting_peer_10_sleep_keeps_everything_and_wake_changes_nothing() {
     world.settle().await;
     assert_eq!(world.phase(), VersionPhase::Sleeping);
     assert_eq!(world.condition(On::Available).1, "Sleeping");
-    // No minor is skipped in sleep.
+    // A tenant with 0 replicas cannot skip a minor.
     let to = |version: &str| json!({ "spec": { "kubernetes": { "version": version } } });
     world.api.edit(TENANT, &to("v1.37.0"));
     world.settle().await;
@@ -622,37 +638,42 @@ async fn hosting_peer_10_sleep_keeps_everything_and_wake_changes_nothing() {
 }
 
 #[tokio::test]
-async fn what_a_tenants_admin_deleted_comes_back_with_the_audit_of_the_day_and_not_before() {
+async fn what_a_tenants_admin_deletes_is_restored_by_the_daily_audit_and_not_before() {
     let world = World::new().await;
     world.settle().await;
     let key = path::key("alpha");
     let path = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/kubeadm:cluster-admins";
-    let before = world.inside.get(path).unwrap();
-    world.inside.delete(path);
+    let before = world.tenant_api.get(path).unwrap();
+    world.tenant_api.delete(path);
     world.engine.tenant_queue.add(key.clone());
     world.settle().await;
-    assert!(world.inside.get(path).is_none(), "a quiet tenant is left alone");
-    world
-        .controller
-        .memo
-        .lock()
-        .audits
-        .insert(key.clone(), Timestamp::now());
+    assert!(
+        world.tenant_api.get(path).is_none(),
+        "a tenant without changes is not asked"
+    );
+    world.context.set_audit(&key, Timestamp::now());
     world.api.requests();
     world.engine.tenant_queue.add(key.clone());
     world.settle().await;
-    assert_eq!(world.inside.get(path).unwrap()["subjects"], before["subjects"]);
-    assert_eq!(world.api.requests(), Vec::<String>::new(), "nothing to tell");
-    let next = world.controller.audit_at(&key, Timestamp::now());
+    assert_eq!(
+        world.tenant_api.get(path).unwrap()["subjects"],
+        before["subjects"]
+    );
+    assert_eq!(
+        world.api.requests(),
+        Vec::<String>::new(),
+        "there is nothing to report"
+    );
+    let next = world.context.audit_at(&key, Timestamp::now());
     let hours = (next.as_second() - Timestamp::now().as_second()) / 3600;
     assert!((21..=27).contains(&hours), "again after a day: {hours} h");
 }
 
 #[tokio::test]
-async fn pods_that_do_not_come_up_say_why_and_keep_saying_it_between_two_tries() {
+async fn the_cause_of_failing_pods_stays_reported_between_two_restarts() {
     let world = World::new().await;
     world.settle().await;
-    // A rollout whose new pod has no image: the Deployment itself says nothing of it for ten minutes.
+    // The new pod of a rollout has no image. The Deployment itself reports it after ten minutes.
     let rolling = json!({ "status": { "updatedReplicas": 0, "readyReplicas": 1, "replicas": 2 } });
     let pod = |state: Value| {
         json!({
@@ -678,24 +699,31 @@ async fn pods_that_do_not_come_up_say_why_and_keep_saying_it_between_two_tries()
         world.reconcile_due().await;
     };
     round(json!({ "waiting": { "reason": "ImagePullBackOff" } })).await;
-    let said = world.condition(On::DeploymentReady);
-    assert_eq!((said.0.as_str(), said.1.as_str()), ("False", "PodsFailing"));
+    let reported = world.condition(On::DeploymentReady);
+    assert_eq!(
+        (reported.0.as_str(), reported.1.as_str()),
+        ("False", "PodsFailing")
+    );
     assert!(
-        said.2.contains("kube-apiserver") && said.2.contains("r/apiserver:v9"),
+        reported.2.contains("kube-apiserver") && reported.2.contains("r/apiserver:v9"),
         "{}",
-        said.2
+        reported.2
     );
     assert_eq!(world.condition(On::Ready).1, "PodsFailing");
     world.api.requests();
     round(json!({ "waiting": null, "running": {} })).await;
-    assert_eq!(world.condition(On::DeploymentReady), said, "it only seems well");
+    assert_eq!(
+        world.condition(On::DeploymentReady),
+        reported,
+        "it only looks healthy"
+    );
     assert_eq!(writes(&world.api.requests()), Vec::<&String>::new());
     world.settle().await;
     world.assert_ready();
 }
 
 #[tokio::test]
-async fn an_upgrade_is_told_when_it_is_done_and_a_refused_one_changes_nothing() {
+async fn a_complete_upgrade_is_reported_and_a_refused_one_changes_nothing() {
     let world = World::new().await;
     world.settle().await;
     let to = |version: &str| json!({ "spec": { "kubernetes": { "version": version } } });
@@ -718,7 +746,7 @@ async fn an_upgrade_is_told_when_it_is_done_and_a_refused_one_changes_nothing() 
 }
 
 #[tokio::test]
-async fn a_users_authority_is_used_never_owned_and_outlives_the_tenant() {
+async fn a_ca_that_the_user_provides_is_used_never_owned_and_outlives_the_tenant() {
     let world = World::new().await;
     let made = issue::ca("corp", &AltNames::default(), Timestamp::now()).unwrap();
     let other = issue::ca("other", &AltNames::default(), Timestamp::now()).unwrap();
@@ -760,7 +788,7 @@ async fn a_users_authority_is_used_never_owned_and_outlives_the_tenant() {
 }
 
 #[tokio::test]
-async fn at_the_source_of_a_move_the_data_lives_on() {
+async fn the_source_cluster_of_a_move_keeps_the_data() {
     let world = World::new().await;
     world.settle().await;
     let moved = kamaji_api::labels::capi::DELETE_FOR_MOVE;
@@ -773,7 +801,7 @@ async fn at_the_source_of_a_move_the_data_lives_on() {
     assert_eq!(world.store.places().len(), 1);
 }
 
-/// A few rounds, where a pass that fails is tried again for ever.
+/// Runs a few rounds, where a reconcile fails for ever.
 async fn some_rounds(world: &World) {
     for _ in 0..5 {
         world.round().await;
@@ -781,12 +809,12 @@ async fn some_rounds(world: &World) {
 }
 
 #[tokio::test]
-async fn what_somebody_else_has_under_our_name_is_left_alone_and_named() {
+async fn an_object_of_somebody_else_under_our_name_is_kept_and_reported() {
     let reference = World::new().await;
     reference.settle().await;
     for path in reference.made() {
         if path.ends_with("/alpha-ca") {
-            // A user's authority is used.
+            // A CA that the user provides is used.
             continue;
         }
         let ours = reference.api.get(&path).unwrap();
@@ -813,18 +841,18 @@ async fn what_somebody_else_has_under_our_name_is_left_alone_and_named() {
         some_rounds(&world).await;
         assert_eq!(about(&world), before, "{path}");
         let conditions = world.tenant().status.unwrap().conditions;
-        let told = conditions.iter().find(|c| c.reason == "OwnedByAnother").unwrap();
+        let reported = conditions.iter().find(|c| c.reason == "OwnedByAnother").unwrap();
         let name = format!(
             "{} demo/{}",
             ours["kind"].as_str().unwrap(),
             path.rsplit('/').next().unwrap()
         );
         assert!(
-            told.message.contains(&format!(
+            reported.message.contains(&format!(
                 "{name} exists and does not belong to this TenantControlPlane"
             )),
             "{}",
-            told.message
+            reported.message
         );
         world.api.delete(TENANT);
         some_rounds(&world).await;
@@ -834,7 +862,7 @@ async fn what_somebody_else_has_under_our_name_is_left_alone_and_named() {
 }
 
 #[tokio::test]
-async fn what_kamaji_left_without_an_owner_is_taken_over() {
+async fn an_object_of_upstream_kamaji_without_an_owner_is_adopted() {
     let world = World::new().await;
     world.api.edit(
         SERVICE,
@@ -851,7 +879,7 @@ async fn what_kamaji_left_without_an_owner_is_taken_over() {
     assert_eq!(service["metadata"]["ownerReferences"][0]["name"], "alpha");
 }
 
-/// Digest by which the status knows a root of trust.
+/// Digest of a trust root, as the status records it.
 fn checksum(world: &World, root: &str) -> String {
     let made = world.tenant().status.unwrap().certificates.unwrap();
     let entry = match root {
@@ -863,7 +891,7 @@ fn checksum(world: &World, root: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_nodes_and_tokens_trust_is_never_replaced_unasked() {
+async fn a_trust_root_is_never_replaced_unless_the_user_gives_it_up() {
     for root in ROOTS {
         let mut world = World::new().await;
         world.settle().await;
@@ -879,7 +907,7 @@ async fn what_nodes_and_tokens_trust_is_never_replaced_unasked() {
         };
         let running = runs(&world);
         let hash = checksum(&world, root);
-        let assert_told = |world: &World, what: &str| {
+        let assert_reported = |world: &World, what: &str| {
             let (status, reason, message) = world.condition(On::CertificatesAvailable);
             assert_eq!(
                 (status.as_str(), reason.as_str()),
@@ -892,25 +920,25 @@ async fn what_nodes_and_tokens_trust_is_never_replaced_unasked() {
                 "{message}"
             );
             assert_eq!(world.condition(On::Available).0, "True", "its pods serve");
-            assert_eq!(runs(world), running, "{root} {what}: nothing else moved");
+            assert_eq!(runs(world), running, "{root} {what}: nothing else changed");
         };
 
         let key = before["data"].as_object().unwrap().keys().next().unwrap();
         world.api.edit(&path, &json!({ "data": { key: "Zm9yZWlnbg==" } }));
         some_rounds(&world).await;
-        assert_told(&world, "was changed");
+        assert_reported(&world, "was modified");
         world.restart().await;
         some_rounds(&world).await;
-        assert_told(&world, "was changed");
+        assert_reported(&world, "was modified");
         world.api.edit(&path, &before);
         world.settle().await;
         world.assert_ready();
 
         world.api.delete(&path);
         some_rounds(&world).await;
-        assert_told(&world, "is gone");
+        assert_reported(&world, "is gone");
         assert!(world.api.get(&path).is_none());
-        // A backup that brings neither label nor owner of ours but Kamaji's.
+        // A backup with upstream Kamaji's labels, but without our label and without an owner.
         let mut backup = before.clone();
         backup["metadata"]["labels"]
             .as_object_mut()
@@ -937,7 +965,7 @@ async fn what_nodes_and_tokens_trust_is_never_replaced_unasked() {
         world.settle().await;
         world.assert_ready();
         assert_ne!(world.api.get(&path).unwrap()["data"], before["data"], "a new one");
-        // The next loss is told again.
+        // The next loss is reported again.
         world.api.delete(&path);
         some_rounds(&world).await;
         assert_eq!(
@@ -948,7 +976,7 @@ async fn what_nodes_and_tokens_trust_is_never_replaced_unasked() {
 }
 
 #[tokio::test]
-async fn a_root_of_trust_that_only_lost_its_label_is_labelled_again_and_no_key_is_made() {
+async fn a_trust_root_that_only_lost_its_label_is_labelled_again_and_no_key_is_generated() {
     let world = World::new().await;
     world.settle().await;
     for root in ROOTS {
@@ -963,7 +991,7 @@ async fn a_root_of_trust_that_only_lost_its_label_is_labelled_again_and_no_key_i
             after["metadata"]["labels"], before["metadata"]["labels"],
             "{root}"
         );
-        // Changed as well, it is not taken for what it was.
+        // When its content changed as well, it does not count as the former one.
         let key = before["data"].as_object().unwrap().keys().next().unwrap();
         let notes = json!({ ours::CONTENT_HASH: null, "kamaji.clastix.io/checksum": null });
         let other = json!({ "data": { key: "Zm9yZWlnbg==" }, "metadata": { "annotations": notes } });
@@ -979,7 +1007,7 @@ async fn a_root_of_trust_that_only_lost_its_label_is_labelled_again_and_no_key_i
 }
 
 #[tokio::test]
-async fn what_was_changed_on_purpose_becomes_the_identity_once_the_old_one_is_given_up() {
+async fn a_modified_trust_root_is_used_once_the_user_gives_up_the_former_one() {
     let world = World::new().await;
     world.settle().await;
     let hash = checksum(&world, "alpha-ca");
@@ -1016,7 +1044,7 @@ async fn what_was_changed_on_purpose_becomes_the_identity_once_the_old_one_is_gi
 }
 
 #[tokio::test]
-async fn an_authority_that_is_over_is_named_with_its_secret() {
+async fn an_expired_ca_is_reported_with_its_secret() {
     let world = World::new().await;
     let long_ago: Timestamp = "2010-01-01T00:00:00Z".parse().unwrap();
     let made = issue::ca("corp", &AltNames::default(), long_ago).unwrap();
@@ -1034,7 +1062,7 @@ async fn an_authority_that_is_over_is_named_with_its_secret() {
     );
     some_rounds(&world).await;
     let (_, reason, message) = world.condition(On::CertificatesAvailable);
-    assert_eq!(reason, "CertificateAuthorityExpired");
+    assert_eq!(reason, "CertificateCaExpired");
     assert!(
         message.contains("Secret demo/alpha-ca") && message.contains("2020-01-01"),
         "{message}"
@@ -1042,7 +1070,7 @@ async fn an_authority_that_is_over_is_named_with_its_secret() {
 }
 
 #[tokio::test]
-async fn the_network_policy_goes_and_comes_with_its_annotation() {
+async fn the_network_policy_follows_its_annotation() {
     let world = World::new().await;
     world.settle().await;
     let path = "/apis/networking.k8s.io/v1/namespaces/demo/networkpolicies/alpha";

@@ -1,50 +1,57 @@
-//! What a TenantControlPlane asks for, checked as far as its spec and its running version can tell. Pure.
+//! Checks the spec of a TenantControlPlane, as far as spec, annotations and recorded status allow. Pure.
 //!
-//! The API checks most of this by schema and CEL; it is checked again here because objects may be older than the
-//! rules (DESIGN 2.1). What needs other objects is found where those are read.
+//! The CRD checks most of this by schema and CEL. It is checked again here because an object may be older than the rules.
+//! What needs other objects is checked in the step that reads them.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use kamaji_api::conditions::Reason;
-use kamaji_api::service::ServiceType;
-use kamaji_api::tenantcontrolplane::{NetworkProfile, TenantControlPlane};
+use kamaji_api::{
+    conditions::Reason,
+    service::ServiceType,
+    tenantcontrolplane::{ControlPlane, NetworkProfile, TenantControlPlane, TenantControlPlaneSpec},
+};
 use semver::Version;
 
-use super::desired::deployment::CONTAINERS;
-use crate::hosting::datastore::names;
+use super::{
+    component::CONTAINERS,
+    names::{Names, check_names, names_of},
+};
+use crate::{hosting::datastore::names, k8s::problem::Problem};
 
-/// Oldest minor that the rendered flags and add-ons are for.
+/// Oldest minor of Kubernetes 1 whose flags and add-ons the engine renders.
 const OLDEST_MINOR: u64 = 30;
 
-/// A spec that can be brought about.
+/// A valid spec, parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Valid {
     /// Version of Kubernetes.
     pub version: Version,
-    /// Addresses and ranges, parsed.
+    /// Addresses and ranges.
     pub network: Network,
+    /// Schema and user in the DataStore.
+    pub names: Names,
 }
 
 /// Addresses and ranges.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
-    /// Port of the API server.
+    /// Port of kube-apiserver.
     pub port: u16,
     /// Service ranges.
     pub service_cidrs: Vec<IpNet>,
     /// Pod ranges.
     pub pod_cidrs: Vec<IpNet>,
-    /// Addresses of cluster DNS.
+    /// Addresses of the cluster DNS Service.
     pub dns: Vec<IpAddr>,
-    /// Address given by the user.
+    /// Address that the user sets for the endpoint.
     pub address: Option<IpAddr>,
-    /// Address for the tenant's side, given by the user.
+    /// Address that the user sets for the `kubernetes` Service of the workload cluster.
     pub advertise: Option<IpAddr>,
 }
 
 impl Network {
-    /// First address of each service range: the `kubernetes` Service.
+    /// First address of each Service range: that of the `kubernetes` Service.
     pub fn service_addresses(&self) -> Vec<IpAddr> {
         self.service_cidrs
             .iter()
@@ -53,25 +60,32 @@ impl Network {
     }
 }
 
-/// Why a spec cannot be brought about: field and fix in the message.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct Invalid {
-    /// Reason of the condition.
-    pub reason: Reason,
-    /// For people.
-    pub message: String,
+fn invalid(reason: Reason, message: impl Into<String>) -> Problem {
+    Problem::on_change(reason, message)
 }
 
-fn invalid(reason: Reason, message: impl Into<String>) -> Invalid {
-    Invalid {
-        reason,
-        message: message.into(),
-    }
-}
-
-/// Checks the spec.
-pub fn validate(tenant: &TenantControlPlane) -> Result<Valid, Invalid> {
+/// Checks the spec. `entropy` is used once in the life of a tenant, to generate the names of schema and user.
+///
+/// # Errors
+/// The first field that is invalid, with the fix. Only a change of the object helps.
+pub fn validate(tenant: &TenantControlPlane, entropy: u64) -> Result<Valid, Problem> {
+    let TenantControlPlaneSpec {
+        data_store_schema,
+        data_store_username,
+        control_plane:
+            ControlPlane {
+                deployment: _,
+                service,
+                ingress: _,
+                gateway: _,
+            },
+        kubernetes,
+        network_profile,
+        data_store: _,
+        data_store_overrides: _,
+        write_permissions: _,
+        addons: _,
+    } = &tenant.spec;
     let running = tenant.status.as_ref().and_then(|s| {
         s.kubernetes_resources
             .as_ref()?
@@ -80,20 +94,19 @@ pub fn validate(tenant: &TenantControlPlane) -> Result<Valid, Invalid> {
             .version
             .as_deref()
     });
-    let version = version(&tenant.spec.kubernetes.version, running)?;
-    let network = network(&tenant.spec.network_profile)?;
-    alternative_names(&tenant.spec.network_profile.cert_sans)?;
-    let service = &tenant.spec.control_plane.service;
+    let version = version(&kubernetes.version, running)?;
+    let network = network(network_profile)?;
+    alternative_names(&network_profile.cert_sans)?;
     if service.service_type == ServiceType::NodePort && network.address.is_none() {
         return Err(invalid(
             Reason::AddressRequired,
-            "spec.networkProfile.address: required with serviceType NodePort; set the address of a node or of what \
-             stands in front of the nodes",
+            "spec.networkProfile.address is required with serviceType NodePort; set it to an address that reaches the \
+             nodes",
         ));
     }
     for (field, name) in [
-        ("spec.dataStoreSchema", &tenant.spec.data_store_schema),
-        ("spec.dataStoreUsername", &tenant.spec.data_store_username),
+        ("spec.dataStoreSchema", data_store_schema),
+        ("spec.dataStoreUsername", data_store_username),
     ] {
         if let Some(name) = name.as_deref().filter(|name| !name.is_empty()) {
             names::check(field, name).map_err(|refusal| {
@@ -106,26 +119,32 @@ pub fn validate(tenant: &TenantControlPlane) -> Result<Valid, Invalid> {
         }
     }
     containers(tenant)?;
-    Ok(Valid { version, network })
+    let names = names_of(tenant, entropy);
+    check_names(tenant, &names)?;
+    Ok(Valid {
+        version,
+        network,
+        names,
+    })
 }
 
-/// The version, with or without `v`.
+/// Parses a version with or without a leading `v`.
 pub fn parse_version(text: &str) -> Option<Version> {
     Version::parse(text.strip_prefix('v').unwrap_or(text)).ok()
 }
 
-fn version(asked: &str, running: Option<&str>) -> Result<Version, Invalid> {
+fn version(desired: &str, running: Option<&str>) -> Result<Version, Problem> {
     const FIELD: &str = "spec.kubernetes.version";
-    let version = parse_version(asked).ok_or_else(|| {
+    let version = parse_version(desired).ok_or_else(|| {
         invalid(
             Reason::InvalidVersion,
-            format!("{FIELD}: {asked:?} is not a semantic version; write it like v1.36.3"),
+            format!("{FIELD}: {desired:?} is not a semantic version; write it like v1.36.3"),
         )
     })?;
     if version.major != 1 || version.minor < OLDEST_MINOR {
         return Err(invalid(
             Reason::VersionNotSupported,
-            format!("{FIELD}: {asked} is not supported; use v1.{OLDEST_MINOR}.0 or newer"),
+            format!("{FIELD}: {desired} is not supported; use v1.{OLDEST_MINOR}.0 or newer"),
         ));
     }
     let Some((running, text)) = running.and_then(|text| Some((parse_version(text)?, text))) else {
@@ -135,8 +154,8 @@ fn version(asked: &str, running: Option<&str>) -> Result<Version, Invalid> {
         return Err(invalid(
             Reason::VersionDowngrade,
             format!(
-                "{FIELD}: {asked} is below the running {text}; a control plane cannot go back a minor version, set it to \
-                 v1.{} or the minor after it",
+                "{FIELD}: {desired} is below the running {text}; a control plane cannot go back a minor version; set it to \
+                 v1.{} or the next minor",
                 running.minor
             ),
         ));
@@ -145,7 +164,7 @@ fn version(asked: &str, running: Option<&str>) -> Result<Version, Invalid> {
         return Err(invalid(
             Reason::VersionStepTooLarge,
             format!(
-                "{FIELD}: {asked} is more than one minor above the running {text}; go to v1.{} first",
+                "{FIELD}: {desired} is more than one minor above the running {text}; go to v1.{} first",
                 running.minor + 1
             ),
         ));
@@ -153,27 +172,40 @@ fn version(asked: &str, running: Option<&str>) -> Result<Version, Invalid> {
     Ok(version)
 }
 
-fn network(profile: &NetworkProfile) -> Result<Network, Invalid> {
+fn network(profile: &NetworkProfile) -> Result<Network, Problem> {
+    let NetworkProfile {
+        address,
+        advertise_address,
+        port,
+        dns_service_ips,
+        // The effective lists follow from each pair.
+        service_cidr: _,
+        service_cidrs: _,
+        pod_cidr: _,
+        pod_cidrs: _,
+        // Checked by the caller or by the schema, and used as they are.
+        cert_sans: _,
+        cluster_domain: _,
+        allow_address_as_external_ip: _,
+        load_balancer_class: _,
+        load_balancer_source_ranges: _,
+    } = profile;
     let field = |name: &str| format!("spec.networkProfile.{name}");
-    let port = u16::try_from(profile.port)
+    let port = u16::try_from(*port)
         .ok()
         .filter(|port| *port > 0)
         .ok_or_else(|| {
             invalid(
                 Reason::InvalidSpec,
-                format!(
-                    "{}: {} is not a port; set one from 1 to 65535",
-                    field("port"),
-                    profile.port
-                ),
+                format!("{}: {port} is not a port; set one from 1 to 65535", field("port")),
             )
         })?;
     let service_cidrs = cidrs(&field("serviceCidrs"), &profile.effective_service_cidrs())?;
     let pod_cidrs = cidrs(&field("podCidrs"), &profile.effective_pod_cidrs())?;
-    let address = address(&field("address"), profile.address.as_deref())?;
-    let advertise = self::address(&field("advertiseAddress"), profile.advertise_address.as_deref())?;
+    let address = parsed_address(&field("address"), address.as_deref())?;
+    let advertise = parsed_address(&field("advertiseAddress"), advertise_address.as_deref())?;
     let mut dns = Vec::new();
-    for text in &profile.dns_service_ips {
+    for text in dns_service_ips {
         let parsed: IpAddr = text.parse().map_err(|_| {
             invalid(
                 Reason::InvalidSpec,
@@ -187,7 +219,7 @@ fn network(profile: &NetworkProfile) -> Result<Network, Invalid> {
             return Err(invalid(
                 Reason::InvalidSpec,
                 format!(
-                    "{}: {text} lies in no service range; set an address of {}, or leave it out",
+                    "{}: {text} is in no Service range; set an address in {}, or remove it",
                     field("dnsServiceIPs"),
                     field("serviceCidrs")
                 ),
@@ -208,8 +240,8 @@ fn network(profile: &NetworkProfile) -> Result<Network, Invalid> {
     })
 }
 
-/// What stands in a certificate beside the addresses that we know.
-fn alternative_names(names: &[String]) -> Result<(), Invalid> {
+/// Checks the user's alternative names of the serving certificate.
+fn alternative_names(names: &[String]) -> Result<(), Problem> {
     for (index, name) in names.iter().enumerate() {
         if name.parse::<IpAddr>().is_err() && !is_dns_name(name.strip_prefix("*.").unwrap_or(name)) {
             return Err(invalid(
@@ -224,7 +256,7 @@ fn alternative_names(names: &[String]) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// A name of RFC 1123: labels of letters, digits and hyphens.
+/// A DNS name of RFC 1123: labels of letters, digits and hyphens.
 fn is_dns_name(name: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -235,7 +267,7 @@ fn is_dns_name(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(label)
 }
 
-fn cidrs(field: &str, texts: &[&str]) -> Result<Vec<IpNet>, Invalid> {
+fn cidrs(field: &str, texts: &[&str]) -> Result<Vec<IpNet>, Problem> {
     if texts.is_empty() || texts.len() > 2 {
         return Err(invalid(
             Reason::InvalidSpec,
@@ -255,7 +287,7 @@ fn cidrs(field: &str, texts: &[&str]) -> Result<Vec<IpNet>, Invalid> {
         .collect()
 }
 
-fn address(field: &str, text: Option<&str>) -> Result<Option<IpAddr>, Invalid> {
+fn parsed_address(field: &str, text: Option<&str>) -> Result<Option<IpAddr>, Problem> {
     text.filter(|text| !text.is_empty())
         .map(|text| {
             text.parse().map_err(|_| {
@@ -279,8 +311,8 @@ fn nth(cidr: &IpNet, n: u8) -> Option<IpAddr> {
     cidr.contains(&address).then_some(address)
 }
 
-/// Containers of users beside ours have names of their own.
-fn containers(tenant: &TenantControlPlane) -> Result<(), Invalid> {
+/// The user's additional containers may not have the name of a container of the engine.
+fn containers(tenant: &TenantControlPlane) -> Result<(), Problem> {
     let deployment = &tenant.spec.control_plane.deployment;
     let lists = [
         ("additionalContainers", &deployment.additional_containers),
@@ -293,7 +325,7 @@ fn containers(tenant: &TenantControlPlane) -> Result<(), Invalid> {
                 return Err(invalid(
                     Reason::InvalidSpec,
                     format!(
-                        "spec.controlPlane.deployment.{field}[{index}].name: {} is the engine's own; choose another",
+                        "spec.controlPlane.deployment.{field}[{index}].name: {} is the name of a container of the engine; choose another",
                         name.unwrap_or_default()
                     ),
                 ));
@@ -329,13 +361,13 @@ mod tests {
     fn refusal(change: impl FnOnce(&mut TenantControlPlane)) -> (Reason, String) {
         let mut tenant = example::tenant();
         change(&mut tenant);
-        let refused = validate(&tenant).unwrap_err();
+        let refused = validate(&tenant, 0).unwrap_err();
         (refused.reason, refused.message)
     }
 
     #[test]
-    fn the_default_tenant_passes_and_has_its_tenth_address_for_dns() {
-        let valid = validate(&example::tenant()).unwrap();
+    fn the_default_tenant_is_valid_and_dns_has_the_tenth_address() {
+        let valid = validate(&example::tenant(), 0).unwrap();
         assert_eq!(valid.network.dns, ["10.96.0.10".parse::<IpAddr>().unwrap()]);
         assert_eq!(
             valid.network.service_addresses(),
@@ -349,7 +381,7 @@ mod tests {
             let mut tenant = example::tenant();
             tenant.status = Some(running(from));
             to.clone_into(&mut tenant.spec.kubernetes.version);
-            validate(&tenant).map(|_| ()).map_err(|refused| refused.reason)
+            validate(&tenant, 0).map(|_| ()).map_err(|refused| refused.reason)
         };
         assert_eq!(step("v1.35.4", "v1.36.3"), Ok(()));
         assert_eq!(step("v1.36.3", "v1.36.1"), Ok(()), "a patch may go back");
@@ -364,7 +396,7 @@ mod tests {
         let (reason, message) =
             refusal(|t| t.spec.control_plane.service.service_type = ServiceType::NodePort);
         assert_eq!(reason, Reason::AddressRequired);
-        assert!(message.starts_with("spec.networkProfile.address: required with serviceType NodePort"));
+        assert!(message.starts_with("spec.networkProfile.address is required with serviceType NodePort"));
         let (reason, message) = refusal(|t| t.spec.data_store_username = Some("root".to_owned()));
         assert_eq!(reason, Reason::ReservedName);
         assert!(message.starts_with("spec.dataStoreUsername: \"root\" is reserved"));
@@ -373,8 +405,8 @@ mod tests {
         let (_, message) = refusal(|t| t.spec.network_profile.dns_service_ips = vec!["192.0.2.1".to_owned()]);
         assert_eq!(
             message,
-            "spec.networkProfile.dnsServiceIPs: 192.0.2.1 lies in no service range; set an address of \
-             spec.networkProfile.serviceCidrs, or leave it out"
+            "spec.networkProfile.dnsServiceIPs: 192.0.2.1 is in no Service range; set an address in \
+             spec.networkProfile.serviceCidrs, or remove it"
         );
         let (_, message) = refusal(|t| {
             t.spec.control_plane.deployment.additional_containers =

@@ -1,39 +1,44 @@
-//! What the convergence models of the engine's controllers share: an engine on an API server in memory, its watches,
-//! and one turn of a queue. Tests only.
+//! What the convergence tests of the engine's controllers share: an engine on an in-memory API server, its watches, and one
+//! turn of a queue. Tests only.
 
 pub(in crate::hosting) mod tenant;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use kamaji_api::labels::{field_manager, ours};
+use tokio_util::sync::CancellationToken;
 
-use super::engine::Engine;
-use crate::k8s::key::RootKey;
-use crate::runtime::{driver::Reconciled, queue::Queue, role::Role};
-use crate::settings::{DefaultDatastore, Hosting, RoleName, Settings};
-use crate::testing::{Change, FakeApi};
+use super::{engine::Engine, wake};
+use crate::{
+    k8s::key::RootKey,
+    runtime::{driver::Reconciled, http::Readiness, metrics::Metrics, queue::Queue, role::Role},
+    settings::{DefaultDatastore, Hosting, RoleName, Settings},
+    testing::{Change, FakeApi},
+};
 
-/// An engine of a new process: nothing is known yet.
+/// The engine of a new process, with an empty index.
 pub async fn engine(api: &FakeApi, default_datastore: DefaultDatastore) -> Arc<Engine> {
     let role = Role {
         name: RoleName::Hosting,
         client: api.client(),
         settings: Arc::new(Settings {
-            namespaces: std::collections::BTreeSet::new(),
+            namespaces: BTreeSet::new(),
             hosting: Hosting::Embedded,
             default_datastore,
             own_namespace: "system".to_owned(),
             pod_name: None,
             concurrency: 1,
         }),
-        metrics: crate::runtime::metrics::Metrics::default(),
-        readiness: crate::runtime::http::Readiness::default(),
-        stop: tokio_util::sync::CancellationToken::new(),
+        metrics: Metrics::default(),
+        readiness: Readiness::default(),
+        stop: CancellationToken::new(),
     };
-    Engine::new(&role).await.unwrap()
+    let engine = Engine::new(&role).await.unwrap();
+    wake::connect(&engine);
+    engine
 }
 
-/// Lists everything, as watches do at the start.
+/// Lists everything, as the watches do when a process starts.
 pub fn list(engine: &Engine, api: &FakeApi) {
     api.changes();
     for object in api.objects() {
@@ -41,9 +46,9 @@ pub fn list(engine: &Engine, api: &FakeApi) {
     }
 }
 
-/// Folds a change as the watch of its kind does.
+/// Folds a change into the index or a store, as the watch of its kind does.
 pub fn fold(engine: &Engine, change: &Change) {
-    // What lost the label left the watch.
+    // An object that loses the label leaves the watch.
     let ours = change.label(ours::MANAGED_BY) == field_manager::HOSTING;
     let index = &engine.index;
     match change.kind() {
@@ -53,7 +58,7 @@ pub fn fold(engine: &Engine, change: &Change) {
     }
 }
 
-/// Reconciles what is due, and lets what failed be due again; `true` when anything was.
+/// Reconciles what is queued, and queues again what failed; `true` when anything was queued.
 pub async fn turn(queue: &Queue, reconcile: impl AsyncFn(RootKey) -> Reconciled) -> bool {
     let mut worked = false;
     let mut again = Vec::new();
@@ -71,7 +76,7 @@ pub async fn turn(queue: &Queue, reconcile: impl AsyncFn(RootKey) -> Reconciled)
     worked
 }
 
-/// Those of `requests` that write.
+/// The requests that write.
 pub fn writes(requests: &[String]) -> Vec<&String> {
     requests.iter().filter(|r| !r.starts_with("GET")).collect()
 }

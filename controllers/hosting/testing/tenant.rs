@@ -1,14 +1,21 @@
-//! A tenant for tests: all defaults.
+//! The TenantControlPlane of the tests: all defaults. Tests only.
 
-use kamaji_api::admission::AdmissionPlugin;
-use kamaji_api::tenantcontrolplane::{KubernetesSpec, TenantControlPlane, TenantControlPlaneSpec};
+use kamaji_api::{
+    admission::AdmissionPlugin,
+    labels::ours,
+    tenantcontrolplane::{
+        KubernetesSpec, StorageSetupStatus, StorageStatus, TenantControlPlane, TenantControlPlaneSpec,
+        TenantControlPlaneStatus,
+    },
+};
+use kube::ResourceExt;
 
 use crate::hosting::tenantcontrolplane::{
-    desired::deployment::Storage,
+    desired::inputs::Storage,
     validate::{Valid, validate},
 };
 
-/// `demo/alpha`, as the API server would default it.
+/// `demo/alpha`, with the defaults that the API server sets.
 pub(in crate::hosting) fn tenant() -> TenantControlPlane {
     let spec = TenantControlPlaneSpec {
         data_store: Some("default".to_owned()),
@@ -27,10 +34,35 @@ pub(in crate::hosting) fn tenant() -> TenantControlPlane {
     tenant
 }
 
+/// Its validated spec.
 pub(in crate::hosting) fn valid(tenant: &TenantControlPlane) -> Valid {
-    validate(tenant).unwrap()
+    validate(tenant, 0).unwrap()
 }
 
+/// Records schema `old` and user `older` in `store` as set up.
+pub(in crate::hosting) fn set_up(tenant: &mut TenantControlPlane, store: &str) {
+    tenant.status = Some(TenantControlPlaneStatus {
+        storage: Some(StorageStatus {
+            data_store_name: Some(store.to_owned()),
+            setup: Some(StorageSetupStatus {
+                schema: Some("old".to_owned()),
+                user: Some("older".to_owned()),
+                ..StorageSetupStatus::default()
+            }),
+            ..StorageStatus::default()
+        }),
+        ..TenantControlPlaneStatus::default()
+    });
+}
+
+/// Annotates `tenant` with the names of schema and user.
+pub(in crate::hosting) fn note(tenant: &mut TenantControlPlane, schema: &str, user: &str) {
+    for (key, value) in [(ours::SCHEMA, schema), (ours::USER, user)] {
+        tenant.annotations_mut().insert(key.to_owned(), value.to_owned());
+    }
+}
+
+/// Its schema in the DataStore `default`.
 pub(in crate::hosting) fn storage() -> Storage<'static> {
     Storage {
         store: "default",

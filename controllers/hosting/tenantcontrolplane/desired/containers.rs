@@ -1,40 +1,38 @@
-//! The hosted containers: images, probes, security contexts (hosting specification 2.8, DESIGN 2.7).
+//! The hosted containers: images, probes and security contexts. Pure.
 
-use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ContainerPort, HTTPGetAction, Probe, SecurityContext,
+use k8s_openapi::{
+    api::core::v1::{Capabilities, Container, ContainerPort, HTTPGetAction, Probe, SecurityContext},
+    apimachinery::pkg::util::intstr::IntOrString,
 };
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kamaji_api::probes::{ControlPlaneProbes, ProbeSet, ProbeSpec};
-use kamaji_api::tenantcontrolplane::TenantControlPlane;
+use kamaji_api::{
+    probes::{ControlPlaneProbes, ProbeSet, ProbeSpec},
+    tenantcontrolplane::{RegistrySettings, TenantControlPlane},
+};
 
-use super::{deployment::Inputs, flags, volumes};
+use super::{flags, inputs::Inputs, volumes};
+use crate::hosting::tenantcontrolplane::component::{
+    API_SERVER, CONTROLLER_MANAGER, CONTROLLER_MANAGER_PORT, SCHEDULER, SCHEDULER_PORT,
+};
 
-/// kube-apiserver.
-pub const API_SERVER: &str = "kube-apiserver";
-/// kube-controller-manager.
-pub const CONTROLLER_MANAGER: &str = "kube-controller-manager";
-/// kube-scheduler.
-pub const SCHEDULER: &str = "kube-scheduler";
-
-const CONTROLLER_MANAGER_PORT: i32 = 10257;
-const SCHEDULER_PORT: i32 = 10259;
-
-/// The three, in Kamaji's order.
+/// The three containers, in the order of upstream Kamaji.
 pub(super) fn all(inputs: &Inputs<'_>) -> Vec<Container> {
     let tenant = inputs.tenant;
     let port = i32::from(inputs.valid.network.port);
-    let registry = &tenant.spec.control_plane.deployment.registry_settings;
+    let RegistrySettings {
+        registry,
+        tag_suffix,
+        api_server_image,
+        controller_manager_image,
+        scheduler_image,
+    } = &tenant.spec.control_plane.deployment.registry_settings;
     let image = |name: &str| {
-        format!(
-            "{}/{name}:{}{}",
-            registry.registry,
-            tenant.spec.kubernetes.version,
-            registry.tag_suffix.as_deref().unwrap_or_default()
-        )
+        let version = &tenant.spec.kubernetes.version;
+        let suffix = tag_suffix.as_deref().unwrap_or_default();
+        format!("{registry}/{name}:{version}{suffix}")
     };
     vec![
         Container {
-            image: Some(image(&registry.api_server_image)),
+            image: Some(image(api_server_image)),
             args: Some(flags::api_server(
                 tenant,
                 inputs.valid,
@@ -47,21 +45,21 @@ pub(super) fn all(inputs: &Inputs<'_>) -> Vec<Container> {
                 protocol: Some("TCP".to_owned()),
                 ..ContainerPort::default()
             }]),
-            // The upstream binary carries this file capability and does not start where it is out of bounds.
+            // The upstream binary carries this file capability and does not start when the bounding set lacks it.
             security_context: Some(security_context(Some("NET_BIND_SERVICE"))),
             ..base(tenant, API_SERVER, port, ["/livez", "/readyz", "/livez"], |p| {
                 p.api_server.as_ref()
             })
         },
         Container {
-            image: Some(image(&registry.scheduler_image)),
+            image: Some(image(scheduler_image)),
             args: Some(flags::scheduler(tenant, inputs.valid)),
             ..base(tenant, SCHEDULER, SCHEDULER_PORT, ["/healthz"; 3], |p| {
                 p.scheduler.as_ref()
             })
         },
         Container {
-            image: Some(image(&registry.controller_manager_image)),
+            image: Some(image(controller_manager_image)),
             args: Some(flags::controller_manager(tenant, inputs.valid)),
             ..base(
                 tenant,
@@ -74,7 +72,7 @@ pub(super) fn all(inputs: &Inputs<'_>) -> Vec<Container> {
     ]
 }
 
-/// What the three have in common. `paths` are those of liveness, readiness and startup.
+/// What the three containers have in common. `paths` are those of the liveness, readiness and startup probes.
 fn base(
     tenant: &TenantControlPlane,
     name: &str,
@@ -83,34 +81,39 @@ fn base(
     of: fn(&ControlPlaneProbes) -> Option<&ProbeSet>,
 ) -> Container {
     let none = ControlPlaneProbes::default();
-    let asked = tenant
+    let probes = tenant
         .spec
         .control_plane
         .deployment
         .probes
         .as_ref()
         .unwrap_or(&none);
-    let own = of(asked).cloned().unwrap_or_default();
+    let own = of(probes).cloned().unwrap_or_default();
     let [liveness, readiness, startup] = paths;
     Container {
         name: name.to_owned(),
         command: Some(vec![name.to_owned()]),
         image_pull_policy: Some("IfNotPresent".to_owned()),
-        liveness_probe: Some(probe(liveness, port, &LIVENESS, [&asked.liveness, &own.liveness])),
+        liveness_probe: Some(probe(
+            liveness,
+            port,
+            &LIVENESS,
+            [&probes.liveness, &own.liveness],
+        )),
         readiness_probe: Some(probe(
             readiness,
             port,
             &READINESS,
-            [&asked.readiness, &own.readiness],
+            [&probes.readiness, &own.readiness],
         )),
-        startup_probe: Some(probe(startup, port, &STARTUP, [&asked.startup, &own.startup])),
+        startup_probe: Some(probe(startup, port, &STARTUP, [&probes.startup, &own.startup])),
         security_context: Some(security_context(None)),
         volume_mounts: Some(vec![volumes::mount(name)]),
         ..Container::default()
     }
 }
 
-/// The engine's timings, as (timeout, period, failures).
+/// Default timings: timeout and period in seconds, and the failure threshold.
 const fn timings(timeout: i32, period: i32, failures: i32) -> ProbeSpec {
     ProbeSpec {
         initial_delay_seconds: None,
@@ -123,15 +126,22 @@ const fn timings(timeout: i32, period: i32, failures: i32) -> ProbeSpec {
 
 const LIVENESS: ProbeSpec = timings(15, 10, 8);
 const READINESS: ProbeSpec = timings(5, 5, 3);
-/// Five minutes: two busy cores need more than Kamaji's 30 s for an API server.
+/// Five minutes: on two busy cores an API server needs more than the 30 s of upstream Kamaji.
 const STARTUP: ProbeSpec = timings(5, 3, 100);
 
-/// The engine's timings, the setting for all above them, the component's own above that.
-fn probe(path: &str, port: i32, engine: &ProbeSpec, layers: [&Option<ProbeSpec>; 2]) -> Probe {
-    let timing = layers
+/// The default timings, overridden by `layers` in their order: first the setting for all components, then that of this
+/// component.
+fn probe(path: &str, port: i32, defaults: &ProbeSpec, layers: [&Option<ProbeSpec>; 2]) -> Probe {
+    let ProbeSpec {
+        initial_delay_seconds,
+        timeout_seconds,
+        period_seconds,
+        success_threshold,
+        failure_threshold,
+    } = layers
         .into_iter()
         .flatten()
-        .fold(engine.clone(), |under, over| under.overlaid(over));
+        .fold(defaults.clone(), |under, over| under.overlaid(over));
     Probe {
         http_get: Some(HTTPGetAction {
             path: Some(path.to_owned()),
@@ -139,11 +149,11 @@ fn probe(path: &str, port: i32, engine: &ProbeSpec, layers: [&Option<ProbeSpec>;
             scheme: Some("HTTPS".to_owned()),
             ..HTTPGetAction::default()
         }),
-        initial_delay_seconds: timing.initial_delay_seconds,
-        timeout_seconds: timing.timeout_seconds,
-        period_seconds: timing.period_seconds,
-        success_threshold: timing.success_threshold,
-        failure_threshold: timing.failure_threshold,
+        initial_delay_seconds,
+        timeout_seconds,
+        period_seconds,
+        success_threshold,
+        failure_threshold,
         ..Probe::default()
     }
 }

@@ -1,34 +1,41 @@
-//! The Deployment of a tenant (hosting specification 2.7, 2.8): typed for what is ours, with the user's opaque parts
-//! laid over it as JSON, so that no field of a newer Kubernetes is lost.
+//! The Deployment of a tenant. Typed for the fields that the engine sets; the user's opaque fields are merged over it as
+//! JSON, so that a field of a newer Kubernetes is kept. Pure.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
-use k8s_openapi::api::core::v1::{
-    PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile, TopologySpreadConstraint,
+use k8s_openapi::{
+    api::{
+        apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
+        core::v1::{PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile, TopologySpreadConstraint},
+    },
+    apimachinery::pkg::{
+        apis::meta::v1::{LabelSelector, ObjectMeta},
+        util::intstr::IntOrString,
+    },
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kamaji_api::labels::kamaji;
-use kamaji_api::tenantcontrolplane::{
-    ComponentResources, ComponentSecurityContexts, ComponentVolumeMounts, DeploymentSpec as Asked,
-    TenantControlPlane, default_strategy,
+use kamaji_api::{
+    labels::kamaji,
+    tenantcontrolplane::{
+        ComponentResources, ComponentSecurityContexts, ComponentVolumeMounts, DeploymentSpec as UserSpec,
+        default_strategy,
+    },
 };
 use kube::ResourceExt;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::containers::{self, API_SERVER, CONTROLLER_MANAGER, SCHEDULER};
-use super::{Result, labels_of, metadata, selector, volumes};
-use crate::hosting::tenantcontrolplane::validate::Valid;
-use crate::k8s::manifest::Manifest;
-use crate::pki::spec::component;
+use super::{
+    Result, containers,
+    inputs::Inputs,
+    metadata::{labels_of, metadata, selector},
+    volumes,
+};
+use crate::{
+    hosting::tenantcontrolplane::component::{API_SERVER, CONTROLLER_MANAGER, SCHEDULER},
+    k8s::manifest::Manifest,
+    pki::spec::component,
+};
 
-pub use super::volumes::{AuthorityFiles, OUR_AUTHORITY, file};
-
-/// Names of the engine's containers.
-pub const CONTAINERS: [&str; 3] = [API_SERVER, SCHEDULER, CONTROLLER_MANAGER];
 /// User and group of the hosted processes.
 const NOBODY: i64 = 65532;
 /// Secrets whose change replaces the pods, by component.
@@ -43,49 +50,22 @@ const MOUNTED: [&str; 8] = [
     component::SCHEDULER,
 ];
 
-/// The tenant's place in its datastore.
-#[derive(Clone, Copy, Debug)]
-pub struct Storage<'a> {
-    /// Name of the DataStore.
-    pub store: &'a str,
-    /// Schema: the key prefix.
-    pub schema: &'a str,
-    /// `host:port` of each member.
-    pub endpoints: &'a [String],
-}
-
-/// What the Deployment is made from.
-#[derive(Clone, Copy)]
-pub struct Inputs<'a> {
-    /// The tenant.
-    pub tenant: &'a TenantControlPlane,
-    /// Its spec, checked.
-    pub valid: &'a Valid,
-    /// Its place in the datastore.
-    pub storage: Storage<'a>,
-    /// Address that the tenant's `kubernetes` Service leads to.
-    pub advertise: Option<IpAddr>,
-    /// Which keys `<tcp>-ca` has.
-    pub authority: AuthorityFiles,
-    /// Digest of each Secret's data, by component.
-    pub hashes: &'a BTreeMap<&'static str, String>,
-    /// Digest of the place in the datastore.
-    pub config_hash: &'a str,
-}
-
-/// The Deployment.
+/// The Deployment. Its pods roll when a mounted Secret changes, since the pod template carries the digest of each.
+///
+/// # Errors
+/// See [`Result`].
 pub fn render(inputs: &Inputs<'_>) -> Result<Manifest> {
     let Inputs { tenant, .. } = inputs;
-    let asked = &tenant.spec.control_plane.deployment;
+    let user = &tenant.spec.control_plane.deployment;
     let deployment = Deployment {
         metadata: metadata(
             tenant,
             &tenant.name_any(),
             "deployment",
-            Some(&asked.additional_metadata),
+            Some(&user.additional_metadata),
         ),
         spec: Some(DeploymentSpec {
-            replicas: Some(asked.replicas),
+            replicas: Some(user.replicas),
             selector: LabelSelector {
                 match_labels: Some(selector(tenant)),
                 ..LabelSelector::default()
@@ -100,11 +80,11 @@ pub fn render(inputs: &Inputs<'_>) -> Result<Manifest> {
         ..Deployment::default()
     };
     Manifest::with_overlay(&deployment, |body| {
-        overlay(body, asked, &selector(tenant));
+        overlay(body, user, &selector(tenant));
     })
 }
 
-/// One pod more, none less; Kamaji's default of the field means «not chosen».
+/// One extra pod while rolling, never one less. The field's default in the CRD, which is upstream Kamaji's, counts as unset.
 fn strategy() -> DeploymentStrategy {
     DeploymentStrategy {
         type_: Some("RollingUpdate".to_owned()),
@@ -146,14 +126,14 @@ fn pod_metadata(inputs: &Inputs<'_>) -> ObjectMeta {
 
 fn pod(inputs: &Inputs<'_>) -> PodSpec {
     let tenant = inputs.tenant;
-    let asked = &tenant.spec.control_plane.deployment;
+    let user = &tenant.spec.control_plane.deployment;
     let name = tenant.name_any();
     PodSpec {
-        automount_service_account_token: Some(asked.automount_service_account_token.unwrap_or(false)),
-        service_account_name: Some(asked.service_account_name.clone()),
+        automount_service_account_token: Some(user.automount_service_account_token.unwrap_or(false)),
+        service_account_name: Some(user.service_account_name.clone()),
         enable_service_links: Some(false),
-        node_selector: Some(asked.node_selector.clone()).filter(|map| !map.is_empty()),
-        runtime_class_name: asked.runtime_class_name.clone(),
+        node_selector: Some(user.node_selector.clone()).filter(|map| !map.is_empty()),
+        runtime_class_name: user.runtime_class_name.clone(),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
             run_as_user: Some(NOBODY),
@@ -167,14 +147,14 @@ fn pod(inputs: &Inputs<'_>) -> PodSpec {
         }),
         containers: containers::all(inputs),
         volumes: Some(vec![
-            volumes::projected(API_SERVER, volumes::api_server(&name, inputs.authority)),
+            volumes::projected(API_SERVER, volumes::api_server(&name, inputs.ca_keys)),
             volumes::projected(
                 CONTROLLER_MANAGER,
-                volumes::controller_manager(&name, inputs.authority),
+                volumes::controller_manager(&name, inputs.ca_keys),
             ),
             volumes::projected(SCHEDULER, volumes::scheduler(&name)),
         ]),
-        topology_spread_constraints: (asked.replicas > 1).then(|| {
+        topology_spread_constraints: (user.replicas > 1).then(|| {
             vec![TopologySpreadConstraint {
                 max_skew: 1,
                 topology_key: "kubernetes.io/hostname".to_owned(),
@@ -190,24 +170,48 @@ fn pod(inputs: &Inputs<'_>) -> PodSpec {
     }
 }
 
-/// Lays the user's parts over the Deployment.
-fn overlay(body: &mut Value, asked: &Asked, selector: &BTreeMap<String, String>) {
-    if asked.strategy != default_strategy()
+/// Merges the user's opaque fields over the Deployment. Every field of the user's spec is named here: the ones that the typed
+/// part renders are ignored.
+fn overlay(body: &mut Value, user: &UserSpec, selector: &BTreeMap<String, String>) {
+    let UserSpec {
+        registry_settings: _,
+        replicas: _,
+        node_selector: _,
+        runtime_class_name: _,
+        extra_args: _,
+        additional_metadata: _,
+        pod_additional_metadata: _,
+        probes: _,
+        service_account_name: _,
+        automount_service_account_token: _,
+        strategy,
+        affinity,
+        tolerations,
+        topology_spread_constraints,
+        pod_security_context,
+        resources,
+        container_security_contexts,
+        additional_volume_mounts,
+        additional_containers,
+        additional_init_containers,
+        additional_volumes,
+    } = user;
+    if *strategy != default_strategy()
         && let Some(spec) = body.pointer_mut("/spec")
     {
-        spec["strategy"] = asked.strategy.0.clone();
+        spec["strategy"] = strategy.0.clone();
     }
     let Some(pod) = body.pointer_mut("/spec/template/spec") else {
         return;
     };
-    if let Some(affinity) = &asked.affinity {
+    if let Some(affinity) = affinity {
         pod["affinity"] = affinity.0.clone();
     }
-    if !asked.tolerations.is_empty() {
-        pod["tolerations"] = list(&asked.tolerations);
+    if !tolerations.is_empty() {
+        pod["tolerations"] = list(tolerations);
     }
-    if !asked.topology_spread_constraints.is_empty() {
-        let mut constraints = list(&asked.topology_spread_constraints);
+    if !topology_spread_constraints.is_empty() {
+        let mut constraints = list(topology_spread_constraints);
         for constraint in constraints.as_array_mut().into_iter().flatten() {
             if let Some(map) = constraint.as_object_mut() {
                 map.entry("labelSelector")
@@ -216,7 +220,7 @@ fn overlay(body: &mut Value, asked: &Asked, selector: &BTreeMap<String, String>)
         }
         pod["topologySpreadConstraints"] = constraints;
     }
-    if let Some(context) = &asked.pod_security_context {
+    if let Some(context) = pod_security_context {
         merge(&mut pod["securityContext"], &context.0);
     }
     let ComponentResources {
@@ -224,7 +228,7 @@ fn overlay(body: &mut Value, asked: &Asked, selector: &BTreeMap<String, String>)
         controller_manager,
         scheduler,
         kine: _,
-    } = &asked.resources;
+    } = resources;
     for (name, resources) in [
         (API_SERVER, api_server),
         (CONTROLLER_MANAGER, controller_manager),
@@ -238,7 +242,7 @@ fn overlay(body: &mut Value, asked: &Asked, selector: &BTreeMap<String, String>)
         api_server,
         controller_manager,
         scheduler,
-    } = &asked.container_security_contexts;
+    } = container_security_contexts;
     for (name, context) in [
         (API_SERVER, api_server),
         (CONTROLLER_MANAGER, controller_manager),
@@ -252,7 +256,7 @@ fn overlay(body: &mut Value, asked: &Asked, selector: &BTreeMap<String, String>)
         api_server,
         controller_manager,
         scheduler,
-    } = &asked.additional_volume_mounts;
+    } = additional_volume_mounts;
     for (name, mounts) in [
         (API_SERVER, api_server),
         (CONTROLLER_MANAGER, controller_manager),
@@ -262,9 +266,9 @@ fn overlay(body: &mut Value, asked: &Asked, selector: &BTreeMap<String, String>)
             prepend(container, "volumeMounts", mounts);
         }
     }
-    prepend(pod, "containers", &asked.additional_containers);
-    prepend(pod, "initContainers", &asked.additional_init_containers);
-    prepend(pod, "volumes", &asked.additional_volumes);
+    prepend(pod, "containers", additional_containers);
+    prepend(pod, "initContainers", additional_init_containers);
+    prepend(pod, "volumes", additional_volumes);
 }
 
 fn container<'a>(pod: &'a mut Value, name: &str) -> Option<&'a mut Value> {
@@ -278,7 +282,7 @@ fn list<T: Serialize>(items: &[T]) -> Value {
     serde_json::to_value(items).unwrap_or_default()
 }
 
-/// Puts the user's entries before the engine's, where Kamaji puts them.
+/// Puts the user's entries before the engine's, as upstream Kamaji does.
 fn prepend<T: Serialize>(parent: &mut Value, field: &str, items: &[T]) {
     if items.is_empty() {
         return;
@@ -292,7 +296,7 @@ fn prepend<T: Serialize>(parent: &mut Value, field: &str, items: &[T]) {
     parent[field] = Value::Array(all);
 }
 
-/// Lays `over` on `under`: fields of the user win, the engine's others stay.
+/// Merges `over` into `under`: a field in `over` wins, the other fields of `under` stay.
 fn merge(under: &mut Value, over: &Value) {
     match (under, over) {
         (Value::Object(under), Value::Object(over)) => {

@@ -1,22 +1,22 @@
-//! Flags of the hosted components (hosting specification 2.9).
+//! Command-line flags of the hosted components. Pure.
 //!
-//! One rule of precedence for all three: a flag that the user gives replaces the engine's of that name, wherever it
-//! is one that only this pod has to agree with. Flags that others must agree on too (etcd, certificates, ports,
-//! addresses, the list of admission plugins) are the engine's: [`OWNED`]; the user's are left out and named by
-//! [`ignored`]. The engine's flags come first, sorted; the user's follow as they were given, since some repeat.
+//! One rule of precedence for all three: a flag of the user replaces the engine's flag of the same name. The exception are
+//! flags that other parts have to agree with: etcd, certificates, ports, addresses and the list of admission plugins.
+//! The engine owns them ([`OWNED`]); the user's are dropped, and [`ignored`] names them. The engine's flags come first,
+//! sorted by name. The user's follow in their order, since a flag may repeat.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
-use kamaji_api::admission::AdmissionPlugin;
-use kamaji_api::tenantcontrolplane::TenantControlPlane;
+use kamaji_api::{
+    admission::AdmissionPlugin,
+    tenantcontrolplane::{ComponentArgs, KubeletSpec, KubernetesSpec, TenantControlPlane},
+};
 use kube::ResourceExt;
 
-use super::Switch;
-use super::deployment::{Storage, file};
-use crate::hosting::tenantcontrolplane::validate::Valid;
+use super::{inputs::Storage, switch::Switch};
+use crate::hosting::tenantcontrolplane::{component::file, validate::Valid};
 
-/// Flags of kube-apiserver that users cannot set.
+/// Flags of kube-apiserver that the engine owns.
 pub const OWNED: [&str; 24] = [
     "advertise-address",
     "client-ca-file",
@@ -46,14 +46,17 @@ pub const OWNED: [&str; 24] = [
 
 type Flags = BTreeMap<&'static str, String>;
 
-/// User flags of kube-apiserver, and switches, that have no effect.
+/// Describes what the user set but has no effect: flags of kube-apiserver that the engine owns, and switches with an
+/// unknown value.
 pub fn ignored(tenant: &TenantControlPlane) -> Vec<String> {
     let extra = &tenant.spec.control_plane.deployment.extra_args.api_server;
     extra
         .iter()
         .map(|flag| name(flag))
         .filter(|name| OWNED.contains(&name.as_str()))
-        .map(|name| format!("spec.controlPlane.deployment.extraArgs.apiServer (--{name} is the engine's)"))
+        .map(|name| {
+            format!("spec.controlPlane.deployment.extraArgs.apiServer (the engine sets --{name} itself)")
+        })
         .chain(Switch::unknown(tenant))
         .collect()
 }
@@ -65,39 +68,46 @@ pub fn api_server(
     storage: &Storage<'_>,
     advertise: Option<IpAddr>,
 ) -> Vec<String> {
-    let user: Vec<String> = tenant
-        .spec
-        .control_plane
-        .deployment
-        .extra_args
-        .api_server
+    let ComponentArgs {
+        api_server,
+        controller_manager: _,
+        scheduler: _,
+        kine: _,
+    } = &tenant.spec.control_plane.deployment.extra_args;
+    let user: Vec<String> = api_server
         .iter()
         .filter(|flag| !OWNED.contains(&name(flag).as_str()))
         .cloned()
         .collect();
+    let KubernetesSpec {
+        version: _,
+        kubelet:
+            KubeletSpec {
+                preferred_address_types,
+                cgroupfs: _,
+                configuration_json_patches: _,
+            },
+        admission_controllers,
+    } = &tenant.spec.kubernetes;
     let domain = &tenant.spec.network_profile.cluster_domain;
     let servers: Vec<String> = storage
         .endpoints
         .iter()
         .map(|endpoint| format!("https://{endpoint}"))
         .collect();
-    let kubelet: Vec<&str> = tenant
-        .spec
-        .kubernetes
-        .kubelet
-        .preferred_address_types
-        .iter()
-        .map(|kind| kind.as_str())
-        .collect();
+    let address_types: Vec<&str> = preferred_address_types.iter().map(|kind| kind.as_str()).collect();
     let mut flags: Flags = [
         ("allow-privileged", "true".to_owned()),
         ("authorization-mode", "Node,RBAC".to_owned()),
         ("client-ca-file", file::CA.to_owned()),
-        ("enable-admission-plugins", admission(tenant, &user)),
+        (
+            "enable-admission-plugins",
+            admission(tenant, admission_controllers, &user),
+        ),
         ("enable-bootstrap-token-auth", "true".to_owned()),
         ("etcd-cafile", file::ETCD_CA.to_owned()),
         ("etcd-certfile", file::ETCD_CERTIFICATE.to_owned()),
-        // Compaction is the datastore's own: no tenant may write the key that apiservers agree on.
+        // The DataStore compacts itself: a tenant has no access to the key by which API servers coordinate compaction.
         ("etcd-compaction-interval", "0".to_owned()),
         ("etcd-keyfile", file::ETCD_KEY.to_owned()),
         ("etcd-prefix", format!("/{}", storage.schema)),
@@ -107,7 +117,7 @@ pub fn api_server(
             file::KUBELET_CLIENT_CERTIFICATE.to_owned(),
         ),
         ("kubelet-client-key", file::KUBELET_CLIENT_KEY.to_owned()),
-        ("kubelet-preferred-address-types", kubelet.join(",")),
+        ("kubelet-preferred-address-types", address_types.join(",")),
         ("profiling", "false".to_owned()),
         ("proxy-client-cert-file", file::FRONT_PROXY_CERTIFICATE.to_owned()),
         ("proxy-client-key-file", file::FRONT_PROXY_KEY.to_owned()),
@@ -124,7 +134,7 @@ pub fn api_server(
         ("service-account-key-file", file::SA_PUBLIC.to_owned()),
         ("service-account-signing-key-file", file::SA_KEY.to_owned()),
         ("service-cluster-ip-range", joined(&valid.network.service_cidrs)),
-        // Load balancers and kube-proxies learn that the pod goes before it stops to answer.
+        // Load balancers and kube-proxies notice that the pod terminates before it stops answering.
         ("shutdown-delay-duration", "10s".to_owned()),
         ("tls-cert-file", file::API_SERVER_CERTIFICATE.to_owned()),
         ("tls-private-key-file", file::API_SERVER_KEY.to_owned()),
@@ -134,7 +144,7 @@ pub fn api_server(
         flags.insert("advertise-address", address.to_string());
     }
     if Switch::VerifyKubelets.is_set(tenant) {
-        // Who signs kubelets' serving certificates is the tenant's own authority.
+        // The CA of the tenant signs the serving certificates of its kubelets.
         flags.insert("kubelet-certificate-authority", file::CA.to_owned());
     }
     if user.iter().any(|flag| name(flag) == "authorization-config") {
@@ -192,7 +202,7 @@ pub fn scheduler(tenant: &TenantControlPlane, valid: &Valid) -> Vec<String> {
     merged(flags, &tenant.spec.control_plane.deployment.extra_args.scheduler)
 }
 
-/// The kubelet probes the pod's address, of the family of the tenant's first range.
+/// The unspecified address in the family of the first Service range: the kubelet probes the address of the pod.
 fn any_address(valid: &Valid) -> String {
     let six = valid
         .network
@@ -202,17 +212,16 @@ fn any_address(valid: &Valid) -> String {
     if six { "::" } else { "0.0.0.0" }.to_owned()
 }
 
-/// The plugins asked for and NodeRestriction, which its annotation takes out, as does
-/// `--disable-admission-plugins=NodeRestriction`.
-fn admission(tenant: &TenantControlPlane, user: &[String]) -> String {
-    let asked = &tenant.spec.kubernetes.admission_controllers;
+/// The `enabled` plugins and NodeRestriction. The annotation removes NodeRestriction, and
+/// `--disable-admission-plugins` removes any plugin.
+fn admission(tenant: &TenantControlPlane, enabled: &[AdmissionPlugin], user: &[String]) -> String {
     let mut disabled: Vec<&str> = user
         .iter()
         .filter(|flag| name(flag) == "disable-admission-plugins")
         .filter_map(|flag| flag.split_once('='))
         .flat_map(|(_, list)| list.split(','))
         .collect();
-    let mut plugins: Vec<&str> = asked.iter().map(|plugin| plugin.as_str()).collect();
+    let mut plugins: Vec<&str> = enabled.iter().map(|plugin| plugin.as_str()).collect();
     let node_restriction = AdmissionPlugin::NodeRestriction.as_str();
     if Switch::NodeRestriction.is_set(tenant) {
         disabled.push(node_restriction);
@@ -224,6 +233,7 @@ fn admission(tenant: &TenantControlPlane, user: &[String]) -> String {
     plugins.join(",")
 }
 
+/// The engine's flags without those that the user replaces, then the user's.
 fn merged(mut engine: Flags, user: &[String]) -> Vec<String> {
     for flag in user {
         engine.remove(name(flag).as_str());
@@ -235,7 +245,7 @@ fn merged(mut engine: Flags, user: &[String]) -> Vec<String> {
         .collect()
 }
 
-/// Name of a flag: Kubernetes takes `_` for `-`.
+/// Name of a flag. Kubernetes accepts `_` for `-`.
 fn name(flag: &str) -> String {
     flag.trim()
         .trim_start_matches('-')
@@ -271,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_users_flag_replaces_the_engines() {
+    fn a_flag_of_the_user_replaces_the_engines() {
         let (tenant, valid) = of(|t| {
             t.spec.control_plane.deployment.extra_args.controller_manager =
                 vec!["--allocate-node-cidrs=false".to_owned(), "--v=4".to_owned()];
@@ -283,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_must_agree_on_stays_the_engines_and_is_named() {
+    fn a_flag_that_the_engine_owns_is_dropped_and_named() {
         let change = |t: &mut TenantControlPlane| {
             t.spec.control_plane.deployment.extra_args.api_server =
                 vec!["--etcd_prefix=/other".to_owned(), "--audit-log-path=-".to_owned()];
@@ -295,12 +305,12 @@ mod tests {
         let (tenant, _) = of(change);
         assert_eq!(
             ignored(&tenant),
-            ["spec.controlPlane.deployment.extraArgs.apiServer (--etcd-prefix is the engine's)"]
+            ["spec.controlPlane.deployment.extraArgs.apiServer (the engine sets --etcd-prefix itself)"]
         );
     }
 
     #[test]
-    fn node_restriction_is_on_unless_opted_out() {
+    fn node_restriction_is_on_unless_the_user_opts_out() {
         let plugins = |flags: &[String]| {
             flags
                 .iter()
@@ -325,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn kubelets_are_verified_where_that_is_asked_for() {
+    fn kubelets_are_verified_when_the_annotation_enables_it() {
         let about = |flags: Vec<String>| {
             flags
                 .into_iter()
@@ -353,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_users_authorization_configuration_replaces_the_modes() {
+    fn an_authorization_configuration_of_the_user_replaces_the_modes() {
         let flags = api_server_of(|t| {
             t.spec.control_plane.deployment.extra_args.api_server =
                 vec!["--authorization-config=/x".to_owned()];

@@ -1,17 +1,24 @@
-//! The NetworkPolicy of a tenant: ingress on served ports, nothing else (DESIGN 2.7). Egress is left alone.
+//! The NetworkPolicy of a tenant: ingress to the served ports only. Egress is not restricted. Pure.
 
-use k8s_openapi::api::networking::v1::{
-    NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPort, NetworkPolicySpec,
+use k8s_openapi::{
+    api::networking::v1::{NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPort, NetworkPolicySpec},
+    apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kamaji_api::tenantcontrolplane::TenantControlPlane;
 use kube::ResourceExt;
 
-use super::{Result, Switch, metadata, selector, service::protocol};
+use super::{
+    Result,
+    metadata::{metadata, selector},
+    service::protocol,
+    switch::Switch,
+};
 use crate::k8s::manifest::Manifest;
 
-/// The NetworkPolicy; none where the user wants none.
+/// The NetworkPolicy; `None` when the user disables it by annotation.
+///
+/// # Errors
+/// See [`Result`].
 pub fn render(tenant: &TenantControlPlane) -> Result<Option<Manifest>> {
     if Switch::NetworkPolicy.is_set(tenant) {
         return Ok(None);

@@ -1,15 +1,22 @@
-//! The PodDisruptionBudget of a tenant with several replicas (DESIGN 2.7).
+//! The PodDisruptionBudget of a tenant with several replicas. Pure.
 
-use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use k8s_openapi::{
+    api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec},
+    apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
+};
 use kamaji_api::tenantcontrolplane::TenantControlPlane;
 use kube::ResourceExt;
 
-use super::{Result, metadata, selector};
+use super::{
+    Result,
+    metadata::{metadata, selector},
+};
 use crate::k8s::manifest::Manifest;
 
-/// The PodDisruptionBudget; none where it could only block a drain.
+/// The PodDisruptionBudget; `None` with fewer than two replicas, where it would only block the drain of a node.
+///
+/// # Errors
+/// See [`Result`].
 pub fn render(tenant: &TenantControlPlane) -> Result<Option<Manifest>> {
     if tenant.spec.control_plane.deployment.replicas < 2 {
         return Ok(None);

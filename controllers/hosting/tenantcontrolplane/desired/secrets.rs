@@ -1,28 +1,36 @@
-//! Secrets of a tenant: key material as [`crate::pki`] made it, and the place in the datastore
-//! (hosting specification 2.2).
+//! Secrets of a tenant: key material, and schema and user in its DataStore. Pure.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
-use kamaji_api::labels::{kamaji, ours};
-use kamaji_api::tenantcontrolplane::TenantControlPlane;
+use k8s_openapi::{ByteString, api::core::v1::Secret};
+use kamaji_api::{
+    labels::{kamaji, ours},
+    tenantcontrolplane::TenantControlPlane,
+};
 use kube::ResourceExt;
 
-use super::{Result, metadata};
-use crate::k8s::manifest::Manifest;
-use crate::pki::issue::{Material, content_hash};
-use crate::pki::spec::SecretSpec;
+use super::{Result, metadata::metadata};
+use crate::{
+    hosting::tenantcontrolplane::names::Names,
+    k8s::manifest::Manifest,
+    pki::{
+        issue::{Material, content_hash},
+        spec::SecretSpec,
+    },
+};
 
 /// Value of the component label of [`datastore_config`].
 pub const DATASTORE_CONFIG: &str = "datastore-config";
 
-/// Name of the Secret with the place in the datastore.
+/// Name of the Secret with schema and user of `tenant` in its DataStore.
 pub fn datastore_config_name(tenant: &str) -> String {
     format!("{tenant}-datastore-config")
 }
 
-/// A Secret of key material.
+/// A Secret of key material. Its annotations record the digest of its data under our key and under upstream Kamaji's.
+///
+/// # Errors
+/// See [`Result`].
 pub fn material(tenant: &TenantControlPlane, spec: &SecretSpec, material: &Material) -> Result<Manifest> {
     let mut metadata = metadata(tenant, &spec.name, spec.component, None);
     if let Some(lifecycle) = spec.lifecycle() {
@@ -42,18 +50,13 @@ pub fn material(tenant: &TenantControlPlane, spec: &SecretSpec, material: &Mater
     })
 }
 
-/// The place in the datastore under Kamaji's keys. etcd knows its users by certificate, so there is no password,
-/// and as in Kamaji no connection string.
-pub fn datastore_config(tenant: &TenantControlPlane, schema: &str, user: &str) -> Result<Manifest> {
-    let data: BTreeMap<String, ByteString> = [
-        ("DB_CONNECTION_STRING", ""),
-        ("DB_PASSWORD", ""),
-        ("DB_SCHEMA", schema),
-        ("DB_USER", user),
-    ]
-    .map(|(key, value)| (key.to_owned(), ByteString(value.as_bytes().to_vec())))
-    .into();
-    let hash = content_hash(data.iter().map(|(key, value)| (key.as_str(), value.0.as_slice())));
+/// The Secret with schema and user, under the keys of upstream Kamaji. etcd authenticates users by certificate, so the
+/// password is empty, and so is the connection string, as in upstream Kamaji.
+///
+/// # Errors
+/// See [`Result`].
+pub fn datastore_config(tenant: &TenantControlPlane, names: &Names) -> Result<Manifest> {
+    let hash = datastore_config_hash(names);
     let mut metadata = metadata(
         tenant,
         &datastore_config_name(&tenant.name_any()),
@@ -67,7 +70,24 @@ pub fn datastore_config(tenant: &TenantControlPlane, schema: &str, user: &str) -
     Manifest::of(&Secret {
         metadata,
         type_: Some("Opaque".to_owned()),
-        data: Some(data),
+        data: Some(datastore_config_data(names)),
         ..Secret::default()
     })
+}
+
+/// Digest of the data of [`datastore_config`].
+pub fn datastore_config_hash(names: &Names) -> String {
+    let data = datastore_config_data(names);
+    content_hash(data.iter().map(|(key, value)| (key.as_str(), value.0.as_slice())))
+}
+
+fn datastore_config_data(names: &Names) -> BTreeMap<String, ByteString> {
+    [
+        ("DB_CONNECTION_STRING", ""),
+        ("DB_PASSWORD", ""),
+        ("DB_SCHEMA", names.schema.as_str()),
+        ("DB_USER", names.user.as_str()),
+    ]
+    .map(|(key, value)| (key.to_owned(), ByteString(value.as_bytes().to_vec())))
+    .into()
 }

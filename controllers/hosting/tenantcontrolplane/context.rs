@@ -1,0 +1,143 @@
+//! The state of the controller: the engine, connections to tenants, and what it remembers between reconciles. All of the
+//! memory may be lost: a new process reads again what it needs.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use k8s_openapi::jiff::Timestamp;
+use kamaji_api::tenantcontrolplane::TenantControlPlane;
+use kube::Client;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::ca::ProvidedCa;
+use crate::{
+    hosting::engine::Engine,
+    k8s::{
+        key::{ObjectKey, RootKey},
+        row::Row,
+    },
+    pki::kubeconfig::Kubeconfig,
+    tenant::{self, Clients},
+};
+
+/// Time between two audits of what a tenant's admin may have changed in the workload cluster.
+const AUDIT: Duration = Duration::from_hours(24);
+
+/// Makes the client of a tenant from a kubeconfig and from the `host:port` of its Service.
+pub type Connect = Box<dyn Fn(&Kubeconfig, &str) -> Result<Client, tenant::Error> + Send + Sync>;
+
+/// What every reconcile needs.
+pub struct Context {
+    /// The hosting engine.
+    pub engine: Arc<Engine>,
+    /// Clients of tenants that are in use.
+    pub clients: Clients,
+    /// See [`Connect`].
+    pub connect: Connect,
+    memory: Mutex<Memory>,
+}
+
+#[derive(Default)]
+struct Memory {
+    /// CAs that users provide, with the resource version at which they were read, where the Secret is watched.
+    provided_cas: HashMap<RootKey, (Option<String>, ProvidedCa)>,
+    /// Resource versions of key material that the engine wrote, or read and found unchanged.
+    untouched: HashMap<ObjectKey, String>,
+    /// When each tenant is next audited.
+    audits: HashMap<RootKey, Timestamp>,
+}
+
+impl Context {
+    /// The context of `engine`.
+    pub fn new(engine: Arc<Engine>) -> Arc<Self> {
+        Self::with(engine, Box::new(tenant::connect))
+    }
+
+    /// The same, with another way to connect to tenants.
+    pub fn with(engine: Arc<Engine>, connect: Connect) -> Arc<Self> {
+        Arc::new(Self {
+            engine,
+            clients: Clients::default(),
+            connect,
+            memory: Mutex::default(),
+        })
+    }
+
+    /// Drops tenant clients that were not used for long, until the process stops.
+    pub async fn sweep(self: Arc<Self>, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(Duration::from_mins(1));
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => self.clients.sweep(),
+            }
+        }
+    }
+
+    /// Forgets a tenant that no longer exists.
+    pub fn forget(&self, key: &RootKey) {
+        let mut memory = self.memory.lock();
+        memory.provided_cas.remove(key);
+        memory.audits.remove(key);
+        let prefix = format!("{}-", key.name);
+        memory
+            .untouched
+            .retain(|known, _| known.namespace != key.namespace || !known.name.starts_with(&prefix));
+        drop(memory);
+        self.clients.forget(&key.to_string());
+    }
+
+    /// The CA that the user provides for `tenant`, if it was read at this resource version.
+    pub fn provided_ca(&self, tenant: &TenantControlPlane, version: Option<&str>) -> Option<ProvidedCa> {
+        let memory = self.memory.lock();
+        let (known, ca) = memory.provided_cas.get(&RootKey::of(tenant))?;
+        (known.as_deref() == version).then(|| ca.clone())
+    }
+
+    /// Remembers the CA that the user provides for `tenant`.
+    pub fn remember_ca(&self, tenant: &TenantControlPlane, version: Option<String>, ca: &ProvidedCa) {
+        let entry = (version, ca.clone());
+        self.memory.lock().provided_cas.insert(RootKey::of(tenant), entry);
+    }
+
+    /// Nobody else wrote the object since the engine wrote or read it. After a restart, what exists is believed.
+    pub fn is_untouched(&self, row: &Row) -> bool {
+        let mut memory = self.memory.lock();
+        if let Some(version) = memory.untouched.get(&row.key) {
+            return *version == row.resource_version;
+        }
+        memory
+            .untouched
+            .insert(row.key.clone(), row.resource_version.clone());
+        true
+    }
+
+    /// Remembers the object as the engine wrote or read it.
+    pub fn remember(&self, row: &Row) {
+        let version = row.resource_version.clone();
+        self.memory.lock().untouched.insert(row.key.clone(), version);
+    }
+
+    /// When the workload cluster of a tenant is next audited. A new process spreads the first audits over a day.
+    pub fn audit_at(&self, key: &RootKey, now: Timestamp) -> Timestamp {
+        let mut memory = self.memory.lock();
+        let first = || later(now, rand::random::<f64>());
+        *memory.audits.entry(key.clone()).or_insert_with(first)
+    }
+
+    /// What belongs into the workload cluster was applied and read back: the next audit is due in a day, give or take 10 %.
+    pub fn audited(&self, key: &RootKey, now: Timestamp) {
+        let next = later(now, 0.9 + 0.2 * rand::random::<f64>());
+        self.set_audit(key, next);
+    }
+
+    /// Sets when a tenant is next audited.
+    pub fn set_audit(&self, key: &RootKey, at: Timestamp) {
+        self.memory.lock().audits.insert(key.clone(), at);
+    }
+}
+
+/// `now` and this many days.
+fn later(now: Timestamp, days: f64) -> Timestamp {
+    now.checked_add(AUDIT.mul_f64(days)).unwrap_or(now)
+}

@@ -1,0 +1,43 @@
+//! Reads of the controller: rows of the index, and single Secrets from the API server.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Secret, Service},
+};
+use kamaji_api::labels::kamaji;
+use kube::Api;
+
+use super::{context::Context, observed::Rows, phase};
+use crate::k8s::{error::ApiError, key::RootKey, problem::Problem, row::Row};
+
+/// Reads one Secret; `None` when it does not exist.
+///
+/// # Errors
+/// What the API server answered.
+pub async fn secret(context: &Context, namespace: &str, name: &str) -> Result<Option<Secret>, Problem> {
+    let api: Api<Secret> = Api::namespaced(context.engine.client.clone(), namespace);
+    api.get_opt(name)
+        .await
+        .map_err(|error| ApiError::new(format!("get Secret {namespace}/{name}"), error).into())
+}
+
+/// The Deployment of a tenant, from the index.
+pub fn deployment(context: &Context, key: &RootKey) -> Option<Arc<Row>> {
+    context.engine.index.find::<Deployment>(&key.namespace, &key.name)
+}
+
+/// What the status of a tenant shows of its objects, from the index.
+pub fn rows(context: &Context, key: &RootKey) -> Rows {
+    let index = &context.engine.index;
+    let deployment = deployment(context, key);
+    let rolling = deployment.as_deref().is_some_and(|row| !phase::complete(row));
+    Rows {
+        deployment,
+        service: index.find::<Service>(&key.namespace, &key.name),
+        trouble: rolling
+            .then(|| index.pod_trouble(&key.namespace, kamaji::NAME, &key.name))
+            .flatten(),
+    }
+}

@@ -1,0 +1,123 @@
+//! Which change wakes which object of the engine.
+//!
+//! | a change of | wakes | by |
+//! |---|---|---|
+//! | a DataStore: spec, metadata, deletion | itself | [`Store::wake_on_intent`], [`deleted`] |
+//! | a child of a DataStore | the DataStore | [`data_store_of_child`] |
+//! | a TenantControlPlane that starts or stops using a DataStore | the DataStore | [`data_stores_of_tenant`] |
+//! | a TenantControlPlane: spec, metadata, deletion | itself | [`Store::wake_on_intent`], [`deleted`] |
+//! | a child of a TenantControlPlane | the TenantControlPlane | [`ChildIndex::wake_owner`] |
+//! | a pod of a TenantControlPlane that does not run | the TenantControlPlane | [`tenant_of_failing_pod`] |
+//! | the readiness of a DataStore | its TenantControlPlanes | [`Engine::wake_tenants_of`], called by its controller |
+
+use std::sync::Arc;
+
+use kamaji_api::{
+    datastore::DataStore,
+    labels::{kamaji, ours},
+    tenantcontrolplane::TenantControlPlane,
+};
+use kube::Resource;
+
+use super::{datastore::usage, engine::Engine};
+use crate::{
+    k8s::{
+        key::RootKey,
+        row::{Facts, Row},
+    },
+    runtime::queue::Queue,
+};
+
+#[cfg(doc)]
+use crate::k8s::{index::ChildIndex, store::Store};
+
+/// Connects stores and index of `engine` to its queues.
+pub fn connect(engine: &Engine) {
+    let (store_queue, tenant_queue) = (&engine.store_queue, &engine.tenant_queue);
+
+    engine.stores.wake_on_intent(add_to(store_queue));
+    let wake = add_to(store_queue);
+    engine
+        .stores
+        .route(move |old, new| deleted(old, new).into_iter().for_each(&wake));
+    let wake = add_to(store_queue);
+    engine
+        .index
+        .route(move |row| data_store_of_child(row).into_iter().for_each(&wake));
+    let (wake, settings) = (add_to(store_queue), engine.settings.clone());
+    engine.tenants.route(move |old, new| {
+        let default = settings.default_datastore.name();
+        data_stores_of_tenant(old, new, default)
+            .into_iter()
+            .for_each(&wake);
+    });
+
+    let (wake, settings) = (add_to(tenant_queue), engine.settings.clone());
+    engine.tenants.wake_on_intent(move |key| {
+        if settings.acts_on(&key.namespace) {
+            wake(key);
+        }
+    });
+    let wake = add_to(tenant_queue);
+    engine
+        .tenants
+        .route(move |old, new| deleted(old, new).into_iter().for_each(&wake));
+    engine
+        .index
+        .wake_owner::<TenantControlPlane>(add_to(tenant_queue));
+    let wake = add_to(tenant_queue);
+    engine
+        .index
+        .route(move |row| tenant_of_failing_pod(row).into_iter().for_each(&wake));
+}
+
+fn add_to(queue: &Arc<Queue>) -> impl Fn(RootKey) + Send + Sync + 'static {
+    let queue = queue.clone();
+    move |key| queue.add(key)
+}
+
+/// The object, when the change is its deletion.
+fn deleted<K: Resource<DynamicType = ()>>(old: Option<&K>, new: Option<&K>) -> Option<RootKey> {
+    match (old, new) {
+        (Some(old), None) => Some(RootKey::of(old)),
+        _ => None,
+    }
+}
+
+/// The DataStore that owns the object, whatever its labels; or, for an object without an owner, the one of its label: a
+/// PersistentVolumeClaim has no owner before it is adopted.
+fn data_store_of_child(row: &Row) -> Option<RootKey> {
+    let owner = row.owner.as_ref().filter(|owner| owner.is::<DataStore>());
+    let name = owner
+        .map(|owner| &owner.name)
+        .or_else(|| row.labels.get(ours::DATASTORE))?;
+    Some(RootKey::new("", name.as_str()))
+}
+
+/// The DataStores that the tenant starts or stops using.
+fn data_stores_of_tenant(
+    old: Option<&TenantControlPlane>,
+    new: Option<&TenantControlPlane>,
+    default: Option<&str>,
+) -> Vec<RootKey> {
+    let names = |tenant: Option<&TenantControlPlane>| {
+        tenant
+            .map(|tenant| usage::stores_of(tenant, default))
+            .unwrap_or_default()
+    };
+    let (before, after) = (names(old), names(new));
+    before
+        .symmetric_difference(&after)
+        .map(|name| RootKey::new("", name.as_str()))
+        .collect()
+}
+
+/// The tenant of a pod that does not run. Every other change of its pods is a change of its Deployment.
+fn tenant_of_failing_pod(row: &Row) -> Option<RootKey> {
+    match (&row.facts, row.labels.get(kamaji::NAME)) {
+        (Facts::Pod { trouble: Some(_) }, Some(name)) => {
+            Some(RootKey::new(row.key.namespace.clone(), name.as_str()))
+        }
+        _ => None,
+    }
+}
