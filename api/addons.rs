@@ -1,18 +1,21 @@
-//! Add-ons that the engine runs inside a tenant: CoreDNS, kube-proxy, konnectivity. Absent means off.
-//! Source: hosting.md 1.1.
+//! Add-ons that the engine runs in the workload cluster: CoreDNS, kube-proxy, konnectivity. The fields are Kamaji's; an
+//! add-on that is omitted is off.
 
-use crate::crd::cel;
-use crate::pod::{ResourceRequirements, SecurityContext, Toleration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// Image of an add-on; what is left out is chosen by the engine for the tenant's version.
+use crate::{
+    pod::{ResourceRequirements, SecurityContext, Toleration},
+    schema::cel,
+};
+
+/// Image of an add-on. The engine selects what is omitted to match the version of the tenant.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
 pub struct AddonImage {
-    /// Repository the image is pulled from, without the image's name.
+    /// Repository of the image, without the name of the image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_repository: Option<String>,
     /// Tag of the image.
@@ -20,7 +23,7 @@ pub struct AddonImage {
     pub image_tag: Option<String>,
 }
 
-/// How konnectivity agents run in the tenant.
+/// Workload kind of the konnectivity agents in the workload cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 #[expect(missing_docs, reason = "the names are workload kinds")]
@@ -30,14 +33,14 @@ pub enum KonnectivityAgentMode {
     Deployment,
 }
 
-/// Konnectivity: a tunnel from the API server to nodes and pods. Accepted, not supported yet.
+/// Konnectivity: a tunnel from the API server to nodes and pods. Accepted but has no effect yet.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub struct Konnectivity {
-    /// Server beside the API server.
+    /// The server, which runs beside the API server.
     #[serde(default)]
     pub server: KonnectivityServer,
-    /// Agents in the tenant.
+    /// The agents in the workload cluster.
     #[serde(default)]
     #[schemars(extend("default" = json!({"image": AGENT_IMAGE, "mode": "DaemonSet"})))]
     pub agent: KonnectivityAgent,
@@ -48,23 +51,23 @@ pub const AGENT_IMAGE: &str = "registry.k8s.io/kas-network-proxy/proxy-agent";
 /// Default image of the konnectivity server.
 pub const SERVER_IMAGE: &str = "registry.k8s.io/kas-network-proxy/proxy-server";
 
-/// Konnectivity server.
+/// Settings of the konnectivity server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
 pub struct KonnectivityServer {
-    /// Port that agents dial.
+    /// Port that the agents connect to.
     pub port: i32,
-    /// Image without tag.
+    /// Image without its tag.
     #[serde(default = "server_image")]
     pub image: String,
-    /// Tag; `v0.<minor of the tenant>.0` when left out.
+    /// Tag of the image. Defaults to `v0.<minor version of the tenant>.0`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// Resources of the container.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
-    /// Flags `--name=value`; the engine's own win.
+    /// Flags, each as `--name=value`. The flags of the engine take precedence.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extra_args: Vec<String>,
     /// Security context of the container.
@@ -89,29 +92,29 @@ impl Default for KonnectivityServer {
     }
 }
 
-/// Konnectivity agents.
+/// Settings of the konnectivity agents.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline, extend("x-kubernetes-validations" = cel(&[(
     "!has(self.replicas) || (self.mode == 'DaemonSet' ? self.replicas == 0 : self.replicas > 0)",
-    "replicas must be 0 or left out with mode DaemonSet, and above 0 or left out with mode Deployment",
+    "replicas must be 0 or omitted with mode DaemonSet, and above 0 or omitted with mode Deployment",
 )])))]
 pub struct KonnectivityAgent {
-    /// Image without tag.
+    /// Image without its tag.
     pub image: String,
-    /// Tag; `v0.<minor of the tenant>.0` when left out.
+    /// Tag of the image. Defaults to `v0.<minor version of the tenant>.0`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// Tolerations of the pods.
     pub tolerations: Vec<Toleration>,
-    /// Flags `--name=value`; they win over the engine's.
+    /// Flags, each as `--name=value`. They take precedence over the flags of the engine.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub extra_args: Vec<String>,
-    /// Run in the node's network.
+    /// Whether the agents use the network of the node.
     pub host_network: bool,
     /// Workload kind.
     pub mode: KonnectivityAgentMode,
-    /// Replicas of a Deployment; unset or 0 with `DaemonSet`.
+    /// Replicas of the Deployment. Unset or 0 with mode `DaemonSet`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
 }

@@ -1,10 +1,10 @@
-//! Admission plugins of a tenant's API server that the API accepts, and Kamaji's default list.
-//! Source: hosting.md 1.1. NodeRestriction is not in the default list: the engine turns it on apart from it (DESIGN 2.7).
+//! Admission plugins of a tenant's API server that the API accepts, and Kamaji's default list. NodeRestriction is not in
+//! the default list: the engine enables it separately, so that a list without it does not expose nodes to each other.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Name of an admission plugin, as `--enable-admission-plugins` takes it.
+/// Name of an admission plugin, as `--enable-admission-plugins` expects it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 #[expect(missing_docs, reason = "the names are Kubernetes' own and documented there")]
@@ -49,7 +49,7 @@ pub enum AdmissionPlugin {
 }
 
 impl AdmissionPlugin {
-    /// The name as a flag takes it.
+    /// The name as the flag expects it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::AlwaysAdmit => "AlwaysAdmit",

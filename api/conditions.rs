@@ -1,16 +1,17 @@
 //! Condition types and reasons of TenantControlPlane, DataStore, KamajiControlPlane and KamajiConfig.
-//! Owns the names and their polarity; when a condition is set is decided by the controllers.
-//! Source: contract.md 1.5, bootstrap.md 3.2, DESIGN 2.12 and 7.
+//! Owns the names, their meaning and their polarity; the controllers decide when a condition is set. The page
+//! `docs/src/reference/conditions.md` lists what is declared here.
 //!
-//! Rules that hold for all of them:
-//! - a reason matches [`REASON_PATTERN`]: Cluster API mirrors reasons into the Cluster, whose schema refuses the
-//!   rest together with the whole status patch (contract.md, rule 9);
-//! - a type marked *negative* is healthy while `False`; every other one is healthy while `True`;
-//! - [`FIELD_NOT_SUPPORTED`] is present only while it is `True`, so a healthy object shows no noise.
+//! Rules for all of them:
+//! - a reason matches [`REASON_PATTERN`]: Cluster API copies reasons into the Cluster, and the schema of the Cluster
+//!   rejects the whole status patch when one reason does not match;
+//! - a condition type with *negative* polarity is healthy while `False`; every other type is healthy while `True`
+//!   ([`is_negative`]);
+//! - [`FIELD_NOT_SUPPORTED`] is present only while it is `True`, so that healthy objects do not list it.
 
 use crate::named::named;
 
-/// What a reason must look like (`metav1.Condition.reason`).
+/// Pattern of `reason` in `metav1.Condition`.
 pub const REASON_PATTERN: &str = "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$";
 
 /// Whether a text matches [`REASON_PATTERN`] and is no longer than a reason may be.
@@ -23,38 +24,39 @@ pub fn is_reason(text: &str) -> bool {
         && text.chars().all(inner)
 }
 
-/// Type of the condition that names accepted fields without effect; the same on every kind. Negative, and absent
-/// while no such field is set. Its reason is [`Reason::FieldNotSupported`], its message lists the field paths.
+/// Type of the condition that lists fields which are set but have no effect; the same on every kind. Negative polarity,
+/// and absent while no such field is set. Its reason is [`Reason::FieldNotSupported`], its message lists the paths.
 pub const FIELD_NOT_SUPPORTED: &str = "FieldNotSupported";
 
 named! {
     /// Condition types of TenantControlPlane.
     pub enum TenantControlPlaneCondition {
-        /// Summary: valid, datastore set up, certificates there, API answering.
+        /// Summary: the spec is valid, the DataStore is set up, the certificates exist and the API server answers.
         Ready,
-        /// An authenticated request through the Service (or the endpoint, where no Service is reachable) answered.
+        /// The tenant's API server answered an authenticated request through its Service, or through the endpoint
+        /// where no Service is reachable.
         Available,
-        /// The spec was checked against other objects and against the running version.
+        /// The spec passed the checks that need other objects or the running version.
         SpecValid,
-        /// A DataStore is chosen, reachable, and holds this tenant's user, role, prefix and ownership mark.
+        /// A DataStore is selected and reachable, and holds the user, role, prefix and ownership mark of this tenant.
         DataStoreReady,
-        /// CA, leaf certificates and keys are there, verify, and are not close to their end.
+        /// The CAs, certificates and keys exist, verify, and do not expire soon.
         CertificatesAvailable,
-        /// The kubeconfig Secrets are there and match CA and endpoint.
+        /// The kubeconfig Secrets exist and match the CA and the endpoint.
         KubeconfigsAvailable,
-        /// The Service has the address that tenants and nodes are told.
+        /// The Service has the address that clients and nodes use.
         EndpointReady,
-        /// The Deployment runs what was asked for.
+        /// Every pod of the Deployment is ready and matches the spec.
         DeploymentReady,
-        /// The rights of nodes and admins inside the tenant were applied and read back.
+        /// The RBAC rules of nodes and admins were applied to the tenant's API server and read back.
         TenantRBACReady,
-        /// CoreDNS and kube-proxy inside the tenant are as asked for.
+        /// CoreDNS and kube-proxy in the workload cluster match the spec.
         AddonsReady,
         /// Negative: pods or version differ from the spec and are being replaced.
         RollingOut,
-        /// Negative: reconciliation is paused by annotation.
+        /// Negative: reconciliation is paused by an annotation.
         Paused,
-        /// Negative: deletion is under way; the reason names the step.
+        /// Negative: deletion is in progress; the reason names the step.
         Deleting,
         /// Negative: see [`FIELD_NOT_SUPPORTED`].
         FieldNotSupported,
@@ -64,21 +66,21 @@ named! {
 named! {
     /// Condition types of DataStore.
     pub enum DataStoreCondition {
-        /// Summary: valid and answering.
+        /// Summary: the spec is valid and the DataStore answers.
         Ready,
-        /// Kamaji's own: the referenced Secrets exist and parse.
+        /// Defined by Kamaji: the referenced Secrets exist and can be parsed.
         Validation = "kamaji.clastix.io/DataStoreValidation",
-        /// Kamaji's own: False while a TenantControlPlane uses it.
+        /// Defined by Kamaji: `False` while a TenantControlPlane uses the DataStore.
         AllowedDeletion = "kamaji.clastix.io/DataStoreAllowedDeletion",
-        /// The store answered an authenticated request.
+        /// The DataStore answered an authenticated request.
         Reachable,
-        /// Managed stores only: CA and certificates of its members are there.
+        /// Only with `spec.managed`: the CA and the certificates of the members exist.
         CertificatesAvailable,
-        /// Managed stores only: the members run on bound volumes and form a quorum.
+        /// Only with `spec.managed`: the members run on bound volumes and form a quorum.
         MembersReady,
-        /// Negative: reconciliation is paused by annotation.
+        /// Negative: reconciliation is paused by an annotation.
         Paused,
-        /// Negative: deletion is under way; the reason names the step.
+        /// Negative: deletion is in progress; the reason names the step.
         Deleting,
         /// Negative: see [`FIELD_NOT_SUPPORTED`].
         FieldNotSupported,
@@ -86,41 +88,42 @@ named! {
 }
 
 named! {
-    /// Condition types of KamajiControlPlane. The first eight are read by Cluster API or its tools.
+    /// Condition types of KamajiControlPlane. Cluster API and its tools read the first eight.
     pub enum KamajiControlPlaneCondition {
-        /// Feeds `ControlPlaneAvailable` of the Cluster: health as seen through the API, not a latch.
+        /// The source of `ControlPlaneAvailable` on the Cluster: the current health of the API server. It does not
+        /// latch.
         Available,
-        /// Negative: pods or versions differ from the spec.
+        /// Negative: pods or version differ from the spec and are being replaced.
         RollingOut,
-        /// Negative: fewer replicas than asked for.
+        /// Negative: fewer replicas run than desired.
         ScalingUp,
-        /// Negative: more replicas than asked for.
+        /// Negative: more replicas run than desired.
         ScalingDown,
         /// Negative: the Cluster or the object is paused.
         Paused,
-        /// Negative: deletion is under way; the reason names the step.
+        /// Negative: deletion is in progress; the reason names the step.
         Deleting,
-        /// The cluster's CA and kubeconfig Secrets are there and not close to their end.
+        /// The CA and kubeconfig Secrets of the Cluster exist and do not expire soon.
         CertificatesAvailable,
-        /// Summary, kept for tools of the v1beta1 contract.
+        /// Summary, for tools that follow the v1beta1 contract of Cluster API.
         Ready,
-        /// The spec was checked against other objects and against the running version.
+        /// The spec passed the checks that need other objects or the running version.
         SpecValid,
-        /// The Go provider's: the TenantControlPlane was applied.
+        /// Defined by the Go provider: the TenantControlPlane was applied.
         TenantControlPlaneCreated,
-        /// The Go provider's: the TenantControlPlane has an address.
+        /// Defined by the Go provider: the TenantControlPlane has an address.
         TenantControlPlaneAddressReady,
-        /// The Go provider's: `spec.controlPlaneEndpoint` is written.
+        /// Defined by the Go provider: `spec.controlPlaneEndpoint` is set.
         ControlPlaneEndpointPatched,
-        /// The Go provider's: the infrastructure cluster got the endpoint, where it wants one.
+        /// Defined by the Go provider: the infrastructure cluster received the endpoint, where it needs one.
         InfrastructureClusterPatched,
-        /// The Go provider's: initialized in the sense of the contract.
+        /// Defined by the Go provider: the control plane is initialized as Cluster API's contract defines it.
         KamajiControlPlaneIsInitialized,
-        /// The Go provider's: the TenantControlPlane is ready.
+        /// Defined by the Go provider: the TenantControlPlane is ready.
         KamajiControlPlaneIsReady,
-        /// The Go provider's: `<cluster>-ca` and `<cluster>-kubeconfig` are there.
+        /// Defined by the Go provider: the Secrets `<cluster>-ca` and `<cluster>-kubeconfig` exist.
         KubeadmResourcesCreated,
-        /// The Go provider's: the external management cluster of `externalClusterReference` is reachable.
+        /// Defined by the Go provider: the management cluster in `externalClusterReference` is reachable.
         FoundExternalReferenceClient,
         /// Negative: see [`FIELD_NOT_SUPPORTED`].
         FieldNotSupported,
@@ -130,27 +133,28 @@ named! {
 named! {
     /// Condition types of KamajiConfig.
     pub enum KamajiConfigCondition {
-        /// Mirrored into `BootstrapConfigReady` of the Machine: data there and no failure reported by the node.
+        /// Copied into `BootstrapConfigReady` of the Machine: the bootstrap data exists and the node reported no
+        /// failure.
         Ready,
-        /// The bootstrap Secret is written.
+        /// The bootstrap data Secret exists.
         DataSecretAvailable,
-        /// The tenant's CA is there to be handed to the node.
+        /// The CA that the node must trust exists.
         CertificatesAvailable,
-        /// The spec was checked: labels, paths, kubelet settings, owner.
+        /// The spec passed the checks of labels, paths, kubelet settings and owner.
         SpecValid,
-        /// The token in the Secret is alive in the tenant.
+        /// The token in the bootstrap data Secret is valid in the workload cluster.
         BootstrapTokenValid,
-        /// NodeRestriction and the rest of bootstrap.md 1.7 hold in the tenant.
+        /// NodeRestriction and the other protections that node identities rely on are active in the workload cluster.
         TenantHardened,
-        /// No binding in the tenant lets bootstrap identities be approved automatically.
+        /// No binding in the workload cluster approves the requests of bootstrap identities automatically.
         CSRApprovalStrict,
-        /// The node registered with the name this config claimed.
+        /// The Node registered under the name that this config reserved.
         NodeJoined,
-        /// The node's serving certificate is as `csrApproval.serving` asks.
+        /// The serving certificate of the node matches `csrApproval.serving`.
         ServingCertificate,
         /// The node reports the version of its Machine.
         KubeletVersionMatch,
-        /// `spec.providerID` of the Node is written or not ours to write.
+        /// `spec.providerID` of the Node is set, or is set by another component.
         ProviderIDSet,
         /// Negative: the Cluster or the object is paused.
         Paused,
@@ -178,350 +182,355 @@ named! {
     /// Every reason of every condition, event and certificate request of this project.
     pub enum Reason {
         // --- standard pairs of Cluster API -------------------------------------------------------------------
-        /// Healthy: `Available`.
+        /// The API server answers and is healthy.
         Available,
-        /// `Available` is False without a better name.
+        /// The API server is not available, and no more specific reason is known.
         NotAvailable,
-        /// `Available` cannot be told.
+        /// Availability is not known. This version does not set it.
         AvailableUnknown,
-        /// Healthy: `Ready`.
+        /// Every part that the summary covers is healthy.
         Ready,
-        /// `Ready` is False because another condition is; the message names it.
+        /// Another condition is not healthy; the message names it.
         NotReady,
         /// Pods are being replaced.
         RollingOut,
-        /// Nothing to replace.
+        /// All pods match the spec.
         NotRollingOut,
-        /// Fewer replicas than asked for.
+        /// Fewer replicas run than desired.
         ScalingUp,
-        /// Not scaling up.
+        /// No replicas are being added.
         NotScalingUp,
-        /// More replicas than asked for.
+        /// More replicas run than desired.
         ScalingDown,
-        /// Not scaling down.
+        /// No replicas are being removed.
         NotScalingDown,
-        /// Reconciliation is paused.
+        /// Reconciliation is paused: the Cluster sets `spec.paused`, or the object carries a pause annotation.
         Paused,
         /// Reconciliation is not paused.
         NotPaused,
-        /// Not being deleted.
+        /// The object is not being deleted.
         NotDeleting,
         /// Deletion started.
         Deleting,
-        /// Deletion ended.
+        /// Deletion is complete. This version does not set it.
         DeletionCompleted,
-        /// An unexpected error; the message carries it.
+        /// An unexpected error occurred; the message contains it. The controller retries.
         InternalError,
-        /// The request to the Kubernetes API was refused: a right is missing.
+        /// The Kubernetes API rejected a request: an RBAC permission is missing.
         Forbidden,
 
         // --- general ------------------------------------------------------------------------------------------
-        /// The check passed.
+        /// The spec passed every check.
         Valid,
         /// The object exists.
         Created,
-        /// The value was written.
+        /// The value is set.
         Patched,
-        /// It does not apply to this object.
+        /// The condition does not apply to this object.
         NotApplicable,
-        /// The process only started and has not looked yet.
+        /// The controller has not checked this part yet.
         Pending,
-        /// A field is accepted and does nothing yet; the message names each.
+        /// Fields are set that have no effect in this version; the message lists them.
         FieldNotSupported,
-        /// A field breaks a rule that the API could not check; the message names field and fix.
+        /// A field violates a rule that the API server cannot check; the message names the field and the fix.
         InvalidSpec,
-        /// An object of that name belongs to another owner and is left alone.
+        /// An object of the desired name exists and has another owner. It is not changed.
         OwnedByAnother,
-        /// Another engine holds its lease and may own this object.
+        /// Another hosting engine holds its Lease and may own this object. This version does not set it.
         PeerEngineActive,
 
         // --- version ------------------------------------------------------------------------------------------
-        /// Not a semantic version.
+        /// The version is not a semantic version.
         InvalidVersion,
-        /// More than one minor above the running version.
+        /// The version is more than one minor above the running version.
         VersionStepTooLarge,
-        /// Below the running version.
+        /// The version is below the running version.
         VersionDowngrade,
-        /// Outside the supported range.
+        /// The version is outside the supported range.
         VersionNotSupported,
-        /// Kubelet and control plane are too far apart.
+        /// The versions of kubelet and control plane are further apart than Kubernetes supports.
         VersionSkew,
 
         // --- datastore ----------------------------------------------------------------------------------------
-        /// The user and prefix of the tenant are in place.
+        /// The user and prefix of the tenant exist in the DataStore.
         DataStoreReady,
-        /// No DataStore is named and there is no default.
+        /// No DataStore is named, and there is no default DataStore.
         DataStoreNotSelected,
         /// The named DataStore does not exist.
         DataStoreNotFound,
-        /// The DataStore exists and is not ready.
+        /// The DataStore exists but is not ready.
         DataStoreNotReady,
-        /// The store does not answer.
+        /// The DataStore does not answer.
         DataStoreUnreachable,
-        /// The store refused our credentials.
+        /// The DataStore rejected the credentials.
         DataStoreUnauthorized,
-        /// The store does not check who asks, so tenants would not be separated.
+        /// The DataStore does not authenticate its clients, so tenants are not isolated from each other.
         DataStoreAuthenticationDisabled,
-        /// The driver is not supported yet.
+        /// This version does not support the driver.
         DriverNotSupported,
         /// The DataStore is being deleted.
         DataStoreDeleting,
-        /// A reserved schema or user name.
+        /// The schema or user name is reserved.
         ReservedName,
         /// The prefix carries the ownership mark of another tenant.
         SchemaOwnedByAnother,
-        /// The user or role exists and is not this tenant's.
+        /// The user or role exists and belongs to another tenant.
         UserOwnedByAnother,
-        /// The datastore knows nothing of a tenant that was set up: it is not the one that holds the data, or lost it.
+        /// The DataStore has no record of a tenant that was set up in it: it is not the one that holds the data, or
+        /// it lost the data.
         DataMissing,
-        /// Moving to another DataStore is not possible here.
+        /// The tenant cannot be moved to another DataStore in this version.
         MigrationNotSupported,
-        /// A referenced Secret or key is missing.
+        /// A referenced Secret, or a key of it, does not exist.
         SecretNotFound,
-        /// The credentials do not parse or do not belong together.
+        /// The credentials cannot be parsed, or certificate and key do not match.
         CredentialsInvalid,
-        /// Kamaji's own: not checked yet.
+        /// Defined by Kamaji: not checked yet.
         MissingCondition,
-        /// Kamaji's own: user or password is missing.
+        /// Defined by Kamaji: the user or the password is missing. This version does not set it.
         BasicAuthValidationFailed,
-        /// Kamaji's own: a certificate or key is missing.
+        /// Defined by Kamaji: a certificate or key is missing or cannot be parsed.
         TLSConfigurationValidationFailed,
-        /// Kamaji's own: checked.
+        /// Defined by Kamaji: the spec and the referenced Secrets are valid.
         DataStoreIsValid,
-        /// Kamaji's own: a tenant uses it.
+        /// Defined by Kamaji: a TenantControlPlane uses the DataStore.
         DataStoreStillUsed,
-        /// Kamaji's own: no tenant uses it.
+        /// Defined by Kamaji: no TenantControlPlane uses the DataStore.
         DataStoreUnused,
-        /// A claim cannot be bound; the message names it.
+        /// A PersistentVolumeClaim cannot be bound; the message names it.
         StorageUnavailable,
-        /// The store does not answer yet.
+        /// The members of the managed etcd do not answer yet.
         WaitingForMembers,
-        /// Members run and form a quorum.
+        /// The members of the managed etcd run and form a quorum.
         MembersReady,
-        /// The store answered.
+        /// The DataStore answered an authenticated request.
         Reachable,
 
         // --- certificates -------------------------------------------------------------------------------------
-        /// Everything needed is there.
+        /// All certificates and keys exist.
         CertificatesAvailable,
-        /// Something is being made.
+        /// A certificate or key does not exist yet.
         WaitingForCertificates,
-        /// The given CA does not parse.
+        /// The CA provided by the user cannot be parsed.
         CertificateAuthorityInvalid,
-        /// The given CA's key belongs to another certificate.
+        /// The key of the CA provided by the user belongs to another certificate.
         CertificateAuthorityKeyMismatch,
-        /// The given CA is not the one that the tenant uses.
+        /// The CA provided by the user is not the CA that the tenant uses.
         CertificateAuthorityDiffers,
-        /// The given CA ends soon.
+        /// The CA expires soon. This version does not set it.
         CertificateAuthorityExpiring,
-        /// A CA has ended, and something has to be signed by it; the message names the Secret.
+        /// The CA has expired, so no certificate can be issued; the message names the Secret.
         CertificateAuthorityExpired,
-        /// A CA or key pair that the tenant was built with is gone or was changed; no other one is made unasked.
+        /// The Secret of a CA or of the ServiceAccount key pair was deleted or modified. No replacement is generated,
+        /// because that would lock out every node.
         CertificateAuthorityLost,
-        /// A certificate ends soon.
+        /// A certificate expires soon. This version does not set it.
         CertificateExpiring,
-        /// The CA was replaced and everything below it follows.
+        /// The CA was replaced, and the certificates that it issues are being replaced.
         CertificateAuthorityRotating,
 
         // --- endpoint -----------------------------------------------------------------------------------------
         /// The endpoint is known.
         EndpointReady,
-        /// The Service has no cluster address yet.
+        /// The Service has no cluster IP yet.
         WaitingForService,
-        /// The load balancer has given no address yet.
+        /// The load balancer has no address yet.
         WaitingForLoadBalancer,
-        /// NodePort wants `network.serviceAddress` (`networkProfile.address`).
+        /// Service type NodePort requires `network.serviceAddress` (`networkProfile.address` of a
+        /// TenantControlPlane).
         AddressRequired,
         /// The address is not an IP address.
         AddressInvalid,
-        /// The port is outside the range of node ports, or taken.
+        /// The port is outside the node port range, or another Service uses it.
         PortNotAllocatable,
-        /// The Service was refused; the message carries why.
+        /// The API server rejected the Service; the message contains its answer.
         ServiceRejected,
-        /// The address changed after it was published.
+        /// The address of the control plane differs from the published `spec.controlPlaneEndpoint`, which cannot
+        /// change.
         EndpointChanged,
-        /// Waiting for the endpoint of the Cluster.
+        /// The Cluster has no control plane endpoint yet.
         WaitingForEndpoint,
 
         // --- workload -----------------------------------------------------------------------------------------
-        /// Replicas are zero: asleep on purpose.
+        /// The desired number of replicas is 0: the control plane sleeps.
         Sleeping,
-        /// Replicas grew from zero; pods start.
+        /// The desired number of replicas was raised from 0; pods start.
         Waking,
-        /// Pods start.
+        /// Pods start or are being replaced.
         WaitingForPods,
-        /// A container fails again and again; the message names it.
+        /// A container fails repeatedly; the message names it.
         PodsFailing,
-        /// The pods could not be created; the message carries why.
+        /// The pods could not be created; the message contains the answer of the API server.
         PodsRejected,
-        /// The Deployment runs as asked.
+        /// Every pod of the Deployment is ready and matches the spec.
         DeploymentReady,
-        /// The first roll-out is under way.
+        /// The first rollout is in progress.
         Provisioning,
         /// A new version is being rolled out.
         Upgrading,
-        /// Data moves to another store.
+        /// The data moves to another DataStore.
         Migrating,
-        /// Writes are refused on purpose.
+        /// Writes are rejected because of `writePermissions`.
         WriteLimited,
-        /// The API does not answer.
+        /// The tenant's API server does not answer.
         APIServerUnreachable,
-        /// The API answers and is not healthy.
+        /// The tenant's API server answers and reports that it is not healthy.
         APIServerUnhealthy,
 
-        // --- inside the tenant --------------------------------------------------------------------------------
-        /// Rights inside the tenant are as they should be.
+        // --- workload cluster --------------------------------------------------------------------------------
+        /// The RBAC rules in the workload cluster match the desired ones.
         TenantRBACReady,
-        /// Rights inside the tenant could not be applied or read back.
+        /// The RBAC rules in the workload cluster could not be applied or read back.
         TenantRBACFailed,
-        /// Add-ons are as asked.
+        /// The add-ons match the spec.
         AddonsReady,
         /// An add-on could not be applied; the message names it.
         AddonsFailed,
-        /// No kubeconfig yet.
+        /// The kubeconfig Secret does not exist yet.
         WaitingForKubeconfig,
-        /// Kubeconfigs are there.
+        /// The kubeconfig Secrets exist and match the CA and the endpoint.
         KubeconfigsAvailable,
 
         // --- deletion -----------------------------------------------------------------------------------------
-        /// Machines of the cluster still exist; the API keeps serving.
+        /// Machines of the Cluster still exist. The control plane serves until they are gone.
         WaitingForWorkersDeletion,
         /// The TenantControlPlane still exists.
         WaitingForTenantControlPlaneDeletion,
-        /// Pods of the tenant still run.
+        /// Pods of the control plane still run.
         WaitingForPodsDeletion,
-        /// Keys, role and user of the tenant are being removed.
+        /// The keys, role and user of the tenant are being removed. This version does not set it.
         DeletingData,
-        /// The store cannot be reached, so the data cannot be removed.
+        /// The data cannot be removed because the DataStore is not reachable.
         WaitingForDataStore,
-        /// Objects of the tenant still exist.
+        /// Objects of the tenant still exist in the management cluster.
         WaitingForObjectsDeletion,
-        /// The data was given up by annotation.
+        /// The data was left in the DataStore because of an annotation. This version does not set it.
         DataAbandoned,
-        /// Tenants still use the store.
+        /// TenantControlPlanes still use the DataStore.
         WaitingForTenantsDeletion,
 
         // --- Cluster API --------------------------------------------------------------------------------------
-        /// No owner yet.
+        /// The object has no owner yet.
         WaitingForOwner,
-        /// The Cluster does not exist (yet).
+        /// The Cluster does not exist yet.
         WaitingForCluster,
-        /// The infrastructure is not provisioned yet.
+        /// The infrastructure of the Cluster is not provisioned yet.
         WaitingForInfrastructure,
-        /// The TenantControlPlane is not there or not ready yet.
+        /// The TenantControlPlane does not exist yet or is not ready.
         WaitingForTenantControlPlane,
         /// The control plane is not initialized yet.
         WaitingForControlPlaneInitialized,
-        /// Initialized.
+        /// The control plane is initialized.
         Initialized,
-        /// An owner of a kind we do not serve.
+        /// The owner is of a kind that this version does not support.
         OwnerNotSupported,
-        /// A control-plane Machine cannot use this config: the control plane runs as pods.
+        /// A control plane Machine owns the config. The control plane runs as pods and has no Machines.
         ControlPlaneMachineNotSupported,
-        /// The infrastructure cluster does not want the endpoint from us.
+        /// The infrastructure cluster does not take the endpoint from this provider. This version does not set it.
         InfrastructureClusterNotPatched,
 
         // --- bootstrap ----------------------------------------------------------------------------------------
-        /// The data Secret is written.
+        /// The bootstrap data Secret exists.
         DataSecretAvailable,
-        /// The data is larger than the infrastructure takes.
+        /// The bootstrap data exceeds the size that infrastructure providers accept.
         TooLarge,
-        /// A user file wants a path that is ours.
+        /// A file uses a path that the bootstrap provider writes itself.
         ReservedPath,
-        /// A label the kubelet may not set.
+        /// The kubelet is not allowed to set this label on its own Node.
         LabelNotAllowed,
-        /// A kubelet setting that would open the node.
+        /// A kubelet setting would weaken the protection of the node.
         ProtectedSetting,
-        /// A referenced Secret or ConfigMap, or its key, is missing.
+        /// A referenced Secret or ConfigMap, or a key of it, does not exist.
         ReferenceNotFound,
-        /// The Secret's name is taken by another owner.
+        /// A Secret with the name of the bootstrap data Secret exists and has another owner.
         SecretNameTaken,
         /// The Machine has no version.
         WaitingForVersion,
-        /// The spec changed after the data was written; it applies to new machines only.
+        /// The spec changed after the bootstrap data was generated. The change applies to new Machines only.
         SpecChangedAfterRender,
-        /// The token is alive.
+        /// The token is valid.
         TokenValid,
-        /// The token reached the end of its maximum life before the machine joined.
+        /// The token reached `auth.token.maxLifetime` before the machine joined.
         MaxLifetime,
-        /// The token was removed because the machine joined.
+        /// The token was deleted because the machine joined.
         TokenRemoved,
-        /// The tenant could not be asked.
+        /// The tenant's API server does not answer.
         TenantUnreachable,
-        /// NodeRestriction is on.
+        /// NodeRestriction is active. This version does not set it.
         NodeRestrictionVerified,
-        /// Nothing proves that NodeRestriction is on.
+        /// It could not be verified that NodeRestriction is active. This version does not set it.
         NodeRestrictionUnverified,
-        /// No automatic approval was found.
+        /// No binding that approves requests automatically was found.
         Strict,
-        /// A binding approves bootstrap identities automatically.
+        /// A binding in the workload cluster approves the requests of bootstrap identities automatically.
         AutoApprovalBound,
-        /// The node joined.
+        /// The Node joined.
         NodeJoined,
-        /// No certificate request was seen yet.
+        /// The machine has not requested its certificate yet.
         WaitingForNode,
-        /// A Node of that name exists already.
+        /// A Node of that name already exists.
         NodeExists,
-        /// The node is of another version.
+        /// The version of the node differs from the version of its Machine.
         KubeletVersionMismatch,
-        /// The node is of the version of its Machine.
+        /// The version of the node is the version of its Machine.
         KubeletVersionMatch,
-        /// The node lacks a program.
+        /// Reported by the machine: a required program is missing.
         ComponentMissing,
-        /// A download's sum is wrong.
+        /// Reported by the machine: the checksum of a download is wrong.
         ChecksumMismatch,
-        /// The container runtime does not answer.
+        /// Reported by the machine: the container runtime does not answer.
         RuntimeUnavailable,
-        /// The node does not trust the API's certificate.
+        /// Reported by the machine: the certificate of the API server is not trusted.
         CertificateUntrusted,
-        /// The node's clock is off.
+        /// Reported by the machine: its clock is wrong.
         ClockSkew,
-        /// The node's name is not acceptable.
+        /// Reported by the machine: its node name is not valid.
         NodeNameInvalid,
-        /// A command before join failed.
+        /// Reported by the machine: a command of `preJoinCommands` failed.
         PreJoinFailed,
-        /// A command after join failed.
+        /// A command of `postJoinCommands` failed. The machine writes it to its console and journal.
         PostJoinFailed,
-        /// Join took too long.
+        /// Reported by the machine: it did not join within `joinTimeout`.
         JoinTimeout,
-        /// The machine reports no addresses.
+        /// The Machine reports no addresses. This version does not set it.
         NoMachineAddresses,
-        /// The node signs its own serving certificate.
+        /// The node signs its own serving certificate. This version does not set it.
         SelfSigned,
-        /// The Machine has no provider id yet.
+        /// The Machine has no provider ID yet.
         WaitingForProviderID,
-        /// The provider id is written.
+        /// The provider ID of the Node is set.
         ProviderIDSet,
-        /// The provider id of the Node is not the Machine's.
+        /// The provider ID of the Node differs from the provider ID of the Machine.
         ProviderIDMismatch,
 
         // --- certificate requests -----------------------------------------------------------------------------
-        /// Approved: token, config, Machine and name belong together.
+        /// Approved: the token, the config, the Machine and the requested name belong together.
         KamajiTokenBound,
-        /// Approved: every address belongs to the Machine.
+        /// Approved: every requested address belongs to the Machine. This version does not set it.
         KamajiAddressesVerified,
-        /// Denied: not the request a kubelet makes.
+        /// Denied: a kubelet does not send such a request.
         MalformedRequest,
-        /// Denied: the token belongs to no config.
+        /// Denied: the token does not belong to a KamajiConfig.
         UnknownToken,
-        /// Denied: the name is not the Machine's.
+        /// Denied: the requested name is not the name of the Machine's node.
         NameMismatch,
-        /// Denied: the Machine is going or has another node.
+        /// Denied: the Machine is being deleted or already has another Node.
         MachineNotEligible,
-        /// Denied: another config claimed the name.
+        /// Denied: another KamajiConfig reserved the name.
         NameClaimed,
-        /// Denied: too many approvals for one config.
+        /// Denied: too many requests of this KamajiConfig were approved.
         TooMany,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::collections::BTreeSet;
 
+    use super::*;
+
     #[test]
-    fn contract_rule_9_every_reason_passes_the_cluster_schema() {
+    fn every_reason_passes_the_cluster_schema() {
         for reason in Reason::ALL {
             assert!(is_reason(reason.as_str()), "{reason}");
         }

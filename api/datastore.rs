@@ -1,23 +1,24 @@
-//! DataStore (kamaji.clastix.io/v1alpha1): a place where tenants keep their state; Kamaji's API, and `spec.managed`
-//! for an etcd that the engine runs itself. Source: hosting.md 1.5, DESIGN 2.8 and 7.
+//! DataStore (kamaji.clastix.io/v1alpha1): an etcd, SQL or NATS server that holds the state of tenants. The API is
+//! Kamaji's, with `spec.managed` in addition, for an etcd that the engine runs itself.
 
-use crate::crd::{Rule, cel};
-use crate::pod::ResourceRequirements;
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::Condition};
 use kube::CustomResource;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-/// Names in a store that belong to the store itself, to Kubernetes or to the engine (hosting.md 7.1). The controller
-/// checks again, with the beginnings of names that are reserved too.
+use crate::{
+    pod::ResourceRequirements,
+    schema::{Rule, cel},
+};
+
+/// Names that etcd, an SQL server or the engine uses itself. The controller also rejects reserved prefixes.
 macro_rules! reserved {
     () => {
         "!(self.lowerAscii() in ['root', 'admin', 'etcd', 'registry', 'kubernetes', 'postgres', 'mysql', 'nats'])"
     };
 }
 
-/// User of a tenant.
+/// Rules of a tenant's user name.
 pub(crate) const NAME_RULES: &[Rule] = &[
     (
         "self == oldSelf",
@@ -25,27 +26,27 @@ pub(crate) const NAME_RULES: &[Rule] = &[
     ),
     (
         reserved!(),
-        "dataStoreUsername is a reserved name, such as root; choose another, or leave it out and one is drawn",
+        "dataStoreUsername is a reserved name, such as root; choose another name, or omit the field to have one generated",
     ),
 ];
 
-/// Schema of a tenant.
+/// Rules of a tenant's schema name.
 pub(crate) const SCHEMA_RULES: &[Rule] = &[
     (
         "self == oldSelf",
-        "dataStoreSchema cannot be changed; the tenant's data stands under it",
+        "dataStoreSchema cannot be changed; the tenant's data is stored under it",
     ),
     (
         reserved!(),
-        "dataStoreSchema is a reserved name, such as root; choose another, or leave it out and one is drawn",
+        "dataStoreSchema is a reserved name, such as root; choose another name, or omit the field to have one generated",
     ),
 ];
 
-/// Rules between fields of the spec. With `managed` the engine knows the rest itself.
+/// Rules between fields of the spec. With `managed` the engine sets everything else itself.
 const SPEC_RULES: &[Rule] = &[
     (
         "has(self.managed) || (has(self.driver) && has(self.endpoints) && size(self.endpoints) > 0)",
-        "driver and endpoints are required; or set managed and the engine runs the store itself",
+        "driver and endpoints are required; or set managed to let the engine run etcd",
     ),
     (
         "!has(self.managed) || !(has(self.endpoints) || has(self.tlsConfig) || has(self.basicAuth)) && \
@@ -55,7 +56,7 @@ const SPEC_RULES: &[Rule] = &[
     ),
     (
         "has(self.managed) == has(oldSelf.managed)",
-        "managed cannot be added to or taken from an existing DataStore; make another one",
+        "managed cannot be added to or removed from an existing DataStore; create another DataStore",
     ),
     (
         "has(self.managed) || has(self.driver) == has(oldSelf.driver)",
@@ -67,7 +68,7 @@ const SPEC_RULES: &[Rule] = &[
          (has(self.tlsConfig.certificateAuthority.privateKey.secretReference) || \
          has(self.tlsConfig.certificateAuthority.privateKey.content)))",
         "tlsConfig.certificateAuthority.privateKey needs content or secretReference with driver etcd: tenants get \
-         certificates of that CA",
+         certificates issued by that CA",
     ),
     (
         "has(self.managed) || !has(self.driver) || self.driver != 'etcd' || (has(self.tlsConfig) && \
@@ -88,7 +89,7 @@ const SPEC_RULES: &[Rule] = &[
          !has(self.tlsConfig.clientCertificate) || \
          has(self.tlsConfig.clientCertificate.certificate.secretReference) || \
          has(self.tlsConfig.clientCertificate.certificate.content)",
-        "tlsConfig.clientCertificate.certificate needs content or secretReference, or leave clientCertificate out",
+        "tlsConfig.clientCertificate.certificate needs content or secretReference, or omit clientCertificate",
     ),
     (
         "!has(self.driver) || self.driver == 'etcd' || !has(self.basicAuth) || \
@@ -117,7 +118,7 @@ const SPEC_RULES: &[Rule] = &[
     status = "DataStoreStatus",
     derive = "PartialEq",
     derive = "Default",
-    doc = "DataStore is a place where tenant control planes keep their state.",
+    doc = "DataStore is an etcd, SQL or NATS server that holds the state of tenant control planes.",
     printcolumn(name = "Driver", type_ = "string", json_path = ".spec.driver"),
     printcolumn(name = "Ready", type_ = "boolean", json_path = ".status.ready"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
@@ -125,11 +126,11 @@ const SPEC_RULES: &[Rule] = &[
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = cel(SPEC_RULES)))]
 pub struct DataStoreSpec {
-    /// Kind of store. Immutable. Left out with `managed`, which is etcd.
+    /// Kind of datastore. Immutable. Omit it with `managed`, which runs etcd.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-kubernetes-validations" = cel(&[("self == oldSelf", "driver cannot be changed; make another DataStore")])))]
+    #[schemars(extend("x-kubernetes-validations" = cel(&[("self == oldSelf", "driver cannot be changed; create another DataStore")])))]
     pub driver: Option<Driver>,
-    /// `host:port` of each member, without scheme.
+    /// Endpoints as `host:port`, without a scheme.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(min = 1, max = 32),
@@ -139,26 +140,26 @@ pub struct DataStoreSpec {
         ]))
     )]
     pub endpoints: Vec<String>,
-    /// User and password of the engine, for SQL and NATS.
+    /// User and password that the engine uses, for SQL and NATS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub basic_auth: Option<BasicAuth>,
-    /// CA and client certificate of the engine.
+    /// CA, and the client certificate that the engine uses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_config: Option<TlsConfig>,
-    /// An etcd that the engine runs itself. It cannot be added to or taken from an existing DataStore. Deleting the
-    /// DataStore, which waits until no tenant uses it, removes etcd and its volumes.
+    /// An etcd that the engine runs. It cannot be added to or removed from an existing DataStore. Deletion of the
+    /// DataStore waits until no tenant uses it, and then removes etcd with its volumes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub managed: Option<ManagedEtcd>,
 }
 
 impl DataStoreSpec {
-    /// The driver in force: a managed store is etcd.
+    /// The driver in effect: a managed DataStore is etcd.
     pub fn effective_driver(&self) -> Option<Driver> {
         self.managed.as_ref().map(|_| Driver::Etcd).or(self.driver)
     }
 }
 
-/// Kind of store.
+/// Kind of datastore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 #[expect(missing_docs, reason = "the names are products")]
@@ -174,7 +175,7 @@ pub enum Driver {
 }
 
 impl Driver {
-    /// The name as it stands in the object.
+    /// The value as it is spelled in the object.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Etcd => "etcd",
@@ -200,14 +201,14 @@ pub struct BasicAuth {
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
 pub struct TlsConfig {
-    /// CA of the store; etcd needs its key too, to issue certificates for tenants.
+    /// CA of the datastore. The etcd driver also requires its key, to issue client certificates for tenants.
     pub certificate_authority: CertificatePair,
-    /// Client certificate of the engine; etcd needs it.
+    /// Client certificate that the engine uses. Required for etcd.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_certificate: Option<ClientCertificate>,
 }
 
-/// Certificate and, where needed, its key.
+/// A certificate and, where required, its key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
@@ -230,12 +231,12 @@ pub struct ClientCertificate {
     pub private_key: ContentRef,
 }
 
-/// Bytes in place, or in a Secret; in place wins.
+/// Inline bytes, or a reference to a Secret. Inline bytes take precedence.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline)]
 pub struct ContentRef {
-    /// The bytes, base64.
+    /// The bytes, base64 encoded.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "byte"))]
     pub content: Option<String>,
@@ -260,15 +261,15 @@ pub struct SecretKeyReference {
     pub key_path: String,
 }
 
-/// An etcd that the engine runs itself, TLS, compaction and quota included.
+/// An etcd that the engine runs, with TLS, compaction and quota.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline)]
 pub struct ManagedEtcd {
-    /// Fixed members: 1 or 3. Immutable.
+    /// Number of members: 1 or 3. Immutable.
     #[schemars(extend("x-kubernetes-validations" = cel(&[
         ("self in [1, 3]", "managed.replicas must be 1 or 3: an etcd needs an odd number of members"),
-        ("self == oldSelf", "managed.replicas cannot be changed; make another DataStore"),
+        ("self == oldSelf", "managed.replicas cannot be changed; create another DataStore"),
     ])))]
     pub replicas: i32,
     /// Volume of each member.
@@ -276,7 +277,7 @@ pub struct ManagedEtcd {
     /// Resources of each member.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
-    /// Version of etcd, such as `3.6.16`; the engine's own when left out.
+    /// Version of etcd, such as `3.6.16`. Defaults to the version that the engine ships.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 64),
@@ -300,18 +301,18 @@ impl Default for ManagedEtcd {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline, extend("x-kubernetes-validations" = cel(&[
-    ("self == oldSelf", "managed.storage cannot be changed; make another DataStore"),
+    ("self == oldSelf", "managed.storage cannot be changed; create another DataStore"),
 ])))]
 pub struct ManagedStorage {
-    /// Size of the claim, such as `8Gi`. Immutable.
+    /// Size of the PersistentVolumeClaim, such as `8Gi`. Immutable.
     #[schemars(schema_with = "size")]
     pub size: Quantity,
-    /// Class of the claim; the cluster's default when left out. Immutable.
+    /// StorageClass of the PersistentVolumeClaim. Defaults to the default class of the cluster. Immutable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class_name: Option<String>,
 }
 
-/// A quantity as text: a bare number would not come back as one.
+/// A quantity as a string: a bare number would be read back as another type.
 fn size(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "string",
@@ -334,38 +335,38 @@ impl Default for ManagedStorage {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DataStoreStatus {
-    /// Whether tenants can be placed here.
+    /// Whether tenants can use the DataStore.
     pub ready: bool,
-    /// `namespace/name` of the TenantControlPlanes that use it.
+    /// TenantControlPlanes that use the DataStore, as `namespace/name`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub used_by: Vec<String>,
-    /// Generation of the spec that was last looked at.
+    /// Generation of the spec that the controller last observed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Conditions; types and reasons are listed in the project's `api/conditions.rs`.
+    /// Conditions of the object.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "crate::crd::conditions")]
+    #[schemars(schema_with = "crate::schema::conditions")]
     pub conditions: Vec<Condition>,
-    /// Managed stores only: where the engine put its parts.
+    /// Only with `spec.managed`: the objects that the engine created.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub managed: Option<ManagedStatus>,
 }
 
-/// Where the engine put the parts of a managed store.
+/// The objects that the engine created for a managed DataStore.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline)]
 pub struct ManagedStatus {
-    /// Namespace of StatefulSet, Services, Secrets and claims.
+    /// Namespace of the StatefulSet, the Services, the Secrets and the PersistentVolumeClaims.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// `host:port` of each member.
+    /// Endpoints of the members, as `host:port`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<String>,
-    /// Members that are ready.
+    /// Number of ready members.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready_replicas: Option<i32>,
-    /// Version that runs.
+    /// Version of etcd that runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
 }
@@ -375,7 +376,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_managed_store_is_etcd_without_saying_so() {
+    fn a_managed_store_is_etcd_without_a_driver() {
         let managed = DataStoreSpec {
             managed: Some(ManagedEtcd::default()),
             ..Default::default()

@@ -1,15 +1,15 @@
-//! Parts of the Gateway API as they stand in our objects. Accepted, not supported yet.
-//! Source: hosting.md 1.1 and 2.10; limits are those of gateway.networking.k8s.io/v1.
+//! The parts of the Gateway API that appear in our objects, with the limits of gateway.networking.k8s.io/v1. Accepted but
+//! without effect yet.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Host name of a route, wildcards included.
+/// Host name of a route, including wildcards.
 pub(crate) const HOSTNAME: &str = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 /// DNS subdomain.
 const SUBDOMAIN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
-/// DNS subdomain, or nothing.
+/// DNS subdomain, or an empty string.
 const GROUP: &str = r"^$|^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 /// Kind.
 const KIND: &str = r"^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$";
@@ -37,7 +37,7 @@ pub struct ParentReference {
     /// Name of the parent.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Namespace of the parent; the object's own when left out.
+    /// Namespace of the parent. Defaults to the namespace of the object.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = LABEL))]
     pub namespace: Option<String>,
@@ -59,18 +59,18 @@ fn gateway_kind() -> String {
     "Gateway".to_owned()
 }
 
-/// What a parent says about a route.
+/// The status of a route, as reported by one parent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
 pub struct RouteParentStatus {
     /// The parent.
     pub parent_ref: ParentReference,
-    /// Who wrote this entry.
+    /// Name of the controller that wrote this entry.
     #[schemars(length(min = 1, max = 253), regex(pattern = CONTROLLER))]
     pub controller_name: String,
-    /// Conditions as the parent sees them.
-    #[schemars(schema_with = "crate::crd::gateway_conditions")]
+    /// Conditions that the parent reports.
+    #[schemars(schema_with = "crate::schema::gateway_conditions")]
     pub conditions: Vec<Condition>,
 }
 
@@ -83,7 +83,7 @@ pub struct RouteReference {
     pub name: String,
 }
 
-/// An address under which a Gateway serves the tenant.
+/// An address at which a Gateway serves the tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub struct GatewayAccessPoint {
@@ -95,12 +95,12 @@ pub struct GatewayAccessPoint {
     pub value: String,
     /// The port.
     pub port: i32,
-    /// Ready-made URLs.
+    /// Complete URLs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
 }
 
-/// State of a route and of the Gateways that took it.
+/// State of a route and of the Gateways that accepted it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
@@ -108,10 +108,10 @@ pub struct GatewayStatus {
     /// Parents of the route.
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "atomic"))]
     pub parents: Vec<RouteParentStatus>,
-    /// The route.
+    /// The TLSRoute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub route_ref: Option<RouteReference>,
-    /// Addresses under which the tenant is served.
+    /// Addresses at which the tenant is served.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub access_points: Vec<GatewayAccessPoint>,
 }

@@ -1,11 +1,11 @@
-//! What a hosted control plane says about kubelets: preferred addresses, and the `kubelet-config` of kubeadm workers.
-//! Nodes of KamajiConfig use none of the latter (DESIGN 2.10).
+//! Kubelet settings of a hosted control plane: preferred address types, and the ConfigMap `kubelet-config` of kubeadm
+//! workers. Nodes of KamajiConfig do not use the ConfigMap.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Kind of a node's address.
+/// Type of a Node address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 #[expect(missing_docs, reason = "the names are Kubernetes' own")]
@@ -22,7 +22,7 @@ pub enum AddressType {
 }
 
 impl AddressType {
-    /// The name as `--kubelet-preferred-address-types` takes it.
+    /// The name as `--kubelet-preferred-address-types` expects it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Hostname => "Hostname",
@@ -34,7 +34,7 @@ impl AddressType {
     }
 }
 
-/// Who manages control groups on the nodes.
+/// Cgroup driver of the nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 #[serde(rename_all = "lowercase")]
@@ -66,18 +66,18 @@ pub enum PatchOperation {
 pub struct JsonPatch {
     /// Operation.
     pub op: PatchOperation,
-    /// JSON pointer to the place.
+    /// JSON pointer to the target.
     pub path: String,
     /// JSON pointer to the source, for `move` and `copy`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
     /// Any JSON, for `add`, `replace` and `test`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::crd::any_json")]
+    #[schemars(schema_with = "crate::schema::any_json")]
     pub value: Option<Value>,
 }
 
-/// Kamaji's default order of addresses.
+/// Kamaji's default order of address types.
 pub fn default_address_types() -> Vec<AddressType> {
     vec![
         AddressType::InternalIp,

@@ -1,7 +1,6 @@
-//! Labels, annotations, finalizers, Secret types and keys, field managers, namespaces: every name that other
-//! programs or other parts of this one look for. Owns spelling alone.
-//! Source: hosting.md 1.7 and 2.2 (Kamaji's), contract.md 1.1, 1.7, 1.8, 1.12 (Cluster API's and the Go provider's),
-//! bootstrap.md 2.1 (tokens), DESIGN 7 (ours).
+//! Labels, annotations, finalizers, Secret types and keys, field managers, namespaces: every name that other programs or
+//! other parts of this one look up. Owns the spelling only. Names of Kamaji, of the Go provider and of Cluster API are kept
+//! as those projects define them, so that existing objects can be taken over.
 
 /// Field managers of server-side apply, one a controller.
 pub mod field_manager {
@@ -19,20 +18,20 @@ pub mod namespace {
     pub const CONTROL_PLANE: &str = "capi-kamaji-control-plane-system";
     /// Bootstrap provider.
     pub const BOOTSTRAP: &str = "capi-kamaji-bootstrap-system";
-    /// Members, Secrets and claims of managed DataStores. It carries none of clusterctl's labels, since
-    /// `clusterctl upgrade` deletes what does (DESIGN 7).
+    /// Members, Secrets and PersistentVolumeClaims of managed DataStores. It has none of clusterctl's labels, because
+    /// `clusterctl upgrade` deletes what has them.
     pub const DATASTORES: &str = "capi-kamaji-datastores";
-    /// Inside a tenant: where nodes report failures (bootstrap.md 4.4).
+    /// In a workload cluster: the namespace in which machines report failures of their join.
     pub const TENANT_REPORTS: &str = "kamaji-bootstrap";
 }
 
 /// Names of Cluster API, version v1beta2 of the contract.
 pub mod capi {
-    /// Label of everything that belongs to a Cluster; core caches no Secret without it.
+    /// Label of everything that belongs to a Cluster. Cluster API does not cache Secrets without it.
     pub const CLUSTER_NAME: &str = "cluster.x-k8s.io/cluster-name";
     /// Annotation that pauses an object, whatever its value.
     pub const PAUSED: &str = "cluster.x-k8s.io/paused";
-    /// Annotation of an object managed by somebody outside Cluster API.
+    /// Annotation of an object that is managed outside Cluster API.
     pub const MANAGED_BY: &str = "cluster.x-k8s.io/managed-by";
     /// Label of control-plane Machines.
     pub const CONTROL_PLANE: &str = "cluster.x-k8s.io/control-plane";
@@ -40,15 +39,15 @@ pub mod capi {
     pub const TOPOLOGY_OWNED: &str = "topology.cluster.x-k8s.io/owned";
     /// Type of the Secrets of the contract.
     pub const SECRET_TYPE: &str = "cluster.x-k8s.io/secret";
-    /// CRD label whose value lists the versions that keep contract v1beta2.
+    /// CRD label whose value lists the versions that follow contract v1beta2.
     pub const CONTRACT: &str = "cluster.x-k8s.io/v1beta2";
-    /// Annotation set by `clusterctl move` on what it deletes at the source: its data must live on.
+    /// Annotation that `clusterctl move` sets on the objects that it deletes at the source: their data must be kept.
     pub const DELETE_FOR_MOVE: &str = "clusterctl.cluster.x-k8s.io/delete-for-move";
-    /// Annotation that lets `clusterctl` pass over the name of a CRD outside the contract.
+    /// Annotation that makes `clusterctl` skip the name check of a CRD outside the contract.
     pub const SKIP_CRD_NAME_CHECK: &str = "clusterctl.cluster.x-k8s.io/skip-crd-name-preflight-check";
     /// Group of Cluster, Machine, MachinePool.
     pub const GROUP: &str = "cluster.x-k8s.io";
-    /// Taint of a node whose labels were not synced yet.
+    /// Taint of a Node whose labels are not synchronized yet.
     pub const UNINITIALIZED_TAINT: &str = "node.cluster.x-k8s.io/uninitialized";
 
     /// Suffix of the cluster's kubeconfig Secret.
@@ -71,7 +70,7 @@ pub mod kamaji {
     pub const PROJECT_VALUE: &str = "kamaji";
     /// Label: name of the TenantControlPlane; the selector of its Service and Deployment.
     pub const NAME: &str = "kamaji.clastix.io/name";
-    /// Label: the part an object plays.
+    /// Label: role of an object.
     pub const COMPONENT: &str = "kamaji.clastix.io/component";
     /// Prefix of pod labels that carry the digest of a mounted Secret.
     pub const COMPONENT_DIGEST_PREFIX: &str = "component.kamaji.clastix.io/";
@@ -96,9 +95,9 @@ pub mod kamaji {
     /// Label of migration Jobs: namespace of the TenantControlPlane.
     pub const JOB_TCP_NAMESPACE: &str = "tcp.kamaji.clastix.io/namespace";
 
-    /// Annotation: stop reconciling, deletion included, whatever the value.
+    /// Annotation that pauses reconciliation, including deletion, whatever its value.
     pub const PAUSED: &str = "kamaji.clastix.io/paused";
-    /// Annotation of a Secret: empty = rotate now; the engine replaces it with the time (RFC 3339).
+    /// Annotation of a Secret: an empty value requests a rotation; the engine replaces it with the time (RFC 3339).
     pub const ROTATE: &str = "certs.kamaji.clastix.io/rotate";
     /// Annotation: which key of `<tcp>-admin-kubeconfig` becomes `<cluster>-kubeconfig`.
     pub const KUBECONFIG_SECRET_KEY: &str = "kamaji.clastix.io/kubeconfig-secret-key";
@@ -109,9 +108,9 @@ pub mod kamaji {
     /// Pod annotation: digest of the datastore's certificate.
     pub const STORAGE_CERTIFICATE: &str = "storage.kamaji.clastix.io/certificate";
 
-    /// Finalizer of a TenantControlPlane: its data in the store.
+    /// Finalizer of a TenantControlPlane: its data in the DataStore.
     pub const FINALIZER: &str = "finalizer.kamaji.clastix.io";
-    /// Finalizer of a TenantControlPlane, of Kamaji's in-process tenant clients; ours only removes it.
+    /// Finalizer of a TenantControlPlane that Kamaji sets for its tenant clients; it is only removed here.
     pub const SOOT_FINALIZER: &str = "finalizer.kamaji.clastix.io/soot";
     /// Finalizer of `<tcp>-datastore-config`.
     pub const DATASTORE_SECRET_FINALIZER: &str = "finalizer.kamaji.clastix.io/datastore-secret";
@@ -126,9 +125,9 @@ pub mod kamaji {
 
 /// Names of the Go control plane provider.
 pub mod go_provider {
-    /// Its finalizer on a KamajiControlPlane; ours only removes it.
+    /// Its finalizer on a KamajiControlPlane; it is only removed here.
     pub const FINALIZER: &str = "ecr.kamaji.clastix.io/finalizer";
-    /// Field managers of its writes: the name of its binary. It wrote whole objects, so it holds fields of the spec.
+    /// Field managers of its writes: the name of its binary. It wrote whole objects, so it owns fields of the spec.
     pub const FIELD_MANAGERS: [&str; 1] = ["manager"];
 }
 
@@ -136,7 +135,7 @@ pub mod go_provider {
 pub mod ours {
     /// Finalizer of a KamajiControlPlane.
     pub const CONTROL_PLANE_FINALIZER: &str = "kamaji.controlplane.cluster.x-k8s.io/finalizer";
-    /// Label of every child object: the field manager that made it; children are watched by it.
+    /// Label of every child object: the field manager that created it. Watches of children select by it.
     pub const MANAGED_BY: &str = "capi-kamaji.io/managed-by";
     /// Label of objects outside the owner's namespace or cluster: UID of their owner.
     pub const OWNER_UID: &str = "capi-kamaji.io/owner-uid";
@@ -147,61 +146,63 @@ pub mod ours {
     pub const CLUSTER_UID: &str = "capi-kamaji.io/cluster-uid";
     /// Label of the parts of a managed DataStore: its name.
     pub const DATASTORE: &str = "capi-kamaji.io/datastore";
-    /// Annotation of applied objects: digest of what was asked for.
+    /// Annotation of applied objects: digest of the desired state.
     pub const DIGEST: &str = "capi-kamaji.io/digest";
-    /// Annotation of issued Secrets: digest of what the certificate was made from.
+    /// Annotation of issued Secrets: digest of the inputs of the certificate.
     pub const INPUTS_HASH: &str = "capi-kamaji.io/inputs-hash";
     /// Annotation of issued Secrets: start of the certificate (RFC 3339).
     pub const NOT_BEFORE: &str = "capi-kamaji.io/not-before";
     /// Annotation of issued Secrets: end of the certificate (RFC 3339); absent on key pairs without one.
     pub const NOT_AFTER: &str = "capi-kamaji.io/not-after";
-    /// Annotation of issued Secrets: digest of the data; what mounts it rolls when this changes.
+    /// Annotation of issued Secrets: digest of the data. Pods that mount the Secret are replaced when it changes.
     pub const CONTENT_HASH: &str = "capi-kamaji.io/content-hash";
-    /// Annotation of issued Secrets: SHA-256 of the issuing CA's certificate, on a CA of its own.
+    /// Annotation of issued Secrets: SHA-256 of the certificate of the issuing CA; on a CA, of its own certificate.
     pub const CA_FINGERPRINT: &str = "capi-kamaji.io/ca-fingerprint";
-    /// Annotation of a TenantControlPlane: schema drawn for it, kept beside `status.storage.setup` (DESIGN 7).
+    /// Annotation of a TenantControlPlane: the schema that was generated for it, in addition to `status.storage.setup`,
+    /// so that it survives the loss of the status (a backup restores objects without it).
     pub const SCHEMA: &str = "capi-kamaji.io/datastore-schema";
-    /// Annotation of a TenantControlPlane: user drawn for it.
+    /// Annotation of a TenantControlPlane: the user that was generated for it.
     pub const USER: &str = "capi-kamaji.io/datastore-user";
-    /// Annotation of a TenantControlPlane that ends the wait for an unreachable store on deletion: the data stays
-    /// behind (DESIGN 7).
+    /// Annotation of a TenantControlPlane that ends the wait for an unreachable DataStore during deletion: the data is
+    /// left in the DataStore.
     pub const ABANDON_DATA: &str = "capi-kamaji.io/abandon-data";
-    /// Annotation of issued Secrets: the certificate ends when its authority does, so that issuing it again moves
-    /// nothing.
+    /// Annotation of issued Secrets: the certificate expires together with its CA, so issuing it again would not extend
+    /// it.
     pub const ENDS_WITH_AUTHORITY: &str = "capi-kamaji.io/ends-with-authority";
-    /// Annotation of a TenantControlPlane that gives up a CA or ServiceAccount key pair whose Secret is gone or was
-    /// changed: its digest, as `status.certificates.<x>.checksum` and the condition name it; several with commas. What
-    /// is gone is made anew, what was changed is used as it stands. Nodes, kubeconfigs and tokens that trust the old
-    /// one are cut off.
+    /// Annotation of a TenantControlPlane that accepts the loss of a CA or ServiceAccount key pair whose Secret was
+    /// deleted or modified. Its value is the digest of the lost one, as in `status.certificates.<x>.checksum` and in the
+    /// message of the condition; several digests are separated by commas. A deleted Secret is generated again, a
+    /// modified one is used as it is. Nodes, kubeconfigs and tokens that trust the old one no longer work.
     pub const ACCEPT_NEW_IDENTITY: &str = "capi-kamaji.io/accept-new-identity";
-    /// Annotation of a TenantControlPlane: [`DISABLED`] leaves NodeRestriction out of the admission plugins, which a
-    /// node may then use against its neighbours (DESIGN 2.7).
+    /// Annotation of a TenantControlPlane: [`DISABLED`] removes NodeRestriction from the admission plugins. A node can
+    /// then modify other Nodes and the pods on them.
     pub const NODE_RESTRICTION: &str = "capi-kamaji.io/node-restriction";
-    /// Annotation of a TenantControlPlane: [`DISABLED`] makes no NetworkPolicy for its pods (DESIGN 2.7).
+    /// Annotation of a TenantControlPlane: with [`DISABLED`] no NetworkPolicy is created for its pods.
     pub const NETWORK_POLICY: &str = "capi-kamaji.io/network-policy";
-    /// Annotation of a TenantControlPlane: [`ENABLED`] makes the API server verify kubelets' serving certificates, so
-    /// that nodes with self-signed ones lose logs and exec (DESIGN 2.7).
+    /// Annotation of a TenantControlPlane: [`ENABLED`] makes the API server verify the serving certificates of kubelets.
+    /// `kubectl logs` and `kubectl exec` then fail on nodes with self-signed certificates.
     pub const VERIFY_KUBELETS: &str = "capi-kamaji.io/verify-kubelets";
     /// Value of an annotation that turns something on.
     pub const ENABLED: &str = "enabled";
     /// Value of an annotation that turns something off.
     pub const DISABLED: &str = "disabled";
-    /// Annotation of the pod template: time of the last restart asked for by `rollout.after` (RFC 3339).
+    /// Annotation of the pod template: time of the last restart that `rollout.after` requested (RFC 3339).
     pub const RESTARTED_AT: &str = "capi-kamaji.io/restarted-at";
     /// Suffix of the Secret with the bootstrap provider's own kubeconfig for a tenant, key [`super::capi::VALUE_KEY`]:
-    /// `<cluster>-kamaji-bootstrap`, made by the control plane side beside `<cluster>-kubeconfig`, with the label
-    /// [`super::capi::CLUSTER_NAME`] (DESIGN 7).
+    /// `<cluster>-kamaji-bootstrap`. The control plane provider creates it beside `<cluster>-kubeconfig`, with the label
+    /// [`super::capi::CLUSTER_NAME`].
     pub const BOOTSTRAP_KUBECONFIG_SUFFIX: &str = "-kamaji-bootstrap";
-    /// Suffix of the engine's Secret that the former is a copy of: `<tcp>-bootstrap-kubeconfig`, same key, made beside
-    /// `<tcp>-admin-kubeconfig`. The engine knows no Cluster; the control plane provider does.
+    /// Suffix of the engine's Secret from which the former is copied: `<tcp>-bootstrap-kubeconfig`, with the same key,
+    /// beside `<tcp>-admin-kubeconfig`. The engine does not know Clusters; the control plane provider does.
     pub const TENANT_BOOTSTRAP_SUFFIX: &str = "-bootstrap-kubeconfig";
-    /// Annotation of a KamajiControlPlane: where `spec.controlPlaneEndpoint` came from, written together with it.
+    /// Annotation of a KamajiControlPlane: the source of `spec.controlPlaneEndpoint`, written together with it.
     pub const ENDPOINT_ORIGIN: &str = "capi-kamaji.io/endpoint-origin";
-    /// Annotation of a copied Secret: digest of what it was made from; another one means «copy again».
+    /// Annotation of a copied Secret: digest of its source. If the digest of the source differs, it is copied again.
     pub const SOURCE: &str = "capi-kamaji.io/source";
-    /// Group of our nodes' bootstrap tokens (bootstrap.md D3).
+    /// Group of the bootstrap tokens of our nodes. It differs from kubeadm's group, so that bindings made for kubeadm,
+    /// which approve requests automatically, do not apply.
     pub const NODE_BOOTSTRAP_GROUP: &str = "system:bootstrappers:kamaji:nodes";
-    /// Name of the DataStore made by `--default-datastore=managed`.
+    /// Name of the DataStore that `--default-datastore=managed` creates.
     pub const DEFAULT_DATASTORE: &str = "default";
 }
 
@@ -210,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finalizers_are_qualified_so_that_the_api_does_not_warn() {
+    fn finalizers_are_qualified_so_that_the_api_server_does_not_warn() {
         for name in [
             ours::CONTROL_PLANE_FINALIZER,
             kamaji::DATASTORE_SECRET_FINALIZER,

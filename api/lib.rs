@@ -3,8 +3,9 @@
 //! - [`tenantcontrolplane`], [`datastore`]: kamaji.clastix.io/v1alpha1, the hosting engine's API
 //! - [`controlplane`]: controlplane.cluster.x-k8s.io/v1alpha2, the control plane provider's API
 //! - [`bootstrap`]: bootstrap.cluster.x-k8s.io/v1alpha1, the bootstrap provider's API
-//! - [`conditions`], [`labels`]: every name that other programs look for
-//! - [`unsupported`]: fields that are accepted and do nothing yet
+//! - [`conditions`], [`labels`]: every name that other programs look up
+//! - [`unsupported`]: fields that are accepted but have no effect yet
+//! - [`schema`]: schemas and rules that several types share
 //! - [`crd`]: the custom resource definitions
 
 #![expect(
@@ -27,6 +28,7 @@ pub mod labels;
 pub mod metadata;
 pub mod pod;
 pub mod probes;
+pub mod schema;
 pub mod service;
 pub mod tenantcontrolplane;
 pub mod unsupported;

@@ -1,8 +1,8 @@
-//! One small macro for closed sets of names that go over the wire: condition types and reasons.
-//! Owns the spelling of a name beside its meaning; decides nothing about when a name is used.
+//! One macro for closed sets of names that appear in objects: condition types and reasons.
+//! Owns the spelling of a name beside its meaning; the controllers decide when a name is used.
 
-/// Declares an enum of names with `as_str`, `ALL` and `Display`.
-/// A variant is spelled like its identifier unless `= "…"` says otherwise.
+/// Declares an enum of names with `as_str`, `ALL` and `Display`. A variant is spelled like its identifier unless `=
+/// "…"` gives another spelling.
 macro_rules! named {
     (
         $(#[$meta:meta])*

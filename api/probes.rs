@@ -1,10 +1,10 @@
-//! Probe settings of the hosted components. Only timings can be set; what is asked is the engine's business.
-//! A setting for all components applies first, one for a component wins (hosting.md 1.1).
+//! Probe settings of the hosted components. Only timings can be set; the engine decides what is probed.
+//! A setting for one component takes precedence over the setting for all components.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Timings of one probe; what is left out keeps the engine's value.
+/// Timings of one probe. A field that is omitted keeps the value of the engine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
@@ -13,7 +13,7 @@ pub struct ProbeSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub initial_delay_seconds: Option<i32>,
-    /// Seconds after which a probe counts as failed.
+    /// Seconds after which a probe times out.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub timeout_seconds: Option<i32>,
@@ -21,18 +21,18 @@ pub struct ProbeSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub period_seconds: Option<i32>,
-    /// Successes in a row after a failure until the probe counts as passed; 1 for liveness and startup.
+    /// Consecutive successes after a failure until the probe counts as passed; 1 for liveness and startup.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub success_threshold: Option<i32>,
-    /// Failures in a row until the probe counts as failed.
+    /// Consecutive failures until the probe counts as failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub failure_threshold: Option<i32>,
 }
 
 impl ProbeSpec {
-    /// `self` with what `over` sets put above it.
+    /// `self`, with the fields that `over` sets taking precedence.
     #[must_use]
     pub fn overlaid(&self, over: &Self) -> Self {
         Self {
@@ -49,38 +49,38 @@ impl ProbeSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub struct ProbeSet {
-    /// Restarts the container when it fails.
+    /// The container is restarted when this probe fails.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub liveness: Option<ProbeSpec>,
-    /// Takes the pod out of the Service when it fails.
+    /// The pod is removed from the Service when this probe fails.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub readiness: Option<ProbeSpec>,
-    /// Holds back the other two until it passed once.
+    /// The other probes start after this probe has passed once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub startup: Option<ProbeSpec>,
 }
 
-/// Probes of all components, and of each.
+/// Probes of all components, and of each component.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
 pub struct ControlPlaneProbes {
-    /// Liveness of every component.
+    /// Liveness probe of all components.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub liveness: Option<ProbeSpec>,
-    /// Readiness of every component.
+    /// Readiness probe of all components.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub readiness: Option<ProbeSpec>,
-    /// Startup of every component.
+    /// Startup probe of all components.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub startup: Option<ProbeSpec>,
-    /// kube-apiserver alone.
+    /// Probes of kube-apiserver only; they take precedence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_server: Option<ProbeSet>,
-    /// kube-controller-manager alone.
+    /// Probes of kube-controller-manager only; they take precedence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub controller_manager: Option<ProbeSet>,
-    /// kube-scheduler alone.
+    /// Probes of kube-scheduler only; they take precedence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheduler: Option<ProbeSet>,
 }

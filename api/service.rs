@@ -1,4 +1,4 @@
-//! Service types and extra Service ports, the same in TenantControlPlane and KamajiControlPlane.
+//! Service types and additional Service ports, the same in TenantControlPlane and KamajiControlPlane.
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use schemars::JsonSchema;
@@ -9,18 +9,18 @@ use serde::{Deserialize, Serialize};
 #[schemars(inline)]
 #[serde(rename_all = "PascalCase")]
 pub enum ServiceType {
-    /// Inside the management cluster only.
+    /// Reachable inside the management cluster only.
     #[default]
     #[serde(rename = "ClusterIP")]
     ClusterIp,
-    /// On a port of every management node; wants an address.
+    /// Reachable on a port of every node of the management cluster. Requires an address.
     NodePort,
-    /// Through a load balancer of the management cluster.
+    /// Reachable through a load balancer of the management cluster.
     LoadBalancer,
 }
 
 impl ServiceType {
-    /// The name as Kubernetes spells it.
+    /// The value as Kubernetes spells it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::ClusterIp => "ClusterIP",
@@ -42,7 +42,7 @@ pub enum Protocol {
     Sctp,
 }
 
-/// A port of the Service beside the API server's own.
+/// A port of the Service in addition to the port of the API server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]

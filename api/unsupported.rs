@@ -1,27 +1,29 @@
-//! Fields that are accepted and do nothing yet: one table, emptied as they come to work.
-//! The controllers raise `FieldNotSupported` from it, naming the paths. Not here: `machineTemplate` of
-//! KamajiControlPlane, which has no effect by nature and is documented so (DESIGN 2.2).
+//! Fields that are accepted but have no effect yet, in one table. A field is removed from it when it is implemented.
+//! The controllers set the condition `FieldNotSupported` from it. `machineTemplate` of KamajiControlPlane is not listed:
+//! it has no effect by design, because a hosted control plane has no Machines.
 
-use crate::bootstrap::{ClientApproval, Format, KamajiConfigSpec};
-use crate::controlplane::KamajiControlPlaneSpec;
-use crate::datastore::{DataStoreSpec, Driver};
-use crate::kubelet::CgroupDriver;
-use crate::tenantcontrolplane::TenantControlPlaneSpec;
+use crate::{
+    bootstrap::{ClientApproval, Format, KamajiConfigSpec},
+    controlplane::KamajiControlPlaneSpec,
+    datastore::{DataStoreSpec, Driver},
+    kubelet::CgroupDriver,
+    tenantcontrolplane::TenantControlPlaneSpec,
+};
 
-/// A field without effect yet.
+/// A field that is accepted but has no effect yet.
 pub struct Unsupported<S: 'static> {
-    /// Path in the object, with the value where only some values have no effect.
+    /// Path in the object, with the value if only some values have no effect.
     pub path: &'static str,
-    /// Whether the spec asks for it.
+    /// Whether the spec sets the field.
     pub is_set: fn(&S) -> bool,
 }
 
-/// The table: kinds whose spec may ask for what does not work yet.
+/// A spec with fields that are accepted but have no effect yet.
 pub trait UnsupportedFields: Sized + 'static {
-    /// Rows of this kind.
+    /// The fields of this kind.
     const UNSUPPORTED: &'static [Unsupported<Self>];
 
-    /// Paths that are set in vain, in the order of the table.
+    /// Paths of the fields that are set but have no effect, in the order of [`Self::UNSUPPORTED`].
     fn unsupported_fields(&self) -> Vec<&'static str> {
         Self::UNSUPPORTED
             .iter()
@@ -30,12 +32,12 @@ pub trait UnsupportedFields: Sized + 'static {
             .collect()
     }
 
-    /// Message of the condition `FieldNotSupported`; none while every field that is set works.
+    /// Message of the condition `FieldNotSupported`; `None` while every field that is set has an effect.
     fn unsupported_message(&self) -> Option<String> {
         let fields = self.unsupported_fields();
         (!fields.is_empty()).then(|| {
             format!(
-                "accepted but without effect in this version: {}; remove it to clear this condition",
+                "set but has no effect in this version: {}; remove it to clear this condition",
                 fields.join(", ")
             )
         })
@@ -172,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_of_every_kind_ask_for_nothing_in_vain() {
+    fn no_default_of_any_kind_is_unsupported() {
         assert!(KamajiControlPlaneSpec::default().unsupported_fields().is_empty());
         assert!(KamajiConfigSpec::default().unsupported_fields().is_empty());
         assert!(DataStoreSpec::default().unsupported_fields().is_empty());

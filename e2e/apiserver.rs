@@ -1,18 +1,24 @@
 //! A real kube-apiserver with an etcd of its own on loopback, for as long as a test runs. No controller runs beside it:
 //! what is written stays as it was written. Owns the two processes and their folder; knows nothing of what is tested.
 
-use std::fs;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, Weak};
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::{
+        Mutex, Weak,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, bail, ensure};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Api, Patch, PatchParams, PostParams};
-use kube::config::{AuthInfo, Config};
-use kube::{Client, ResourceExt};
+use kube::{
+    Client, ResourceExt,
+    api::{Api, Patch, PatchParams, PostParams},
+    config::{AuthInfo, Config},
+};
 
 use crate::etcd::tools;
 

@@ -1,26 +1,36 @@
 //! A real etcd of the test's own, with the arguments and certificates of a managed DataStore's member, for as long as a test
 //! runs; `etcdctl` and bare TLS to look at it from outside.
 
-use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
-use capi_kamaji::hosting::datastore::driver::Credentials;
-use capi_kamaji::hosting::datastore::validate::{Valid, validate};
-use capi_kamaji::hosting::datastore::{desired, parts};
-use capi_kamaji::pki::issue::{self, Issued};
-use capi_kamaji::pki::material::{Ca, Found};
-use capi_kamaji::pki::spec::{AltNames, Content, Leaf};
+use capi_kamaji::{
+    hosting::datastore::{
+        desired,
+        driver::Credentials,
+        parts,
+        validate::{Valid, validate},
+    },
+    pki::{
+        issue::{self, Issued},
+        material::{Ca, Found},
+        spec::{AltNames, Content, Leaf},
+    },
+};
 use k8s_openapi::jiff::Timestamp;
 use kamaji_api::datastore::{DataStore, DataStoreSpec, ManagedEtcd};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 
 /// Folder of the built tools: `KAMAJI_TOOLS_BIN`, else `.lab/bin` of this checkout.
 pub fn tools() -> PathBuf {

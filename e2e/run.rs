@@ -1,10 +1,11 @@
 //! What every program of this crate does: logs to stderr, a stop on a signal, one answer to errors.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use kube::runtime::controller::{self, Action};
-use kube::runtime::reflector::{Lookup, ObjectRef};
+use kube::runtime::{
+    controller::{self, Action},
+    reflector::{Lookup, ObjectRef},
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::warn;
 use tracing_subscriber::EnvFilter;

@@ -1,15 +1,15 @@
-//! `files` and `users` of a machine. Source: bootstrap.md 3.1; members as KubeadmConfig has them, so that
-//! manifests can be carried over.
+//! `files` and `users` of a machine. The fields are those of KubeadmConfig, so that existing manifests can be reused.
 
-use super::{is_default, listed, rules};
-use crate::crd::{Rule, cel};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Paths that the provider writes, or that tell others how the join went (bootstrap.md 1.2). A path that ends with a
-/// slash stands for everything below it. Nobody else's drop-in of the kubelet is among its own: it would be merged over
-/// what `kubelet.config` may not change.
+use super::{is_default, listed};
+use crate::schema::{Rule, cel};
+
+/// Paths that the provider writes, or that report the result of the join. A path that ends with a slash covers
+/// everything below it. Drop-in directories of the kubelet are included: a drop-in would override what
+/// `kubelet.config` may not change.
 pub const RESERVED_PATHS: &[&str] = &[
     "/etc/kamaji/",
     "/etc/kubernetes/bootstrap-kubelet.conf",
@@ -27,7 +27,7 @@ pub const RESERVED_PATHS: &[&str] = &[
     "/var/lib/kubelet/pki/",
 ];
 
-/// The one of [`RESERVED_PATHS`] that `path` is, or lies in.
+/// The entry of [`RESERVED_PATHS`] that covers `path`.
 pub fn reserved_path(path: &str) -> Option<&'static str> {
     RESERVED_PATHS
         .iter()
@@ -46,25 +46,25 @@ fn path_rules() -> Value {
         .filter(|path| path.ends_with('/'))
         .map(|folder| format!(" && !self.startsWith('{folder}')"))
         .collect();
-    rules(&[
+    cel(&[
         (
             "self.matches('^/[^/]') && !self.matches('/[.]{1,2}(/|$)|//|/$')",
             "files[].path must be an absolute path of a file, without empty, '.' or '..' segments",
         ),
         (
             &format!("!(self in {one_of}){}", below.concat()),
-            "files[].path is written by the provider itself; use another path, or the field for it (kubelet.config, os)",
+            "the provider writes files[].path itself; use another path, or the field for it (kubelet.config, os)",
         ),
     ])
 }
 
-/// A file has one content.
+/// A file has exactly one content.
 const FILE_RULES: &[Rule] = &[(
     "has(self.content) != has(self.contentFrom)",
     "files[] needs exactly one of content and contentFrom",
 )];
 
-/// A source is one object.
+/// A source is exactly one object.
 const SOURCE_RULES: &[Rule] = &[(
     "has(self.secret) != has(self.configMap)",
     "files[].contentFrom needs exactly one of secret and configMap",
@@ -73,45 +73,45 @@ const SOURCE_RULES: &[Rule] = &[(
 /// A user has one password.
 const USER_RULES: &[Rule] = &[(
     "!(has(self.passwd) && has(self.passwdFrom))",
-    "users[] takes one of passwd and passwdFrom, not both",
+    "users[] needs at most one of passwd and passwdFrom",
 )];
 
-/// A file written on first boot. Exactly one of `content` and `contentFrom` is given.
+/// A file that is written on first boot. Set exactly one of `content` and `contentFrom`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(inline, extend("x-kubernetes-validations" = cel(FILE_RULES)))]
 pub struct File {
-    /// Absolute path, unique in the list, not one of the provider's own.
+    /// Absolute path. It is unique in the list and not a path that the provider writes itself.
     #[schemars(length(min = 1, max = 512), extend("x-kubernetes-validations" = path_rules()))]
     pub path: String,
-    /// `user:group`; `root:root` when left out.
+    /// Owner as `user:group`. Defaults to `root:root`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 256),
         regex(pattern = "^[A-Za-z0-9_.-]+(:[A-Za-z0-9_.-]+)?$")
     )]
     pub owner: Option<String>,
-    /// Octal mode such as `0640`; `0644` when left out.
+    /// Octal mode such as `0640`. Defaults to `0644`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = "^0?[0-7]{3,4}$"))]
     pub permissions: Option<String>,
     /// Encoding of the content.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encoding: Option<Encoding>,
-    /// Append to an existing file.
+    /// Append to an existing file instead of replacing it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub append: bool,
-    /// Write late, after users were made and file systems mounted.
+    /// Write the file late, after users are created and file systems are mounted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub defer: bool,
-    /// The content, at most 10240 bytes.
+    /// Inline content, at most 10240 bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 10240))]
     pub content: Option<String>,
-    /// Where the content is, in the same namespace.
+    /// Source of the content in the same namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content_from: Option<ContentSource>,
-    /// Whether the content is text or an expression.
+    /// Whether the content is plain text or a template.
     #[serde(default, skip_serializing_if = "is_default")]
     pub content_format: ContentFormat,
 }
@@ -130,7 +130,7 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    /// The name as cloud-init spells it.
+    /// The value as cloud-init spells it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Base64 => "base64",
@@ -140,14 +140,14 @@ impl Encoding {
     }
 }
 
-/// Whether a file's content is text or an expression.
+/// Whether the content of a file is plain text or a template.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum ContentFormat {
-    /// Text, never evaluated.
+    /// Plain text that is not evaluated.
     #[default]
     Raw,
-    /// Evaluated by cloud-init on the machine.
+    /// A Jinja template that cloud-init evaluates on the machine.
     Jinja,
 }
 
@@ -174,24 +174,24 @@ pub struct KeySelector {
     /// Key of the object.
     #[schemars(length(min = 1, max = 253))]
     pub key: String,
-    /// Go on without the file where object or key is missing.
+    /// Continue without the file if the object or the key does not exist.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub optional: bool,
 }
 
-/// A user made on first boot.
+/// A user that is created on first boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(inline, extend("x-kubernetes-validations" = cel(USER_RULES)))]
 pub struct User {
-    /// Name.
+    /// Name of the user.
     #[schemars(length(min = 1, max = 256))]
     pub name: String,
-    /// Comment, usually the full name.
+    /// Comment of the account, usually the full name.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub gecos: Option<String>,
-    /// Further groups, with commas.
+    /// Additional groups, separated by commas.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub groups: Option<String>,
@@ -199,7 +199,7 @@ pub struct User {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub home_dir: Option<String>,
-    /// Make the account inactive.
+    /// Whether the account is inactive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inactive: Option<bool>,
     /// Login shell.
@@ -217,14 +217,14 @@ pub struct User {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub primary_group: Option<String>,
-    /// Refuse the password.
+    /// Whether password login is disabled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lock_password: Option<bool>,
-    /// Rule of sudo.
+    /// Sudo rule of the user.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub sudo: Option<String>,
-    /// Public keys for SSH.
+    /// Public SSH keys of the user.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(min = 1, max = 2048)))]
     pub ssh_authorized_keys: Vec<String>,

@@ -1,19 +1,22 @@
-//! `nodeRegistration`: name, labels, taints, addresses and identity of a node. Source: bootstrap.md 1.5, 1.9, 3.1.
+//! `nodeRegistration`: name, labels, taints, addresses and provider ID of a Node.
 
-use super::{is_default, listed, rules};
-use crate::crd::{Rule, cel};
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
-/// The template and its switch belong together.
+use super::{is_default, listed};
+use crate::schema::{Rule, cel};
+
+/// The template and the setting that selects it are set together.
 const REGISTRATION_RULES: &[Rule] = &[(
     "has(self.nameTemplate) == (has(self.nameSource) && self.nameSource == 'Template')",
-    "nodeRegistration.nameTemplate is required with nameSource Template, and has no place without it",
+    "nodeRegistration.nameTemplate is required with nameSource Template, and not allowed otherwise",
 )];
 
-/// Labels below Kubernetes' own domains that a kubelet may set on its own node (bootstrap.md 1.9).
+/// Labels in Kubernetes' own domains that a kubelet may set on its own Node. Source: the NodeRestriction section of
+/// <https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#noderestriction>.
 pub const KUBELET_LABELS: &[&str] = &[
     "kubernetes.io/hostname",
     "kubernetes.io/os",
@@ -26,15 +29,15 @@ pub const KUBELET_LABELS: &[&str] = &[
     "failure-domain.beta.kubernetes.io/zone",
     "failure-domain.beta.kubernetes.io/region",
 ];
-/// Domains below Kubernetes' own whose labels a kubelet may set, theirs and those of what is below them.
+/// Subdomains of Kubernetes' own domains whose labels a kubelet may set, including those of their subdomains.
 pub const KUBELET_LABEL_DOMAINS: &[&str] = &["kubelet.kubernetes.io", "node.kubernetes.io"];
 /// Kubernetes' own domains.
 const KUBERNETES_DOMAINS: &[&str] = &["kubernetes.io", "k8s.io"];
-/// Domain whose labels Cluster API keeps the same on Machine and Node. A kubelet may set them; this provider leaves
-/// them to Cluster API.
+/// Domain whose labels Cluster API synchronizes from the Machine to the Node. A kubelet may set them; this provider
+/// leaves them to Cluster API.
 pub const MACHINE_LABEL_DOMAIN: &str = "node.cluster.x-k8s.io";
 
-/// Whether `nodeRegistration.labels` may have the label.
+/// Whether `nodeRegistration.labels` may contain the label.
 pub fn is_node_label(key: &str) -> bool {
     let Some((domain, _)) = key.split_once('/') else {
         return true;
@@ -44,14 +47,14 @@ pub fn is_node_label(key: &str) -> bool {
         && (!below(KUBERNETES_DOMAINS) || below(KUBELET_LABEL_DOMAINS) || KUBELET_LABELS.contains(&key))
 }
 
-/// Whether `domain` is `parent`, or below it.
+/// Whether `domain` is `parent` or a subdomain of it.
 pub fn is_below(domain: &str, parent: &str) -> bool {
     domain
         .strip_suffix(parent)
         .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
-/// [`is_node_label`] in CEL.
+/// [`is_node_label`] as a CEL rule.
 fn label_rules() -> Value {
     let below = |domains: &[&str]| {
         let domains: Vec<_> = domains.iter().map(|domain| domain.replace('.', "[.]")).collect();
@@ -64,7 +67,7 @@ fn label_rules() -> Value {
         below(KUBELET_LABEL_DOMAINS),
         listed(KUBELET_LABELS.iter().copied()),
     );
-    rules(&[(
+    cel(&[(
         &rule,
         "nodeRegistration.labels has a label under kubernetes.io or k8s.io that a kubelet may not set on itself, or one \
          that this provider leaves to Cluster API; set node-role.kubernetes.io, node-restriction.kubernetes.io and \
@@ -72,7 +75,7 @@ fn label_rules() -> Value {
     )])
 }
 
-/// Flags of the kubelet that are the provider's own, or would open the node (bootstrap.md 3.1).
+/// Kubelet flags that the provider sets itself, or that would weaken the protection of the node.
 pub const DENIED_FLAGS: &[&str] = &[
     "config",
     "config-dir",
@@ -89,10 +92,10 @@ pub const DENIED_FLAGS: &[&str] = &[
     "read-only-port",
     "anonymous-auth",
 ];
-/// First words of further such flags.
+/// First words of other such flags.
 pub const DENIED_FLAG_WORDS: &[&str] = &["register", "authentication", "authorization", "rotate", "tls"];
 
-/// Whether a flag of the kubelet, without dashes in front, is the provider's own or would open the node.
+/// Whether a kubelet flag, without leading dashes, is set by the provider or would weaken the protection of the node.
 pub fn is_denied_flag(name: &str) -> bool {
     DENIED_FLAGS.contains(&name)
         || name
@@ -100,23 +103,23 @@ pub fn is_denied_flag(name: &str) -> bool {
             .is_some_and(|(word, _)| DENIED_FLAG_WORDS.contains(&word))
 }
 
-/// [`is_denied_flag`] in CEL, and what a value looks like.
+/// [`is_denied_flag`] as a CEL rule, and the rule of a flag's value.
 fn argument_rules() -> Value {
     let names = listed(DENIED_FLAGS.iter().copied());
     let words = DENIED_FLAG_WORDS.join("|");
-    rules(&[
+    cel(&[
         (
             &format!("!(self.name in {names}) && !self.name.matches('^({words})-')"),
-            "this kubelet flag is the provider's own; use the field for it (nodeRegistration, kubelet.config)",
+            "the provider sets this kubelet flag itself; use the field for it (nodeRegistration, kubelet.config)",
         ),
         (
             "!self.value.matches('[\\\\n\\\\r]')",
-            "the value of a kubelet flag must be one line",
+            "the value of a kubelet flag must be a single line",
         ),
     ])
 }
 
-/// Literal or found.
+/// An address is either literal or taken from an interface.
 const ADDRESS_RULES: &[Rule] = &[
     (
         "has(self.address) != has(self.interface)",
@@ -124,33 +127,34 @@ const ADDRESS_RULES: &[Rule] = &[
     ),
     (
         "!has(self.family) || has(self.interface)",
-        "nodeRegistration.nodeIP.family goes with interface; remove it",
+        "nodeRegistration.nodeIP.family requires interface; remove it",
     ),
     (
         "!has(self.address) || self.address.split(',').all(a, isIP(a))",
-        "nodeRegistration.nodeIP.address must be one IP address, or two with a comma",
+        "nodeRegistration.nodeIP.address must be one IP address, or two separated by a comma",
     ),
 ];
 
-/// The template and its switch belong together.
+/// The template and the setting that selects it are set together.
 const PROVIDER_ID_RULES: &[Rule] = &[(
     "has(self.template) == (has(self.source) && self.source == 'Template')",
-    "nodeRegistration.providerID.template is required with source Template, and has no place without it",
+    "nodeRegistration.providerID.template is required with source Template, and not allowed otherwise",
 )];
 
-/// How the kubelet registers its node.
+/// How the kubelet registers its Node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline, extend("x-kubernetes-validations" = cel(REGISTRATION_RULES)))]
 pub struct NodeRegistration {
-    /// Where the node's name comes from; `MachineName` for a Machine when left out.
+    /// Where the name of the Node comes from. Defaults to `MachineName` for a Machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name_source: Option<NameSource>,
-    /// The node's name as a cloud-init expression, with `nameSource: Template` and only then.
+    /// The name of the Node as a cloud-init expression. Required with `nameSource: Template`, and not allowed
+    /// otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512), regex(pattern = r"^[^\n\r]+$"))]
     pub name_template: Option<String>,
-    /// Socket of the container runtime; `unix:///run/containerd/containerd.sock` when left out.
+    /// Socket of the container runtime. Defaults to `unix:///run/containerd/containerd.sock`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 512),
@@ -159,14 +163,14 @@ pub struct NodeRegistration {
         ]))
     )]
     pub cri_socket: Option<String>,
-    /// Taints at registration.
+    /// Taints of the Node at registration.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 50),
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["key", "effect"])
     )]
     pub taints: Vec<Taint>,
-    /// Labels at registration; only those a kubelet may set on itself.
+    /// Labels of the Node at registration. Only labels that a kubelet may set on its own Node are allowed.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend(
         "maxProperties" = 50,
@@ -178,37 +182,38 @@ pub struct NodeRegistration {
         })
     ))]
     pub labels: BTreeMap<String, String>,
-    /// Flags of the kubelet that are not fields here.
+    /// Kubelet flags that have no field here.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub kubelet_extra_args: Vec<KubeletArg>,
-    /// Address of the node.
+    /// Address of the Node.
     #[serde(rename = "nodeIP", skip_serializing_if = "Option::is_none")]
     pub node_ip: Option<NodeIp>,
-    /// Set the machine's host name to the node's name.
+    /// Set the host name of the machine to the name of the Node.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub set_hostname: bool,
-    /// `external` where a cloud controller manager initializes nodes.
+    /// Set to `external` if a cloud controller manager initializes the Nodes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cloud_provider: Option<CloudProvider>,
-    /// Where the node's provider id comes from.
+    /// Where the provider ID of the Node comes from.
     #[serde(rename = "providerID", skip_serializing_if = "is_default")]
     pub provider_id: ProviderId,
 }
 
-/// Where the node's name comes from.
+/// Where the name of the Node comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum NameSource {
-    /// Name of the Machine: known before the machine boots, the strongest check.
+    /// The name of the Machine. It is known before the machine boots, so the request for a certificate can be checked
+    /// most strictly.
     MachineName,
-    /// Host name of the machine.
+    /// The host name of the machine.
     Hostname,
-    /// `nameTemplate`.
+    /// The value of `nameTemplate`.
     Template,
 }
 
-/// A taint of the node.
+/// A taint of the Node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub struct Taint {
@@ -234,7 +239,7 @@ pub enum TaintEffect {
 }
 
 impl TaintEffect {
-    /// The name as Kubernetes spells it.
+    /// The value as Kubernetes spells it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NoSchedule => "NoSchedule",
@@ -244,37 +249,38 @@ impl TaintEffect {
     }
 }
 
-/// A flag of the kubelet.
+/// A kubelet flag.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline, extend("x-kubernetes-validations" = argument_rules()))]
 pub struct KubeletArg {
-    /// Name without the leading dashes.
+    /// Name of the flag without leading dashes.
     #[schemars(length(min = 1, max = 256), regex(pattern = "^[a-z0-9-]+$"))]
     pub name: String,
-    /// Value; one line.
+    /// Value of the flag, a single line.
     #[schemars(length(max = 1024))]
     pub value: String,
 }
 
-/// Address of the node: literal, or found on an interface.
+/// Address of the Node: either literal or taken from an interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(inline, extend("x-kubernetes-validations" = cel(ADDRESS_RULES)))]
 pub struct NodeIp {
-    /// An address, two of them with a comma for dual stack, or `0.0.0.0` or `::` for a family.
+    /// An IP address, two addresses separated by a comma for dual stack, or `0.0.0.0` or `::` to select an address
+    /// family.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 96))]
     pub address: Option<String>,
-    /// Interface whose first address is taken.
+    /// Interface whose first address is used.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 15), regex(pattern = "^[^/\\s]+$"))]
     pub interface: Option<String>,
-    /// Family of the address taken from the interface; IPv4 when left out.
+    /// Family of the address that is taken from the interface. Defaults to IPv4.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub family: Option<IpFamily>,
 }
 
-/// Family of an address.
+/// Address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 #[expect(missing_docs, reason = "the names say it")]
@@ -285,7 +291,7 @@ pub enum IpFamily {
     V6,
 }
 
-/// Who initializes nodes.
+/// Which component initializes Nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 #[serde(rename_all = "lowercase")]
@@ -294,7 +300,7 @@ pub enum CloudProvider {
     External,
 }
 
-/// Where the node's provider id comes from.
+/// Where the provider ID of the Node comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(inline, extend("x-kubernetes-validations" = cel(PROVIDER_ID_RULES)))]
@@ -302,26 +308,26 @@ pub struct ProviderId {
     /// Source.
     #[serde(skip_serializing_if = "is_default")]
     pub source: ProviderIdSource,
-    /// The provider id as a cloud-init expression, with `source: Template` and only then.
+    /// The provider ID as a cloud-init expression. Required with `source: Template`, and not allowed otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512), regex(pattern = r"^[^\n\r]+$"))]
     pub template: Option<String>,
 }
 
-/// Source of the provider id.
+/// Source of the provider ID.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum ProviderIdSource {
-    /// A cloud controller manager where there is one, else the Machine.
+    /// The cloud controller manager if there is one, otherwise the Machine.
     #[default]
     Auto,
     /// `spec.providerID` of the Machine, written by this provider.
     Machine,
     /// A cloud controller manager.
     CloudProvider,
-    /// `template`, evaluated on the machine.
+    /// The value of `template`, evaluated on the machine.
     Template,
-    /// Nobody.
+    /// No provider ID is set.
     None,
 }
 

@@ -1,23 +1,24 @@
-//! Paths of the contract that a topology may write: `rollout.after`, which restarts the pods, and `machineTemplate`,
-//! which has no effect because a hosted control plane has no Machines. Without them in the schema, a Cluster that
-//! sets them could not be reconciled at all. Source: contract.md 1.2 and 2.2.
+//! Fields of Cluster API's contract that a topology may set: `rollout.after`, which restarts the pods, and
+//! `machineTemplate`, which has no effect because a hosted control plane has no Machines. If the schema did not declare
+//! them, a Cluster that sets them could not be reconciled.
 
-use crate::metadata::TemplateMetadata;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::metadata::TemplateMetadata;
 
 /// When to restart the pods.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(inline, extend("minProperties" = 1))]
 pub struct Rollout {
-    /// Once this time (RFC 3339) has passed, pods started before it are replaced.
+    /// After this time (RFC 3339), pods that started before it are replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<Time>,
 }
 
-/// Machines of the control plane. No effect.
+/// Machines of the control plane. Has no effect.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(inline)]
@@ -30,7 +31,7 @@ pub struct MachineTemplate {
     pub spec: Option<MachineTemplateSpec>,
 }
 
-/// Spec of the Machines. No effect.
+/// Spec of the Machines. Has no effect.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline)]
@@ -41,14 +42,14 @@ pub struct MachineTemplateSpec {
     /// How Machines are deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deletion: Option<MachineDeletion>,
-    /// Conditions a Machine needs to be ready.
+    /// Conditions that a Machine needs to be ready.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(min = 1, max = 32),
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["conditionType"])
     )]
     pub readiness_gates: Vec<MachineReadinessGate>,
-    /// Taints of the nodes.
+    /// Taints of the Nodes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(min = 1, max = 64),
@@ -78,21 +79,21 @@ pub struct InfrastructureReference {
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline, extend("minProperties" = 1))]
 pub struct MachineDeletion {
-    /// Seconds to drain; 0 means without end.
+    /// Seconds to drain the Node; 0 means no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub node_drain_timeout_seconds: Option<i32>,
-    /// Seconds to detach volumes; 0 means without end.
+    /// Seconds to detach volumes; 0 means no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub node_volume_detach_timeout_seconds: Option<i32>,
-    /// Seconds to delete the Node; 0 means without end.
+    /// Seconds to delete the Node; 0 means no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub node_deletion_timeout_seconds: Option<i32>,
 }
 
-/// A condition a Machine needs to be ready.
+/// A condition that a Machine needs to be ready.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
@@ -105,7 +106,7 @@ pub struct MachineReadinessGate {
     pub polarity: Option<Polarity>,
 }
 
-/// What a condition means while it is True.
+/// Meaning of a condition that is `True`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 #[expect(missing_docs, reason = "the names say it")]
@@ -114,7 +115,7 @@ pub enum Polarity {
     Negative,
 }
 
-/// A taint of a node.
+/// A taint of a Node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
@@ -128,6 +129,6 @@ pub struct MachineTaint {
     pub value: Option<String>,
     /// Effect: `NoSchedule`, `PreferNoSchedule` or `NoExecute`.
     pub effect: String,
-    /// Whether the taint is kept (`Always`) or only put on at registration (`OnInitialization`).
+    /// Whether the taint is kept (`Always`) or only set at registration (`OnInitialization`).
     pub propagation: String,
 }

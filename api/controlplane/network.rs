@@ -1,12 +1,16 @@
-//! `spec.network` of KamajiControlPlane. Source: contract.md 1.2, the Go provider's API.
+//! `spec.network` of KamajiControlPlane. The fields are those of the Go provider.
 
-use crate::crd::{CLASS_RULES, IP_RULES, Rule, cel};
-use crate::service::{AdditionalPort, ServiceType};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Settings that a load balancer alone has.
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    schema::{CLASS_RULES, IP_RULES, Rule, cel},
+    service::{AdditionalPort, ServiceType},
+};
+
+/// Rules of settings that only a load balancer has.
 const RULES: &[Rule] = &[
     (
         "!has(self.loadBalancerConfig) || !has(self.loadBalancerConfig.loadBalancerSourceRanges) || \
@@ -20,18 +24,18 @@ const RULES: &[Rule] = &[
     ),
 ];
 
-/// Addresses, ports and exposure.
+/// Addresses, ports and exposure of the API server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline, extend("x-kubernetes-validations" = cel(RULES)))]
 pub struct NetworkSettings {
     /// How the API server is exposed.
     pub service_type: ServiceType,
-    /// IP address of the API server; taken from the Service when left out, required with `NodePort`.
+    /// IP address of the API server. Defaults to the address of the Service; required with service type `NodePort`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), extend("x-kubernetes-validations" = cel(IP_RULES)))]
     pub service_address: Option<String>,
-    /// IP address that nodes and pods of the tenant use, where it differs.
+    /// IP address that nodes and pods of the workload cluster use, if it differs from the address of the API server.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), extend("x-kubernetes-validations" = cel(IP_RULES)))]
     pub advertise_address: Option<String>,
@@ -41,22 +45,22 @@ pub struct NetworkSettings {
     /// Annotations of the Service.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub service_annotations: BTreeMap<String, String>,
-    /// Ports beside the API server's own.
+    /// Ports of the Service in addition to the port of the API server.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub additional_service_ports: Vec<AdditionalPort>,
-    /// Settings of the load balancer; only with `LoadBalancer`.
+    /// Settings of the load balancer. Only with service type `LoadBalancer`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub load_balancer_config: Option<LoadBalancerSettings>,
-    /// Further names of the API server's certificate: DNS names, wildcards, IP addresses.
+    /// Additional names in the certificate of the API server: DNS names, wildcards or IP addresses.
     #[serde(rename = "certSANs", skip_serializing_if = "Vec::is_empty")]
     pub cert_sans: Vec<String>,
-    /// Addresses of cluster DNS; the tenth of each service range when left out.
+    /// IP addresses of the cluster DNS Service. Defaults to the tenth address of each Service range.
     #[serde(rename = "dnsServiceIPs", skip_serializing_if = "Vec::is_empty")]
     pub dns_service_ips: Vec<String>,
-    /// An Ingress in front of the Service. Accepted, not supported yet.
+    /// An Ingress in front of the Service. Accepted but has no effect yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ingress: Option<IngressSettings>,
-    /// A Gateway in front of the Service. Accepted, not supported yet.
+    /// A Gateway in front of the Service. Accepted but has no effect yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway: Option<GatewaySettings>,
 }
@@ -91,7 +95,7 @@ pub struct LoadBalancerSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1), extend("x-kubernetes-validations" = cel(CLASS_RULES)))]
     pub load_balancer_class: Option<String>,
-    /// Ranges the load balancer lets in.
+    /// Source ranges that the load balancer accepts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub load_balancer_source_ranges: Vec<String>,
 }
@@ -104,7 +108,7 @@ pub struct IngressSettings {
     /// Class of the Ingress.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class_name: Option<String>,
-    /// `host` or `host:port`.
+    /// Host name, as `host` or `host:port`.
     #[schemars(length(min = 1))]
     pub hostname: String,
     /// Labels of the Ingress.

@@ -1,75 +1,82 @@
-//! What KamajiControlPlane and its template have in common. Source: contract.md 1.2, the Go provider's API.
+//! Settings that KamajiControlPlane and its template have in common. The fields are those of the Go provider.
 
-use super::machine::{MachineTemplate, Rollout};
-use super::network::NetworkSettings;
-use crate::addons::{AddonImage, Konnectivity};
-use crate::admission::AdmissionPlugin;
-use crate::crd::cel;
-use crate::datastore::{NAME_RULES, SCHEMA_RULES};
-use crate::kubelet::{AddressType, CgroupDriver, JsonPatch, default_address_types};
-use crate::metadata::AdditionalMetadata;
-use crate::pod::{
-    Affinity, Container, DeploymentStrategy, ResourceRequirements, Toleration, TopologySpreadConstraint,
-    Volume, VolumeMount,
-};
-use crate::probes::ProbeSet;
-use crate::tenantcontrolplane::DataStoreOverride;
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::collections::BTreeMap;
 
-/// Settings of a control plane that a template can hold too.
+use super::{
+    machine::{MachineTemplate, Rollout},
+    network::NetworkSettings,
+};
+use crate::{
+    addons::{AddonImage, Konnectivity},
+    admission::AdmissionPlugin,
+    datastore::{NAME_RULES, SCHEMA_RULES},
+    kubelet::{AddressType, CgroupDriver, JsonPatch, default_address_types},
+    metadata::AdditionalMetadata,
+    pod::{
+        Affinity, Container, DeploymentStrategy, ResourceRequirements, Toleration, TopologySpreadConstraint,
+        Volume, VolumeMount,
+    },
+    probes::ProbeSet,
+    schema::cel,
+    tenantcontrolplane::DataStoreOverride,
+};
+
+/// Settings of a control plane that a template can contain as well.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline)]
 pub struct ControlPlaneSettings {
-    /// Name of the DataStore; the engine's default when left out.
+    /// Name of the DataStore. Defaults to the default DataStore of the engine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_store_name: Option<String>,
-    /// Key prefix or database. Drawn once by the engine when left out.
+    /// Key prefix in etcd, or database in SQL. Generated once if omitted.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253), extend("x-kubernetes-validations" = cel(&SCHEMA_RULES[1..])))]
     pub data_store_schema: Option<String>,
-    /// User in the datastore. Drawn once by the engine when left out. Immutable.
+    /// User in the DataStore. Generated once if omitted. Immutable.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253), extend("x-kubernetes-validations" = cel(NAME_RULES)))]
     pub data_store_username: Option<String>,
-    /// Other stores for single resources. Accepted, not supported yet.
+    /// Other DataStores for single resources. Accepted but has no effect yet.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub data_store_overrides: Vec<DataStoreOverride>,
-    /// Registry and path in front of the images' names.
+    /// Image registry and repository prefix.
     pub registry: String,
-    /// Addresses, ports and exposure.
+    /// Addresses, ports and exposure of the API server.
     #[schemars(extend("default" = json!({"serviceType": "LoadBalancer"})))]
     pub network: NetworkSettings,
-    /// The pods.
+    /// Settings of the control plane pods.
     #[serde(skip_serializing_if = "DeploymentSettings::is_empty")]
     pub deployment: DeploymentSettings,
-    /// kube-apiserver.
+    /// Settings of kube-apiserver.
     #[serde(skip_serializing_if = "ComponentSettings::is_empty")]
     pub api_server: ComponentSettings,
-    /// kube-controller-manager.
+    /// Settings of kube-controller-manager.
     #[serde(skip_serializing_if = "ComponentSettings::is_empty")]
     pub controller_manager: ComponentSettings,
-    /// kube-scheduler.
+    /// Settings of kube-scheduler.
     #[serde(skip_serializing_if = "ComponentSettings::is_empty")]
     pub scheduler: ComponentSettings,
-    /// kine, with SQL and NATS stores. Accepted, not supported yet.
+    /// Settings of kine, which SQL and NATS DataStores use. Accepted but has no effect yet.
     #[serde(skip_serializing_if = "KineSettings::is_empty")]
     pub kine: KineSettings,
-    /// Admission plugins to turn on; the engine's default list when empty. NodeRestriction is on beside it.
+    /// Admission plugins to enable. Defaults to the default list of the engine. NodeRestriction is always enabled in
+    /// addition.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub admission_controllers: Vec<AdmissionPlugin>,
-    /// What the control plane says about kubelets.
+    /// Kubelet settings.
     pub kubelet: KubeletSettings,
-    /// Add-ons run in the tenant.
+    /// Add-ons of the workload cluster.
     #[serde(skip_serializing_if = "AddonSettings::is_empty")]
     pub addons: AddonSettings,
     /// When to restart the pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
-    /// Declared because a topology may write it. It has no effect: a hosted control plane has no Machines.
+    /// Declared because a topology may set it. Has no effect: a hosted control plane has no Machines.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub machine_template: Option<MachineTemplate>,
 }
@@ -97,12 +104,12 @@ impl Default for ControlPlaneSettings {
     }
 }
 
-/// The pods.
+/// Settings of the control plane pods.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline)]
 pub struct DeploymentSettings {
-    /// Node labels the pods want.
+    /// Node selector of the pods.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
     /// RuntimeClass of the pods.
@@ -126,22 +133,22 @@ pub struct DeploymentSettings {
     /// Tolerations of the pods.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tolerations: Vec<Toleration>,
-    /// Spread of the pods.
+    /// Topology spread constraints of the pods.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
-    /// Timings of the probes of every component.
+    /// Timings of the probes of all components.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probes: Option<ProbeSet>,
-    /// Init containers placed before the engine's.
+    /// Init containers that run before those of the engine.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub extra_init_containers: Vec<Container>,
-    /// Containers placed before the engine's.
+    /// Containers that are placed before those of the engine.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub extra_containers: Vec<Container>,
-    /// Volumes placed before the engine's.
+    /// Volumes that are placed before those of the engine.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub extra_volumes: Vec<Volume>,
-    /// Another management cluster that runs the pods. Accepted, not supported yet.
+    /// Another management cluster that runs the pods. Accepted but has no effect yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external_cluster_reference: Option<ExternalClusterReference>,
 }
@@ -158,20 +165,20 @@ impl DeploymentSettings {
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
 pub struct ExternalClusterReference {
-    /// Namespace of the pods there.
+    /// Namespace of the pods in that cluster.
     pub deployment_namespace: String,
-    /// Name of the Secret with its kubeconfig.
+    /// Name of the Secret with the kubeconfig of that cluster.
     #[schemars(length(min = 1))]
     pub kubeconfig_secret_name: String,
     /// Key of the Secret.
     #[schemars(length(min = 1))]
     pub kubeconfig_secret_key: String,
-    /// Namespace of the Secret; the object's own when left out.
+    /// Namespace of the Secret. Defaults to the namespace of the object.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kubeconfig_secret_namespace: Option<String>,
 }
 
-/// One component.
+/// Settings of one component.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline)]
@@ -180,10 +187,10 @@ pub struct ComponentSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub container_image_name: Option<String>,
-    /// Flags `--name=value`.
+    /// Flags, each as `--name=value`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub extra_args: Vec<String>,
-    /// Mounts added to the container.
+    /// Volume mounts that are added to the container.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub extra_volume_mounts: Vec<VolumeMount>,
     /// Timings of the probes.
@@ -201,12 +208,12 @@ impl ComponentSettings {
     }
 }
 
-/// kine.
+/// Settings of kine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline)]
 pub struct KineSettings {
-    /// Flags `--name=value`.
+    /// Flags, each as `--name=value`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub extra_args: Vec<String>,
     /// Resources of the container.
@@ -221,18 +228,18 @@ impl KineSettings {
     }
 }
 
-/// What the control plane says about kubelets.
+/// Kubelet settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline)]
 pub struct KubeletSettings {
-    /// Order in which the API server picks a node's address.
+    /// Order in which the API server selects an address of a Node.
     #[schemars(length(min = 1), extend("x-kubernetes-list-type" = "set"))]
     pub preferred_address_types: Vec<AddressType>,
-    /// Deprecated in favour of a patch: driver of control groups written into `kubelet-config`.
+    /// Deprecated, use a patch instead: cgroup driver in the ConfigMap `kubelet-config`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroupfs: Option<CgroupDriver>,
-    /// Patches on the KubeletConfiguration of `kubelet-config`, used by kubeadm workers.
+    /// JSON patches of the KubeletConfiguration in the ConfigMap `kubelet-config`, which kubeadm workers use.
     #[serde(rename = "configurationJSONPatches", skip_serializing_if = "Vec::is_empty")]
     pub configuration_json_patches: Vec<JsonPatch>,
 }
@@ -247,41 +254,41 @@ impl Default for KubeletSettings {
     }
 }
 
-/// Add-ons run in the tenant; absent means off.
+/// Add-ons of the workload cluster. An add-on that is omitted is off.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline)]
 pub struct AddonSettings {
-    /// Cluster DNS.
+    /// CoreDNS, the cluster DNS.
     #[serde(rename = "coreDNS", skip_serializing_if = "Option::is_none")]
     pub core_dns: Option<CoreDnsSettings>,
-    /// Service proxy.
+    /// kube-proxy, the Service proxy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kube_proxy: Option<AddonImage>,
-    /// Tunnel to nodes and pods. Accepted, not supported yet.
+    /// Konnectivity, a tunnel from the API server to nodes and pods. Accepted but has no effect yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub konnectivity: Option<Konnectivity>,
 }
 
 impl AddonSettings {
-    /// Whether no add-on is asked for.
+    /// Whether no add-on is set.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// Cluster DNS.
+/// CoreDNS, the cluster DNS.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline)]
 pub struct CoreDnsSettings {
-    /// Repository the image is pulled from, without the image's name.
+    /// Repository of the image, without the name of the image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_repository: Option<String>,
     /// Tag of the image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_tag: Option<String>,
-    /// Addresses of cluster DNS; `network.dnsServiceIPs` takes precedence.
+    /// IP addresses of the cluster DNS Service. `network.dnsServiceIPs` takes precedence.
     #[serde(rename = "dnsServiceIPs", skip_serializing_if = "Vec::is_empty")]
     pub dns_service_ips: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! `status` of KamajiControlPlane. Source: contract.md 1.3.
+//! `status` of KamajiControlPlane. The fields are those of Cluster API's contract and of the Go provider.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
@@ -10,10 +10,10 @@ use super::Endpoint;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct KamajiControlPlaneStatus {
-    /// What was reached once and stays so.
+    /// Progress that does not revert.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initialization: Option<Initialization>,
-    /// Versions that run, oldest first; during an upgrade two of them. Never cleared, also asleep.
+    /// Versions that run, lowest first; two during an upgrade. They are kept while the control plane sleeps.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 100),
@@ -26,61 +26,64 @@ pub struct KamajiControlPlaneStatus {
     /// Serialized label selector of the pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
-    /// Pods.
+    /// Number of pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
-    /// Ready pods.
+    /// Number of ready pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready_replicas: Option<i32>,
-    /// Available pods.
+    /// Number of available pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub available_replicas: Option<i32>,
-    /// Pods of the current spec.
+    /// Number of pods that match the current spec.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub up_to_date_replicas: Option<i32>,
-    /// Always true: there are no control-plane Machines.
+    /// Always true: there are no control plane Machines.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = true))]
     pub external_managed_control_plane: Option<bool>,
-    /// Kept for tools of the v1beta1 contract.
+    /// Whether the control plane is ready, for tools that follow the v1beta1 contract of Cluster API.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready: Option<bool>,
-    /// Address for nodes, where it is not the Cluster's endpoint: set while `network.advertiseAddress` is.
+    /// Endpoint for nodes if it differs from the endpoint of the Cluster. Set while `network.advertiseAddress` is
+    /// set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub worker_endpoint: Option<Endpoint>,
-    /// Generation of the spec that was last handed to the engine: a refused spec leaves it behind.
+    /// Generation of the spec that was last applied to the TenantControlPlane. It does not advance while the spec is
+    /// rejected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Conditions; types and reasons are listed in the project's `api/conditions.rs`.
+    /// Conditions of the object.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "crate::crd::conditions")]
+    #[schemars(schema_with = "crate::schema::conditions")]
     pub conditions: Vec<Condition>,
-    /// Never set; in the schema because the Go provider has it.
+    /// Never set. Declared for compatibility with the Go provider.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure_reason: Option<String>,
-    /// Never set; in the schema because the Go provider has it.
+    /// Never set. Declared for compatibility with the Go provider.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure_message: Option<String>,
 }
 
-/// What was reached once and stays so.
+/// Progress that does not revert.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline)]
 pub struct Initialization {
-    /// The API served, the endpoint was set and the kubeconfig existed. Never false again.
+    /// True once the API server answered, the endpoint was set and the kubeconfig existed. It does not revert to
+    /// false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control_plane_initialized: Option<bool>,
 }
 
-/// A version and the pods that run it.
+/// A version and the number of pods that run it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub struct VersionReplicas {
-    /// Version, spelled as in the spec it came from.
+    /// Version, spelled as in the spec.
     #[schemars(length(min = 1, max = 256))]
     pub version: String,
-    /// Pods of it; left out where the number is not known.
+    /// Number of pods; omitted if it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub replicas: Option<i32>,

@@ -1,35 +1,39 @@
-//! `spec.controlPlane`: the pods of a tenant and the objects in front of them. Source: hosting.md 1.1.
+//! `spec.controlPlane`: the pods of a tenant, and the objects that expose them. The fields are Kamaji's.
 
-use crate::crd::cel;
-use crate::gateway::{HOSTNAME, ParentReference};
-use crate::metadata::AdditionalMetadata;
-use crate::pod::{
-    Affinity, Container, DeploymentStrategy, PodSecurityContext, ResourceRequirements, SecurityContext,
-    Toleration, TopologySpreadConstraint, Volume, VolumeMount,
-};
-use crate::probes::ControlPlaneProbes;
-use crate::service::{AdditionalPort, ServiceType};
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::collections::BTreeMap;
 
-/// The pods and how they are reached.
+use crate::{
+    gateway::{HOSTNAME, ParentReference},
+    metadata::AdditionalMetadata,
+    pod::{
+        Affinity, Container, DeploymentStrategy, PodSecurityContext, ResourceRequirements, SecurityContext,
+        Toleration, TopologySpreadConstraint, Volume, VolumeMount,
+    },
+    probes::ControlPlaneProbes,
+    schema::cel,
+    service::{AdditionalPort, ServiceType},
+};
+
+/// The control plane pods and their exposure.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(inline, extend("x-kubernetes-validations" = cel(&[
     ("!(has(self.ingress) && has(self.gateway))", "ingress and gateway exclude each other; remove one"),
 ])))]
 pub struct ControlPlane {
-    /// The pods.
+    /// The Deployment of the control plane pods.
     #[serde(default)]
     pub deployment: DeploymentSpec,
     /// The Service.
     pub service: ServiceSpec,
-    /// An Ingress in front of the Service. Accepted, not supported yet.
+    /// An Ingress in front of the Service. Accepted but has no effect yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ingress: Option<IngressSpec>,
-    /// A TLSRoute in front of the Service. Accepted, not supported yet.
+    /// A TLSRoute in front of the Service. Accepted but has no effect yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway: Option<GatewaySpec>,
 }
@@ -39,11 +43,11 @@ pub struct ControlPlane {
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline)]
 pub struct DeploymentSpec {
-    /// Where the images come from: `<registry>/<name>:<version><tagSuffix>`.
+    /// Sources of the images: `<registry>/<name>:<version><tagSuffix>`.
     pub registry_settings: RegistrySettings,
-    /// Pods; 0 puts the control plane to sleep.
+    /// Number of pods; 0 puts the control plane to sleep.
     pub replicas: i32,
-    /// Node labels the pods want.
+    /// Node selector of the pods.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
     /// RuntimeClass of the pods.
@@ -55,7 +59,7 @@ pub struct DeploymentSpec {
     /// Affinity of the pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Affinity>,
-    /// Spread of the pods; an entry without labelSelector gets the tenant's.
+    /// Topology spread constraints of the pods. An entry without a labelSelector selects the pods of the tenant.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
     /// How pods are replaced.
@@ -63,7 +67,7 @@ pub struct DeploymentSpec {
     /// Resources of each container.
     #[serde(skip_serializing_if = "ComponentResources::is_empty")]
     pub resources: ComponentResources,
-    /// Flags `--name=value` of each container.
+    /// Flags of each container, each as `--name=value`.
     #[serde(skip_serializing_if = "ComponentArgs::is_empty")]
     pub extra_args: ComponentArgs,
     /// Metadata of the Deployment.
@@ -72,16 +76,16 @@ pub struct DeploymentSpec {
     /// Metadata of the pods.
     #[serde(skip_serializing_if = "AdditionalMetadata::is_empty")]
     pub pod_additional_metadata: AdditionalMetadata,
-    /// Init containers placed before the engine's.
+    /// Init containers that run before those of the engine.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub additional_init_containers: Vec<Container>,
-    /// Containers placed before the engine's. One named `kine` only gives kine's image.
+    /// Containers that are placed before those of the engine. A container named `kine` only sets the image of kine.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub additional_containers: Vec<Container>,
-    /// Volumes placed before the engine's.
+    /// Volumes that are placed before those of the engine.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub additional_volumes: Vec<Volume>,
-    /// Mounts added to the engine's containers.
+    /// Volume mounts that are added to the containers of the engine.
     #[serde(skip_serializing_if = "ComponentVolumeMounts::is_empty")]
     pub additional_volume_mounts: ComponentVolumeMounts,
     /// Timings of the probes.
@@ -89,10 +93,10 @@ pub struct DeploymentSpec {
     pub probes: Option<ControlPlaneProbes>,
     /// ServiceAccount of the pods.
     pub service_account_name: String,
-    /// Mount the ServiceAccount's token; never unless asked for.
+    /// Whether to mount the token of the ServiceAccount. Defaults to false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub automount_service_account_token: Option<bool>,
-    /// Security contexts of the engine's containers.
+    /// Security contexts of the containers of the engine.
     #[serde(skip_serializing_if = "ComponentSecurityContexts::is_empty")]
     pub container_security_contexts: ComponentSecurityContexts,
     /// Security context of the pods.
@@ -128,7 +132,8 @@ impl Default for DeploymentSpec {
     }
 }
 
-/// Kamaji's default of the field. The engine reads exactly this value as «not chosen» and surges by one pod (DESIGN 7).
+/// Kamaji's default of the field. The engine treats exactly this value as unset and surges by one pod, because a
+/// surge of 100 % would double the control plane during every rollout.
 pub fn default_strategy() -> DeploymentStrategy {
     DeploymentStrategy(json!({
         "type": "RollingUpdate",
@@ -136,21 +141,21 @@ pub fn default_strategy() -> DeploymentStrategy {
     }))
 }
 
-/// Where the images come from.
+/// Sources of the images.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline)]
 pub struct RegistrySettings {
-    /// Registry and path in front of the names.
+    /// Image registry and repository prefix.
     pub registry: String,
-    /// Text after the version in the tag.
+    /// Suffix of the tag after the version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tag_suffix: Option<String>,
-    /// Name of kube-apiserver's image.
+    /// Name of the image of kube-apiserver.
     pub api_server_image: String,
-    /// Name of kube-controller-manager's image.
+    /// Name of the image of kube-controller-manager.
     pub controller_manager_image: String,
-    /// Name of kube-scheduler's image.
+    /// Name of the image of kube-scheduler.
     pub scheduler_image: String,
 }
 
@@ -166,7 +171,7 @@ impl Default for RegistrySettings {
     }
 }
 
-/// Declares a struct with one field a component, and `is_empty`.
+/// Declares a struct with one field for each component, and `is_empty`.
 macro_rules! per_component {
     ($( $(#[$doc:meta])* $name:ident { $( $(#[$attr:meta])* $field:ident: $ty:ty = $doc_field:literal ),+ $(,)? } )+) => { $(
         $(#[$doc])*
@@ -185,7 +190,7 @@ macro_rules! per_component {
 }
 
 per_component! {
-    /// Resources of each container; none by default.
+    /// Resources of each container. None by default.
     ComponentResources {
         #[serde(skip_serializing_if = "Option::is_none")]
         api_server: Option<ResourceRequirements> = "kube-apiserver.",
@@ -207,7 +212,7 @@ per_component! {
         #[serde(skip_serializing_if = "Vec::is_empty")]
         kine: Vec<String> = "kine, with SQL and NATS stores.",
     }
-    /// Mounts added to the engine's containers.
+    /// Volume mounts that are added to the containers of the engine.
     ComponentVolumeMounts {
         #[serde(skip_serializing_if = "Vec::is_empty")]
         api_server: Vec<VolumeMount> = "kube-apiserver.",
@@ -216,7 +221,7 @@ per_component! {
         #[serde(skip_serializing_if = "Vec::is_empty")]
         scheduler: Vec<VolumeMount> = "kube-scheduler.",
     }
-    /// Security contexts of the engine's containers.
+    /// Security contexts of the containers of the engine.
     ComponentSecurityContexts {
         #[serde(skip_serializing_if = "Option::is_none")]
         api_server: Option<SecurityContext> = "kube-apiserver.",
@@ -237,10 +242,10 @@ pub struct ServiceSpec {
     /// Metadata of the Service.
     #[serde(default, skip_serializing_if = "AdditionalMetadata::is_empty")]
     pub additional_metadata: AdditionalMetadata,
-    /// Ports beside the API server's own.
+    /// Ports of the Service in addition to the port of the API server.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub additional_ports: Vec<AdditionalPort>,
-    /// Allocate node ports for a load balancer; only with `LoadBalancer`.
+    /// Whether to allocate node ports for a load balancer. Only with service type `LoadBalancer`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allocate_load_balancer_node_ports: Option<bool>,
 }
@@ -256,7 +261,7 @@ pub struct IngressSpec {
     /// Class of the Ingress.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ingress_class_name: Option<String>,
-    /// `host` or `host:port`.
+    /// Host name, as `host` or `host:port`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
 }
@@ -273,7 +278,7 @@ pub struct GatewaySpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = HOSTNAME))]
     pub hostname: Option<String>,
-    /// Gateways the route attaches to.
+    /// Gateways that the route attaches to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub parent_refs: Vec<ParentReference>,
 }

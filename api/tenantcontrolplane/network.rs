@@ -1,38 +1,39 @@
-//! `spec.networkProfile`: addresses, ports and ranges. Source: hosting.md 1.1.
+//! `spec.networkProfile`: addresses, ports and address ranges. The fields are Kamaji's.
 
-use crate::crd::{CLASS_RULES, IP_RULES, Rule, cel};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A range, or nothing.
+use crate::schema::{CLASS_RULES, IP_RULES, Rule, cel};
+
+/// A CIDR range, or an empty string.
 const CIDR_RULES: &[Rule] = &[(
     "self == '' || isCIDR(self)",
-    "must be empty or a range of addresses such as 10.96.0.0/16",
+    "must be empty or a CIDR range such as 10.96.0.0/16",
 )];
 
-/// A list of ranges.
+/// A list of CIDR ranges.
 const CIDRS_RULES: &[Rule] = &[(
     "self.all(range, isCIDR(range))",
-    "every entry must be a range of addresses such as 10.96.0.0/16",
+    "every entry must be a CIDR range such as 10.96.0.0/16",
 )];
 
-/// Addresses, ports and ranges of a tenant.
+/// Addresses, ports and address ranges of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline)]
 pub struct NetworkProfile {
-    /// IP address of the API server; taken from the Service when left out, required with `NodePort`.
+    /// IP address of the API server. Defaults to the address of the Service; required with service type `NodePort`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), extend("x-kubernetes-validations" = cel(IP_RULES)))]
     pub address: Option<String>,
-    /// IP address that nodes and pods of the tenant use, where it differs from `address`.
+    /// IP address that nodes and pods of the workload cluster use, if it differs from `address`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), extend("x-kubernetes-validations" = cel(IP_RULES)))]
     pub advertise_address: Option<String>,
-    /// Port of the API server and of the Service; with `NodePort` also the node port.
+    /// Port of the API server and of the Service. With service type `NodePort` it is also the node port.
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
-    /// DNS domain of the cluster; must contain a dot. Immutable.
+    /// DNS domain of the workload cluster. It must contain a dot. Immutable.
     #[schemars(
         length(max = 253),
         regex(pattern = r".*\..*"),
@@ -41,38 +42,38 @@ pub struct NetworkProfile {
         ]))
     )]
     pub cluster_domain: String,
-    /// Further names of the API server's certificate: DNS names, wildcards, IP addresses.
+    /// Additional names in the certificate of the API server: DNS names, wildcards or IP addresses.
     #[serde(rename = "certSANs", skip_serializing_if = "Vec::is_empty")]
     pub cert_sans: Vec<String>,
-    /// Deprecated: the only service range; `serviceCidrs` takes precedence.
+    /// Deprecated, use `serviceCidrs`, which takes precedence: CIDR range of Services.
     #[schemars(length(max = 64), extend("x-kubernetes-validations" = cel(CIDR_RULES)))]
     pub service_cidr: String,
-    /// Deprecated: the only pod range; `podCidrs` takes precedence.
+    /// Deprecated, use `podCidrs`, which takes precedence: CIDR range of pods.
     #[schemars(length(max = 64), extend("x-kubernetes-validations" = cel(CIDR_RULES)))]
     pub pod_cidr: String,
-    /// One or two service ranges.
+    /// One or two CIDR ranges of Services.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 2), inner(length(max = 64)), extend("x-kubernetes-validations" = cel(CIDRS_RULES)))]
     pub service_cidrs: Vec<String>,
-    /// One or two pod ranges.
+    /// One or two CIDR ranges of pods.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 2), inner(length(max = 64)), extend("x-kubernetes-validations" = cel(CIDRS_RULES)))]
     pub pod_cidrs: Vec<String>,
-    /// Addresses of cluster DNS; the tenth of each service range when left out.
+    /// IP addresses of the cluster DNS Service. Defaults to the tenth address of each Service range.
     #[serde(rename = "dnsServiceIPs", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub dns_service_ips: Vec<String>,
-    /// Put `address` into the Service's external addresses.
+    /// Add `address` to the external IPs of the Service.
     #[serde(
         rename = "allowAddressAsExternalIP",
         skip_serializing_if = "std::ops::Not::not"
     )]
     pub allow_address_as_external_ip: bool,
-    /// Class of the load balancer. Immutable; only with `LoadBalancer`.
+    /// Class of the load balancer. Only with service type `LoadBalancer`. Immutable.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1), extend("x-kubernetes-validations" = cel(CLASS_RULES)))]
     pub load_balancer_class: Option<String>,
-    /// Ranges the load balancer lets in; only with `LoadBalancer`.
+    /// Source ranges that the load balancer accepts. Only with service type `LoadBalancer`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 64)), extend("x-kubernetes-validations" = cel(CIDRS_RULES)))]
     pub load_balancer_source_ranges: Vec<String>,
@@ -99,12 +100,12 @@ impl Default for NetworkProfile {
 }
 
 impl NetworkProfile {
-    /// Service ranges in force: the list, else the single value.
+    /// Service ranges in effect: the list if it is set, otherwise the single value.
     pub fn effective_service_cidrs(&self) -> Vec<&str> {
         effective(&self.service_cidrs, &self.service_cidr)
     }
 
-    /// Pod ranges in force: the list, else the single value.
+    /// Pod ranges in effect: the list if it is set, otherwise the single value.
     pub fn effective_pod_cidrs(&self) -> Vec<&str> {
         effective(&self.pod_cidrs, &self.pod_cidr)
     }

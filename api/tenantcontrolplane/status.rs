@@ -1,26 +1,29 @@
-//! `status` of TenantControlPlane: Kamaji's paths, read by the Go provider too, and conditions beside them.
-//! Source: hosting.md 1.1, 1.2 and 8; DESIGN 6.
+//! `status` of TenantControlPlane: Kamaji's fields, which the Go provider reads too, and conditions.
 
-use crate::gateway::GatewayStatus;
-use k8s_openapi::api::apps::v1::DeploymentCondition;
-use k8s_openapi::api::core::v1::LoadBalancerStatus;
-use k8s_openapi::api::networking::v1::IngressLoadBalancerStatus;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::{
+    api::{
+        apps::v1::DeploymentCondition, core::v1::LoadBalancerStatus,
+        networking::v1::IngressLoadBalancerStatus,
+    },
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::gateway::GatewayStatus;
 
 /// Observed state of a hosted control plane.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TenantControlPlaneStatus {
-    /// Generation of the spec that was last brought about in full.
+    /// Generation of the spec that was last applied completely.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Conditions; types and reasons are listed in the project's `api/conditions.rs`.
+    /// Conditions of the object.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "crate::crd::conditions")]
+    #[schemars(schema_with = "crate::schema::conditions")]
     pub conditions: Vec<Condition>,
-    /// The tenant's place in its DataStore.
+    /// The schema and user of the tenant in its DataStore.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storage: Option<StorageStatus>,
     /// Certificates and keys.
@@ -29,24 +32,24 @@ pub struct TenantControlPlaneStatus {
     /// Kubeconfigs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kubeconfig: Option<KubeconfigsStatus>,
-    /// Kamaji's kubeadm configuration.
+    /// ConfigMap with the kubeadm configuration.
     #[serde(rename = "kubeadmconfig", skip_serializing_if = "Option::is_none")]
     pub kubeadm_config: Option<KubeadmConfigStatus>,
-    /// Kamaji's kubeadm phases inside the tenant.
+    /// Kubeadm phases that were applied to the workload cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kubeadm_phase: Option<KubeadmPhaseStatus>,
     /// Objects in the management cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kubernetes_resources: Option<KubernetesResourcesStatus>,
-    /// `host:port` under which the API server is reached from the management cluster.
+    /// Endpoint of the API server for clients in the management cluster, as `host:port`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control_plane_endpoint: Option<String>,
-    /// Add-ons in the tenant.
+    /// Add-ons of the workload cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub addons: Option<AddonsStatus>,
 }
 
-/// The tenant's place in its DataStore.
+/// The schema and user of the tenant in its DataStore.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline)]
@@ -57,10 +60,10 @@ pub struct StorageStatus {
     /// Name of the DataStore in use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_store_name: Option<String>,
-    /// Secret with the connection.
+    /// Secret with the connection settings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<StorageConfigStatus>,
-    /// What was set up; schema and user never change once they stand here.
+    /// The schema and user that were created. They do not change once they are recorded here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub setup: Option<StorageSetupStatus>,
     /// Secret with the client certificate.
@@ -68,7 +71,7 @@ pub struct StorageStatus {
     pub certificate: Option<SecretStatus>,
 }
 
-/// Secret with the connection to the DataStore.
+/// Secret with the connection settings of the DataStore.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline)]
@@ -76,23 +79,23 @@ pub struct StorageConfigStatus {
     /// Name of the Secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_name: Option<String>,
-    /// Digest of its data.
+    /// Digest of the data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checksum: Option<String>,
 }
 
-/// What was set up in the DataStore.
+/// The schema and user that were created in the DataStore.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline)]
 pub struct StorageSetupStatus {
-    /// Key prefix and role in etcd, database in SQL.
+    /// Key prefix and role in etcd, or database in SQL.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schema: Option<String>,
-    /// User.
+    /// User in the DataStore.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// Digest of the connection that this setup belongs to.
+    /// Digest of the connection settings that this setup belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checksum: Option<String>,
     /// Time of the last change.
@@ -100,7 +103,7 @@ pub struct StorageSetupStatus {
     pub last_update: Option<Time>,
 }
 
-/// A Secret made by the engine.
+/// A Secret that the engine created.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline)]
@@ -108,7 +111,7 @@ pub struct SecretStatus {
     /// Name of the Secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_name: Option<String>,
-    /// Digest of its data.
+    /// Digest of the data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checksum: Option<String>,
     /// Time of the last change.
@@ -127,7 +130,7 @@ pub struct CertificatesStatus {
     /// Serving certificate of kube-apiserver.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_server: Option<SecretStatus>,
-    /// Client certificate of kube-apiserver towards kubelets.
+    /// Client certificate that kube-apiserver presents to kubelets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_server_kubelet_client: Option<SecretStatus>,
     /// Front-proxy CA.
@@ -139,12 +142,12 @@ pub struct CertificatesStatus {
     /// Key pair of ServiceAccount tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sa: Option<SecretStatus>,
-    /// Kamaji's legacy, never set.
+    /// Legacy field of Kamaji. Never set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub etcd: Option<EtcdCertificatesStatus>,
 }
 
-/// Kamaji's legacy.
+/// Legacy fields of Kamaji.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline)]
@@ -162,13 +165,13 @@ pub struct EtcdCertificatesStatus {
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline)]
 pub struct KubeconfigsStatus {
-    /// Administrators.
+    /// Kubeconfig of the admin.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin: Option<SecretStatus>,
-    /// kube-controller-manager.
+    /// Kubeconfig of kube-controller-manager.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub controller_manager: Option<SecretStatus>,
-    /// kube-scheduler.
+    /// Kubeconfig of kube-scheduler.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheduler: Option<SecretStatus>,
 }
@@ -181,7 +184,7 @@ pub struct KubeadmConfigStatus {
     /// Name of the ConfigMap.
     #[serde(rename = "configmapName", skip_serializing_if = "Option::is_none")]
     pub config_map_name: Option<String>,
-    /// Digest of its data.
+    /// Digest of the data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checksum: Option<String>,
     /// Time of the last change.
@@ -194,7 +197,7 @@ pub struct KubeadmConfigStatus {
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
 pub struct KubeadmPhaseStatus {
-    /// Rights of bootstrap tokens.
+    /// RBAC rules of bootstrap tokens.
     pub bootstrap_token: PhaseStatus,
 }
 
@@ -216,7 +219,7 @@ pub struct PhaseStatus {
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline)]
 pub struct KubernetesResourcesStatus {
-    /// Version that runs, and the phase.
+    /// Running version, and the phase.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<VersionStatus>,
     /// The Deployment.
@@ -228,51 +231,51 @@ pub struct KubernetesResourcesStatus {
     /// The Ingress.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ingress: Option<IngressStatus>,
-    /// The route.
+    /// The TLSRoute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway: Option<GatewayStatus>,
 }
 
-/// Version that runs, and the phase.
+/// Running version, and the phase.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(inline)]
 pub struct VersionStatus {
-    /// Version last rolled out in full, spelled as in the spec it came from.
+    /// Version that was last rolled out completely, spelled as in the spec.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = crate::crd::VERSION_LENGTH))]
+    #[schemars(length(max = crate::schema::VERSION_LENGTH))]
     pub version: Option<String>,
-    /// Phase.
+    /// Phase of the tenant.
     pub status: VersionPhase,
 }
 
-/// Phase of a tenant, Kamaji's nine values (hosting.md 1.2).
+/// Phase of a tenant: the nine values that Kamaji defines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum VersionPhase {
-    /// A rollout that is none of the others.
+    /// A rollout that is none of the other phases.
     Unknown,
-    /// Nothing was ready yet.
+    /// No pod was ready yet.
     #[default]
     Provisioning,
-    /// The CA was replaced and everything below it follows.
+    /// The CA was replaced, and the certificates that it issues are being replaced.
     CertificateAuthorityRotating,
     /// Another version is being rolled out.
     Upgrading,
-    /// Data moves to another DataStore.
+    /// The data moves to another DataStore.
     Migrating,
-    /// All pods run what was asked for.
+    /// All pods are ready and match the spec.
     Ready,
     /// No pod is ready.
     NotReady,
-    /// Replicas are 0.
+    /// The desired number of replicas is 0.
     Sleeping,
-    /// Writes are refused.
+    /// Writes are rejected.
     WriteLimited,
 }
 
 impl VersionPhase {
-    /// The name as it stands in the object.
+    /// The value as it is spelled in the object.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Unknown => "Unknown",
@@ -288,7 +291,7 @@ impl VersionPhase {
     }
 }
 
-/// The Deployment: apps/v1 DeploymentStatus and where it is.
+/// The Deployment: apps/v1 DeploymentStatus with name and namespace.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
@@ -302,28 +305,28 @@ pub struct DeploymentStatus {
     /// Time of the last change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_update: Option<Time>,
-    /// Generation seen by the Deployment controller.
+    /// Generation that the Deployment controller observed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Pods.
+    /// Number of pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
-    /// Pods of the current template.
+    /// Number of pods of the current pod template.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub updated_replicas: Option<i32>,
-    /// Ready pods.
+    /// Number of ready pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready_replicas: Option<i32>,
-    /// Available pods.
+    /// Number of available pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub available_replicas: Option<i32>,
-    /// Pods still missing.
+    /// Number of pods that are missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unavailable_replicas: Option<i32>,
-    /// Pods that are going.
+    /// Number of pods that are terminating.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub terminating_replicas: Option<i32>,
-    /// Collisions of template digests.
+    /// Number of hash collisions of the pod template.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub collision_count: Option<i32>,
     /// Conditions of the Deployment.
@@ -332,7 +335,7 @@ pub struct DeploymentStatus {
     pub conditions: Vec<DeploymentCondition>,
 }
 
-/// The Service: core/v1 ServiceStatus and where it is.
+/// The Service: core/v1 ServiceStatus with name and namespace.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
@@ -349,11 +352,11 @@ pub struct ServiceStatus {
     pub load_balancer: Option<LoadBalancerStatus>,
     /// Conditions of the Service.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "crate::crd::conditions")]
+    #[schemars(schema_with = "crate::schema::conditions")]
     pub conditions: Vec<Condition>,
 }
 
-/// The Ingress: networking.k8s.io/v1 IngressStatus and where it is.
+/// The Ingress: networking.k8s.io/v1 IngressStatus with name and namespace.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
@@ -368,7 +371,7 @@ pub struct IngressStatus {
     pub load_balancer: Option<IngressLoadBalancerStatus>,
 }
 
-/// Add-ons in the tenant.
+/// Add-ons of the workload cluster.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline)]
@@ -384,12 +387,12 @@ pub struct AddonsStatus {
     pub konnectivity: Option<KonnectivityStatus>,
 }
 
-/// One add-on.
+/// State of an add-on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
 pub struct AddonStatus {
-    /// Whether it is on.
+    /// Whether the add-on is on.
     pub enabled: bool,
     /// Time of the last change.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -401,7 +404,7 @@ pub struct AddonStatus {
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
 pub struct KonnectivityStatus {
-    /// Whether it is on.
+    /// Whether the add-on is on.
     pub enabled: bool,
     /// Egress selector configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -415,7 +418,7 @@ pub struct KonnectivityStatus {
     /// ServiceAccount of the agents.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sa: Option<ExternalObjectStatus>,
-    /// Rights of the server.
+    /// RBAC rules of the server.
     #[serde(rename = "clusterrolebinding", skip_serializing_if = "Option::is_none")]
     pub cluster_role_binding: Option<ExternalObjectStatus>,
     /// The agents.
@@ -424,7 +427,7 @@ pub struct KonnectivityStatus {
     /// The Service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceStatus>,
-    /// The route.
+    /// The TLSRoute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway: Option<GatewayStatus>,
 }
@@ -437,12 +440,12 @@ pub struct KonnectivityConfigMapStatus {
     /// Name of the ConfigMap.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Digest of its data.
+    /// Digest of the data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checksum: Option<String>,
 }
 
-/// An object inside the tenant.
+/// An object in the workload cluster.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline)]
@@ -458,7 +461,7 @@ pub struct ExternalObjectStatus {
     pub last_update: Option<Time>,
 }
 
-/// Konnectivity agents inside the tenant.
+/// Konnectivity agents in the workload cluster.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline)]

@@ -1,32 +1,31 @@
-//! Structural comparison with the schemas of Kamaji and of the Go control plane provider: what their manifests may
-//! say, ours may say too, with the same types, defaults and rules. The schemas are third-party data, read from the
-//! folder that `PROVIDER_CRDS` names and not part of the project.
+//! Structural comparison with the schemas of upstream Kamaji and of the Go control plane provider: every manifest that
+//! they accept is accepted here, with the same types, defaults and rules. The schemas are third-party data. They are read
+//! from the folder that `PROVIDER_CRDS` names and are not part of the project.
+
+use std::{collections::BTreeSet, io::Write, path::Path};
 
 use kamaji_api::crd::all_crds;
 use serde_json::Value;
-use std::collections::BTreeSet;
-use std::io::Write;
-use std::path::Path;
 
-/// Differences that are meant: definition (`*` for all), path and what differs, why. At most twenty.
-const MEANT: &[(&str, &str, &str, &str)] = &[
+/// Intended differences: definition (`*` for all), path and difference, reason. At most twenty.
+const INTENDED: &[(&str, &str, &str, &str)] = &[
     (
         "*",
         "",
         "requires spec",
-        "an object without a spec says nothing; typed clients could not read it",
+        "an object without a spec has no meaning, and typed clients could not read it",
     ),
     (
         "DataStore",
         "/spec",
         "does not require driver",
-        "left out with spec.managed; a rule requires it otherwise",
+        "omitted with spec.managed; a rule requires it otherwise",
     ),
     (
         "DataStore",
         "/spec",
         "does not require endpoints",
-        "left out with spec.managed; a rule requires it otherwise",
+        "omitted with spec.managed; a rule requires it otherwise",
     ),
     (
         "TenantControlPlane",
@@ -50,19 +49,19 @@ const MEANT: &[(&str, &str, &str, &str)] = &[
         "KamajiControlPlane",
         "/status",
         "does not require externalManagedControlPlane",
-        "conditions are written before the rest is known (contract.md 1.3); its default is true",
+        "conditions are written before the rest is known; its default is true",
     ),
     (
         "KamajiControlPlane",
         "/status",
         "does not require ready",
-        "conditions are written before the rest is known (contract.md 1.3)",
+        "conditions are written before the rest is known",
     ),
     (
         "KamajiControlPlane",
         "/status",
         "does not require version",
-        "no version runs yet on the first write (contract.md 1.3)",
+        "no version runs yet on the first write",
     ),
     (
         "KamajiControlPlane",
@@ -72,8 +71,8 @@ const MEANT: &[(&str, &str, &str, &str)] = &[
     ),
 ];
 
-/// The peers' definitions.
-const PEERS: &[&str] = &[
+/// The definitions of upstream Kamaji and of the Go provider.
+const UPSTREAM: &[&str] = &[
     "peer/kamaji/datastores.kamaji.clastix.io.yaml",
     "peer/kamaji/tenantcontrolplanes.kamaji.clastix.io.yaml",
     "peer/controlplane/kamajicontrolplanes.controlplane.cluster.x-k8s.io.yaml",
@@ -81,9 +80,9 @@ const PEERS: &[&str] = &[
 ];
 
 #[test]
-fn the_peers_manifests_can_be_said_here() {
+fn manifests_of_upstream_kamaji_are_accepted() {
     let Some(folder) = std::env::var_os("PROVIDER_CRDS") else {
-        // Past the harness, which would keep it to itself.
+        // Written around the test harness, which captures output.
         let _ = writeln!(std::io::stderr(), "\nskipped: PROVIDER_CRDS not set");
         return;
     };
@@ -93,34 +92,34 @@ fn the_peers_manifests_can_be_said_here() {
         .collect();
     let mut found = Vec::new();
     let mut compared = 0;
-    for file in PEERS {
+    for file in UPSTREAM {
         let path = Path::new(&folder).join(file);
         let text =
             std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let peer: Value = serde_yaml::from_str(&text).unwrap();
+        let upstream: Value = serde_yaml::from_str(&text).unwrap();
         let own = ours
             .iter()
-            .find(|crd| crd["metadata"]["name"] == peer["metadata"]["name"]);
+            .find(|crd| crd["metadata"]["name"] == upstream["metadata"]["name"]);
         compared += compare(
-            &peer,
+            &upstream,
             own.unwrap_or_else(|| panic!("no definition for {file}")),
             &mut found,
         );
     }
     assert!(compared > 4000, "only {compared} paths compared");
-    assert!(MEANT.len() <= 20);
-    let meant = |(kind, path, what): &(String, String, String)| {
-        MEANT
+    assert!(INTENDED.len() <= 20);
+    let intended = |(kind, path, what): &(String, String, String)| {
+        INTENDED
             .iter()
             .any(|row| (row.0 == "*" || row.0 == kind) && row.1 == path && row.2 == what)
     };
-    let unmeant: Vec<_> = found.iter().filter(|difference| !meant(difference)).collect();
+    let unintended: Vec<_> = found.iter().filter(|difference| !intended(difference)).collect();
     assert!(
-        unmeant.is_empty(),
-        "{} differences nobody meant:\n{unmeant:#?}",
-        unmeant.len()
+        unintended.is_empty(),
+        "{} unintended differences:\n{unintended:#?}",
+        unintended.len()
     );
-    for row in MEANT {
+    for row in INTENDED {
         let used = found
             .iter()
             .any(|(kind, path, what)| (row.0 == "*" || row.0 == kind) && row.1 == path && row.2 == what);
@@ -131,29 +130,29 @@ fn the_peers_manifests_can_be_said_here() {
 /// Kind, path and what differs there.
 type Difference = (String, String, String);
 
-/// Compares two definitions; the number of paths seen.
-fn compare(peer: &Value, own: &Value, found: &mut Vec<Difference>) -> usize {
-    let kind = peer["spec"]["names"]["kind"].as_str().unwrap_or_default();
+/// Compares two definitions. Returns the number of paths compared.
+fn compare(upstream: &Value, own: &Value, found: &mut Vec<Difference>) -> usize {
+    let kind = upstream["spec"]["names"]["kind"].as_str().unwrap_or_default();
     let mut walk = Walk { kind, found, seen: 0 };
     for field in ["/spec/group", "/spec/scope"] {
-        walk.same(peer.pointer(field), own.pointer(field), "", field);
+        walk.same(upstream.pointer(field), own.pointer(field), "", field);
     }
     for field in ["kind", "listKind", "plural", "singular"] {
         walk.same(
-            peer["spec"]["names"].get(field),
+            upstream["spec"]["names"].get(field),
             own["spec"]["names"].get(field),
             "",
             field,
         );
     }
     for field in ["shortNames", "categories"] {
-        for name in list(&peer["spec"]["names"][field]) {
+        for name in list(&upstream["spec"]["names"][field]) {
             if !list(&own["spec"]["names"][field]).contains(name) {
                 walk.differ("", format!("{field} lacks {name}"));
             }
         }
     }
-    for version in list(&peer["spec"]["versions"]) {
+    for version in list(&upstream["spec"]["versions"]) {
         let Some(own) = list(&own["spec"]["versions"])
             .iter()
             .find(|own| own["name"] == version["name"])
@@ -164,7 +163,7 @@ fn compare(peer: &Value, own: &Value, found: &mut Vec<Difference>) -> usize {
         for field in ["served", "storage", "subresources"] {
             walk.same(version.get(field), own.get(field), "", field);
         }
-        // Columns of ours come after the peer's, so that scripts that cut columns go on working.
+        // Our columns come after theirs, so that scripts that select columns by position keep working.
         let theirs = list(&version["additionalPrinterColumns"]);
         let begins_alike = theirs.iter().enumerate().all(|(index, column)| {
             ["name", "type", "jsonPath"]
@@ -187,7 +186,7 @@ fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-/// Words of a rule that mean a field, the former value or a check; all of these begin with a small letter.
+/// Words of a rule that name a field, the old value or a function; all of these begin with a lower-case letter.
 fn words(rule: &Value) -> BTreeSet<String> {
     rule["rule"]
         .as_str()
@@ -227,19 +226,19 @@ impl Walk<'_> {
         self.found.push((self.kind.to_owned(), path.to_owned(), what));
     }
 
-    fn same(&mut self, peer: Option<&Value>, own: Option<&Value>, path: &str, what: &str) {
-        let equal = match (peer.and_then(Value::as_f64), own.and_then(Value::as_f64)) {
-            (Some(peer), Some(own)) => (peer - own).abs() < f64::EPSILON,
-            _ => peer == own,
+    fn same(&mut self, upstream: Option<&Value>, own: Option<&Value>, path: &str, what: &str) {
+        let equal = match (upstream.and_then(Value::as_f64), own.and_then(Value::as_f64)) {
+            (Some(upstream), Some(own)) => (upstream - own).abs() < f64::EPSILON,
+            _ => upstream == own,
         };
-        if peer.is_some() && !equal {
-            self.differ(path, format!("{what} {own:?} instead of {peer:?}"));
+        if upstream.is_some() && !equal {
+            self.differ(path, format!("{what} {own:?} instead of {upstream:?}"));
         }
     }
 
-    fn schema(&mut self, peer: &Value, own: &Value, path: &str) {
+    fn schema(&mut self, upstream: &Value, own: &Value, path: &str) {
         self.seen += 1;
-        for (key, value) in peer.as_object().into_iter().flatten() {
+        for (key, value) in upstream.as_object().into_iter().flatten() {
             match key.as_str() {
                 "description"
                 | "properties"
@@ -248,31 +247,31 @@ impl Walk<'_> {
                 | "required"
                 | "default"
                 | "x-kubernetes-validations" => {}
-                // Whatever else a schema says: type, format, enum, bounds, pattern, list type and keys, any-of.
+                // Every other keyword of a schema: type, format, enum, bounds, pattern, list type and keys, any-of.
                 _ => self.same(Some(value), own.get(key), path, key),
             }
         }
         let keep = "x-kubernetes-preserve-unknown-fields";
-        if peer.get(keep).is_none() && own.get(keep).is_some() {
+        if upstream.get(keep).is_none() && own.get(keep).is_some() {
             self.differ(path, "preserves unknown fields".to_owned());
         }
-        self.required(peer, own, path);
-        if let Some(default) = peer.get("default") {
+        self.required(upstream, own, path);
+        if let Some(default) = upstream.get("default") {
             let own_default = own.get("default").map(|default| with_defaults(own, default));
             self.same(
-                Some(&with_defaults(peer, default)),
+                Some(&with_defaults(upstream, default)),
                 own_default.as_ref(),
                 path,
                 "default",
             );
         }
-        // The rule's text is ours; its place, the fields it speaks of and their number are compared here, its effect
-        // in the tables run against a real API server.
+        // The text of a rule may differ. Its location, the fields that it names and the number of rules are compared
+        // here; its effect is tested against a real API server.
         let rules = list(&own["x-kubernetes-validations"]);
-        if list(&peer["x-kubernetes-validations"]).len() > rules.len() {
+        if list(&upstream["x-kubernetes-validations"]).len() > rules.len() {
             self.differ(path, "fewer rules".to_owned());
         }
-        for rule in list(&peer["x-kubernetes-validations"]) {
+        for rule in list(&upstream["x-kubernetes-validations"]) {
             let theirs = words(rule);
             if !rules
                 .iter()
@@ -281,7 +280,7 @@ impl Walk<'_> {
                 self.differ(path, format!("no rule about {theirs:?}"));
             }
         }
-        for (name, property) in peer["properties"].as_object().into_iter().flatten() {
+        for (name, property) in upstream["properties"].as_object().into_iter().flatten() {
             let path = format!("{path}/{name}");
             match own["properties"].get(name) {
                 Some(own) => self.schema(property, own, &path),
@@ -289,14 +288,14 @@ impl Walk<'_> {
             }
         }
         for (key, mark) in [("items", "[]"), ("additionalProperties", "{}")] {
-            if let Some(inner) = peer.get(key) {
+            if let Some(inner) = upstream.get(key) {
                 self.schema(inner, &own[key], &format!("{path}{mark}"));
             }
         }
     }
 
-    fn required(&mut self, peer: &Value, own: &Value, path: &str) {
-        let (theirs, ours) = (list(&peer["required"]), list(&own["required"]));
+    fn required(&mut self, upstream: &Value, own: &Value, path: &str) {
+        let (theirs, ours) = (list(&upstream["required"]), list(&own["required"]));
         for name in theirs.iter().filter(|name| !ours.contains(name)) {
             self.differ(
                 path,
@@ -304,7 +303,7 @@ impl Walk<'_> {
             );
         }
         let known = |name: &&Value| {
-            peer["properties"]
+            upstream["properties"]
                 .get(name.as_str().unwrap_or_default())
                 .is_some()
         };
@@ -316,7 +315,7 @@ impl Walk<'_> {
 
 #[test]
 fn the_comparison_notices_what_is_missing() {
-    let peer = serde_json::json!({"type": "object", "required": ["a"], "properties": {
+    let upstream = serde_json::json!({"type": "object", "required": ["a"], "properties": {
         "a": {"type": "string", "default": "x", "maxLength": 3},
         "b": {"type": "array", "items": {"type": "integer"}, "x-kubernetes-validations": [{"rule": "self == oldSelf"}]},
     }});
@@ -330,7 +329,7 @@ fn the_comparison_notices_what_is_missing() {
         found: &mut found,
         seen: 0,
     }
-    .schema(&peer, &own, "");
+    .schema(&upstream, &own, "");
     let has = |path: &str, what: &str| {
         found
             .iter()
@@ -345,6 +344,6 @@ fn the_comparison_notices_what_is_missing() {
         found: &mut found,
         seen: 0,
     }
-    .schema(&peer, &peer, "");
+    .schema(&upstream, &upstream, "");
     assert!(found.is_empty());
 }

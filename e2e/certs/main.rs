@@ -2,8 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
-use e2e::certs::serving;
-use e2e::run;
+use e2e::{certs::serving, run};
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 

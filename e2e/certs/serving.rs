@@ -1,32 +1,38 @@
 //! Watches Issuers, Certificates and whoever asks for a CA bundle.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use futures::StreamExt as _;
-use futures::future::join_all;
-use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
-use kube::core::NamespaceResourceScope;
-use kube::runtime::controller::{Action, Controller};
-use kube::runtime::reflector::ObjectRef;
-use kube::runtime::wait::{await_condition, conditions::is_crd_established};
-use kube::runtime::watcher;
-use kube::{Client, CustomResourceExt as _, Resource, ResourceExt as _};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use futures::{StreamExt as _, future::join_all};
+use k8s_openapi::{
+    api::core::v1::Secret, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    jiff::Timestamp,
+};
+use kube::{
+    Client, CustomResourceExt as _, Resource, ResourceExt as _,
+    api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams},
+    core::NamespaceResourceScope,
+    runtime::{
+        controller::{Action, Controller},
+        reflector::ObjectRef,
+        wait::{await_condition, conditions::is_crd_established},
+        watcher,
+    },
+};
 use serde_json::json;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::api::{Certificate, ConditionStatus, INJECT, Issuer};
-use super::{injection, issuing};
-use crate::infra::conditions::{Verdict, set};
-use crate::run;
+use super::{
+    api::{Certificate, ConditionStatus, INJECT, Issuer},
+    injection, issuing,
+};
+use crate::{
+    infra::conditions::{Verdict, set},
+    run,
+};
 
 const FIELD_MANAGER: &str = "lab-cert-issuer";
 const RETRY: Duration = Duration::from_secs(2);

@@ -1,7 +1,9 @@
 //! The little that the provider reads of Cluster API's own objects.
 
-use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
-use kube::{Resource, ResourceExt as _};
+use kube::{
+    Resource, ResourceExt as _,
+    api::{ApiResource, DynamicObject, GroupVersionKind},
+};
 use serde_json::Value;
 
 use super::names::{CLUSTER_NAME_LABEL, PAUSED_ANNOTATION};

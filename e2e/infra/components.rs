@@ -4,8 +4,10 @@
 
 use serde_json::{Value, json};
 
-use super::api::{GROUP, definitions};
-use super::names::{GRANTS, NAMESPACE, PROVIDER};
+use super::{
+    api::{GROUP, definitions},
+    names::{GRANTS, NAMESPACE, PROVIDER},
+};
 
 const RBAC: &str = "rbac.authorization.k8s.io/v1";
 const RBAC_GROUP: &str = "rbac.authorization.k8s.io";

@@ -1,7 +1,9 @@
 //! Setting conditions: pure, keeps the transition time unless the status flips.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::Timestamp,
+};
 
 /// What is to be said about one condition.
 #[derive(Clone, Debug, PartialEq, Eq)]

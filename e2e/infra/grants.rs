@@ -2,23 +2,27 @@
 //!
 //! Must not read a Secret, although RBAC makes its account hold what it hands out.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
-use kube::core::NamespaceResourceScope;
-use kube::runtime::controller::{Action, Controller};
-use kube::runtime::watcher;
-use kube::{Client, Resource, ResourceExt as _};
+use kube::{
+    Client, Resource, ResourceExt as _,
+    api::{Api, DeleteParams, DynamicObject, Patch, PatchParams},
+    core::NamespaceResourceScope,
+    runtime::{
+        controller::{Action, Controller},
+        watcher,
+    },
+};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tracing::info;
 
-use super::capi;
-use super::names::{GRANTS, NAMESPACE, PROVIDER, grant};
+use super::{
+    capi,
+    names::{GRANTS, NAMESPACE, PROVIDER, grant},
+};
 use crate::run;
 
 struct Context {

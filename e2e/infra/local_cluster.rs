@@ -2,24 +2,31 @@
 //!
 //! It never writes `spec.controlPlaneEndpoint`: whoever hosts the control plane does.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
-use kube::runtime::controller::{Action, Controller};
-use kube::runtime::reflector::ObjectRef;
-use kube::runtime::watcher;
-use kube::{Client, Resource as _, ResourceExt as _};
+use kube::{
+    Client, Resource as _, ResourceExt as _,
+    api::{Api, DynamicObject, Patch, PatchParams},
+    runtime::{
+        controller::{Action, Controller},
+        reflector::ObjectRef,
+        watcher,
+    },
+};
 use serde_json::json;
 
-use super::api::{Initialization, LocalCluster, LocalClusterStatus};
-use super::capi;
-use super::conditions::{Verdict, set};
-use super::names::FIELD_MANAGER;
-use crate::machines::addresses::{MACHINE_PREFIX, Network};
-use crate::run;
+use super::{
+    api::{Initialization, LocalCluster, LocalClusterStatus},
+    capi,
+    conditions::{Verdict, set},
+    names::FIELD_MANAGER,
+};
+use crate::{
+    machines::addresses::{MACHINE_PREFIX, Network},
+    run,
+};
 
 /// Runs until `stop`.
 pub async fn serve(client: Client, stop: impl Future<Output = ()> + Send + Sync + 'static) {

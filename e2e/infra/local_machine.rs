@@ -2,29 +2,36 @@
 //!
 //! A machine is booted once. One that stops or is lost is reported and left to Cluster API's remediation.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures::StreamExt as _;
-use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
-use kube::runtime::controller::{Action, Controller};
-use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::watcher;
-use kube::{Client, Resource as _, ResourceExt as _};
+use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
+use kube::{
+    Client, Resource as _, ResourceExt as _,
+    api::{Api, DynamicObject, Patch, PatchParams},
+    runtime::{
+        controller::{Action, Controller},
+        reflector::{ObjectRef, Store},
+        watcher,
+    },
+};
 use serde_json::json;
 use tracing::info;
 
-use super::api::{LocalCluster, LocalMachine};
-use super::machine_status::{Stage, status};
-use super::names::{DEFAULT_IMAGE, FIELD_MANAGER, FINALIZER, provider_id};
-use super::{capi, machine_status};
-use crate::machines::client::{HostClient, HostError};
-use crate::machines::wire::Order;
-use crate::run;
+use super::{
+    api::{LocalCluster, LocalMachine},
+    capi, machine_status,
+    machine_status::{Stage, status},
+    names::{DEFAULT_IMAGE, FIELD_MANAGER, FINALIZER, provider_id},
+};
+use crate::{
+    machines::{
+        client::{HostClient, HostError},
+        wire::Order,
+    },
+    run,
+};
 
 /// How often the host is asked whether a booted machine still runs; no request to the API server.
 const LOOK: Duration = Duration::from_mins(1);

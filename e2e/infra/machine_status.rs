@@ -3,9 +3,11 @@
 use k8s_openapi::jiff::Timestamp;
 use kube::Resource as _;
 
-use super::api::{Initialization, LocalMachine, LocalMachineStatus, MachineAddress};
-use super::capi;
-use super::conditions::{Verdict, set};
+use super::{
+    api::{Initialization, LocalMachine, LocalMachineStatus, MachineAddress},
+    capi,
+    conditions::{Verdict, set},
+};
 use crate::machines::wire::Machine;
 
 /// How far a machine has come, or what it waits for.

@@ -4,9 +4,11 @@ use std::io::Write as _;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
-use e2e::infra::{components, grants, local_cluster, local_machine};
-use e2e::machines::client::HostClient;
-use e2e::run;
+use e2e::{
+    infra::{components, grants, local_cluster, local_machine},
+    machines::client::HostClient,
+    run,
+};
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 

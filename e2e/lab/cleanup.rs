@@ -11,7 +11,7 @@ use futures::FutureExt as _;
 use kube::{Api, api::DeleteParams};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{tenants::not_true, until::until};
+use super::{describe::not_true, until::until};
 
 /// Runs `test`, then `clean`, and then tells how `test` ended: with a value, an error or a failed assertion.
 ///

@@ -1,5 +1,19 @@
 //! What `clusterctl describe cluster --show-conditions all` tells people: read back and judged.
 
+use serde_json::Value;
+
+/// The conditions of an object that are not `True`, as text for an error.
+pub fn not_true(object: &Value) -> String {
+    let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
+    let lines: Vec<_> = conditions
+        .into_iter()
+        .flatten()
+        .filter(|c| c["status"] != "True")
+        .map(|c| format!("{}={} {} {}", c["type"], c["status"], c["reason"], c["message"]))
+        .collect();
+    lines.join("; ")
+}
+
 /// A condition as `clusterctl describe` shows it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Shown {

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::{
     access::{Lab, client, value},
     cleanup::{afterwards, gone},
+    describe::not_true,
     until::until,
 };
 
@@ -181,18 +182,6 @@ impl Scope {
         let namespaces = Api::<Namespace>::all(self.lab.management.clone());
         gone(&namespaces, &self.name, PATIENCE).await
     }
-}
-
-/// The conditions that are not True, as text for an error.
-pub fn not_true(object: &Value) -> String {
-    let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
-    let lines: Vec<_> = conditions
-        .into_iter()
-        .flatten()
-        .filter(|c| c["status"] != "True")
-        .map(|c| format!("{}={} {} {}", c["type"], c["status"], c["reason"], c["message"]))
-        .collect();
-    lines.join("; ")
 }
 
 /// RFC 7386 in four lines.

@@ -1,7 +1,9 @@
 //! A machine's cgroup subtrees, one in each hierarchy of the host: who lives in them, and their removal.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
 

@@ -1,22 +1,20 @@
 //! The machines of this host: boots each once, finds running ones again after a restart, removes them whole.
 
-use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 
-use super::addresses::{Network, next_address, next_range};
-use super::record::{Record, Records};
-use super::seed::{Identity, machine_id, overlay, sha256_hex};
-use super::wire::{Machine, Order};
-use super::{cgroups, nspawn, routes};
+use super::{
+    addresses::{Network, next_address, next_range},
+    cgroups, nspawn,
+    record::{Record, Records},
+    routes,
+    seed::{Identity, machine_id, overlay, sha256_hex},
+    wire::{Machine, Order},
+};
 
 /// What the host gives to machines.
 #[derive(Clone, Debug)]

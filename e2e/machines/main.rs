@@ -1,17 +1,23 @@
 //! `lab-machines`: the machine host of the local infrastructure. Runs as root on the host, outside any cluster.
 
-use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
-use e2e::machines::addresses::Network;
-use e2e::machines::host::{Host, Settings};
-use e2e::machines::record::Records;
-use e2e::machines::server::router;
-use e2e::run;
+use e2e::{
+    machines::{
+        addresses::Network,
+        host::{Host, Settings},
+        record::Records,
+        server::router,
+    },
+    run,
+};
 
 #[derive(Parser)]
 #[command(

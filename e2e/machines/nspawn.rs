@@ -3,18 +3,16 @@
 //! A machine outlives the process that started it and is ended by the recorded PID of its PID 1, which takes the
 //! whole PID namespace with it.
 
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-use std::process::Stdio;
-use std::time::Duration;
+use std::{os::unix::fs::PermissionsExt as _, path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
-use tokio::fs;
-use tokio::process::Command;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    fs,
+    process::Command,
+    time::{Instant, sleep},
+};
 
-use super::record::Pid;
-use super::seed::Overlay;
+use super::{record::Pid, seed::Overlay};
 
 const LAUNCH: &str = include_str!("launch.sh");
 

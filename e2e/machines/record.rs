@@ -2,15 +2,16 @@
 //!
 //! The record is written before anything is started, so whatever a crash leaves behind can be found and removed.
 
-use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use tokio::fs;
 
-use super::addresses::Network;
-use super::wire::Machine;
+use super::{addresses::Network, wire::Machine};
 
 /// A PID that cannot be mistaken for a later one with the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,17 +4,21 @@
 
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, Path, Request, State};
-use axum::http::{StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, put};
-use axum::{Json, Router};
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, Path, Request, State},
+    http::{StatusCode, header},
+    middleware::{Next, from_fn_with_state},
+    response::{IntoResponse, Response},
+    routing::{get, put},
+};
 use sha2::{Digest as _, Sha256};
 use tracing::warn;
 
-use super::host::{Fault, Host};
-use super::wire::{Machine, Order, Refusal};
+use super::{
+    host::{Fault, Host},
+    wire::{Machine, Order, Refusal},
+};
 
 /// A bootstrap Secret holds at most 1 MiB, a third more in base64.
 const BODY_LIMIT: usize = 2 << 20;

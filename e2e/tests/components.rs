@@ -1,25 +1,31 @@
 //! What `config/` installs, on a real API server: every object is taken as it is written, and the rights do what the
 //! controllers need and no more.
 
-use std::fs;
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use capi_kamaji::runtime::{leader::Candidate, peers::refuse_beside};
-use capi_kamaji::settings::RoleName;
+use capi_kamaji::{
+    runtime::{leader::Candidate, peers::refuse_beside},
+    settings::RoleName,
+};
 use e2e::apiserver::{Options, TestApiServer};
-use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
-use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{
+    api::{
+        authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
+        coordination::v1::Lease,
+        core::v1::Secret,
+    },
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+    jiff::Timestamp,
+};
 use kamaji_api::labels::namespace;
-use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
-use kube::config::Config;
-use kube::core::GroupVersionKind;
-use kube::{Client, ResourceExt as _, discovery};
+use kube::{
+    Client, ResourceExt as _,
+    api::{Api, DynamicObject, Patch, PatchParams, PostParams},
+    config::Config,
+    core::GroupVersionKind,
+    discovery,
+};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;

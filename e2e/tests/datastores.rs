@@ -16,8 +16,9 @@ use e2e::{
         access::{HOST, Lab},
         cleanup::{afterwards, gone},
         clusters::VERSION,
+        describe::not_true,
         said::{PATIENCE, message, says},
-        tenants::{Scope, not_true},
+        tenants::Scope,
         until::until,
     },
 };

@@ -1,9 +1,10 @@
 //! The etcd driver against a real etcd: separation of tenants, crashes between any two steps, deletion that leaves
 //! nothing and touches no neighbour.
 
-use capi_kamaji::hosting::datastore::driver::etcd::EtcdAdmin;
-use capi_kamaji::hosting::datastore::driver::{Deleted, Error, Owner, TenantSchema};
-use capi_kamaji::k8s::error::Class;
+use capi_kamaji::{
+    hosting::datastore::driver::{Deleted, Error, Owner, TenantSchema, etcd::EtcdAdmin},
+    k8s::error::Class,
+};
 use e2e::etcd::Etcd;
 use k8s_openapi::jiff::Timestamp;
 

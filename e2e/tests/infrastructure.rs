@@ -4,14 +4,18 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use e2e::infra::{capi, names};
-use e2e::lab::access::Lab;
-use e2e::lab::audit::Mark;
-use e2e::lab::clusters::QUICKSTART;
-use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
-use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, DynamicObject, ListParams, PostParams};
-use kube::{Client, ResourceExt as _};
+use e2e::{
+    infra::{capi, names},
+    lab::{access::Lab, audit::Mark, clusters::QUICKSTART},
+};
+use k8s_openapi::api::{
+    authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
+    core::v1::Secret,
+};
+use kube::{
+    Client, ResourceExt as _,
+    api::{Api, DynamicObject, ListParams, PostParams},
+};
 
 fn account(name: &str) -> String {
     format!("system:serviceaccount:{}:{name}", names::NAMESPACE)

@@ -74,7 +74,7 @@ async fn refused(scope: &Scope) -> Result<()> {
             json!({ "addons": { "konnectivity": {} } }),
             "FieldNotSupported",
             &[
-                "accepted but without effect in this version: spec.addons.konnectivity; remove it to clear this \
+                "set but has no effect in this version: spec.addons.konnectivity; remove it to clear this \
                condition",
             ],
         ),

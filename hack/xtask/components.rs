@@ -3,15 +3,19 @@
 //! No variables: the files can be applied as they are.
 //! Source: contract.md 4.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::crds::sorted;
-use crate::objects;
-use crate::provider::{PROVIDERS, Provider, VERSION, image};
+use crate::{
+    crds::sorted,
+    objects,
+    provider::{PROVIDERS, Provider, VERSION, image},
+};
 
 /// Arguments of the task.
 #[derive(clap::Args)]

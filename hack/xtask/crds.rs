@@ -1,11 +1,14 @@
 //! `cargo xtask crds`: writes `config/crd`, one file a definition, the same bytes on every machine.
 //! Owns the files' names and layout; what stands in them comes from `kamaji_api::crd`.
 
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
 use anyhow::{Context, bail};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 
 /// Arguments of the task.
 #[derive(clap::Args)]

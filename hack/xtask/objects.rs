@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::access::{Grant, KUBEADM_READS};
-use crate::provider::Provider;
+use crate::{
+    access::{Grant, KUBEADM_READS},
+    provider::Provider,
+};
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 const RBAC_V1: &str = "rbac.authorization.k8s.io/v1";

@@ -3,44 +3,18 @@
 //! definitions can be made without the module.
 //! The crates have schemas too, but those leave out how lists are merged. Nothing else reads the module.
 
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
 use anyhow::{Context, bail, ensure};
+use kamaji_api::pod::{self, Source};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// Version of the module the schemas are taken from.
 const VERSION: &str = "v1.36.3";
-
-/// Document and types taken from it.
-const SOURCES: &[(&str, &str, &[&str])] = &[
-    (
-        "api__v1_openapi.json",
-        "io.k8s.api.core.v1.",
-        &[
-            "Affinity",
-            "Container",
-            "LoadBalancerStatus",
-            "PodSecurityContext",
-            "ResourceRequirements",
-            "SecurityContext",
-            "Toleration",
-            "TopologySpreadConstraint",
-            "Volume",
-            "VolumeMount",
-        ],
-    ),
-    (
-        "apis__apps__v1_openapi.json",
-        "io.k8s.api.apps.v1.",
-        &["DeploymentCondition", "DeploymentStrategy"],
-    ),
-    (
-        "apis__networking.k8s.io__v1_openapi.json",
-        "io.k8s.api.networking.v1.",
-        &["IngressLoadBalancerStatus"],
-    ),
-];
 
 /// What a quantity looks like.
 const QUANTITY: &str = "^(\\+|-)?(([0-9]+(\\.[0-9]*)?)|(\\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\\+|-)?(([0-9]+(\\.[0-9]*)?)|(\\.[0-9]+))))?$";
@@ -78,14 +52,19 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         module.display()
     );
     let mut schemas = BTreeMap::new();
-    for (document, prefix, names) in SOURCES {
+    for Source {
+        document,
+        prefix,
+        types,
+    } in pod::SOURCES
+    {
         let path = module.join("api/openapi-spec/v3").join(document);
         let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
         let document: Value = serde_json::from_str(&text)?;
         let definitions = document["components"]["schemas"]
             .as_object()
             .context("no schemas in the document")?;
-        for name in *names {
+        for name in *types {
             let full = format!("{prefix}{name}");
             schemas.insert(*name, inline(definitions, &full, 0)?);
         }
@@ -162,7 +141,7 @@ fn inline(definitions: &Map<String, Value>, name: &str, depth: usize) -> anyhow:
             if name.ends_with("PortStatus") {
                 // A rule of the Go type that the document does not carry.
                 schema["properties"]["error"]["maxLength"] = json!(316);
-                schema["properties"]["error"]["pattern"] = json!(kamaji_api::crd::QUALIFIED_NAME);
+                schema["properties"]["error"]["pattern"] = json!(kamaji_api::schema::QUALIFIED_NAME);
             }
             schema
         }

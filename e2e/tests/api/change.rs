@@ -2,8 +2,9 @@
 
 #![expect(clippy::too_many_lines, reason = "tables are read as one")]
 
-use super::manifests::{kcp, merged, store, tcp};
 use serde_json::{Value, json};
+
+use super::manifests::{kcp, merged, store, tcp};
 
 /// A row of [`refused_on_change`]: what it is, the object before and after, words of the answer.
 pub type Change = (&'static str, Value, Value, &'static str);
@@ -99,7 +100,7 @@ pub fn refused_on_change() -> Vec<Change> {
             "another driver",
             store(json!({})),
             store(json!({"driver": "NATS"})),
-            "driver cannot be changed; make another DataStore",
+            "driver cannot be changed; create another DataStore",
         ),
         (
             "managed later",
@@ -117,13 +118,13 @@ pub fn refused_on_change() -> Vec<Change> {
             "more members",
             managed(json!({})),
             managed(json!({"replicas": 3})),
-            "managed.replicas cannot be changed; make another DataStore",
+            "managed.replicas cannot be changed; create another DataStore",
         ),
         (
             "more storage",
             managed(json!({})),
             managed(json!({"storage": {"size": "16Gi"}})),
-            "managed.storage cannot be changed; make another DataStore",
+            "managed.storage cannot be changed; create another DataStore",
         ),
     ]
 }

@@ -2,8 +2,9 @@
 
 #![expect(clippy::too_many_lines, reason = "tables are read as one")]
 
-use super::manifests::{config, file, kcp, merged, minimal, node, secret, store, tcp};
 use serde_json::{Value, json};
+
+use super::manifests::{config, file, kcp, merged, minimal, node, secret, store, tcp};
 
 /// A row of [`refused_on_creation`]: what it is, the object, words of the answer.
 pub type Creation = (&'static str, Value, &'static str);
@@ -14,7 +15,8 @@ pub fn refused_on_creation() -> Vec<Creation> {
 
 fn tenants() -> Vec<Creation> {
     let version = "version must be a semantic version with three numbers, such as v1.36.3";
-    let reserved = "is a reserved name, such as root; choose another, or leave it out and one is drawn";
+    let reserved =
+        "is a reserved name, such as root; choose another name, or omit the field to have one generated";
     vec![
         (
             "version in words",
@@ -140,12 +142,12 @@ fn tenants() -> Vec<Creation> {
         (
             "replicas of a DaemonSet",
             tcp(json!({"addons": {"konnectivity": {"agent": {"mode": "DaemonSet", "replicas": 2}}}})),
-            "replicas must be 0 or left out with mode DaemonSet",
+            "replicas must be 0 or omitted with mode DaemonSet",
         ),
         (
             "no replicas of a Deployment",
             tcp(json!({"addons": {"konnectivity": {"agent": {"mode": "Deployment", "replicas": 0}}}})),
-            "above 0 or left out with mode Deployment",
+            "above 0 or omitted with mode Deployment",
         ),
         (
             "probe",
@@ -339,7 +341,7 @@ fn stores() -> Vec<Creation> {
 }
 
 fn configs() -> Vec<Creation> {
-    let reserved = "files[].path is written by the provider itself; use another path";
+    let reserved = "the provider writes files[].path itself; use another path";
     vec![
         (
             "format",
@@ -465,7 +467,7 @@ fn configs() -> Vec<Creation> {
 
 fn nodes() -> Vec<Creation> {
     let label = "on the Machine instead";
-    let flag = "this kubelet flag is the provider's own; use the field for it";
+    let flag = "the provider sets this kubelet flag itself; use the field for it";
     vec![
         (
             "role label",
@@ -537,7 +539,7 @@ fn nodes() -> Vec<Creation> {
         (
             "flag of two lines",
             node(json!({"kubeletExtraArgs": [{"name": "v", "value": "4\n5"}]})),
-            "must be one line",
+            "must be a single line",
         ),
         (
             "address and interface",
@@ -552,12 +554,12 @@ fn nodes() -> Vec<Creation> {
         (
             "family without interface",
             node(json!({"nodeIP": {"address": "::", "family": "IPv6"}})),
-            "family goes with interface",
+            "family requires interface",
         ),
         (
             "address that is none",
             node(json!({"nodeIP": {"address": "eth0"}})),
-            "must be one IP address, or two with a comma",
+            "must be one IP address, or two separated by a comma",
         ),
         (
             "provider id template",

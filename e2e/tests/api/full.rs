@@ -1,7 +1,8 @@
 //! Objects with every field that a user can write.
 
-use super::manifests::{etcd, merged, minimal, secret};
 use serde_json::{Value, json};
+
+use super::manifests::{etcd, merged, minimal, secret};
 
 /// Parts of a pod as users write them, fields of recent versions included.
 fn pod() -> Value {

@@ -1,7 +1,7 @@
-//! KamajiControlPlane and KamajiControlPlaneTemplate (controlplane.cluster.x-k8s.io/v1alpha2): the control plane
-//! provider's objects, field for field the Go provider's, with what the contract added since.
+//! KamajiControlPlane and KamajiControlPlaneTemplate (controlplane.cluster.x-k8s.io/v1alpha2): the objects of the control
+//! plane provider. They have every field of the Go provider, and the fields that Cluster API's contract added since:
+//! <https://cluster-api.sigs.k8s.io/developer/providers/contracts/control-plane>.
 //! Owns both objects; the parts of the spec and the status have files of their own.
-//! Source: contract.md 1.1–1.3 and 2.2, DESIGN 2.2.
 
 mod machine;
 mod network;
@@ -13,14 +13,18 @@ pub use network::*;
 pub use settings::*;
 pub use status::*;
 
-use crate::crd::{VERSION_LENGTH, VERSION_RULES, cel};
-use crate::metadata::TemplateMetadata;
+use std::ops::{Deref, DerefMut};
+
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::ops::{Deref, DerefMut};
 
-/// Desired state of a hosted control plane of a Cluster.
+use crate::{
+    metadata::TemplateMetadata,
+    schema::{VERSION_LENGTH, VERSION_RULES, cel},
+};
+
+/// Desired state of the hosted control plane of a Cluster.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "controlplane.cluster.x-k8s.io",
@@ -35,7 +39,7 @@ use std::ops::{Deref, DerefMut};
     label("cluster.x-k8s.io/v1beta2", "v1alpha2"),
     derive = "PartialEq",
     derive = "Default",
-    doc = "KamajiControlPlane is the control plane of a Cluster, run as pods of the management cluster.",
+    doc = "KamajiControlPlane is the control plane of a Cluster that runs as pods in the management cluster.",
     scale(
         spec_replicas_path = ".spec.replicas",
         status_replicas_path = ".status.replicas",
@@ -92,16 +96,16 @@ use std::ops::{Deref, DerefMut};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct KamajiControlPlaneSpec {
-    /// Version of Kubernetes, with or without a leading `v`. It grows by one minor at a time.
+    /// Version of Kubernetes, with or without a leading `v`. It can be raised by one minor version at a time.
     #[schemars(length(min = 1, max = VERSION_LENGTH), extend("x-kubernetes-validations" = cel(VERSION_RULES)))]
     pub version: String,
-    /// Pods of the control plane; 0 puts it to sleep.
+    /// Number of control plane pods; 0 puts the control plane to sleep.
     #[serde(default = "default_replicas")]
     pub replicas: i32,
-    /// Address of the API server: preset by the user and then honoured, else written by the provider.
+    /// Endpoint of the API server. The provider sets it, unless the user set it before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control_plane_endpoint: Option<Endpoint>,
-    /// What a template can hold too.
+    /// Settings that a template can contain as well.
     #[serde(flatten)]
     pub settings: ControlPlaneSettings,
 }
@@ -135,7 +139,7 @@ fn default_replicas() -> i32 {
     2
 }
 
-/// Address of an API server.
+/// Endpoint of an API server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(inline, extend("minProperties" = 1))]
@@ -151,7 +155,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Valid in the sense of the contract: neither part is missing.
+    /// Whether both parts are set, as Cluster API's contract requires of a valid endpoint.
     pub fn is_valid(&self) -> bool {
         !self.host.is_empty() && self.port != 0
     }
@@ -176,28 +180,29 @@ fn is_zero(port: &i32) -> bool {
     label("cluster.x-k8s.io/v1beta2", "v1alpha2"),
     derive = "PartialEq",
     derive = "Default",
-    doc = "KamajiControlPlaneTemplate is what a ClusterClass makes KamajiControlPlanes from."
+    doc = "KamajiControlPlaneTemplate is the template from which a ClusterClass creates KamajiControlPlanes."
 )]
 pub struct KamajiControlPlaneTemplateSpec {
     /// The template.
     pub template: KamajiControlPlaneTemplateResource,
 }
 
-/// What a KamajiControlPlane is made from.
+/// Template of a KamajiControlPlane.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub struct KamajiControlPlaneTemplateResource {
-    /// Metadata of the object made from it.
+    /// Metadata of the objects created from the template.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<TemplateMetadata>,
-    /// Spec of the object made from it; version, replicas and endpoint come from the Cluster.
+    /// Spec of the objects created from the template. Version, replicas and endpoint come from the Cluster.
     pub spec: ControlPlaneSettings,
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::json;
+
+    use super::*;
 
     #[test]
     fn an_endpoint_is_valid_only_with_both_parts() {

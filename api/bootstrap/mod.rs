@@ -1,6 +1,6 @@
-//! KamajiConfig and KamajiConfigTemplate (bootstrap.cluster.x-k8s.io/v1alpha1): how a machine becomes a node without
-//! kubeadm. Owns both objects; node, kubelet, files and status have files of their own.
-//! Source: bootstrap.md 3.1–3.2, contract.md 3.1.
+//! KamajiConfig and KamajiConfigTemplate (bootstrap.cluster.x-k8s.io/v1alpha1): how a machine becomes a Node without
+//! kubeadm. Owns both objects; node, kubelet, files and status have files of their own. The fields follow the contract for
+//! bootstrap providers: <https://cluster-api.sigs.k8s.io/developer/providers/contracts/bootstrap-config>.
 
 mod files;
 mod kubelet;
@@ -12,16 +12,20 @@ pub use kubelet::*;
 pub use node::*;
 pub use status::*;
 
-use crate::crd::{Rule, cel};
-use crate::metadata::{AdditionalMetadata, TemplateMetadata};
-use kube::CustomResource;
-use kube::core::Duration;
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, core::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
-/// Desired state: what the machine is told on its first boot. Once the data is written, changes apply to new machines.
+use crate::{
+    metadata::{AdditionalMetadata, TemplateMetadata},
+    schema::{Rule, cel},
+};
+
+/// Desired state: how the bootstrap data is generated. After the data is generated, changes apply to new Machines
+/// only.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "bootstrap.cluster.x-k8s.io",
@@ -36,7 +40,7 @@ use std::collections::BTreeMap;
     label("cluster.x-k8s.io/v1beta2", "v1alpha1"),
     derive = "PartialEq",
     derive = "Default",
-    doc = "KamajiConfig is what a machine is told on its first boot to join a hosted control plane.",
+    doc = "KamajiConfig generates the bootstrap data with which a machine joins a hosted control plane.",
     printcolumn(
         name = "Cluster",
         type_ = "string",
@@ -57,91 +61,95 @@ use std::collections::BTreeMap;
 )]
 #[serde(rename_all = "camelCase", default)]
 pub struct KamajiConfigSpec {
-    /// Format of the data.
+    /// Format of the bootstrap data.
     #[serde(skip_serializing_if = "is_default")]
     pub format: Format,
-    /// How the kubelet registers its node.
+    /// How the kubelet registers its Node.
     #[serde(skip_serializing_if = "is_default")]
     pub node_registration: NodeRegistration,
-    /// The API server to join; the Cluster's when left out.
+    /// The API server to join. Defaults to the control plane of the Cluster.
     #[serde(skip_serializing_if = "is_default")]
     pub control_plane: ControlPlaneTarget,
-    /// The machine's credential until it has a certificate.
+    /// The credential that the machine uses until it has a client certificate.
     #[serde(skip_serializing_if = "is_default")]
     pub auth: Auth,
-    /// Who approves certificate requests.
+    /// How CertificateSigningRequests are approved.
     #[serde(skip_serializing_if = "is_default")]
     pub csr_approval: CsrApproval,
-    /// The kubelet.
+    /// Settings of the kubelet.
     #[serde(skip_serializing_if = "is_default")]
     pub kubelet: Kubelet,
-    /// How the kubelet's version must match the Machine's.
+    /// How the version of the kubelet must match the version of the Machine.
     #[serde(skip_serializing_if = "is_default")]
     pub version_check: VersionCheck,
     /// Settings of the operating system.
     #[serde(skip_serializing_if = "is_default")]
     pub os: OperatingSystem,
-    /// Files written on first boot.
+    /// Files that are written on first boot.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 200),
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["path"])
     )]
     pub files: Vec<File>,
-    /// Users made on first boot. Without one named `default`, the distribution's own user is not made.
+    /// Users that are created on first boot. The default user of the distribution is created only if the list has a
+    /// user named `default`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 100),
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
     )]
     pub users: Vec<User>,
-    /// Shell commands run in order before the join, again at every boot until the machine joined. The first that fails,
-    /// or is not done within `joinTimeout`, ends the boot with a report.
+    /// Shell commands that run in order before the join, at every boot until the machine has joined. The first
+    /// command that fails, or does not finish within `joinTimeout`, ends the join of this boot, and the machine
+    /// reports the failure.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000), inner(length(min = 1, max = 10240)))]
     pub pre_join_commands: Vec<String>,
-    /// Shell commands run in order after the join, each until it succeeded once: the first that fails ends the boot, and
-    /// the next boot goes on with it. All of them have `joinTimeout` once more. The token is gone by then, so a failure
-    /// is not reported here; it stands in the machine's console and in its journal (`journalctl -u kamaji-join`).
+    /// Shell commands that run in order after the join. Each runs until it has succeeded once: the first that fails
+    /// ends the sequence, and the next boot continues with it. Together they have another `joinTimeout`. The
+    /// bootstrap token no longer exists by then, so a failure is not reported in the status; the machine writes it to
+    /// its console and to its journal (`journalctl -u kamaji-join`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000), inner(length(min = 1, max = 10240)))]
     pub post_join_commands: Vec<String>,
-    /// How long the machine tries to join, commands before the join included, from 1m to 1h; 10m when left out. After it
-    /// the kubelet is stopped, so that no machine joins that was reported as failed; the next boot tries again.
+    /// How long the machine tries to join, including `preJoinCommands`. Between 1m and 1h; defaults to 10m. After
+    /// this time the kubelet is stopped, so that a machine that was reported as failed does not join later. The next
+    /// boot tries again.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 32),
         regex(pattern = DURATION),
-        extend("x-kubernetes-validations" = rules(&[(
+        extend("x-kubernetes-validations" = cel(&[(
             &JOIN_TIMEOUT.rule("self"),
             &format!("joinTimeout {JOIN_TIMEOUT}"),
         )]))
     )]
     pub join_timeout: Option<Duration>,
-    /// Metadata of the bootstrap Secret.
+    /// Labels and annotations of the bootstrap data Secret.
     #[serde(skip_serializing_if = "AdditionalMetadata::is_empty")]
     pub secret_metadata: AdditionalMetadata,
 }
 
-/// A span of time as Go writes it, without sign.
+/// A duration in Go's format, without a sign.
 const DURATION: &str = "^([0-9]+([.][0-9]+)?(ms|s|m|h))+$";
 
-/// The least and the most that a span of time may be.
+/// Lower and upper bound of a duration, both inclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// The least.
+    /// Lower bound.
     pub least: std::time::Duration,
-    /// The most.
+    /// Upper bound.
     pub most: std::time::Duration,
 }
 
 impl Bounds {
-    /// Whether `span` is within them.
+    /// Whether `span` is within the bounds.
     pub fn hold(&self, span: Duration) -> bool {
         !span.is_negative() && (self.least..=self.most).contains(&std::time::Duration::from(span))
     }
 
-    /// [`Self::hold`] of a field in CEL.
+    /// [`Self::hold`] as a CEL expression about `field`.
     fn rule(&self, field: &str) -> String {
         let (least, most) = (go(self.least), go(self.most));
         format!("duration({field}) >= duration('{least}') && duration({field}) <= duration('{most}')")
@@ -149,13 +157,13 @@ impl Bounds {
 }
 
 impl std::fmt::Display for Bounds {
-    /// What is said where they do not hold, after the name of the field.
+    /// The message for a value out of bounds, to follow the name of the field.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "must be between {} and {}", go(self.least), go(self.most))
     }
 }
 
-/// A span of time in Go's words.
+/// A duration in Go's format.
 fn go(span: std::time::Duration) -> String {
     match span.as_secs() {
         seconds if seconds.is_multiple_of(3600) => format!("{}h", seconds / 3600),
@@ -174,26 +182,18 @@ pub const TOKEN_TTL: Bounds = Bounds {
     least: std::time::Duration::from_mins(5),
     most: std::time::Duration::from_hours(24),
 };
-/// `auth.token.ttl` when left out.
+/// Default of `auth.token.ttl`.
 pub const DEFAULT_TOKEN_TTL: std::time::Duration = std::time::Duration::from_mins(15);
-/// The most that `auth.token.maxLifetime` may be; the least is `auth.token.ttl`.
+/// Upper bound of `auth.token.maxLifetime`; the lower bound is `auth.token.ttl`.
 pub const TOKEN_MAX_LIFETIME: std::time::Duration = std::time::Duration::from_hours(168);
 
-/// Rules whose text is made from constants, as the value of `x-kubernetes-validations`.
-fn rules(rules: &[(&str, &str)]) -> Value {
-    rules
-        .iter()
-        .map(|(rule, message)| json!({"rule": rule, "message": message}))
-        .collect()
-}
-
-/// A list of words in CEL.
+/// A list of strings in CEL.
 fn listed<'a>(words: impl Iterator<Item = &'a str>) -> String {
     let words: Vec<_> = words.map(|word| format!("'{word}'")).collect();
     format!("[{}]", words.join(", "))
 }
 
-/// Whether a part of the spec says nothing.
+/// Whether a part of the spec has its default value.
 fn is_default<T: Default + PartialEq>(part: &T) -> bool {
     *part == T::default()
 }
@@ -212,22 +212,22 @@ fn is_default<T: Default + PartialEq>(part: &T) -> bool {
     label("cluster.x-k8s.io/v1beta2", "v1alpha1"),
     derive = "PartialEq",
     derive = "Default",
-    doc = "KamajiConfigTemplate is what MachineDeployments and ClusterClasses make KamajiConfigs from.",
+    doc = "KamajiConfigTemplate is the template from which MachineDeployments and ClusterClasses create KamajiConfigs.",
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 pub struct KamajiConfigTemplateSpec {
-    /// The template. It can be changed; machines that exist are not replaced by it.
+    /// The template. It can be changed; existing Machines are not replaced.
     pub template: KamajiConfigTemplateResource,
 }
 
-/// What a KamajiConfig is made from.
+/// Template of a KamajiConfig.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub struct KamajiConfigTemplateResource {
-    /// Metadata of the object made from it.
+    /// Metadata of the objects created from the template.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<TemplateMetadata>,
-    /// Spec of the object made from it.
+    /// Spec of the objects created from the template.
     #[serde(default)]
     pub spec: KamajiConfigSpec,
 }
@@ -237,10 +237,10 @@ pub struct KamajiConfigTemplateResource {
 #[serde(rename_all = "kebab-case")]
 #[schemars(inline)]
 pub enum Format {
-    /// cloud-init.
+    /// A cloud-config for cloud-init.
     #[default]
     CloudConfig,
-    /// Ignition. Accepted, not supported yet.
+    /// Ignition. Accepted but has no effect yet.
     Ignition,
 }
 
@@ -255,7 +255,7 @@ impl TokenSettings {
 }
 
 impl Format {
-    /// The value of the bootstrap Secret's key `format`.
+    /// The value of the key `format` in the bootstrap data Secret.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::CloudConfig => "cloud-config",
@@ -264,7 +264,7 @@ impl Format {
     }
 }
 
-/// An API server that is not the Cluster's.
+/// Rules of an explicit API server endpoint.
 const TARGET_RULES: &[Rule] = &[(
     "!has(self.endpoint) || self.endpoint.matches('^([^:/]+|[[][0-9a-fA-F:.]+[]]):[0-9]{1,5}$')",
     "controlPlane.endpoint must be host:port without a scheme, such as api.example.com:6443",
@@ -275,15 +275,16 @@ const TARGET_RULES: &[Rule] = &[(
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline, extend("x-kubernetes-validations" = cel(TARGET_RULES)))]
 pub struct ControlPlaneTarget {
-    /// `host:port`; else the control plane's `status.workerEndpoint`, else the Cluster's endpoint.
+    /// Endpoint as `host:port`. Defaults to `status.workerEndpoint` of the control plane if set, otherwise to the
+    /// endpoint of the Cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub endpoint: Option<String>,
-    /// Name the API server's certificate is checked for, where it is not the endpoint's host.
+    /// Server name to verify the certificate of the API server against. Defaults to the host of the endpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub tls_server_name: Option<String>,
-    /// Secret in the same namespace with the CA to trust; `<cluster>-ca` when left out.
+    /// Secret in the same namespace that holds the CA to trust. Defaults to `<cluster>-ca`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_secret_ref: Option<SecretKeyRef>,
 }
@@ -295,13 +296,13 @@ pub struct SecretKeyRef {
     /// Name of the Secret.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Key of the Secret; `tls.crt` when left out.
+    /// Key of the Secret. Defaults to `tls.crt`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub key: Option<String>,
 }
 
-/// The machine's credential until it has a certificate.
+/// The credential that the machine uses until it has a client certificate.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(inline)]
@@ -309,7 +310,7 @@ pub struct Auth {
     /// Kind of credential.
     #[serde(rename = "type", skip_serializing_if = "is_default")]
     pub kind: AuthType,
-    /// The token.
+    /// Settings of the bootstrap token.
     #[serde(skip_serializing_if = "is_default")]
     pub token: TokenSettings,
 }
@@ -318,15 +319,15 @@ pub struct Auth {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum AuthType {
-    /// One bootstrap token a Machine.
+    /// A bootstrap token for each Machine.
     #[default]
     BootstrapToken,
 }
 
-/// Bounds of a token's life.
+/// Rules of a token's lifetime.
 fn token_rules() -> Value {
     let (ttl, most) = (go(DEFAULT_TOKEN_TTL), go(TOKEN_MAX_LIFETIME));
-    rules(&[
+    cel(&[
         (
             &format!("!has(self.ttl) || ({})", TOKEN_TTL.rule("self.ttl")),
             &format!("auth.token.ttl {TOKEN_TTL}"),
@@ -337,33 +338,33 @@ fn token_rules() -> Value {
                  && duration(self.maxLifetime) <= duration('{most}'))"
             ),
             &format!(
-                "auth.token.maxLifetime must be at least auth.token.ttl ({ttl} when left out) and at most {most}"
+                "auth.token.maxLifetime must be at least auth.token.ttl (default {ttl}) and at most {most}"
             ),
         ),
     ])
 }
 
-/// Life of the token.
+/// Lifetime of the bootstrap token.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline, extend("x-kubernetes-validations" = token_rules()))]
 pub struct TokenSettings {
-    /// Life of the token, extended until the machine joined; from 5m to 24h, 15m when left out.
+    /// Lifetime of the token. It is extended until the machine has joined. Between 5m and 24h; defaults to 15m.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = DURATION))]
     pub ttl: Option<Duration>,
-    /// Life after which the token is not extended any more; 24h when left out.
+    /// Total lifetime after which the token is no longer extended. Defaults to 24h.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = DURATION))]
     pub max_lifetime: Option<Duration>,
 }
 
-/// Who approves certificate requests of nodes.
+/// How CertificateSigningRequests of nodes are approved.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(inline)]
 pub struct CsrApproval {
-    /// The first client certificate.
+    /// Who approves the first client certificate of a node.
     #[serde(skip_serializing_if = "is_default")]
     pub client: ClientApproval,
 }
@@ -372,23 +373,23 @@ pub struct CsrApproval {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum ClientApproval {
-    /// This provider, for the machine the token was made for and for no other name.
+    /// This provider, only for the node name of the Machine that the token belongs to.
     #[default]
     Bound,
-    /// kube-controller-manager of the tenant, for any name.
+    /// The kube-controller-manager of the workload cluster, for any name.
     ControllerManager,
-    /// Somebody else.
+    /// Another component.
     External,
 }
 
-/// How the kubelet's version must match the Machine's.
+/// How the version of the kubelet must match the version of the Machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum VersionCheck {
-    /// Same minor; another patch only warns.
+    /// The minor version must match; a different patch version causes a warning.
     #[default]
     Minor,
-    /// Same version.
+    /// The version must match exactly.
     Exact,
     /// No check.
     #[serde(rename = "None")]
@@ -400,33 +401,33 @@ pub enum VersionCheck {
 #[serde(default)]
 #[schemars(inline)]
 pub struct OperatingSystem {
-    /// Kernel modules to load beside `overlay` and `br_netfilter`.
+    /// Kernel modules to load in addition to `overlay` and `br_netfilter`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 64),
         inner(length(min = 1, max = 64), regex(pattern = "^[A-Za-z0-9_-]+$"))
     )]
     pub modules: Vec<String>,
-    /// Kernel settings beside those that Kubernetes needs.
+    /// Kernel parameters in addition to those that Kubernetes requires.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend(
         "maxProperties" = 100,
         "additionalProperties" = json!({"type": "string", "maxLength": 256, "pattern": r"^[^\n\r]*$"})
     ))]
     pub sysctls: BTreeMap<String, String>,
-    /// What happens to swap.
+    /// How swap is handled.
     #[serde(skip_serializing_if = "is_default")]
     pub swap: Swap,
 }
 
-/// What happens to swap. No value is a word that YAML reads as a boolean.
+/// How swap is handled. No value is a word that YAML reads as a boolean.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum Swap {
-    /// Swap is turned off, for good.
+    /// Swap is turned off permanently.
     #[default]
     #[serde(rename = "Disabled")]
     Off,
-    /// Swap stays; pods do not use it.
+    /// Swap stays on; pods do not use it.
     Keep,
 }

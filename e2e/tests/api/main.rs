@@ -1,31 +1,31 @@
 //! The definitions on a real API server that behaves like Kubernetes 1.33, the oldest management cluster: they are
 //! served, they take what they should, they refuse what they should and say which field and what to do.
 
-#[path = "api/change.rs"]
 mod change;
-#[path = "api/creation.rs"]
 mod creation;
-#[path = "api/first_apply.rs"]
 mod first_apply;
-#[path = "api/full.rs"]
 mod full;
-#[path = "api/manifests.rs"]
 mod manifests;
+
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use e2e::apiserver::{Options, TestApiServer};
 use full::full;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kamaji_api::bootstrap::{KamajiConfig, KamajiConfigTemplate};
-use kamaji_api::controlplane::{KamajiControlPlane, KamajiControlPlaneTemplate};
-use kamaji_api::datastore::DataStore;
-use kamaji_api::tenantcontrolplane::TenantControlPlane;
-use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
-use kube::core::NamespaceResourceScope;
-use kube::{Client, Resource};
+use kamaji_api::{
+    bootstrap::{KamajiConfig, KamajiConfigTemplate},
+    controlplane::{KamajiControlPlane, KamajiControlPlaneTemplate},
+    datastore::DataStore,
+    tenantcontrolplane::TenantControlPlane,
+};
+use kube::{
+    Client, Resource,
+    api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams},
+    core::NamespaceResourceScope,
+};
 use manifests::{merged, minimal};
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 /// The server all tests here share; none where it is not built.
 async fn server() -> Result<Option<Arc<TestApiServer>>> {
@@ -340,9 +340,9 @@ async fn hosting_peer_25_26_version_steps_are_measured_against_what_runs() -> Re
         .await?;
 
     let step = "spec.kubernetes.version is more than one minor above the running version \
-                (status.kubernetesResources.version.version): ask for the next minor first";
+                (status.kubernetesResources.version.version): set the next minor version first";
     let back = "spec.kubernetes.version is below the running version \
-                (status.kubernetesResources.version.version): a downgrade is not possible, ask for the running minor or the \
+                (status.kubernetesResources.version.version): a downgrade is not possible, set the running minor version or the \
                 next one";
     refused("two minors", apply(&client, &at("v1.36.3"), true).await, step)?;
     refused("a downgrade", apply(&client, &at("v1.33.9"), true).await, back)?;

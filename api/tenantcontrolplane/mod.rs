@@ -1,6 +1,5 @@
-//! TenantControlPlane (kamaji.clastix.io/v1alpha1): a hosted Kubernetes control plane, Kamaji's API.
-//! Owns the object and the top of its spec; deployment, network and status have files of their own.
-//! Source: hosting.md 1.1–1.3, DESIGN 2.1 and 7.
+//! TenantControlPlane (kamaji.clastix.io/v1alpha1): a hosted Kubernetes control plane, in Kamaji's API.
+//! Owns the object and the top level of its spec; deployment, network and status have files of their own.
 
 mod deployment;
 mod network;
@@ -10,14 +9,17 @@ pub use deployment::*;
 pub use network::*;
 pub use status::*;
 
-use crate::addons::{AddonImage, Konnectivity};
-use crate::admission::AdmissionPlugin;
-use crate::crd::{Rule, VERSION_LENGTH, VERSION_RULES, cel};
-use crate::datastore::{NAME_RULES, SCHEMA_RULES};
-use crate::kubelet::{AddressType, CgroupDriver, JsonPatch, default_address_types};
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::{
+    addons::{AddonImage, Konnectivity},
+    admission::AdmissionPlugin,
+    datastore::{NAME_RULES, SCHEMA_RULES},
+    kubelet::{AddressType, CgroupDriver, JsonPatch, default_address_types},
+    schema::{Rule, VERSION_LENGTH, VERSION_RULES, cel},
+};
 
 /// CEL: the number at `$part` of the first `major.minor` in a version.
 macro_rules! part {
@@ -41,7 +43,7 @@ macro_rules! minor {
         part!($version, "1")
     };
 }
-/// CEL: the version did not change, or nothing runs yet that it could be compared with.
+/// CEL: the version did not change, or there is no running version to compare it with.
 macro_rules! unchanged_or_not_running {
     () => {
         "self.spec.kubernetes.version == oldSelf.spec.kubernetes.version || !has(self.status) || \
@@ -51,8 +53,8 @@ macro_rules! unchanged_or_not_running {
     };
 }
 
-/// Rules that need spec and status together. The running version stands in the status, which a user cannot write with
-/// the spec; against `oldSelf` alone two quick edits would pass (DESIGN 2.1).
+/// Rules that need spec and status together. The running version is in the status, which users do not write with the
+/// spec. A comparison with `oldSelf` alone would let two quick edits skip a minor version.
 pub(crate) const ROOT_RULES: &[Rule] = &[
     (
         "size(self.metadata.name) <= 63 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
@@ -73,7 +75,7 @@ pub(crate) const ROOT_RULES: &[Rule] = &[
             ")"
         ),
         "spec.kubernetes.version is below the running version (status.kubernetesResources.version.version): a downgrade \
-         is not possible, ask for the running minor or the next one",
+         is not possible, set the running minor version or the next one",
     ),
     (
         concat!(
@@ -85,7 +87,7 @@ pub(crate) const ROOT_RULES: &[Rule] = &[
             " + 1"
         ),
         "spec.kubernetes.version is more than one minor above the running version \
-         (status.kubernetesResources.version.version): ask for the next minor first",
+         (status.kubernetesResources.version.version): set the next minor version first",
     ),
 ];
 
@@ -145,7 +147,7 @@ const SPEC_RULES: &[Rule] = &[
     category = "kamaji",
     derive = "PartialEq",
     derive = "Default",
-    doc = "TenantControlPlane is a Kubernetes control plane that runs as pods of the management cluster.",
+    doc = "TenantControlPlane is a Kubernetes control plane that runs as pods in the management cluster.",
     scale(
         spec_replicas_path = ".spec.controlPlane.deployment.replicas",
         status_replicas_path = ".status.kubernetesResources.deployment.replicas",
@@ -182,31 +184,32 @@ const SPEC_RULES: &[Rule] = &[
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = cel(SPEC_RULES)))]
 pub struct TenantControlPlaneSpec {
-    /// Name of the DataStore; the engine's default when left out. It can be changed, not unset.
+    /// Name of the DataStore. Defaults to the default DataStore of the engine. Cannot be unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_store: Option<String>,
-    /// Key prefix and role in etcd, database in SQL. Drawn once by the engine when left out. Immutable.
+    /// Key prefix and role in etcd, or database in SQL. Generated once if omitted. Immutable.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253), extend("x-kubernetes-validations" = cel(SCHEMA_RULES)))]
     pub data_store_schema: Option<String>,
-    /// User in the datastore. Drawn once by the engine when left out. Immutable.
+    /// User in the DataStore. Generated once if omitted. Immutable.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253), extend("x-kubernetes-validations" = cel(NAME_RULES)))]
     pub data_store_username: Option<String>,
-    /// Other stores for single resources (etcd only), as in `--etcd-servers-overrides`.
+    /// Other DataStores for single resources (etcd only), as in `--etcd-servers-overrides`. Accepted but has no
+    /// effect yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub data_store_overrides: Vec<DataStoreOverride>,
-    /// Kinds of writes that are refused.
+    /// Kinds of writes that the API server rejects. Accepted but has no effect yet.
     #[serde(default, skip_serializing_if = "WritePermissions::is_open")]
     pub write_permissions: WritePermissions,
-    /// The pods and how they are reached.
+    /// The control plane pods and their exposure.
     pub control_plane: ControlPlane,
     /// Version and settings of Kubernetes.
     pub kubernetes: KubernetesSpec,
-    /// Addresses, ports and ranges.
+    /// Addresses, ports and address ranges.
     #[serde(default)]
     pub network_profile: NetworkProfile,
-    /// Add-ons run in the tenant.
+    /// Add-ons of the workload cluster.
     #[serde(default, skip_serializing_if = "Addons::is_empty")]
     pub addons: Addons,
 }
@@ -216,7 +219,7 @@ pub struct TenantControlPlaneSpec {
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline)]
 pub struct DataStoreOverride {
-    /// Resource as `[group]/resource`, such as `/events`; built-in resources only.
+    /// Resource as `[group]/resource`, such as `/events`. Built-in resources only.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub resource: String,
     /// Name of the DataStore.
@@ -224,18 +227,18 @@ pub struct DataStoreOverride {
     pub data_store: String,
 }
 
-/// Writes that are refused.
+/// Kinds of writes that the API server rejects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline)]
 pub struct WritePermissions {
-    /// Refuse creation.
+    /// Reject creation.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub block_creation: bool,
-    /// Refuse updates.
+    /// Reject updates.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub block_update: bool,
-    /// Refuse deletion.
+    /// Reject deletion.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub block_deletion: bool,
 }
@@ -252,28 +255,29 @@ impl WritePermissions {
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
 pub struct KubernetesSpec {
-    /// Version with or without a leading `v`, used verbatim as the tag of the images. It grows by one minor at a time.
+    /// Version with or without a leading `v`, used verbatim as the tag of the images. It can be raised by one minor
+    /// version at a time.
     #[schemars(length(min = 1, max = VERSION_LENGTH), extend("x-kubernetes-validations" = cel(VERSION_RULES)))]
     pub version: String,
-    /// What the control plane says about kubelets.
+    /// Kubelet settings.
     pub kubelet: KubeletSpec,
-    /// Admission plugins to turn on. NodeRestriction is on beside this list.
+    /// Admission plugins to enable. NodeRestriction is enabled in addition.
     #[serde(default = "AdmissionPlugin::defaults")]
     pub admission_controllers: Vec<AdmissionPlugin>,
 }
 
-/// What the control plane says about kubelets.
+/// Kubelet settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline)]
 pub struct KubeletSpec {
-    /// Order in which the API server picks a node's address.
+    /// Order in which the API server selects an address of a Node.
     #[schemars(length(min = 1), extend("x-kubernetes-list-type" = "set"))]
     pub preferred_address_types: Vec<AddressType>,
-    /// Deprecated in favour of a patch: driver of control groups written into `kubelet-config`.
+    /// Deprecated, use a patch instead: cgroup driver in the ConfigMap `kubelet-config`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroupfs: Option<CgroupDriver>,
-    /// Patches on the KubeletConfiguration of `kubelet-config`, used by kubeadm workers.
+    /// JSON patches of the KubeletConfiguration in the ConfigMap `kubelet-config`, which kubeadm workers use.
     #[serde(rename = "configurationJSONPatches", skip_serializing_if = "Vec::is_empty")]
     pub configuration_json_patches: Vec<JsonPatch>,
 }
@@ -288,24 +292,24 @@ impl Default for KubeletSpec {
     }
 }
 
-/// Add-ons run in the tenant; absent means off.
+/// Add-ons of the workload cluster. An add-on that is omitted is off.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline)]
 pub struct Addons {
-    /// Cluster DNS.
+    /// CoreDNS, the cluster DNS.
     #[serde(rename = "coreDNS", skip_serializing_if = "Option::is_none")]
     pub core_dns: Option<AddonImage>,
-    /// Service proxy.
+    /// kube-proxy, the Service proxy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kube_proxy: Option<AddonImage>,
-    /// Tunnel to nodes and pods. Accepted, not supported yet.
+    /// Konnectivity, a tunnel from the API server to nodes and pods. Accepted but has no effect yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub konnectivity: Option<Konnectivity>,
 }
 
 impl Addons {
-    /// Whether no add-on is asked for.
+    /// Whether no add-on is set.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
