@@ -2,30 +2,19 @@
 //! of its certificate (bootstrap.md, contract.md 3).
 //!
 //! The KamajiConfig is the root; Machines, Clusters and KamajiControlPlanes are read beside it. One pass stands in
-//! [`reconcile`], its two halves in [`hand_out`] and [`follow`], the order of data, token and announcement in [`data`],
-//! the watches of tenants in [`tenants`]. A
-//! machine that joined costs nothing any more: no watch, no timer, no request.
+//! [`reconcile`], its two halves in [`data_secret`] and [`node_join`], the approval of certificates in [`approval`],
+//! the watches of tenants in [`tenants`]. A machine that joined costs nothing any more: no watch, no timer, no request.
 //!
-//! What is pure: [`plan`], [`join`], [`kubelet`], [`cloudinit`], [`validate`], [`gates`], [`stop`], [`csr`],
-//! [`requests`], [`token`], [`rights`], [`report`], [`status`].
+//! What is pure: [`bootstrapdata`], [`validate`], [`preconditions`], [`stop`], [`approval::csr`],
+//! [`approval::requests`], [`token`], [`tenants::rbac`], [`tenants::report`], [`status`].
 
-mod approve;
-pub mod cloudinit;
-pub mod csr;
-mod data;
-mod follow;
-pub mod gates;
-mod hand_out;
-pub mod join;
-#[cfg(test)]
-mod join_machine;
-pub mod kubelet;
+pub mod approval;
+pub mod bootstrapdata;
+mod data_secret;
+mod node_join;
 mod observe;
-pub mod plan;
+pub mod preconditions;
 mod reconcile;
-pub mod report;
-mod requests;
-pub mod rights;
 pub mod status;
 mod stop;
 mod tenants;

@@ -15,7 +15,7 @@ use kube::{Api, ResourceExt as _};
 
 use rustls::pki_types::CertificateDer;
 
-use super::{Context, gates::Gate, stop::Stop};
+use super::{Context, preconditions::Gate, stop::Stop};
 use crate::{
     capi::{cluster::Cluster, machine::Machine},
     k8s::{error::ApiError, key::RootKey, row::Row},

@@ -13,15 +13,15 @@ use kube::{Api, ResourceExt as _};
 use semver::Version;
 
 use super::{
-    Context, data,
-    follow::{finished, follow},
-    gates::{self, Gate},
-    hand_out::hand_out,
+    Context,
+    bootstrapdata::inputs,
+    data_secret::{hand_out, secret::spec_hash},
+    node_join::{finished, follow},
     observe::{self, Observed},
-    plan, rights,
+    preconditions::{self, Gate},
     status::{self, Progress},
     stop::Stop,
-    tenants::Tenant,
+    tenants::{Tenant, rbac},
     validate,
 };
 use crate::{
@@ -70,7 +70,7 @@ pub async fn reconcile(context: &Context, key: &RootKey) -> Reconciled {
         return Ok(Outcome::Done);
     }
     let now = Timestamp::now();
-    let owner = gates::machine_owner(&config);
+    let owner = preconditions::machine_owner(&config);
     let observed = observe::observe(
         context,
         &config,
@@ -85,7 +85,7 @@ pub async fn reconcile(context: &Context, key: &RootKey) -> Reconciled {
         return Ok(Outcome::Done);
     }
     let mut problems = validate::spec(&config.spec);
-    problems.extend(gates::approver(&config.spec));
+    problems.extend(preconditions::approver(&config.spec));
     progress.problems = Some(problems);
     let result = match owner.map(|_| ()) {
         Ok(()) => advance(context, key, &config, &observed, &mut progress, now).await,
@@ -129,7 +129,8 @@ async fn advance(
         tell_of_change(context, config).await;
     }
     let (Some(machine), Some(cluster)) = (&observed.machine, &observed.cluster_name) else {
-        let owner = gates::machine_owner(config).map_or_else(|_| String::new(), |owner| owner.name.clone());
+        let owner =
+            preconditions::machine_owner(config).map_or_else(|_| String::new(), |owner| owner.name.clone());
         let message = format!("waiting for Machine {owner}, which owns it");
         return Err(Gate::closed(Reason::WaitingForOwner, message).into());
     };
@@ -174,9 +175,9 @@ impl Pass<'_> {
     /// # Errors
     /// What does not hold.
     pub fn check(&self, progress: &mut Progress) -> Result<Version, Gate> {
-        gates::worker(self.machine)?;
+        preconditions::worker(self.machine)?;
         let mut problems = progress.problems.take().unwrap_or_default();
-        let version = gates::version(self.machine);
+        let version = preconditions::version(self.machine);
         if let Ok(version) = &version {
             let name = self.machine.name_any();
             problems.extend(validate::version(&self.config.spec, &name, version));
@@ -196,16 +197,16 @@ impl Pass<'_> {
             return Err(gate);
         }
         let version = version?;
-        gates::cluster(&self.cluster.name, self.observed.cluster.as_deref())?;
+        preconditions::cluster(&self.cluster.name, self.observed.cluster.as_deref())?;
         let hosts = self.hosts();
-        gates::node_name(&self.config.spec, &self.machine.name_any(), &hosts)?;
+        preconditions::node_name(&self.config.spec, &self.machine.name_any(), &hosts)?;
         Ok(version)
     }
 
     /// Names by which the API server is reached.
     pub fn hosts(&self) -> Vec<String> {
         let observed = self.observed;
-        gates::hosts(
+        preconditions::hosts(
             self.config,
             observed.cluster.as_deref(),
             observed.control_plane.as_deref(),
@@ -265,8 +266,8 @@ impl Pass<'_> {
 
 /// Applies the rights of nodes once, and looks for bindings that would undo them: again and again while there is one.
 async fn grant(tenant: &Tenant) -> Result<Vec<String>, Trouble> {
-    let objects = rights::objects();
-    let digest = rights::digest(&objects);
+    let objects = rbac::objects();
+    let digest = rbac::digest(&objects);
     let _one = tenant.claims.lock().await;
     match tenant.rights(&digest) {
         Some(found) if found.is_empty() => return Ok(found),
@@ -277,7 +278,7 @@ async fn grant(tenant: &Tenant) -> Result<Vec<String>, Trouble> {
             }
         }
     }
-    let found = rights::automatic_approvals(&tenant.session.bindings().await?);
+    let found = rbac::automatic_approvals(&tenant.session.bindings().await?);
     tenant.note_rights(digest, found.clone());
     Ok(found)
 }
@@ -290,7 +291,9 @@ pub fn node_name(config: &KamajiConfig, machine: &Machine) -> Option<String> {
         .and_then(|status| status.node.as_ref()?.name.clone());
     claim
         .or_else(|| machine.node().map(ToOwned::to_owned))
-        .or_else(|| (plan::name_source(&config.spec) == NameSource::MachineName).then(|| machine.name_any()))
+        .or_else(|| {
+            (inputs::name_source(&config.spec) == NameSource::MachineName).then(|| machine.name_any())
+        })
 }
 
 /// The config is gone or needs no machine any more: its token goes too, as far as the tenant answers. Deletion never
@@ -324,7 +327,7 @@ async fn tell_of_change(context: &Context, config: &KamajiConfig) {
         .as_ref()
         .and_then(|data| data.spec_hash.as_deref());
     if status.observed_generation != config.metadata.generation
-        && rendered.is_some_and(|rendered| rendered != data::spec_hash(config))
+        && rendered.is_some_and(|rendered| rendered != spec_hash(config))
     {
         let note = "the bootstrap data is written already; the change applies to new machines only";
         context

@@ -12,7 +12,7 @@ use kamaji_api::{
     unsupported::UnsupportedFields as _,
 };
 
-use super::{gates::Gate, validate::Problem};
+use super::{preconditions::Gate, validate::Problem};
 use crate::k8s::conditions::{self, Verdict};
 
 /// What one pass came to. What it did not look at keeps its condition.

@@ -3,7 +3,7 @@
 
 use kamaji_api::conditions::Reason;
 
-use super::gates::Gate;
+use super::preconditions::Gate;
 use crate::{
     k8s::error::{ApiError, Class},
     runtime::driver::{Failure, Outcome},

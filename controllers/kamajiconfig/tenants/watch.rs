@@ -23,10 +23,10 @@ use kube::{
     runtime::watcher::{self, Event},
 };
 
-use super::{Mark, NodeFacts, Tenant};
+use super::{Mark, NodeFacts, Tenant, report};
 use crate::{
     k8s::key::RootKey,
-    kamajiconfig::{csr, report, requests::Requests},
+    kamajiconfig::approval::{csr, requests::Requests},
 };
 
 impl Tenant {

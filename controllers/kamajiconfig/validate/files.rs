@@ -8,12 +8,12 @@ use kamaji_api::{
 };
 
 use super::is_absolute;
-use crate::kamajiconfig::{cloudinit, plan};
+use crate::kamajiconfig::bootstrapdata::{plan, text};
 
 /// Breaches in `files`.
 pub fn files(spec: &KamajiConfigSpec, say: &mut impl FnMut(Reason, String)) {
     let mut seen = BTreeSet::new();
-    let templated = plan::may_be_templated(spec);
+    let templated = text::may_be_templated(spec);
     for (at, file) in spec.files.iter().enumerate() {
         let path = file.path.as_str();
         if !is_absolute(path) {
@@ -29,7 +29,7 @@ pub fn files(spec: &KamajiConfigSpec, say: &mut impl FnMut(Reason, String)) {
                      (kubelet.config, os)"
                 ),
             );
-        } else if templated && plan::is_expression(path) {
+        } else if templated && text::is_expression(path) {
             say(
                 Reason::InvalidSpec,
                 format!(
@@ -57,7 +57,7 @@ pub fn files(spec: &KamajiConfigSpec, say: &mut impl FnMut(Reason, String)) {
                 || !owner
                     .bytes()
                     .all(|b| b.is_ascii_alphanumeric() || b"._-:".contains(&b))
-                || cloudinit::ambiguous(owner))
+                || text::ambiguous(owner))
         {
             say(
                 Reason::InvalidSpec,
@@ -113,7 +113,7 @@ fn content(at: usize, file: &File, say: &mut impl FnMut(Reason, String)) {
         if file
             .content
             .as_deref()
-            .is_some_and(|content| !plan::is_balanced(content))
+            .is_some_and(|content| !text::is_balanced(content))
         {
             say(
                 Reason::InvalidSpec,
@@ -158,7 +158,7 @@ pub fn users(spec: &KamajiConfigSpec, say: &mut impl FnMut(Reason, String)) {
             .into_iter()
             .flatten()
             .chain(keys)
-            .any(|text| !plan::is_inert(text))
+            .any(|text| !text::is_inert(text))
         {
             say(
                 Reason::InvalidSpec,

@@ -8,7 +8,7 @@ use semver::Version;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::plan::{DEFAULT_CRI_SOCKET, Target};
+use super::inputs::{DEFAULT_CRI_SOCKET, Target};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

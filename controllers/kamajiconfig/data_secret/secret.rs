@@ -21,20 +21,24 @@ use kube::ResourceExt as _;
 use semver::Version;
 use sha2::{Digest as _, Sha256};
 
-use super::{
-    Context, cloudinit,
-    gates::Gate,
-    observe::{self, References},
-    plan::{self, Inputs, Target},
-    stop::Stop,
-    token::Token,
-};
 use crate::{
     k8s::{
         digest::{self, hex},
         error::Class,
         manifest::Manifest,
         meta,
+    },
+    kamajiconfig::{
+        Context,
+        bootstrapdata::{
+            cloudinit,
+            inputs::{Inputs, Target},
+            plan,
+        },
+        observe::{self, References},
+        preconditions::Gate,
+        stop::Stop,
+        token::Token,
     },
     runtime::driver::{Failure, Outcome},
 };

@@ -18,8 +18,11 @@ use std::{
 use kamaji_api::bootstrap::KamajiConfigSpec;
 use semver::Version;
 
-use super::{
-    plan::{self, Content, Inputs, STAGE, Target},
+use crate::kamajiconfig::{
+    bootstrapdata::{
+        inputs::{Inputs, Target},
+        plan::{self, Content, STAGE},
+    },
     token::Token,
 };
 

@@ -4,6 +4,8 @@
 //! The watches decide nothing about a config: they keep what a pass over it needs and wake it. All writes to a
 //! config's status happen in its own pass, so they never race each other.
 
+pub mod rbac;
+pub mod report;
 mod watch;
 
 use std::{
@@ -19,9 +21,9 @@ use kamaji_api::bootstrap::{KamajiConfig, NodeReport};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
-use super::requests::Requests;
 use crate::{
     k8s::{key::RootKey, store::Store},
+    kamajiconfig::approval::requests::Requests,
     runtime::queue::Queue,
     tenant::nodes::Session,
 };

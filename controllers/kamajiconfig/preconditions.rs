@@ -15,8 +15,8 @@ use kube::ResourceExt as _;
 use semver::Version;
 
 use super::{
-    csr,
-    plan::{self, Target},
+    approval::csr,
+    bootstrapdata::inputs::{self, Target},
     validate::Problem,
 };
 use crate::capi::{cluster::Cluster, machine::Machine, owner};
@@ -106,7 +106,7 @@ pub fn approver(spec: &KamajiConfigSpec) -> Option<Problem> {
 /// # Errors
 /// When the Machine's name is one that no node can have. `hosts` are those of the API server.
 pub fn node_name(spec: &KamajiConfigSpec, machine: &str, hosts: &[String]) -> Result<(), Gate> {
-    if plan::name_source(spec) != NameSource::MachineName {
+    if inputs::name_source(spec) != NameSource::MachineName {
         return Ok(());
     }
     let why = if hosts.iter().any(|host| host == machine) {

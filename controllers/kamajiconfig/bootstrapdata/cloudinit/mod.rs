@@ -10,11 +10,11 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    join::{RenderError, base64},
-    plan::{Content, NodeFile, NodePlan, NodeUser, expressions, is_expression},
-    token::Token,
+    inputs::{RenderError, base64},
+    plan::{Content, NodeFile, NodePlan, NodeUser},
+    text::{ambiguous, expressions, is_expression},
 };
-use crate::k8s::digest::hex;
+use crate::{k8s::digest::hex, kamajiconfig::token::Token};
 
 /// The most that a Secret takes, with room for its other keys.
 pub const LIMIT: usize = 1_000_000;
@@ -171,17 +171,6 @@ fn pack(bytes: &[u8], templated: bool) -> (String, Option<&'static str>) {
     }
 }
 
-/// A single line that is a number, a time or a special mark in YAML 1.1 and text in YAML 1.2: writers of 1.2 leave it
-/// unquoted.
-pub fn ambiguous(text: &str) -> bool {
-    let body = text.strip_prefix(['+', '-']).unwrap_or(text);
-    matches!(text, "=" | "<<")
-        || (body.starts_with(|c: char| c.is_ascii_digit() || c == '.')
-            && body
-                .chars()
-                .all(|c| c.is_ascii_hexdigit() || "_:.+-xoTtZz ".contains(c)))
-}
-
 /// Gzip without a time, at a fixed level.
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut writer = GzBuilder::new().mtime(0).write(Vec::new(), Compression::best());
@@ -266,5 +255,6 @@ fn largest(files: &[WriteFile]) -> String {
 }
 
 #[cfg(test)]
-#[path = "cloudinit_tests.rs"]
+mod template_tests;
+#[cfg(test)]
 mod tests;

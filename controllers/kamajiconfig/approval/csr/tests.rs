@@ -160,7 +160,7 @@ fn bootstrap_21_whatever_a_kubelet_does_not_send_is_refused() {
     refused(&request(pem.replace("MI", "AA")), "");
     let mut der = super::only_block(pem.as_bytes()).unwrap();
     *der.last_mut().unwrap() ^= 1;
-    let packed = super::super::join::base64(&der);
+    let packed = crate::kamajiconfig::bootstrapdata::inputs::base64(&der);
     let broken =
         format!("-----BEGIN CERTIFICATE REQUEST-----\n{packed}\n-----END CERTIFICATE REQUEST-----\n");
     refused(&request(broken), "");

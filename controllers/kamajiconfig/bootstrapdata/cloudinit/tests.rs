@@ -15,16 +15,16 @@ use serde_json::Value;
 
 use super::{Error, LIMIT, Rendered, render};
 use crate::kamajiconfig::{
-    plan::{self, Inputs, Target},
+    bootstrapdata::{
+        inputs::{Inputs, Target},
+        plan,
+    },
     token::Token,
 };
 
-#[path = "template_tests.rs"]
-mod templates;
-
 const CA: &str = "-----BEGIN CERTIFICATE-----\nMIIBdzCCAR2gAwIBAgIUK3xQ6n0l2n7mH2mJ5r9r0v1pY7wwCgYIKoZIzj0EAwIw\nFTETMBEGA1UEAwwKa3ViZXJuZXRlczAeFw0yNjExMjEwMDAwMDBaFw0zNjExMTgw\nMDAwMDBaMBUxEzARBgNVBAMMCmt1YmVybmV0ZXMwWTATBgcqhkjOPQIBBggqhkjO\nPQMBBwNCAASm8bQe2n8iQXq0b8m8Yb7QzJq0N6f6u2b8l2mK7n0h1oW8e5s9c0Zq\nq7Xo6r6p9Yk2Xn5b0d1Q8a3b5c7d9e1fo0IwQDAOBgNVHQ8BAf8EBAMCAqQwDwYD\nVR0TAQH/BAUwAwEB/zAdBgNVHQ4EFgQUq0Qx3n5c7d9e1f3a5b7c9d1e3f5a7b8w\nCgYIKoZIzj0EAwIDSAAwRQIhAM0b8n2m4k6j8h0g2f4d6s8a0p2o4i6u8y0t2r4e\n6w8qAiA1z3x5c7v9b1n3m5l7k9j1h3g5f7d9s1a3p5o7i9u1yA==\n-----END CERTIFICATE-----\n";
 
-fn target() -> Target {
+pub(super) fn target() -> Target {
     Target {
         host: "10.88.0.1".to_owned(),
         port: 31443,
@@ -35,11 +35,15 @@ fn target() -> Target {
     }
 }
 
-fn token() -> Token {
+pub(super) fn token() -> Token {
     Token::parse("a1b2c3.0123456789abcdef").unwrap()
 }
 
-fn rendered_with(spec: &KamajiConfigSpec, target: &Target, limit: usize) -> Result<Rendered, Error> {
+pub(super) fn rendered_with(
+    spec: &KamajiConfigSpec,
+    target: &Target,
+    limit: usize,
+) -> Result<Rendered, Error> {
     let (version, token) = (Version::new(1, 36, 3), token());
     let files: Vec<_> = spec
         .files
@@ -60,12 +64,12 @@ fn rendered_with(spec: &KamajiConfigSpec, target: &Target, limit: usize) -> Resu
     render(&plan, &token, limit)
 }
 
-fn rendered(spec: &KamajiConfigSpec) -> Rendered {
+pub(super) fn rendered(spec: &KamajiConfigSpec) -> Rendered {
     rendered_with(spec, &target(), LIMIT).unwrap()
 }
 
 /// Files by path, decoded as `write_files` decodes them.
-fn files(rendered: &Rendered) -> BTreeMap<String, Vec<u8>> {
+pub(super) fn files(rendered: &Rendered) -> BTreeMap<String, Vec<u8>> {
     let document: Value = serde_yaml::from_str(&rendered.text).unwrap();
     let mut found = BTreeMap::new();
     for file in document["write_files"].as_array().unwrap() {
@@ -261,7 +265,7 @@ fn bootstrap_45_another_program_may_rewrite_the_yaml() {
 #[test]
 fn the_script_is_a_posix_script() {
     let script = staged(&rendered(&KamajiConfigSpec::default()), "join.sh");
-    let source = include_str!("../../templates/node/join.sh");
+    let source = include_str!("../../../../templates/node/join.sh");
     for text in [script.as_str(), source] {
         let mut shell = Command::new("sh")
             .arg("-n")

@@ -11,20 +11,20 @@ use kamaji_api::{
 };
 use kube::{Api, ResourceExt as _};
 
-use super::{
-    Context,
-    csr::{self, Decision, Facts, MachineFacts},
-    gates::Gate,
-    plan,
-    status::seconds,
-    stop::Stop,
-    tenants::{NodeFacts, Tenant},
-};
+use super::csr::{self, Decision, Facts, MachineFacts};
 use crate::{
     capi::machine::Machine,
     k8s::{
         key::RootKey,
         status::{self, Guard},
+    },
+    kamajiconfig::{
+        Context,
+        bootstrapdata::inputs,
+        preconditions::Gate,
+        status::seconds,
+        stop::Stop,
+        tenants::{NodeFacts, Tenant},
     },
     tenant::nodes::Trouble,
 };
@@ -135,7 +135,7 @@ async fn decide(
                 .map(|address| address.address.as_str())
                 .collect(),
         }),
-        name_source: plan::name_source(&config.spec),
+        name_source: inputs::name_source(&config.spec),
         claimed: known.and_then(|node| node.name.as_deref()),
         approvals: known.and_then(|node| node.approvals).unwrap_or(0),
         endpoint_hosts,

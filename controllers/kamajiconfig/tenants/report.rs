@@ -4,7 +4,7 @@
 use k8s_openapi::api::core::v1::Event;
 use kamaji_api::bootstrap::NodeReport;
 
-use super::token;
+use crate::kamajiconfig::token;
 
 const LONGEST: usize = 1024;
 

@@ -4,34 +4,14 @@
 use std::time::Duration;
 
 use askama::Template;
-use base64::Engine as _;
-use kamaji_api::bootstrap::{KamajiConfigSpec, KubeletArg};
+use kamaji_api::bootstrap::{IpFamily, KamajiConfigSpec, KubeletArg, Swap, VersionCheck};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::{
+    inputs::{self, DEFAULT_CRI_SOCKET, Inputs, RenderError, Target},
     kubelet,
-    plan::{self, DEFAULT_CRI_SOCKET, Inputs, Target},
 };
-
-/// A text could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum RenderError {
-    /// A template.
-    #[error("template: {0}")]
-    Template(#[from] askama::Error),
-    /// A document.
-    #[error("document: {0}")]
-    Yaml(#[from] serde_yaml::Error),
-    /// What the user gave cannot be carried to the machine.
-    #[error("{field} {why}")]
-    Refused {
-        /// The field of the spec.
-        field: String,
-        /// What is wrong with it, and the fix.
-        why: &'static str,
-    },
-}
 
 /// Where a kubelet is looked for when no path is given.
 const KUBELET_PATHS: &str =
@@ -71,7 +51,7 @@ pub fn script(inputs: &Inputs<'_>, config: &Value) -> Result<String, RenderError
 }
 
 fn bare_script() -> String {
-    const SOURCE: &str = include_str!("../../templates/node/join.sh");
+    const SOURCE: &str = include_str!("../../../../templates/node/join.sh");
     SOURCE
         .lines()
         .map(str::trim_start)
@@ -178,21 +158,18 @@ pub fn environment(inputs: &Inputs<'_>, config: &Value) -> String {
         0 => String::new(),
         port => format!(
             "{}:{port}",
-            plan::url_host(text("healthzBindAddress").unwrap_or("127.0.0.1"))
+            inputs::url_host(text("healthzBindAddress").unwrap_or("127.0.0.1"))
         ),
     };
     let values: [(&str, String); 22] = [
         ("CONFIG_NAME", inputs.name.to_owned()),
         ("SPEC_HASH", inputs.spec_hash.chars().take(16).collect()),
         ("VERSION", inputs.version.to_string()),
-        (
-            "VERSION_CHECK",
-            plan::version_check(spec.version_check).to_owned(),
-        ),
-        ("NAME_SOURCE", format!("{:?}", plan::name_source(spec))),
+        ("VERSION_CHECK", version_check(spec.version_check).to_owned()),
+        ("NAME_SOURCE", format!("{:?}", inputs::name_source(spec))),
         ("SET_HOSTNAME", registration.set_hostname.to_string()),
         ("NODE_IP_INTERFACE", interface.unwrap_or_default()),
-        ("NODE_IP_FAMILY", plan::family_flag(family).to_owned()),
+        ("NODE_IP_FAMILY", family_flag(family).to_owned()),
         ("SERVER_HOST", target.url_host()),
         ("SERVER_PORT", target.port.to_string()),
         ("TLS_NAME", target.tls_server_name.clone().unwrap_or_default()),
@@ -213,7 +190,7 @@ pub fn environment(inputs: &Inputs<'_>, config: &Value) -> String {
             "CGROUP_V1",
             kubelet::cgroup_v1(config, spec.kubelet.cgroup_v1, inputs.version).to_owned(),
         ),
-        ("SWAP", plan::swap(spec.os.swap).to_owned()),
+        ("SWAP", swap(spec.os.swap).to_owned()),
         ("SWAP_FATAL", is("failSwapOn").to_string()),
         (
             "RESOLV_CONF",
@@ -228,7 +205,7 @@ pub fn environment(inputs: &Inputs<'_>, config: &Value) -> String {
         ("MODULES", modules.join(" ")),
         ("SYSCTLS", sysctls(spec, target)),
         ("SYSCTL_REQUIRED", required.join(" ")),
-        ("JOIN_TIMEOUT", plan::join_timeout(spec).as_secs().to_string()),
+        ("JOIN_TIMEOUT", inputs::join_timeout(spec).as_secs().to_string()),
     ];
     values
         .map(|(key, value)| format!("{key}={}", shell(&value)))
@@ -242,6 +219,31 @@ fn shell(text: &str) -> String {
         return text.to_owned();
     }
     format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// `ip`'s word for the family.
+fn family_flag(family: Option<IpFamily>) -> &'static str {
+    match family {
+        None | Some(IpFamily::V4) => "-4",
+        Some(IpFamily::V6) => "-6",
+    }
+}
+
+/// The script's word.
+fn version_check(check: VersionCheck) -> &'static str {
+    match check {
+        VersionCheck::Minor => "Minor",
+        VersionCheck::Exact => "Exact",
+        VersionCheck::Off => "Off",
+    }
+}
+
+/// The script's word.
+fn swap(swap: Swap) -> &'static str {
+    match swap {
+        Swap::Off => "off",
+        Swap::Keep => "keep",
+    }
 }
 
 /// Kernel settings, `key = value` a line; the user's come last and win.
@@ -349,47 +351,7 @@ pub fn yaml(value: &Value) -> Result<String, RenderError> {
     Ok(serde_yaml::to_string(value)?)
 }
 
-/// Standard base64.
-pub fn base64(bytes: &[u8]) -> String {
-    base64::engine::general_purpose::STANDARD.encode(bytes)
-}
-
 #[cfg(test)]
-#[path = "join_tests.rs"]
-mod run;
-
+mod machine;
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn systemd_sees_the_value_that_was_given() {
-        assert_eq!(argument("x", r#"a"b\c%d$e f"#), r#""--x=a\"b\\c%%d$$e f""#);
-    }
-
-    #[test]
-    fn the_shell_sees_the_value_that_was_given() {
-        assert_eq!(shell("a-b.c/d:1"), "a-b.c/d:1");
-        assert_eq!(shell(""), "''");
-        assert_eq!(shell("it's $HOME `x`"), r"'it'\''s $HOME `x`'");
-    }
-
-    #[test]
-    fn the_unit_waits_for_every_stage() {
-        let seconds = |commands_after| {
-            let unit = join_unit(Duration::from_mins(10), commands_after).unwrap();
-            let line = unit.lines().find(|line| line.starts_with("TimeoutStartSec="));
-            line.unwrap().to_owned()
-        };
-        assert_eq!(seconds(false), "TimeoutStartSec=720");
-        assert_eq!(seconds(true), "TimeoutStartSec=1320");
-    }
-
-    #[test]
-    fn the_script_on_the_machine_has_no_comments_and_never_traces() {
-        let script = bare_script();
-        assert!(script.starts_with("#!/bin/sh\nset -eu\n"));
-        assert!(!script.lines().skip(1).any(|line| line.starts_with('#')));
-        assert!(!script.contains("set -x") && !script.contains("kubeadm"));
-    }
-}
+mod tests;

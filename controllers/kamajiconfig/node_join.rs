@@ -10,9 +10,8 @@ use kamaji_api::{
 use semver::Version;
 
 use super::{
-    approve::{self, Answers},
-    data::Life,
-    hand_out::Known,
+    approval::approve::{self, Answers},
+    data_secret::{Known, secret::Life},
     reconcile::{Pass, node_name},
     status::{self, Node, Progress, ProviderId},
     stop::Stop,

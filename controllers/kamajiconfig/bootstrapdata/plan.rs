@@ -1,80 +1,20 @@
 //! What a machine is given on its first boot, before any envelope: staged files and users (bootstrap.md D1, D2, 1.2).
 //! Pure: everything arrives as an argument. The same plan becomes a cloud-config, and Ignition later.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use kamaji_api::bootstrap::{
-    ContentFormat, Encoding, File, IpFamily, KamajiConfigSpec, NameSource, ProviderIdSource, Swap, User,
-    VersionCheck,
-};
-use semver::Version;
+use kamaji_api::bootstrap::{ContentFormat, Encoding, File, NameSource, ProviderIdSource, User};
 use serde::Serialize;
 
-use super::{cloudinit, join, join::RenderError, kubelet, token::Token};
+use super::{
+    inputs::{Inputs, RenderError, join_timeout, name_source},
+    join, kubelet,
+    text::{is_balanced, is_expression, is_inert},
+};
 
 /// Folder of the staged files.
 pub const STAGE: &str = "/etc/kamaji/bootstrap";
-/// Socket of the container runtime where none is named.
-pub const DEFAULT_CRI_SOCKET: &str = "unix:///run/containerd/containerd.sock";
-/// How long a machine tries to join where nothing is said.
-pub const DEFAULT_JOIN_TIMEOUT: Duration = Duration::from_mins(10);
-
-/// Everything the plan is made from. The user's files and passwords are resolved already.
-pub struct Inputs<'a> {
-    /// Name of the KamajiConfig.
-    pub name: &'a str,
-    /// Digest of its spec.
-    pub spec_hash: &'a str,
-    /// Its spec, validated.
-    pub spec: &'a KamajiConfigSpec,
-    /// Name of the Machine.
-    pub machine: &'a str,
-    /// Version of the Machine.
-    pub version: &'a Version,
-    /// The API server.
-    pub target: &'a Target,
-    /// The credential.
-    pub token: &'a Token,
-    /// Content of `spec.files`, by position; `None` for an optional one that does not exist.
-    pub files: &'a [Option<Vec<u8>>],
-    /// Password hashes read from Secrets, by user name.
-    pub passwords: &'a BTreeMap<String, String>,
-}
-
-/// The API server as nodes see it, and what the cluster's network tells them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Target {
-    /// Host: a name or an address, without brackets.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// Name its certificate is checked for, where that is not the host.
-    pub tls_server_name: Option<String>,
-    /// Authorities to trust, PEM.
-    pub authority_pem: String,
-    /// Addresses of cluster DNS.
-    pub cluster_dns: Vec<String>,
-    /// Domain of the cluster.
-    pub cluster_domain: String,
-}
-
-impl Target {
-    /// The host as it stands in a URL.
-    pub fn url_host(&self) -> String {
-        url_host(&self.host)
-    }
-}
-
-/// A host, as it stands in a URL: addresses with colons are in brackets.
-pub fn url_host(host: &str) -> String {
-    if host.contains(':') && !host.starts_with('[') {
-        format!("[{host}]")
-    } else {
-        host.to_owned()
-    }
-}
-
 /// What the machine gets.
 #[derive(Debug)]
 pub struct NodePlan {
@@ -252,92 +192,6 @@ fn facts(inputs: &Inputs<'_>) -> Content {
         Content::Template(text)
     } else {
         Content::Bytes(text.into_bytes())
-    }
-}
-
-/// Signs that begin and end what cloud-init evaluates.
-const EXPRESSIONS: [(&str, &str); 3] = [("{{", "}}"), ("{%", "%}"), ("{#", "#}")];
-
-/// How often something begins in `text` that cloud-init would evaluate.
-pub fn expressions(text: &str) -> usize {
-    EXPRESSIONS
-        .iter()
-        .map(|(open, _)| text.matches(open).count())
-        .sum()
-}
-
-/// The text holds what cloud-init would evaluate.
-pub fn is_expression(text: &str) -> bool {
-    expressions(text) > 0
-}
-
-/// Every expression that opens closes, in order.
-pub fn is_balanced(text: &str) -> bool {
-    let mut rest = text;
-    while let Some((at, close)) = EXPRESSIONS
-        .into_iter()
-        .filter_map(|(open, close)| rest.find(open).map(|at| (at, close)))
-        .min()
-    {
-        let after = &rest[at + 2..];
-        let Some(end) = after.find(close) else {
-            return false;
-        };
-        rest = &after[end + 2..];
-    }
-    true
-}
-
-/// Something of the data may be evaluated on the machine, and with it all of the data is.
-pub fn may_be_templated(spec: &KamajiConfigSpec) -> bool {
-    let registration = &spec.node_registration;
-    let templates = [&registration.name_template, &registration.provider_id.template];
-    templates.into_iter().flatten().any(|text| is_expression(text))
-        || spec
-            .files
-            .iter()
-            .any(|file| file.content_format == ContentFormat::Jinja)
-}
-
-/// One line that every reader takes for text, and that is never evaluated.
-pub fn is_inert(text: &str) -> bool {
-    !text.chars().any(char::is_control) && !is_expression(text) && !cloudinit::ambiguous(text)
-}
-
-/// Where the node's name comes from: by default the Machine's name, known before the machine boots.
-pub fn name_source(spec: &KamajiConfigSpec) -> NameSource {
-    spec.node_registration
-        .name_source
-        .unwrap_or(NameSource::MachineName)
-}
-
-/// How long the machine tries to join.
-pub fn join_timeout(spec: &KamajiConfigSpec) -> Duration {
-    spec.join_timeout.map_or(DEFAULT_JOIN_TIMEOUT, Duration::from)
-}
-
-/// `ip`'s word for the family.
-pub(super) fn family_flag(family: Option<IpFamily>) -> &'static str {
-    match family {
-        None | Some(IpFamily::V4) => "-4",
-        Some(IpFamily::V6) => "-6",
-    }
-}
-
-/// The script's word.
-pub(super) fn version_check(check: VersionCheck) -> &'static str {
-    match check {
-        VersionCheck::Minor => "Minor",
-        VersionCheck::Exact => "Exact",
-        VersionCheck::Off => "Off",
-    }
-}
-
-/// The script's word.
-pub(super) fn swap(swap: Swap) -> &'static str {
-    match swap {
-        Swap::Off => "off",
-        Swap::Keep => "keep",
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the join script does to a machine, boot by boot.
 
 use super::*;
-use crate::kamajiconfig::join_machine::{Machine, SECRET};
+use machine::{Machine, SECRET};
 
 const TERM: &str = "kill -TERM \"$(cat {root}/pid)\"";
 
@@ -291,4 +291,35 @@ fn a_kubelet_that_fails_on_control_groups_v1_is_not_started() {
     machine
         .boot()
         .assert_failed("CgroupV1", "kubelet.cgroupV1: Allow");
+}
+
+#[test]
+fn systemd_sees_the_value_that_was_given() {
+    assert_eq!(argument("x", r#"a"b\c%d$e f"#), r#""--x=a\"b\\c%%d$$e f""#);
+}
+
+#[test]
+fn the_shell_sees_the_value_that_was_given() {
+    assert_eq!(shell("a-b.c/d:1"), "a-b.c/d:1");
+    assert_eq!(shell(""), "''");
+    assert_eq!(shell("it's $HOME `x`"), r"'it'\''s $HOME `x`'");
+}
+
+#[test]
+fn the_unit_waits_for_every_stage() {
+    let seconds = |commands_after| {
+        let unit = join_unit(Duration::from_mins(10), commands_after).unwrap();
+        let line = unit.lines().find(|line| line.starts_with("TimeoutStartSec="));
+        line.unwrap().to_owned()
+    };
+    assert_eq!(seconds(false), "TimeoutStartSec=720");
+    assert_eq!(seconds(true), "TimeoutStartSec=1320");
+}
+
+#[test]
+fn the_script_on_the_machine_has_no_comments_and_never_traces() {
+    let script = bare_script();
+    assert!(script.starts_with("#!/bin/sh\nset -eu\n"));
+    assert!(!script.lines().skip(1).any(|line| line.starts_with('#')));
+    assert!(!script.contains("set -x") && !script.contains("kubeadm"));
 }

@@ -1,5 +1,7 @@
 //! First half of a pass: the data Secret, and the token that lives until the machine joined (bootstrap.md 2.1–2.2).
 
+pub mod secret;
+
 use std::sync::Arc;
 
 use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
@@ -8,8 +10,7 @@ use kube::ResourceExt as _;
 use rand::RngCore as _;
 
 use super::{
-    data::{self, Data, Life},
-    gates, observe,
+    observe, preconditions,
     reconcile::Pass,
     status::{self, Progress, seconds},
     stop::Stop,
@@ -17,6 +18,7 @@ use super::{
     token::{self, Owner, Token},
 };
 use crate::{k8s::error::Class, runtime::driver::Failure};
+use secret::{Data, Life};
 
 /// The token with its state, where the data holds one.
 pub type Known = Option<TokenStatus>;
@@ -53,9 +55,9 @@ pub async fn hand_out(pass: &Pass<'_>, tenant: &Arc<Tenant>, progress: &mut Prog
             let owner = row.owner.as_ref();
             if owner.is_none_or(|owner| Some(&owner.uid) != config.metadata.uid.as_ref()) {
                 let owner = owner.map(|owner| (owner.kind.as_str(), owner.name.as_str()));
-                return Err(data::taken(&row.key.name, owner).into());
+                return Err(secret::taken(&row.key.name, owner).into());
             }
-            data::find(pass.context, config).await?
+            secret::find(pass.context, config).await?
         }
         None => None,
     };
@@ -145,15 +147,15 @@ async fn keep_alive(
     owner: &Owner<'_>,
     end: Timestamp,
 ) -> Result<(), Stop> {
-    let secret = token.to_secret(owner, end);
+    let made = token.to_secret(owner, end);
     let session = &tenant.session;
     let done =
-        (pass.announced && session.extend_token(&secret).await?) || session.create_token(&secret).await?;
+        (pass.announced && session.extend_token(&made).await?) || session.create_token(&made).await?;
     if !done {
         let part = |secret: &Secret| observe::value(secret, "token-secret").map(<[u8]>::to_vec);
         let found = session.token(token.id()).await?;
-        if found.is_some_and(|found| part(&found) == part(&secret)) {
-            session.extend_token(&secret).await?;
+        if found.is_some_and(|found| part(&found) == part(&made)) {
+            session.extend_token(&made).await?;
         } else {
             return Err(Stop::waiting(
                 Reason::SecretNameTaken,
@@ -188,11 +190,11 @@ async fn render(
         Err(Stop::Failed(_)) => {}
     }
     let authority = authority?;
-    let cluster = gates::cluster(&pass.cluster.name, pass.observed.cluster.as_deref())?;
-    let target = gates::target(config, cluster, pass.observed.control_plane.as_deref(), authority)?;
+    let cluster = preconditions::cluster(&pass.cluster.name, pass.observed.cluster.as_deref())?;
+    let target = preconditions::target(config, cluster, pass.observed.control_plane.as_deref(), authority)?;
     let references = observe::references(context, config).await?;
     let token = draw(tenant, id).await?;
-    data::create(
+    secret::create(
         context,
         config,
         &pass.cluster.name,

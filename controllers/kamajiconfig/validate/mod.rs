@@ -12,7 +12,10 @@ use kamaji_api::{
 };
 use semver::Version;
 
-use super::{kubelet, plan};
+use super::{
+    approval::csr,
+    bootstrapdata::{kubelet, text},
+};
 
 mod files;
 
@@ -144,7 +147,7 @@ fn registration(spec: &KamajiConfigSpec, say: &mut impl FnMut(Reason, String)) {
         ("providerID.template", &provider_id.template),
     ] {
         if let Some(text) = text
-            && (text.contains(['\n', '\r']) || !plan::is_balanced(text))
+            && (text.contains(['\n', '\r']) || !text::is_balanced(text))
         {
             say(
                 Reason::InvalidSpec,
@@ -358,7 +361,7 @@ fn is_name(text: &str) -> bool {
 
 fn is_qualified(key: &str) -> bool {
     match key.split_once('/') {
-        Some((domain, name)) => super::csr::is_dns_name(domain) && is_name(name),
+        Some((domain, name)) => csr::is_dns_name(domain) && is_name(name),
         None => is_name(key),
     }
 }
@@ -368,5 +371,4 @@ fn is_label_value(value: &str) -> bool {
 }
 
 #[cfg(test)]
-#[path = "validate_tests.rs"]
 mod tests;

@@ -14,8 +14,7 @@ use x509_parser::{
     public_key::PublicKey,
 };
 
-use super::token;
-use crate::tenant::bootstrap_role::CLIENT_SIGNER;
+use crate::{kamajiconfig::token, tenant::bootstrap_role::CLIENT_SIGNER};
 
 /// Most approvals of one config: a kubelet that restarts asks again.
 const MOST_APPROVALS: i32 = 5;
@@ -281,5 +280,4 @@ fn mismatch(node: &str, machine: &MachineFacts<'_>, source: NameSource) -> Optio
 }
 
 #[cfg(test)]
-#[path = "csr_tests.rs"]
 mod tests;

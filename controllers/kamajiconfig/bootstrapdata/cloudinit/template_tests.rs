@@ -7,8 +7,11 @@ use kamaji_api::{
 use rstest::rstest;
 use semver::Version;
 
-use super::{LIMIT, files, rendered, rendered_with, target, token};
-use crate::kamajiconfig::plan::{self, Inputs};
+use super::{
+    LIMIT,
+    tests::{files, rendered, rendered_with, target, token},
+};
+use crate::kamajiconfig::bootstrapdata::{inputs::Inputs, plan};
 
 /// A spec whose only file is this template.
 fn with_template(content: &str) -> KamajiConfigSpec {
