@@ -1,141 +1,191 @@
-//! Second half of a pass, after the data is out: requests are answered, the token lives until the node is there, then
-//! the rest is settled.
+//! Once the data exists: answers certificate requests until the Node joins, then deletes the token, sets the provider ID and
+//! compares the version.
 
 use std::{sync::Arc, time::Duration};
 
 use kamaji_api::{
-    bootstrap::{ClientApproval, CloudProvider, KamajiConfig, ProviderIdSource, VersionCheck},
+    bootstrap::{ClientApproval, CloudProvider, KamajiConfig, ProviderIdSource, TokenStatus, VersionCheck},
     conditions::{KamajiConfigCondition, Reason},
 };
 use semver::Version;
 
 use super::{
     approval::approve::{self, Answers},
-    data_secret::{Known, secret::Life},
-    reconcile::{Pass, node_name},
-    status::{self, Node, Progress, ProviderId},
-    stop::Stop,
+    observe::is_failure,
+    owner::Owner,
+    scope::{self, Scope},
+    status::{self, Node, Progress, ProviderId, Token},
     tenants::{NodeFacts, Tenant},
 };
-use crate::{capi::machine::Machine, k8s::conditions, runtime::driver::Outcome};
+use crate::{
+    capi::machine::Machine,
+    k8s::{conditions, problem::Problem},
+    runtime::driver::Outcome,
+    tenant::nodes::Trouble,
+};
 
-/// After the data is out.
+/// Follows the join of the owner's machine. `token` is the token of the data, if it is still needed.
 ///
 /// # Errors
-/// When something could not be written, or the tenant does not answer.
+/// When something could not be written, or the workload cluster does not answer.
 pub async fn follow(
-    pass: &Pass<'_>,
+    scope: &Scope<'_>,
     tenant: &Arc<Tenant>,
-    token: Known,
+    token: Option<TokenStatus>,
     progress: &mut Progress,
-) -> Result<Outcome, Stop> {
-    let (context, key, machine, now) = (pass.context, pass.key, pass.machine, pass.now);
-    let joined_once = status::joined_once(pass.config);
-    if joined_once && !tenant.nodes_listed() {
-        // What is said about the node stays until the watch has listed, which wakes this config.
+) -> Result<Outcome, Problem> {
+    match &scope.owner {
+        Owner::Machine(machine) => follow_machine(scope, machine, tenant, token, progress).await,
+        Owner::Pool(pool) => match *pool {},
+    }
+}
+
+async fn follow_machine(
+    scope: &Scope<'_>,
+    machine: &Machine,
+    tenant: &Arc<Tenant>,
+    token: Option<TokenStatus>,
+    progress: &mut Progress,
+) -> Result<Outcome, Problem> {
+    let has_joined = status::has_joined(scope.config);
+    if has_joined && !tenant.nodes_listed() {
+        // What was reported of the Node stays until Nodes are listed, which wakes this config.
         return Ok(Outcome::Done);
     }
     let id = token.as_ref().and_then(|token| token.id.clone());
-    let mut answers = Answers::default();
-    if let Some(id) = &id
-        && pass.config.spec.csr_approval.client == ClientApproval::Bound
-    {
-        answers = approve::answer(context, tenant, key, machine, id, &pass.hosts()).await?;
-    }
-    let Some(config) = context.configs.get(key) else {
+    let answers = match (&id, scope.config.spec.csr_approval.client) {
+        (Some(id), ClientApproval::Bound) => approve::answer(scope, tenant, id).await?,
+        (None, _) | (Some(_), ClientApproval::ControllerManager | ClientApproval::External) => {
+            Answers::default()
+        }
+    };
+    // The newest config: an answer may have written a claim.
+    let Some(config) = scope.context.configs.get(scope.key) else {
         return Ok(Outcome::Done);
     };
-    if let Some((name, node)) = joined(&config, machine, tenant) {
+    if let Some((name, node)) = joined_node(&config, machine, tenant) {
         if let Some(id) = &id {
             tenant.session.delete_token(id).await?;
             tenant.note_end(id);
         }
-        progress.token = Some(status::Token::Removed(format!("Node {name} joined")));
-        let (provider_id, outcome) = match settle_provider_id(&config, machine, tenant, &name, &node).await {
-            Ok(provider_id) => (provider_id, Outcome::Done),
-            Err(Stop::Closed(gate, outcome)) => (ProviderId::Unknown(gate), outcome),
-            Err(failed @ Stop::Failed(_)) => return Err(failed),
-        };
-        let settled = !matches!(provider_id, ProviderId::Awaited | ProviderId::Unknown(_));
-        progress.node = Some(Node::Joined {
-            version: version_of(&config, machine, &node.kubelet_version),
-            provider_id,
-            name,
-        });
-        if settled {
-            context.tenants.leave(&pass.cluster, key);
-        }
-        return Ok(outcome);
+        progress.token = Some(Token::Removed(format!("Node {name} joined")));
+        let provider_id = settle_provider_id(&config, machine, tenant, &name, &node).await;
+        return complete(scope, (&config, machine), (name, &node), provider_id, progress);
     }
-    if joined_once {
-        let name = node_name(&config, machine).unwrap_or_default();
+    if has_joined {
+        let name = scope::node_name(&config, machine).unwrap_or_default();
         progress.node = Some(Node::Gone(name));
         return Ok(Outcome::Done);
     }
-    // Reports are events: they end, or are not listed yet, while what they said still holds.
-    let report = id
-        .as_deref()
-        .and_then(|id| tenant.report(id))
+    Ok(wait_for_node(scope, &config, tenant, token, answers, progress))
+}
+
+/// Reports a Node that joined. If nothing is left to do, the config no longer waits in the workload cluster.
+fn complete(
+    scope: &Scope<'_>,
+    (config, machine): (&KamajiConfig, &Machine),
+    (name, node): (String, &NodeFacts),
+    provider_id: Result<ProviderId, Trouble>,
+    progress: &mut Progress,
+) -> Result<Outcome, Problem> {
+    let (provider_id, outcome) = match provider_id.map_err(Problem::from) {
+        Ok(provider_id) => (provider_id, Outcome::Done),
+        Err(problem) if is_failure(&problem) => return Err(problem),
+        Err(problem) => {
+            let outcome = problem.clone().settle().unwrap_or(Outcome::Waiting);
+            (ProviderId::Unknown(problem), outcome)
+        }
+    };
+    let settled = match &provider_id {
+        ProviderId::Set | ProviderId::NotOurs | ProviderId::Mismatch(_) => true,
+        ProviderId::Awaited | ProviderId::Unknown(_) => false,
+    };
+    progress.node = Some(Node::Joined {
+        version: version_of(config, machine, &node.kubelet_version),
+        provider_id,
+        name,
+    });
+    if settled {
+        scope.context.tenants.leave(&scope.cluster, scope.key);
+    }
+    Ok(outcome)
+}
+
+/// Reports what the machine waits for, and when the token has to be extended.
+fn wait_for_node(
+    scope: &Scope<'_>,
+    config: &KamajiConfig,
+    tenant: &Tenant,
+    token: Option<TokenStatus>,
+    answers: Answers,
+    progress: &mut Progress,
+) -> Outcome {
+    // Reports are Events, which expire and may not be listed yet. The last one holds until there is another.
+    let report = token
+        .as_ref()
+        .and_then(|token| tenant.report(token.id.as_deref()?))
         .or_else(|| config.status.as_ref()?.last_report.clone());
     let again = answers.held.as_ref().map(|held| held.again);
-    let held = answers.held.map(|held| held.gate).or(answers.denied).or_else(|| {
-        let before = status::denied_before(&config, report.as_ref());
-        before.filter(|_| !answers.approved)
-    });
+    let held = answers
+        .held
+        .map(|held| held.problem)
+        .or(answers.denied)
+        .or_else(|| {
+            let before = status::denied_before(config, report.as_ref());
+            before.filter(|_| !answers.approved)
+        });
     progress.node = Some(Node::Waiting { report, held });
     let Some(token) = token else {
-        return Ok(Outcome::Done);
+        return Outcome::Done;
     };
-    let life = Life::of(&config);
+    let (lifetime, now) = (scope.lifetime(), scope.now);
     let created = token.created.as_ref().map_or(now, |time| time.0);
     let end = token.expiration.as_ref().map_or(now, |time| time.0);
-    if life.over(created, now) {
-        progress.token = Some(status::Token::Ended(token));
-        return Ok(after(again));
+    if lifetime.is_over(created, now) {
+        progress.token = Some(Token::Ended(token));
+        return again.map_or(Outcome::Done, after);
     }
-    let next = if life.last(created, end) {
+    let next = if lifetime.is_last(created, end) {
         end.as_second() - now.as_second()
     } else {
-        life.due_in(end, now)
+        lifetime.due_in(end, now)
     };
-    progress.token = Some(status::Token::Alive(token));
-    let next = again.map_or(next, |again| next.min(again));
-    Ok(after(Some(next)))
+    progress.token = Some(Token::Alive(token));
+    after(again.map_or(next, |again| next.min(again)))
 }
 
-fn after(seconds: Option<i64>) -> Outcome {
-    seconds.map_or(Outcome::Done, |seconds| {
-        Outcome::After(Duration::from_secs(seconds.max(1).unsigned_abs()))
-    })
+fn after(seconds: i64) -> Outcome {
+    Outcome::After(Duration::from_secs(seconds.max(1).unsigned_abs()))
 }
 
-/// The node: the one this config claimed, or the one core bound the Machine to.
-fn joined(config: &KamajiConfig, machine: &Machine, tenant: &Tenant) -> Option<(String, NodeFacts)> {
+/// The Node of the machine, if it joined: the one that the config claimed, else the one that Cluster API found, else one
+/// with the node name and the provider ID of the Machine, after `clusterctl move`.
+fn joined_node(config: &KamajiConfig, machine: &Machine, tenant: &Tenant) -> Option<(String, NodeFacts)> {
     let claim = config
         .status
         .as_ref()
         .and_then(|status| status.node.as_ref()?.name.clone());
-    let by_id = || {
-        // Adopted: the same provider id proves it as well.
-        let name = node_name(config, machine)?;
+    let by_provider_id = || {
+        let name = scope::node_name(config, machine)?;
         let node = tenant.node(&name)?;
         let id = &machine.spec.provider_id;
         (!id.is_empty() && node.provider_id == *id).then_some(name)
     };
     let name = claim
         .or_else(|| machine.node().map(ToOwned::to_owned))
-        .or_else(by_id)?;
+        .or_else(by_provider_id)?;
     let node = tenant.node(&name)?;
     Some((name, node))
 }
 
+/// Sets the Machine's provider ID on the Node, if that is this provider's task and the Node has none.
 async fn settle_provider_id(
     config: &KamajiConfig,
     machine: &Machine,
     tenant: &Tenant,
     name: &str,
     node: &NodeFacts,
-) -> Result<ProviderId, Stop> {
+) -> Result<ProviderId, Trouble> {
     let registration = &config.spec.node_registration;
     let external = registration.cloud_provider == Some(CloudProvider::External);
     let ours = match registration.provider_id.source {
@@ -143,25 +193,25 @@ async fn settle_provider_id(
         ProviderIdSource::Machine => true,
         ProviderIdSource::CloudProvider | ProviderIdSource::Template | ProviderIdSource::None => false,
     };
-    let wanted = machine.spec.provider_id.as_str();
+    let desired = machine.spec.provider_id.as_str();
     if !ours {
         return Ok(ProviderId::NotOurs);
     }
-    if wanted.is_empty() {
+    if desired.is_empty() {
         return Ok(ProviderId::Awaited);
     }
     if node.provider_id.is_empty() {
-        tenant.session.set_provider_id(name, wanted).await?;
+        tenant.session.set_provider_id(name, desired).await?;
         return Ok(ProviderId::Set);
     }
-    Ok(if node.provider_id == wanted {
+    Ok(if node.provider_id == desired {
         ProviderId::Set
     } else {
         ProviderId::Mismatch(node.provider_id.clone())
     })
 }
 
-/// The node's version against the Machine's.
+/// Compares the version of the Node with that of the Machine.
 fn version_of(config: &KamajiConfig, machine: &Machine, found: &str) -> Result<String, String> {
     let parse = |text: &str| Version::parse(text.trim_start_matches('v')).ok();
     let (Some(have), Some(want)) = (parse(found), parse(&machine.spec.version)) else {
@@ -178,14 +228,18 @@ fn version_of(config: &KamajiConfig, machine: &Machine, found: &str) -> Result<S
         Ok(found.to_owned())
     } else {
         Err(format!(
-            "the kubelet is {found}, the Machine asks for {}",
+            "the kubelet has version {found}, spec.version of the Machine is {}: use a machine image of that version",
             machine.spec.version
         ))
     }
 }
 
-/// The machine joined and nothing is left to do for it.
-pub fn finished(config: &KamajiConfig, machine: &Machine) -> bool {
+/// The machine joined and nothing is left to do.
+pub fn is_complete(config: &KamajiConfig, owner: &Owner<Arc<Machine>>) -> bool {
+    let machine = match owner {
+        Owner::Machine(machine) => machine,
+        Owner::Pool(pool) => match *pool {},
+    };
     let Some(status) = &config.status else {
         return false;
     };

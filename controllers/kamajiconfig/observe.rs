@@ -1,10 +1,14 @@
-//! Everything a pass reads of the management cluster: from memory where it is watched, by request where it is content
-//! of Secrets and ConfigMaps. Secret content is never kept.
+//! Reads the management cluster: watched objects from memory, contents of Secrets and ConfigMaps by request. No content
+//! of a Secret is kept.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use base64::Engine as _;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::{
+    Resource as _,
+    api::core::v1::{ConfigMap, Secret},
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
 use kamaji_api::{
     bootstrap::{KamajiConfig, KeySelector},
     conditions::Reason,
@@ -12,33 +16,40 @@ use kamaji_api::{
     labels::{capi, ours},
 };
 use kube::{Api, ResourceExt as _};
-
 use rustls::pki_types::CertificateDer;
 
-use super::{Context, preconditions::Gate, stop::Stop};
+use super::{Context, owner::Owner};
 use crate::{
     capi::{cluster::Cluster, machine::Machine},
-    k8s::{error::ApiError, key::RootKey, row::Row},
+    k8s::{
+        error::{ApiError, Class},
+        key::RootKey,
+        problem::{Problem, Retry},
+        row::Row,
+    },
     pki::material::{self, Found},
 };
 
-/// What stands around a config.
+/// The objects around a config.
 pub struct Observed {
-    /// Its Machine.
+    /// The Machine that owns it, if a Machine does.
     pub machine: Option<Arc<Machine>>,
-    /// Name of its Cluster, by the Machine or by the label.
+    /// Name of its Cluster: that of the Machine, else that of the label.
     pub cluster_name: Option<String>,
     /// Its Cluster.
     pub cluster: Option<Arc<Cluster>>,
-    /// The Cluster's control plane, where that is ours.
+    /// The Cluster's control plane, if it is a KamajiControlPlane.
     pub control_plane: Option<Arc<KamajiControlPlane>>,
 }
 
 /// Reads from memory alone.
-pub fn observe(context: &Context, config: &KamajiConfig, machine: Option<&str>) -> Observed {
+pub fn observe(context: &Context, config: &KamajiConfig, owner: Option<Owner<&OwnerReference>>) -> Observed {
     let namespace = config.namespace().unwrap_or_default();
     let key = |name: &str| RootKey::new(namespace.clone(), name);
-    let machine = machine.and_then(|name| context.machines.get(&key(name)));
+    let machine = owner.and_then(|owner| match owner {
+        Owner::Machine(reference) => context.machines.get(&key(&reference.name)),
+        Owner::Pool(pool) => match pool {},
+    });
     let cluster_name = machine
         .as_ref()
         .map(|machine| machine.spec.cluster_name.clone())
@@ -60,33 +71,54 @@ pub fn observe(context: &Context, config: &KamajiConfig, machine: Option<&str>) 
     }
 }
 
-/// The row of a Secret beside `config`.
+/// The index entry of a Secret in the namespace of `config`.
 pub fn secret_row(context: &Context, config: &KamajiConfig, name: &str) -> Option<Arc<Row>> {
     context
         .index
         .find::<Secret>(&config.namespace().unwrap_or_default(), name)
 }
 
-/// The row of the provider's own kubeconfig for the tenant.
+/// The index entry of the Secret with this provider's kubeconfig for the workload cluster.
 pub fn kubeconfig_row(context: &Context, cluster: &RootKey) -> Option<Arc<Row>> {
     let name = format!("{}{}", cluster.name, ours::BOOTSTRAP_KUBECONFIG_SUFFIX);
     context.index.find::<Secret>(&cluster.namespace, &name)
 }
 
 /// A Secret with its content, if it exists.
-pub async fn secret(context: &Context, namespace: &str, name: &str) -> Result<Option<Secret>, ApiError> {
+///
+/// # Errors
+/// What the API server answered.
+pub async fn secret(context: &Context, namespace: &str, name: &str) -> Result<Option<Secret>, Problem> {
     let api: Api<Secret> = Api::namespaced(context.client.clone(), namespace);
     api.get_opt(name)
         .await
-        .map_err(|error| ApiError::new(format!("get Secret {namespace}/{name}"), error))
+        .map_err(|error| refused(ApiError::new(format!("get Secret {namespace}/{name}"), error)))
 }
 
-/// One key of a Secret.
+/// What an answer of the management cluster means for a config: an invalid object and missing permissions are reported by
+/// a condition and looked at again, anything else is a failure that says nothing about the config.
+pub fn refused(error: ApiError) -> Problem {
+    match error.class() {
+        Class::Invalid => Problem::unwatched(Reason::InvalidSpec, error.to_string()),
+        Class::Denied => Problem::unwatched(Reason::Forbidden, error.to_string()),
+        Class::Transient | Class::Conflict | Class::Foreign => error.into(),
+    }
+}
+
+/// A failure, which says nothing about the config: conditions keep what they reported.
+pub fn is_failure(problem: &Problem) -> bool {
+    match problem.retry {
+        Retry::Backoff(_) => true,
+        Retry::OnChange | Retry::Unwatched => false,
+    }
+}
+
+/// The value of one key of a Secret.
 pub fn value<'a>(secret: &'a Secret, key: &str) -> Option<&'a [u8]> {
     secret.data.as_ref()?.get(key).map(|bytes| bytes.0.as_slice())
 }
 
-/// What the spec refers to.
+/// Values that the spec refers to.
 pub struct References {
     /// Content of `spec.files`, by position.
     pub files: Vec<Option<Vec<u8>>>,
@@ -94,11 +126,11 @@ pub struct References {
     pub passwords: BTreeMap<String, String>,
 }
 
-/// Reads what the spec refers to.
+/// Reads the values that the spec refers to.
 ///
 /// # Errors
-/// What is missing. Secrets of users carry no label that is watched, so it is looked for again.
-pub async fn references(context: &Context, config: &KamajiConfig) -> Result<References, Stop> {
+/// What is missing. Secrets of users carry no label that is watched, so they are looked for again with backoff.
+pub async fn references(context: &Context, config: &KamajiConfig) -> Result<References, Problem> {
     let namespace = config.namespace().unwrap_or_default();
     let mut files = Vec::with_capacity(config.spec.files.len());
     for (at, file) in config.spec.files.iter().enumerate() {
@@ -116,11 +148,11 @@ pub async fn references(context: &Context, config: &KamajiConfig) -> Result<Refe
                     .as_ref()
                     .and_then(|s| value(s, &selector.key))
                     .map(<[u8]>::to_vec);
-                present(bytes, &field, "Secret", selector)
+                present(bytes, &field, Secret::KIND, selector)
             }
             (None, None, Some(selector)) => {
                 let bytes = config_map_value(context, &namespace, selector).await?;
-                present(bytes, &field, "ConfigMap", selector)
+                present(bytes, &field, ConfigMap::KIND, selector)
             }
             (None, None, None) => Ok(None),
         };
@@ -137,7 +169,7 @@ pub async fn references(context: &Context, config: &KamajiConfig) -> Result<Refe
             .as_ref()
             .and_then(|s| value(s, &selector.key))
             .map(<[u8]>::to_vec);
-        if let Some(bytes) = present(bytes, &format!("users[{at}].passwdFrom"), "Secret", selector)? {
+        if let Some(bytes) = present(bytes, &format!("users[{at}].passwdFrom"), Secret::KIND, selector)? {
             let text = String::from_utf8_lossy(&bytes).trim_end().to_owned();
             passwords.insert(user.name.clone(), text);
         }
@@ -150,12 +182,12 @@ fn present(
     field: &str,
     kind: &str,
     selector: &KeySelector,
-) -> Result<Option<Vec<u8>>, Stop> {
+) -> Result<Option<Vec<u8>>, Problem> {
     if bytes.is_none() && !selector.optional {
-        return Err(Stop::waiting(
+        return Err(Problem::unwatched(
             Reason::ReferenceNotFound,
             format!(
-                "{field}: {kind} {} has no key {} (or does not exist)",
+                "spec.{field} refers to {kind} {}, which does not exist or has no key {:?}",
                 selector.name, selector.key
             ),
         ));
@@ -167,12 +199,14 @@ async fn config_map_value(
     context: &Context,
     namespace: &str,
     selector: &KeySelector,
-) -> Result<Option<Vec<u8>>, ApiError> {
+) -> Result<Option<Vec<u8>>, Problem> {
     let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), namespace);
-    let found = api
-        .get_opt(&selector.name)
-        .await
-        .map_err(|error| ApiError::new(format!("get ConfigMap {namespace}/{}", selector.name), error))?;
+    let found = api.get_opt(&selector.name).await.map_err(|error| {
+        refused(ApiError::new(
+            format!("get ConfigMap {namespace}/{}", selector.name),
+            error,
+        ))
+    })?;
     Ok(found.and_then(|map| {
         let text = map
             .data
@@ -186,11 +220,11 @@ async fn config_map_value(
     }))
 }
 
-/// The tenant's CA: `tls.crt` of `<cluster>-ca`, or what the config names. The key is not asked for.
+/// The CA of the workload cluster: `tls.crt` of the Secret `<cluster>-ca`, or the key that the config names.
 ///
 /// # Errors
 /// What is missing, or wrong with it.
-pub async fn authority(context: &Context, config: &KamajiConfig, cluster: &RootKey) -> Result<String, Stop> {
+pub async fn ca(context: &Context, config: &KamajiConfig, cluster: &RootKey) -> Result<String, Problem> {
     let given = config.spec.control_plane.ca_secret_ref.as_ref();
     let name = given.map_or_else(
         || format!("{}{}", cluster.name, capi::CA_SUFFIX),
@@ -199,19 +233,19 @@ pub async fn authority(context: &Context, config: &KamajiConfig, cluster: &RootK
     let key = given
         .and_then(|given| given.key.clone())
         .unwrap_or_else(|| "tls.crt".to_owned());
-    let place = format!("Secret {name}, key {key:?}");
+    let location = format!("Secret {name}, key {key:?}");
     // A Secret that a user names need not carry the label that is watched.
-    let stop = |reason: Reason, what: String| match given {
-        Some(_) => Stop::waiting(reason, format!("controlPlane.caSecretRef: {what}")),
-        None => Stop::closed(Gate::closed(reason, what)),
+    let problem = |reason: Reason, what: String| match given {
+        Some(_) => Problem::unwatched(reason, format!("spec.controlPlane.caSecretRef: {what}")),
+        None => Problem::on_change(reason, what),
     };
     let missing = || {
-        stop(
+        problem(
             Reason::WaitingForCertificates,
-            format!("waiting for the cluster's CA in {place}"),
+            format!("waiting for the CA of Cluster {} in {location}", cluster.name),
         )
     };
-    // A Secret that is watched and not there need not be asked for.
+    // Not asked for: a Secret that is watched and not in the index does not exist.
     if given.is_none() && secret_row(context, config, &name).is_none() {
         return Err(missing());
     }
@@ -219,16 +253,13 @@ pub async fn authority(context: &Context, config: &KamajiConfig, cluster: &RootK
         return Err(missing());
     };
     let bytes = value(&secret, &key).ok_or_else(missing)?;
-    certificates_of(place, bytes)
-        .map_err(|error| stop(Reason::CertificateAuthorityInvalid, error.to_string()))
+    certificates_of(location, bytes)
+        .map_err(|error| problem(Reason::CertificateAuthorityInvalid, error.to_string()))
 }
 
-/// The certificates in `bytes` and nothing else: what stands beside them, a key above all, is not for nodes.
-fn certificates_of(place: String, bytes: &[u8]) -> Result<String, material::Error> {
-    let found = Found {
-        location: place,
-        bytes,
-    };
+/// The certificates in `bytes` and nothing else: a private key in the same file is not for nodes.
+fn certificates_of(location: String, bytes: &[u8]) -> Result<String, material::Error> {
+    let found = Found { location, bytes };
     let pem = |der: CertificateDer<'static>| {
         let text = base64::engine::general_purpose::STANDARD.encode(der);
         let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
@@ -258,11 +289,31 @@ mod tests {
             one.key_pem.expose(),
             two.cert_pem
         );
-        let told = certificates_of("Secret a".to_owned(), text.as_bytes()).unwrap();
+        let found = certificates_of("Secret a".to_owned(), text.as_bytes()).unwrap();
         assert_eq!(
-            told,
+            found,
             format!("{}{}", one.cert_pem, two.cert_pem).replace('\r', "")
         );
         assert!(certificates_of("Secret a".to_owned(), one.key_pem.expose().as_bytes()).is_err());
+    }
+
+    #[test]
+    fn an_answer_of_the_management_cluster_is_reported_in_its_own_words() {
+        let problem = |code: u16| {
+            let answer = kube::core::Status::failure("metadata.labels: Invalid value", "").with_code(code);
+            refused(ApiError::new(
+                "create Secret ns/m",
+                kube::Error::Api(Box::new(answer)),
+            ))
+        };
+        let invalid = problem(422);
+        assert_eq!(
+            (invalid.reason, invalid.retry),
+            (Reason::InvalidSpec, Retry::Unwatched)
+        );
+        assert!(invalid.message.contains("metadata.labels: Invalid value"));
+        assert_eq!(problem(403).reason, Reason::Forbidden);
+        assert_eq!(problem(403).retry, Retry::Unwatched);
+        assert!(problem(500).is_transient());
     }
 }

@@ -1,6 +1,6 @@
-//! Convergence in memory: the controller against two API servers that forget nothing, the management cluster and the
-//! tenant, with Cluster API core, the infrastructure and a kubelet played by the test. Every pass runs for real; only
-//! the watches are replaced by folding what changed.
+//! Convergence in memory: the controller against two API servers, the management cluster and the workload cluster. The test
+//! plays Cluster API, the infrastructure provider and a kubelet. Every reconcile is real; only the watches are replaced by
+//! folding what changed.
 
 use std::{
     collections::HashMap,
@@ -21,7 +21,7 @@ use kamaji_api::{
 use kube::{Client, api::PartialObjectMeta, client::Body, runtime::watcher::Event};
 use serde_json::{Value, json};
 
-use super::{Context, reconcile::reconcile, tenants::Tenant, token};
+use super::{Context, owner::Owner, reconcile::reconcile, tenants::Tenant, token};
 use crate::{
     k8s::conditions,
     pki::{issue, spec::AltNames},
@@ -47,17 +47,17 @@ struct World {
     api: FakeApi,
     tenant: FakeApi,
     context: Arc<Context>,
-    /// The machine boots as soon as its data is there.
+    /// The machine boots as soon as its data exists.
     boots: bool,
-    /// The infrastructure gives the Machine its provider id.
+    /// The infrastructure provider sets the provider ID of the Machine.
     provider_id: bool,
-    /// The watch of Nodes has listed.
+    /// Nodes were listed.
     nodes_listed: bool,
     last: Option<Outcome>,
 }
 
 impl World {
-    /// A Cluster that is up, with one Machine `m` and its config, nothing reconciled.
+    /// A Cluster that is ready, with one Machine `m` and its config. Nothing was reconciled.
     fn new() -> Self {
         let api = FakeApi::default();
         api.edit(
@@ -77,11 +77,7 @@ impl World {
             });
             api.edit(path, &secret);
         };
-        secret(
-            &path::secret("alpha-ca"),
-            "alpha-ca",
-            json!({"tls.crt": authority()}),
-        );
+        secret(&path::secret("alpha-ca"), "alpha-ca", json!({"tls.crt": ca()}));
         secret(
             &path::secret("alpha-kamaji-bootstrap"),
             "alpha-kamaji-bootstrap",
@@ -131,7 +127,7 @@ impl World {
         );
     }
 
-    /// The tenant as it is opened by the first config that waits, with the version its kubeconfig has.
+    /// Opens the workload cluster as the first config that waits does, with the current version of its kubeconfig.
     async fn open(&self) -> Arc<Tenant> {
         let path = &path::secret("alpha-kamaji-bootstrap");
         let version = self.api.get(path).unwrap()["metadata"]["resourceVersion"].clone();
@@ -146,11 +142,11 @@ impl World {
             .context
             .tenants
             .open(&key, uid.as_str().unwrap(), &version, session);
-        // The watches begin, and hear no more.
+        // The real watches start, and get no answer.
         breathe().await;
         // What the watches list first.
         for object in self.tenant.objects() {
-            see(&tenant, &Change::listed(object));
+            observe(&tenant, &Change::listed(object));
         }
         if self.nodes_listed {
             self.list_nodes(&tenant);
@@ -158,9 +154,9 @@ impl World {
         let mut listing = HashMap::new();
         for object in self.tenant.objects().iter().filter(|object| is_token(object)) {
             let secret: PartialObjectMeta<Secret> = serde_json::from_value(object.clone()).unwrap();
-            tenant.saw_token(Event::InitApply(secret), &mut listing);
+            tenant.on_token(Event::InitApply(secret), &mut listing);
         }
-        tenant.saw_token(Event::InitDone, &mut listing);
+        tenant.on_token(Event::InitDone, &mut listing);
         tenant
     }
 
@@ -173,12 +169,12 @@ impl World {
             .filter(|object| object["kind"] == "Node")
         {
             let node = serde_json::from_value(object.clone()).unwrap();
-            tenant.saw_node(Event::InitApply(node), &mut listing);
+            tenant.on_node(Event::InitApply(node), &mut listing);
         }
-        tenant.saw_node(Event::InitDone, &mut listing);
+        tenant.on_node(Event::InitDone, &mut listing);
     }
 
-    /// A new process: everything is listed again.
+    /// Starts a new process: everything is listed again.
     async fn restart(&mut self) {
         self.api.changes();
         self.tenant.changes();
@@ -189,7 +185,7 @@ impl World {
         self.open().await;
     }
 
-    /// Plays the others, folds what changed, reconciles what is due; `true` while anything happened.
+    /// Plays the other components, folds what changed, reconciles what is due. Returns whether anything happened.
     async fn round(&mut self) -> bool {
         self.play();
         let changes = self.api.changes();
@@ -197,11 +193,11 @@ impl World {
             fold(&self.context, change);
         }
         let tenant = self.open().await;
-        let inside = self.tenant.changes();
-        for change in &inside {
-            see(&tenant, change);
+        let in_tenant = self.tenant.changes();
+        for change in &in_tenant {
+            observe(&tenant, change);
         }
-        let mut worked = !changes.is_empty() || !inside.is_empty();
+        let mut worked = !changes.is_empty() || !in_tenant.is_empty();
         while !self.context.queue.is_empty() {
             let key = self.context.queue.next().await;
             self.open().await;
@@ -213,7 +209,7 @@ impl World {
             self.last = Some(outcome);
             worked = true;
         }
-        // What the tenant's own tasks do, such as ending tokens without a config.
+        // Tasks of the workload cluster, such as deleting tokens without a config.
         breathe().await;
         worked
     }
@@ -232,13 +228,14 @@ impl World {
         );
     }
 
-    /// Another pass, without any reason.
+    /// Another reconcile, without any reason.
     async fn wake(&mut self, name: &str) {
         self.context.queue.add(path::key(name));
         self.settle().await;
     }
 
-    /// Core copies the name of the data, the infrastructure boots the machine, its kubelet asks and joins.
+    /// Cluster API copies the name of the data, the infrastructure provider boots the machine, its kubelet requests a
+    /// certificate and joins.
     fn play(&self) {
         let Some(status) = self.try_config("m").and_then(|config| config.status) else {
             return;
@@ -281,7 +278,7 @@ impl World {
         );
     }
 
-    /// Posts the request of a kubelet that has this token.
+    /// Creates the request of a kubelet that has this token.
     fn ask(&self, request: &str, node: &str, token: &str) {
         let id = token.split('.').next().unwrap();
         self.tenant.edit(
@@ -328,7 +325,7 @@ impl World {
         String::from_utf8(secret.data.unwrap()["token"].0.clone()).unwrap()
     }
 
-    /// Ids of the tokens in the tenant.
+    /// IDs of the tokens in the workload cluster.
     fn tokens(&self) -> Vec<String> {
         let objects = self.tenant.objects();
         let names = objects.iter().filter(|object| is_token(object));
@@ -341,9 +338,9 @@ impl World {
     /// Writes since the last call: to the management cluster, and of tokens.
     fn writes(&self) -> Vec<String> {
         let mut all = self.api.requests();
-        let inside = self.tenant.requests();
+        let in_tenant = self.tenant.requests();
         all.extend(
-            inside
+            in_tenant
                 .into_iter()
                 .filter(|request| request.contains("/kube-system/secrets")),
         );
@@ -351,7 +348,7 @@ impl World {
         all
     }
 
-    /// Everything but what is drawn or counted.
+    /// All objects, without what is generated or counted.
     fn picture(&self) -> Value {
         let data = self.api.get(&path::secret("m"));
         let id = data.map(|_| self.token("m")).unwrap_or_default();
@@ -408,21 +405,21 @@ impl World {
     }
 }
 
-/// Lets the tasks of the tenant do what they can do without any time passing.
+/// Runs the tasks of the workload cluster as far as they go without time passing.
 async fn breathe() {
     for _ in 0..50 {
         tokio::task::yield_now().await;
     }
 }
 
-/// Where watches would go: they never answer.
+/// A client for the real watches, which get no answer.
 fn silent() -> Client {
     let service =
         tower::service_fn(|_: Request<Body>| std::future::pending::<Result<Response<Body>, Infallible>>());
     Client::new(service, "default")
 }
 
-fn authority() -> Value {
+fn ca() -> Value {
     static PEM: LazyLock<String> = LazyLock::new(|| {
         let now = "2026-03-01T11:00:00Z".parse::<Timestamp>().unwrap();
         issue::ca("tenant", &AltNames::default(), now).unwrap().cert_pem
@@ -460,16 +457,16 @@ fn fold(context: &Context, change: &Change) {
         "Cluster" => context.clusters.fold(change.event()),
         "Secret" if change.label(capi::CLUSTER_NAME).is_null() => {}
         "Secret" => change.fold_child::<PartialObjectMeta<Secret>>(&context.index, true),
-        other => panic!("nobody watches {other}"),
+        other => panic!("{other} is not watched"),
     }
 }
 
-/// What the watches of the tenant do.
-fn see(tenant: &Arc<Tenant>, change: &Change) {
+/// What the watches of the workload cluster do.
+fn observe(tenant: &Arc<Tenant>, change: &Change) {
     match change.kind() {
-        "CertificateSigningRequest" => tenant.saw_request(change.event()),
-        "Node" => tenant.saw_node(change.event(), &mut HashMap::new()),
-        _ if is_token(&change.object) => tenant.saw_token(change.event(), &mut HashMap::new()),
+        "CertificateSigningRequest" => tenant.on_request(change.event()),
+        "Node" => tenant.on_node(change.event(), &mut HashMap::new()),
+        _ if is_token(&change.object) => tenant.on_token(change.event(), &mut HashMap::new()),
         _ => {}
     }
 }
@@ -480,7 +477,7 @@ async fn a_machine_joins_and_then_nothing_is_written() {
     world.settle().await;
     assert_eq!(world.condition("NodeJoined").1, "WaitingForNode");
     assert_eq!(world.tokens(), [world.token("m").split('.').next().unwrap()]);
-    // A machine that waits costs nothing either.
+    // Nothing is written for a machine that waits either.
     world.writes();
     world.wake("m").await;
     world.restart().await;
@@ -511,11 +508,11 @@ async fn bootstrap_03_a_crash_after_any_write_converges_to_the_same() {
     let mut reference = World::new();
     (reference.boots, reference.provider_id) = (true, true);
     reference.settle().await;
-    let wanted = reference.picture();
-    for (inside, writes) in (0..14).map(|n| (false, n)).chain((0..14).map(|n| (true, n))) {
+    let expected = reference.picture();
+    for (in_tenant, writes) in (0..14).map(|n| (false, n)).chain((0..14).map(|n| (true, n))) {
         let mut world = World::new();
         (world.boots, world.provider_id) = (true, true);
-        let side = if inside { &world.tenant } else { &world.api }.clone();
+        let side = if in_tenant { &world.tenant } else { &world.api }.clone();
         side.die_after(Some(writes));
         for _ in 0..12 {
             world.round().await;
@@ -523,9 +520,9 @@ async fn bootstrap_03_a_crash_after_any_write_converges_to_the_same() {
         side.die_after(None);
         world.restart().await;
         world.settle().await;
-        // What waits for a tenant is run again with backoff.
+        // A config that waits for a workload cluster is reconciled again with backoff.
         world.wake("m").await;
-        assert_json_diff::assert_json_eq!(world.picture(), wanted);
+        assert_json_diff::assert_json_eq!(world.picture(), expected);
     }
 }
 
@@ -534,23 +531,23 @@ async fn bootstrap_14_what_others_delete_is_back_with_the_same_token() {
     let mut world = World::new();
     world.settle().await;
     let token = world.token("m");
-    let wanted = world.picture();
+    let expected = world.picture();
     world.tenant.delete(&token_path(token.split('.').next().unwrap()));
     world.settle().await;
-    assert_json_diff::assert_json_eq!(world.picture(), wanted);
+    assert_json_diff::assert_json_eq!(world.picture(), expected);
     world.api.delete(&path::secret("m"));
     world.settle().await;
-    assert_eq!((world.token("m"), world.picture()), (token, wanted));
+    assert_eq!((world.token("m"), world.picture()), (token, expected));
 }
 
 #[tokio::test]
-async fn bootstrap_13_a_spent_token_is_never_made_again() {
+async fn bootstrap_13_a_used_token_is_never_created_again() {
     let mut world = World::new();
     world.boots = true;
     world.settle().await;
     assert_eq!(world.condition("ProviderIDSet").1, "WaitingForProviderID");
     assert_eq!(world.tokens(), Vec::<String>::new());
-    let said = world.picture();
+    let reported = world.picture();
     world.writes();
     world.wake("m").await;
     world.nodes_listed = false;
@@ -560,15 +557,15 @@ async fn bootstrap_13_a_spent_token_is_never_made_again() {
     assert_eq!(world.writes(), Vec::<String>::new());
     assert_eq!(
         world.picture(),
-        said,
-        "nothing is said of Nodes that were not listed"
+        reported,
+        "nothing new is reported of Nodes that were not listed"
     );
     world.nodes_listed = true;
     let tenant = world.open().await;
     world.list_nodes(&tenant);
     world.settle().await;
     assert_eq!(world.writes(), Vec::<String>::new());
-    // Not even for a Node that went.
+    // Not even if its Node is deleted.
     world.tenant.delete("/api/v1/nodes/m");
     world.boots = false;
     world.settle().await;
@@ -576,7 +573,7 @@ async fn bootstrap_13_a_spent_token_is_never_made_again() {
     assert_eq!(world.tokens(), Vec::<String>::new());
     let (_, reason, message) = world.condition("NodeJoined");
     assert!(
-        reason == "WaitingForNode" && message.contains("Node m joined and is gone"),
+        reason == "WaitingForNode" && message.contains("Node m joined and was deleted since"),
         "{message}"
     );
     world.boots = true;
@@ -597,21 +594,22 @@ async fn bootstrap_08_deletion_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn bootstrap_08_tokens_of_configs_that_went_unseen_are_ended_and_those_that_moved_are_not() {
+async fn bootstrap_08_tokens_of_configs_that_were_deleted_unobserved_are_deleted_and_those_that_moved_are_not()
+ {
     let mut world = World::new();
     world.machine("other");
     world.settle().await;
     let kept = world.token("other").split('.').next().unwrap().to_owned();
-    // As another management cluster would have taken one over.
+    // A token that another management cluster took over.
     let moved = token::Token::parse("moved0.0123456789abcdef").unwrap();
-    let owner = token::Owner {
+    let holder = token::Holder {
         uid: "elsewhere",
         namespace: "demo",
-        machine: "moved",
+        owner: Owner::Machine("moved"),
         cluster: "alpha",
         cluster_uid: "elsewhere",
     };
-    let secret = moved.to_secret(&owner, "2026-03-01T12:00:00Z".parse().unwrap());
+    let secret = moved.to_secret(&holder, "2026-03-01T12:00:00Z".parse().unwrap());
     world
         .tenant
         .edit(&token_path(moved.id()), &serde_json::to_value(&secret).unwrap());
@@ -619,11 +617,11 @@ async fn bootstrap_08_tokens_of_configs_that_went_unseen_are_ended_and_those_tha
     world.api.delete(&config_path("m"));
     world.restart().await;
     world.settle().await;
-    let mut wanted = [kept, "moved0".to_owned()];
-    wanted.sort();
-    assert_eq!(world.tokens(), wanted);
+    let mut expected = [kept, "moved0".to_owned()];
+    expected.sort();
+    assert_eq!(world.tokens(), expected);
 
-    // Deleted while it was paused: nobody waits for it in the tenant.
+    // Deleted while it was paused: it does not wait in the workload cluster.
     let pause = json!({"metadata": {"annotations": {capi::PAUSED: ""}}});
     world.machine("third");
     world.settle().await;
@@ -633,11 +631,11 @@ async fn bootstrap_08_tokens_of_configs_that_went_unseen_are_ended_and_those_tha
     assert_eq!(world.tokens().len(), 3);
     world.api.delete(&config_path("third"));
     world.settle().await;
-    assert_eq!(world.tokens(), wanted);
+    assert_eq!(world.tokens(), expected);
 }
 
 #[tokio::test]
-async fn requests_of_a_paused_config_wait_for_it_and_those_of_nobody_are_denied() {
+async fn requests_of_a_paused_config_wait_and_those_with_an_unknown_token_are_denied() {
     let mut world = World::new();
     world.settle().await;
     let token = world.token("m");
@@ -669,7 +667,7 @@ async fn requests_of_a_paused_config_wait_for_it_and_those_of_nobody_are_denied(
 }
 
 #[tokio::test]
-async fn a_denial_is_said_until_a_request_is_approved() {
+async fn a_denial_is_reported_until_a_request_is_approved() {
     let mut world = World::new();
     world.settle().await;
     let token = world.token("m");
@@ -692,7 +690,7 @@ async fn a_denial_is_said_until_a_request_is_approved() {
 }
 
 #[tokio::test]
-async fn bootstrap_09_a_tenant_that_stops_answering_is_said() {
+async fn bootstrap_09_a_tenant_that_stops_answering_is_reported() {
     let mut world = World::new();
     world.settle().await;
     world.tenant.die_after(Some(0));
@@ -706,7 +704,7 @@ async fn bootstrap_09_a_tenant_that_stops_answering_is_said() {
         ("False", "TenantUnreachable")
     );
     assert_eq!(world.last, Some(Outcome::Waiting));
-    // The token is due: its end is long past in what the status says.
+    // The token is due: the status has an expiration long ago.
     let long_ago = json!({"status": {"token": {"expiration": "2026-03-01T11:15:00Z"}}});
     world.api.edit(&config_path("m"), &long_ago);
     world.round().await;
@@ -722,7 +720,7 @@ async fn bootstrap_09_a_tenant_that_stops_answering_is_said() {
 }
 
 #[tokio::test]
-async fn data_that_was_lost_is_checked_before_it_is_made_again() {
+async fn preconditions_are_checked_before_lost_data_is_created_again() {
     let mut world = World::new();
     world.settle().await;
     let bad = json!({"spec": {"nodeRegistration": {"labels": {"node-role.kubernetes.io/worker": ""}}}});
@@ -731,7 +729,7 @@ async fn data_that_was_lost_is_checked_before_it_is_made_again() {
     assert_eq!(
         world.condition("DataSecretAvailable").0,
         "True",
-        "what is written stays"
+        "data that exists stays"
     );
     world.api.delete(&path::secret("m"));
     world.settle().await;
@@ -746,7 +744,7 @@ async fn data_that_was_lost_is_checked_before_it_is_made_again() {
 }
 
 #[tokio::test]
-async fn a_named_authority_is_awaited_and_looked_for_again() {
+async fn a_named_ca_is_awaited_and_looked_for_again() {
     let mut world = World::new();
     let named = json!({"spec": {"controlPlane": {"caSecretRef": {"name": "mine"}}}});
     world.api.edit(&config_path("m"), &named);
@@ -762,7 +760,7 @@ async fn a_named_authority_is_awaited_and_looked_for_again() {
         &path::secret("mine"),
         &json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mine", "namespace": "demo"},
-            "data": {"tls.crt": authority()},
+            "data": {"tls.crt": ca()},
         }),
     );
     world.wake("m").await;
@@ -771,7 +769,7 @@ async fn a_named_authority_is_awaited_and_looked_for_again() {
 }
 
 #[tokio::test]
-async fn another_approver_gets_no_data_and_its_requests_no_answer() {
+async fn with_another_approver_there_is_no_data_and_no_answer_to_requests() {
     let mut world = World::new();
     let external = json!({"spec": {"csrApproval": {"client": "External"}}});
     world.api.edit(&config_path("m"), &external);
@@ -781,7 +779,7 @@ async fn another_approver_gets_no_data_and_its_requests_no_answer() {
     assert_eq!(reason, "FieldNotSupported");
     assert!(message.contains("spec.csrApproval.client=External"), "{message}");
     assert_eq!(world.condition("FieldNotSupported").0, "True");
-    // Set after the data was out.
+    // Set after the data was created.
     let mut world = World::new();
     world.settle().await;
     world.api.edit(&config_path("m"), &external);

@@ -1,17 +1,24 @@
-//! A bootstrap token: drawing one, reading one back, and its Secret in the tenant (bootstrap.md 2.1–2.2). Pure:
-//! entropy and time are arguments. The secret part is shown by nothing but [`Token::expose`].
+//! A bootstrap token: its value, its Secret in the workload cluster and its lifetime. Pure: entropy and time are
+//! arguments. Nothing but [`Token::expose`] shows the secret part.
+//!
+//! Format and Secret: <https://kubernetes.io/docs/reference/access-authn-authz/bootstrap-tokens/>.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
     ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp,
 };
-use kamaji_api::labels::{capi, ours};
+use kamaji_api::{
+    bootstrap::TokenSettings,
+    labels::{capi, field_manager, ours},
+};
 use zeroize::Zeroizing;
+
+use super::owner::Owner;
 
 /// Type of the token's Secret.
 pub const SECRET_TYPE: &str = "bootstrap.kubernetes.io/token";
-/// Namespace of the token's Secret in the tenant.
+/// Namespace of the token's Secret in the workload cluster.
 pub const NAMESPACE: &str = "kube-system";
 const ALPHABET: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
@@ -29,21 +36,21 @@ impl std::fmt::Debug for Token {
 }
 
 impl Token {
-    /// Draws one. `fill` fills its argument from a cryptographic source. Bytes that would make some characters
-    /// likelier than others are drawn again.
-    pub fn draw(mut fill: impl FnMut(&mut [u8])) -> Self {
+    /// Generates one. `fill` fills its argument from a cryptographic source. Bytes that would make some characters
+    /// likelier than others are replaced.
+    pub fn generate(mut fill: impl FnMut(&mut [u8])) -> Self {
         let mut text = |length: usize| {
-            let mut drawn = Zeroizing::new(String::with_capacity(length));
+            let mut part = Zeroizing::new(String::with_capacity(length));
             let mut bytes = Zeroizing::new([0_u8; 32]);
-            while drawn.len() < length {
+            while part.len() < length {
                 fill(bytes.as_mut_slice());
                 for byte in bytes.iter().filter(|byte| **byte < 252) {
-                    if drawn.len() < length {
-                        drawn.push(char::from(ALPHABET[usize::from(byte % 36)]));
+                    if part.len() < length {
+                        part.push(char::from(ALPHABET[usize::from(byte % 36)]));
                     }
                 }
             }
-            drawn
+            part
         };
         let id = text(6).to_string();
         Self { id, secret: text(16) }
@@ -71,24 +78,21 @@ impl Token {
         Zeroizing::new(format!("{}.{}", self.id, self.secret.as_str()))
     }
 
-    /// The Secret that makes it valid in the tenant.
-    pub fn to_secret(&self, owner: &Owner<'_>, expiration: Timestamp) -> Secret {
+    /// The Secret that makes it valid in the workload cluster until `expiration`.
+    pub fn to_secret(&self, holder: &Holder<'_>, expiration: Timestamp) -> Secret {
         let data: [(&str, String); 6] = [
             ("token-id", self.id.clone()),
             ("token-secret", self.secret.to_string()),
             ("expiration", rfc3339(expiration)),
             ("usage-bootstrap-authentication", "true".to_owned()),
             ("auth-extra-groups", ours::NODE_BOOTSTRAP_GROUP.to_owned()),
-            (
-                "description",
-                format!("Machine {}/{}", owner.namespace, owner.machine),
-            ),
+            ("description", holder.description()),
         ];
         Secret {
             metadata: ObjectMeta {
                 name: Some(secret_name(&self.id)),
                 namespace: Some(NAMESPACE.to_owned()),
-                labels: Some(owner.labels()),
+                labels: Some(holder.labels()),
                 ..ObjectMeta::default()
             },
             type_: Some(SECRET_TYPE.to_owned()),
@@ -101,24 +105,31 @@ impl Token {
     }
 }
 
-/// Whose token it is; becomes labels of its Secret.
-pub struct Owner<'a> {
+/// Whose token it is. Becomes the labels and the description of its Secret.
+pub struct Holder<'a> {
     /// UID of the KamajiConfig.
     pub uid: &'a str,
-    /// Namespace of KamajiConfig and Machine.
+    /// Namespace of the KamajiConfig and its owner.
     pub namespace: &'a str,
-    /// Name of the Machine.
-    pub machine: &'a str,
+    /// The owner; of a Machine, its name.
+    pub owner: Owner<&'a str>,
     /// Name of the Cluster.
     pub cluster: &'a str,
     /// UID of the Cluster.
     pub cluster_uid: &'a str,
 }
 
-impl Owner<'_> {
+impl Holder<'_> {
+    fn description(&self) -> String {
+        match &self.owner {
+            Owner::Machine(name) => format!("Machine {}/{name}", self.namespace),
+            Owner::Pool(pool) => match *pool {},
+        }
+    }
+
     fn labels(&self) -> BTreeMap<String, String> {
         [
-            (ours::MANAGED_BY, kamaji_api::labels::field_manager::BOOTSTRAP),
+            (ours::MANAGED_BY, field_manager::BOOTSTRAP),
             (ours::OWNER_UID, self.uid),
             (ours::CLUSTER_UID, self.cluster_uid),
             (capi::CLUSTER_NAME, self.cluster),
@@ -130,12 +141,60 @@ impl Owner<'_> {
     }
 }
 
+/// When a token expires, when it is extended, and when it no longer is. Times are whole seconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Lifetime {
+    ttl: i64,
+    longest: i64,
+}
+
+impl Lifetime {
+    /// The lifetime in `spec.auth.token`. Default of a Machine's token: it expires after 15 minutes and is extended for at
+    /// most a day, until the machine joins.
+    pub fn of<M>(settings: &TokenSettings, owner: &Owner<M>) -> Self {
+        let (ttl, longest) = match owner {
+            Owner::Machine(_) => (15 * 60, 24 * 3600),
+            Owner::Pool(pool) => match *pool {},
+        };
+        let seconds = |value: Option<kube::core::Duration>, default: i64| {
+            value.map_or(default, |value| {
+                i64::try_from(std::time::Duration::from(value).as_secs()).unwrap_or(default)
+            })
+        };
+        Self {
+            ttl: seconds(settings.ttl, ttl),
+            longest: seconds(settings.max_lifetime, longest),
+        }
+    }
+
+    /// When a token that is created or extended at `now` expires: never after its longest lifetime.
+    pub fn end(&self, created: Timestamp, now: Timestamp) -> Timestamp {
+        let end = (now.as_second() + self.ttl).min(created.as_second() + self.longest);
+        Timestamp::from_second(end).unwrap_or(now)
+    }
+
+    /// Seconds until it has to be extended, which is when less than two thirds of `ttl` are left. Zero or less is now.
+    pub fn due_in(&self, expiration: Timestamp, now: Timestamp) -> i64 {
+        expiration.as_second() - self.ttl * 2 / 3 - now.as_second()
+    }
+
+    /// Its longest lifetime is over: it is not extended any more.
+    pub fn is_over(&self, created: Timestamp, now: Timestamp) -> bool {
+        now.as_second() >= created.as_second() + self.longest
+    }
+
+    /// It expires at the end of its longest lifetime, so that extending it changes nothing.
+    pub fn is_last(&self, created: Timestamp, expiration: Timestamp) -> bool {
+        expiration.as_second() >= created.as_second() + self.longest
+    }
+}
+
 /// Name of the Secret of the token with this id.
 pub fn secret_name(id: &str) -> String {
     format!("bootstrap-token-{id}")
 }
 
-/// The id of the token whose bearer a user name names.
+/// Token ID in a bootstrap user name (`system:bootstrap:<id>`).
 pub fn id_of_user(user: &str) -> Option<&str> {
     user.strip_prefix("system:bootstrap:").filter(|id| is_id(id))
 }
@@ -145,7 +204,7 @@ pub fn is_id(text: &str) -> bool {
     text.len() == 6 && text.bytes().all(|byte| ALPHABET.contains(&byte))
 }
 
-/// Whole seconds, UTC, as the API servers write them.
+/// A time in whole seconds and UTC, as API servers write it.
 pub fn rfc3339(time: Timestamp) -> String {
     Timestamp::from_second(time.as_second())
         .unwrap_or(time)
@@ -161,7 +220,7 @@ mod tests {
         let mut counts = BTreeMap::new();
         let mut state = 1_u64;
         for _ in 0..2000 {
-            let token = Token::draw(|bytes| {
+            let token = Token::generate(|bytes| {
                 for byte in bytes {
                     state = state
                         .wrapping_mul(6_364_136_223_846_793_005)
@@ -183,9 +242,9 @@ mod tests {
     }
 
     #[test]
-    fn bytes_at_the_edge_are_drawn_again() {
+    fn bytes_that_favour_some_characters_are_replaced() {
         let mut first = true;
-        let token = Token::draw(|bytes| {
+        let token = Token::generate(|bytes| {
             bytes.fill(if std::mem::take(&mut first) { 252 } else { 35 });
         });
         assert_eq!(token.id(), "zzzzzz");
@@ -194,14 +253,14 @@ mod tests {
     #[test]
     fn bootstrap_11_the_secret_authenticates_and_does_not_sign() {
         let token = Token::parse("abcdef.0123456789abcdef").unwrap();
-        let owner = Owner {
+        let holder = Holder {
             uid: "u",
             namespace: "ns",
-            machine: "m",
+            owner: Owner::Machine("m"),
             cluster: "c",
             cluster_uid: "cu",
         };
-        let secret = token.to_secret(&owner, "2026-01-02T03:04:05.678Z".parse().unwrap());
+        let secret = token.to_secret(&holder, "2026-01-02T03:04:05.678Z".parse().unwrap());
         let data = secret.data.unwrap();
         let text = |key: &str| String::from_utf8(data[key].0.clone()).unwrap();
         assert_eq!(secret.metadata.name.as_deref(), Some("bootstrap-token-abcdef"));
@@ -228,5 +287,24 @@ mod tests {
             assert_eq!(id_of_user(user), None, "{user}");
         }
         assert_eq!(Token::parse("abcdef.0123"), None);
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn bootstrap_12_a_token_is_extended_below_two_thirds_until_its_longest_life() {
+        let lifetime = Lifetime {
+            ttl: 900,
+            longest: 3600,
+        };
+        let end = lifetime.end(at(0), at(0));
+        assert_eq!(end, at(900));
+        assert_eq!(lifetime.due_in(end, at(0)), 300);
+        assert!(lifetime.due_in(end, at(300)) <= 0);
+        assert_eq!(lifetime.end(at(0), at(3000)), at(3600));
+        assert!(lifetime.is_last(at(0), at(3600)) && !lifetime.is_last(at(0), at(3599)));
+        assert!(!lifetime.is_over(at(0), at(3599)) && lifetime.is_over(at(0), at(3600)));
     }
 }

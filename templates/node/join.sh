@@ -1,6 +1,6 @@
 #!/bin/sh
-# Joins this machine to its cluster. Every step can be repeated. The first failure is reported and ends the run.
-# No token is ever printed: do not trace this script.
+# Joins this machine to its cluster. It runs at every boot, and every step can be repeated. The first failure is reported
+# and ends the run. No token is ever printed: do not trace this script.
 set -eu
 umask 077
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/bin
@@ -8,7 +8,7 @@ LC_ALL=C
 export PATH LC_ALL
 
 stage=/etc/kamaji/bootstrap
-# Staged until the machine is a node, gone afterwards.
+# Exists until the machine is a Node, and is deleted afterwards.
 credential=$stage/bootstrap.conf
 certificate=/var/lib/kubelet/pki/kubelet-client-current.pem
 marker=/var/lib/kamaji/joined
@@ -17,7 +17,7 @@ name=
 
 have() { command -v "$1" >/dev/null 2>&1; }
 say() { printf 'kamaji-join: %s\n' "$*"; }
-# Seconds since the boot: the time of day jumps when it is set for the first time.
+# Seconds since the boot. The time of day jumps when the clock is set for the first time.
 now() { cut -d. -f1 /proc/uptime; }
 start() { deadline=$(($(now) + JOIN_TIMEOUT)); }
 late() { [ "$(now)" -ge "$deadline" ]; }
@@ -34,7 +34,7 @@ request() { # curl arguments
 }
 url=https://${TLS_NAME:-$SERVER_HOST}:$SERVER_PORT
 
-# Tells the control plane why this machine does not join, as an event in the tenant.
+# Reports to the control plane why this machine does not join, as an Event in the workload cluster.
 report() { # reason message
     have curl || return 0
     token=$(sed -n "s/^ *token: ['\"]*\([a-z0-9.]*\)['\"]*\$/\1/p" "$credential")
@@ -56,9 +56,9 @@ fail() { # reason message
     trap - EXIT
     text=$(printf '%s' "$2" | clean)
     say "failed: $1: $text"
-    # No node yet. A kubelet that went on could join later, but by half: without sentinel and post-join commands, and
-    # after the failure was reported. Without its configuration it does not start at the next boot either, before this
-    # script comes to it again. A shutdown is no failure to report.
+    # The machine is not a Node yet. A kubelet that keeps running could still join, without the sentinel file and the
+    # post-join commands, and after the failure was reported. Without its configuration it does not start at the next boot
+    # either, until this script starts it. A shutdown is not reported as a failure.
     if [ -s "$credential" ]; then
         systemctl stop --no-block kubelet.service || :
         rm -f /var/lib/kubelet/config.yaml /etc/kubernetes/bootstrap-kubelet.conf || :
@@ -66,10 +66,10 @@ fail() { # reason message
     fi 2>/dev/null
     exit 1
 }
-trap 'fail JoinTimeout "stopped before it was done: joinTimeout is $JOIN_TIMEOUT s, give it more"' TERM
+trap 'fail JoinTimeout "stopped before the join was complete: joinTimeout is $JOIN_TIMEOUT s; set a longer one"' TERM
 trap 'fail JoinFailed "a step failed: see journalctl -u kamaji-join"' EXIT
 
-# Temporary file and rename: nobody ever reads half a file.
+# Writes a temporary file and renames it, so that nobody ever reads half a file.
 put() { # source target mode
     (umask 022 && mkdir -p "${2%/*}")
     cp "$1" "$2.kamaji"
@@ -104,16 +104,16 @@ run_all() { # folder reason
             timeout -k 10 "$left" sh -eu "$command" || code=$?
         fi
         if [ "$code" != 0 ]; then
-            ! late || fail JoinTimeout "$1: command $number was not done within joinTimeout ($JOIN_TIMEOUT s)"
+            ! late || fail JoinTimeout "$1: command $number did not end within joinTimeout ($JOIN_TIMEOUT s)"
             fail "$2" "command $number exited with $code"
         fi
-        # Until the join a boot runs all of them again; afterwards each runs until it succeeded once.
+        # Before the join, every boot runs all commands again. After it, each command runs until it succeeded once.
         [ "$1" = pre.d ] || : >"$ran"
     done
 }
 
-# The units come first: those of swap that is off already are not listed without --all, and go unnoticed without
-# their full names.
+# Masks the units first: without --all, systemctl does not list units of swap that is already off, and without --full it
+# cuts their names.
 swap_off() {
     [ "$SWAP" = off ] || return 0
     systemctl list-units --all --full --plain --no-legend --type=swap |
@@ -126,7 +126,7 @@ swap_off() {
 }
 swapped() { grep -qs / /proc/swaps; }
 
-# The marker comes before the token goes: a crash between them leaves a machine that knows that it joined.
+# Writes the marker before the token is deleted: after a crash between them the machine knows that it joined.
 finish() { # message
     if [ ! -s "$marker" ]; then
         mkdir -p /var/lib/kamaji
@@ -142,22 +142,22 @@ finish() { # message
     exit
 }
 
-# --- joined before: a reboot, a crash before the marker reached the disk, or cloud-init under another instance id
+# --- already joined: a reboot, a crash before the marker reached the disk, or cloud-init with another instance id
 if { [ -s "$marker" ] || [ ! -s "$credential" ]; } && [ -s "$certificate" ] &&
     { ! have openssl || openssl x509 -noout -checkend 0 -in "$certificate" >/dev/null 2>&1; }; then
     swap_off || say "warning: swap is on"
     systemctl start --no-block kubelet.service
-    finish "joined already"
+    finish "already joined"
 fi
 [ -s "$credential" ] || fail TokenMissing "neither a token nor a valid certificate: delete the Machine to get a new one"
 
-# --- who this machine is
+# --- name, provider ID and address of this machine
 fact() { sed -n "s/^$1=//p" "$stage/node.facts" | head -n 1; }
 name=$(fact nodename)
 if [ "$NAME_SOURCE" = Hostname ]; then name=$(uname -n); fi
 name=$(printf '%s' "$name" | tr '[:upper:]' '[:lower:]')
 case $name in
-'' | localhost | localhost.* | *ci_missing_jinja_var*) fail NodeNameInvalid "no usable node name from $NAME_SOURCE: $name" ;;
+'' | localhost | localhost.* | *ci_missing_jinja_var*) fail NodeNameInvalid "no usable node name from nameSource $NAME_SOURCE: $name" ;;
 esac
 if [ "${#name}" -gt 253 ] || ! printf '%s\n' "$name" |
     grep -Eqx '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*'; then
@@ -165,19 +165,19 @@ if [ "${#name}" -gt 253 ] || ! printf '%s\n' "$name" |
 fi
 provider=$(fact providerid)
 case $provider in
-*CI_MISSING_JINJA_VAR*) fail NodeNameInvalid "the metadata of this machine lacks what providerID is made of" ;;
-*[!A-Za-z0-9:/._-]*) fail NodeNameInvalid "not a provider id: $provider" ;;
+*CI_MISSING_JINJA_VAR*) fail NodeNameInvalid "the instance metadata lacks a value of nodeRegistration.providerID.template" ;;
+*[!A-Za-z0-9:/._-]*) fail NodeNameInvalid "$provider is not a provider ID" ;;
 esac
 address=$(fact nodeip)
 if [ -n "$NODE_IP_INTERFACE" ]; then
     until address=$(ip -o "$NODE_IP_FAMILY" address show dev "$NODE_IP_INTERFACE" scope global 2>/dev/null |
         awk '{ sub("/.*", "", $4); print $4; exit }') && [ -n "$address" ]; do
-        late && fail NodeAddressMissing "no address on $NODE_IP_INTERFACE"
+        late && fail NodeAddressMissing "no address on interface $NODE_IP_INTERFACE"
         sleep 2
     done
 fi
 case $address in
-*[!0-9a-fA-F:.,]*) fail NodeAddressMissing "not an address: $address" ;;
+*[!0-9a-fA-F:.,]*) fail NodeAddressMissing "$address is not an IP address" ;;
 esac
 say "node $name"
 
@@ -189,20 +189,20 @@ fi
 
 run_all pre.d PreJoinFailed
 
-# --- is this machine fit
+# --- tools, control groups, memory, ports
 for tool in mount systemctl awk sed; do have "$tool" || fail ComponentMissing "$tool is not installed"; done
 for tool in iptables conntrack; do have "$tool" || say "warning: $tool is not installed"; done
 if [ "$CGROUP_V1" = fail ] && [ "$(stat -f -c %T /sys/fs/cgroup 2>/dev/null)" != cgroup2fs ]; then
-    fail CgroupV1 "this kubelet does not run on control groups v1: use an image with v2, or kubelet.cgroupV1: Allow"
+    fail CgroupV1 "this kubelet does not run with cgroup v1: use an image with cgroup v2, or set kubelet.cgroupV1: Allow"
 fi
 memory=$(awk '/^MemTotal:/ { print int($2 / 1024) }' /proc/meminfo)
-[ "${memory:-1024}" -ge 900 ] || fail MemoryTooSmall "$memory MiB of memory, 1 GiB is needed"
+[ "${memory:-1024}" -ge 900 ] || fail MemoryTooSmall "the machine has $memory MiB of memory, it needs 1 GiB"
 [ -s /etc/machine-id ] || say "warning: no machine-id"
-# Absent firmware tables (containers) are fine, an empty id is not unique.
+# A container has no firmware tables; an empty ID is not unique.
 uuid=/sys/class/dmi/id/product_uuid
 [ ! -r $uuid ] || grep -q . $uuid || say "warning: $uuid is empty"
 if have ss && ss -Hltn 2>/dev/null | awk '{ print $4 }' | grep -q ':10250$' && ! systemctl -q is-active kubelet.service; then
-    fail PortInUse "something else listens on port 10250"
+    fail PortInUse "another program listens on port 10250"
 fi
 
 # --- kubelet and its version
@@ -217,18 +217,18 @@ done
 core() { printf '%s' "$1" | sed -e 's/^v//' -e 's/[-+].*//'; }
 found=$("$kubelet" --version 2>/dev/null | awk '{ print $2 }') || :
 found=$(core "$found")
-wanted=$(core "$VERSION")
-if [ "$VERSION_CHECK" != Off ] && [ "$found" != "$wanted" ]; then
-    problem="the kubelet is $found, the Machine asks for $wanted"
-    if [ "$VERSION_CHECK" = Exact ] || [ "${found%.*}" != "${wanted%.*}" ]; then fail KubeletVersionMismatch "$problem"; fi
+desired=$(core "$VERSION")
+if [ "$VERSION_CHECK" != Off ] && [ "$found" != "$desired" ]; then
+    problem="the kubelet is $found, spec.version of the Machine is $desired"
+    if [ "$VERSION_CHECK" = Exact ] || [ "${found%.*}" != "${desired%.*}" ]; then fail KubeletVersionMismatch "$problem"; fi
     say "warning: $problem"
 fi
 
-# --- kernel modules and settings: already right is fine, wrong and not ours to change is a report
+# --- kernel modules and settings: what is wrong and cannot be changed here is reported
 for module in $MODULES; do
     file=$(printf '%s' "$module" | tr - _)
     if [ -d "/sys/module/$file" ] || modprobe "$module" 2>/dev/null; then continue; fi
-    problem="$module cannot be loaded"
+    problem="kernel module $module cannot be loaded"
     case $module in
     overlay) grep -qw overlay /proc/filesystems || fail KernelModuleMissing "$problem" ;;
     br_netfilter) [ -d /proc/sys/net/bridge ] || say "warning: $problem" ;;
@@ -249,7 +249,7 @@ while read -r key _ value; do
     [ "$(current)" != "$(words $value)" ] || continue
     (printf '%s' "$value" >"$file") 2>/dev/null || :
     [ "$(current)" != "$(words $value)" ] || continue
-    problem="$key is '$(current)' and cannot be set to $value here"
+    problem="sysctl $key is '$(current)' and cannot be set to $value"
     group=$key
     case $key in vm.* | kernel.*) group=protect ;; esac
     case " $SYSCTL_REQUIRED " in
@@ -261,7 +261,7 @@ $SYSCTLS
 END
 printf '%s\n' "$SYSCTLS" >"$stage/sysctl"
 put "$stage/sysctl" /etc/sysctl.d/90-kamaji.conf 0644
-# Ports of the kubelet and of kube-proxy that an outgoing connection could take before them.
+# Reserves the ports of the kubelet and of kube-proxy: an outgoing connection could take them first.
 ports=/proc/sys/net/ipv4/ip_local_reserved_ports
 if [ -w $ports ] && ! grep -q 10248-10250 $ports; then
     taken=$(cat $ports)
@@ -269,7 +269,7 @@ if [ -w $ports ] && ! grep -q 10248-10250 $ports; then
 fi
 
 if ! swap_off; then
-    [ "$SWAP_FATAL" = false ] || fail SwapOn "swap cannot be turned off here: set os.swap: Keep"
+    [ "$SWAP_FATAL" = false ] || fail SwapOn "swap cannot be turned off: set os.swap: Keep"
     say "warning: swap is on"
 fi
 
@@ -285,7 +285,7 @@ answers() {
 }
 until answers; do
     systemctl start --no-block containerd.service 2>/dev/null || :
-    late && fail RuntimeUnavailable "nothing answers at $CRI_SOCKET"
+    late && fail RuntimeUnavailable "no container runtime answers at $CRI_SOCKET"
     sleep 2
 done
 
@@ -294,7 +294,7 @@ skew() { # headers
     theirs=$(printf '%s\n' "$1" | tr -d '\r' | sed -n 's/^[Dd]ate: //p' | head -n 1)
     theirs=$(date -d "${theirs:-now}" +%s 2>/dev/null) || return 0
     off=$(($(date +%s) - theirs))
-    if [ "$off" -gt 300 ] || [ "$off" -lt -300 ]; then fail ClockSkew "the clock is $off s off"; fi
+    if [ "$off" -gt 300 ] || [ "$off" -lt -300 ]; then fail ClockSkew "the clock is $off s off that of the API server"; fi
 }
 distrusted=0
 while have curl; do
@@ -306,18 +306,18 @@ while have curl; do
     fi
     case $code in
     51 | 60)
-        # No credential is sent: only the date is asked for.
+        # Reads only the date; no credential is sent.
         headers=$(request -k -D - -o /dev/null "$url/healthz" 2>/dev/null) || :
         skew "$headers"
         distrusted=$((distrusted + 1))
-        [ "$distrusted" -lt 5 ] || fail CertificateUntrusted "the certificate of $url is not of this cluster"
+        [ "$distrusted" -lt 5 ] || fail CertificateUntrusted "the certificate of $url is not signed by a CA of the cluster"
         ;;
     esac
     late && fail APIServerUnreachable "$url: $headers"
     sleep 3
 done
 
-# --- everything of the kubelet, then the kubelet
+# --- files of the kubelet, then the kubelet
 (umask 022 && mkdir -p /etc/kubernetes/pki /etc/kubernetes/kubelet.conf.d /var/lib/kubelet)
 mkdir -p /var/lib/kubelet/pki
 chmod 0700 /var/lib/kubelet/pki
@@ -360,13 +360,13 @@ crashes=0
 until [ -s "$certificate" ] && healthy; do
     if late; then
         problem="no client certificate"
-        [ ! -s "$certificate" ] || problem="no healthy kubelet"
+        [ ! -s "$certificate" ] || problem="the kubelet is not healthy"
         fail JoinTimeout "$problem within joinTimeout ($JOIN_TIMEOUT s): $(kubelet_log)"
     fi
     count=$(systemctl show -p NRestarts --value kubelet.service 2>/dev/null || echo 0)
     if [ "${count:-0}" -gt "$crashes" ]; then
         crashes=$count
-        say "the kubelet ended ($crashes): $(kubelet_log)"
+        say "the kubelet exited ($crashes): $(kubelet_log)"
     fi
     sleep 1
 done

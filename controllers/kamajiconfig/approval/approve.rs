@@ -1,5 +1,5 @@
-//! Answers certificate requests made with a config's token: the claim is written first, then the approval, so that a
-//! crash between the two leaves a name claimed by its rightful owner and nothing approved (bootstrap.md 2.4, step 9).
+//! Answers the certificate requests of a config's token. The node name is claimed in the status of the config before the
+//! request is approved, so that a crash between the two leaves a name that its rightful owner claimed, and no certificate.
 
 use std::sync::Arc;
 
@@ -11,67 +11,62 @@ use kamaji_api::{
 };
 use kube::{Api, ResourceExt as _};
 
-use super::csr::{self, Decision, Facts, MachineFacts};
+use super::csr::{self, Decision, MachineFacts, Requester};
 use crate::{
     capi::machine::Machine,
     k8s::{
-        key::RootKey,
+        problem::Problem,
         status::{self, Guard},
     },
     kamajiconfig::{
         Context,
         bootstrapdata::inputs,
-        preconditions::Gate,
+        observe::refused,
+        owner::Owner,
+        scope::Scope,
         status::seconds,
-        stop::Stop,
         tenants::{NodeFacts, Tenant},
     },
     tenant::nodes::Trouble,
 };
 
-/// What came of the requests.
+/// What the requests came to.
 #[derive(Default)]
 pub struct Answers {
-    /// What holds one up.
+    /// A request that waits.
     pub held: Option<Held>,
     /// Why the last one was denied.
-    pub denied: Option<Gate>,
+    pub denied: Option<Problem>,
     /// One was approved.
     pub approved: bool,
 }
 
-/// What holds a request up.
+/// A request that waits.
 pub struct Held {
     /// For the condition.
-    pub gate: Gate,
-    /// Seconds after which to look again.
+    pub problem: Problem,
+    /// Seconds after which it is decided again.
     pub again: i64,
 }
 
-/// Answers what is open for `token`. `hosts` are those of the API server.
+/// Answers the open requests of `token`.
 ///
 /// # Errors
-/// When a claim could not be written, or the tenant did not take the answer.
-pub async fn answer(
-    context: &Context,
-    tenant: &Arc<Tenant>,
-    key: &RootKey,
-    machine: &Machine,
-    token: &str,
-    hosts: &[String],
-) -> Result<Answers, Stop> {
+/// When a claim could not be written, or the workload cluster did not accept the answer.
+pub async fn answer(scope: &Scope<'_>, tenant: &Arc<Tenant>, token: &str) -> Result<Answers, Problem> {
+    let (context, key) = (scope.context, scope.key);
     let mut answers = Answers::default();
     for request in tenant.requests(token) {
         let name = request.name_any();
         let well_formed = csr::node_of(&request);
-        // One claim at a time in a tenant.
+        // One claim at a time in a workload cluster.
         let _claims = tenant.claims.lock().await;
         // The newest config: the last answer may have written a claim.
         let Some(config) = context.configs.get(key) else {
             return Ok(answers);
         };
         let decision = match &well_formed {
-            Ok(asked) => decide(context, tenant, &config, machine, (token, hosts), asked, &request).await?,
+            Ok(node) => decide(scope, tenant, &config, token, node, &request).await?,
             Err(why) => Decision::Deny(Reason::MalformedRequest, why.clone()),
         };
         match decision {
@@ -79,22 +74,22 @@ pub async fn answer(
             Decision::Deny(reason, message) => {
                 let asked = well_formed.map_or_else(|_| String::new(), |node| format!(" for node {node}"));
                 let note = format!("denied certificate request {name}{asked}: {message}");
-                tell(tenant, &request, false, reason, &message).await?;
+                send(tenant, &request, false, reason, &message).await?;
                 context.events.warn(&*config, reason.as_str(), &note).await;
-                answers.denied = Some(Gate::closed(reason, note));
+                answers.denied = Some(Problem::on_change(reason, note));
             }
             Decision::Wait(reason, message, again) => {
                 answers.held = Some(Held {
-                    gate: Gate::closed(reason, message),
+                    problem: Problem::on_change(reason, message),
                     again,
                 });
                 continue;
             }
             Decision::Approve(node) => {
-                claim(context, &config, &node).await?;
+                claim(scope, &config, &node).await?;
                 let message = format!("token {token} of KamajiConfig {key} for node {node}");
-                tell(tenant, &request, true, Reason::KamajiTokenBound, &message).await?;
-                tenant.wait(key, Some(token), Some(&node));
+                send(tenant, &request, true, Reason::KamajiTokenBound, &message).await?;
+                tenant.wait(scope, Some(token), Some(&node));
                 answers.approved = true;
                 tracing::info!(config = %key, node, request = name, "approved the certificate of a node");
             }
@@ -105,49 +100,50 @@ pub async fn answer(
 }
 
 async fn decide(
-    context: &Context,
+    scope: &Scope<'_>,
     tenant: &Tenant,
     config: &KamajiConfig,
-    machine: &Machine,
-    (token, endpoint_hosts): (&str, &[String]),
-    asked: &str,
+    token: &str,
+    node_name: &str,
     request: &CertificateSigningRequest,
-) -> Result<Decision, Stop> {
+) -> Result<Decision, Trouble> {
     let secret = tenant.session.token(token).await?;
     let uid = config.uid().unwrap_or_default();
-    let node = tenant.session.node(asked).await?;
+    let node = tenant.session.node(node_name).await?;
     let known = config.status.as_ref().and_then(|status| status.node.as_ref());
-    let status = machine.status.as_ref();
-    let facts = Facts {
+    let requester = Requester {
         config_deleting: config.metadata.deletion_timestamp.is_some(),
         config_created: config.metadata.creation_timestamp.as_ref().map(|time| time.0),
         token_is_ours: secret.is_some_and(|secret| secret.labels().get(ours::OWNER_UID) == Some(&uid)),
-        machine: Some(MachineFacts {
-            name: machine.metadata.name.as_deref().unwrap_or_default(),
-            deleting: machine.metadata.deletion_timestamp.is_some(),
-            node_ref: machine.node(),
-            host_names: status
-                .into_iter()
-                .flat_map(|status| &status.addresses)
-                .filter(|address| {
-                    ["Hostname", "InternalDNS", "ExternalDNS"].contains(&address.type_.as_str())
-                })
-                .map(|address| address.address.as_str())
-                .collect(),
-        }),
-        name_source: inputs::name_source(&config.spec),
+        owner: scope.owner.map(|machine| Some(facts(machine))),
+        name_source: inputs::name_source(&config.spec, &scope.owner),
         claimed: known.and_then(|node| node.name.as_deref()),
         approvals: known.and_then(|node| node.approvals).unwrap_or(0),
-        endpoint_hosts,
+        endpoint_hosts: &scope.hosts,
         node_created: node.as_ref().and_then(|node| NodeFacts::of(node).created),
-        claimed_by: claimed_by(context, config, asked),
+        claimed_by: claimed_by(scope.context, config, node_name),
     };
-    let made = request.metadata.creation_timestamp.as_ref().map(|time| time.0);
-    let age = made.map_or(0, |made| Timestamp::now().as_second() - made.as_second());
-    Ok(csr::decide(asked, &facts, age))
+    let created = request.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let age = created.map_or(0, |created| Timestamp::now().as_second() - created.as_second());
+    Ok(csr::decide(node_name, &requester, age))
 }
 
-/// Another config of the cluster that claimed the name. A scan: once for each request.
+fn facts(machine: &Machine) -> MachineFacts<'_> {
+    let status = machine.status.as_ref();
+    MachineFacts {
+        name: machine.metadata.name.as_deref().unwrap_or_default(),
+        deleting: machine.metadata.deletion_timestamp.is_some(),
+        node_ref: machine.node(),
+        host_names: status
+            .into_iter()
+            .flat_map(|status| &status.addresses)
+            .filter(|address| ["Hostname", "InternalDNS", "ExternalDNS"].contains(&address.type_.as_str()))
+            .map(|address| address.address.as_str())
+            .collect(),
+    }
+}
+
+/// Another config of the Cluster that claimed the name. Scans all configs, once for each request.
 fn claimed_by(context: &Context, config: &KamajiConfig, node: &str) -> Option<String> {
     let cluster = config.labels().get(capi::CLUSTER_NAME);
     context
@@ -164,8 +160,13 @@ fn claimed_by(context: &Context, config: &KamajiConfig, node: &str) -> Option<St
         .map(|other| other.name_any())
 }
 
-/// Writes the claim, only if nobody wrote the config meanwhile.
-async fn claim(context: &Context, config: &KamajiConfig, node: &str) -> Result<(), Stop> {
+/// Writes the claim of a Machine's one node, unless somebody wrote the config since it was read.
+async fn claim(scope: &Scope<'_>, config: &KamajiConfig, node: &str) -> Result<(), Problem> {
+    match &scope.owner {
+        Owner::Machine(_) => {}
+        Owner::Pool(pool) => match *pool {},
+    }
+    let context = scope.context;
     let mut new = config.status.clone().unwrap_or_default();
     let known = new.node.get_or_insert_default();
     *known = NodeStatus {
@@ -185,20 +186,21 @@ async fn claim(context: &Context, config: &KamajiConfig, node: &str) -> Result<(
         field_manager::BOOTSTRAP,
         Guard::Unchanged,
     )
-    .await?;
+    .await
+    .map_err(refused)?;
     Ok(())
 }
 
-async fn tell(
+async fn send(
     tenant: &Tenant,
     request: &CertificateSigningRequest,
     approve: bool,
     reason: Reason,
     message: &str,
-) -> Result<(), Stop> {
+) -> Result<(), Trouble> {
     match tenant.session.answer(request, approve, reason, message).await {
-        // Gone meanwhile: nobody waits for the answer.
+        // Deleted since it was read: nobody waits for the answer.
         Ok(()) | Err(Trouble::Refused { code: 404, .. }) => Ok(()),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
 }

@@ -1,6 +1,5 @@
-//! Approval of a node's first client certificate: [`requests`] keeps the open requests, [`csr`] decides about one,
-//! [`approve`] claims the node's name and answers.
+//! Approval of a node's first client certificate: [`csr`] decides about a request, [`approve`] claims the node's name and
+//! answers.
 
 pub mod approve;
 pub mod csr;
-pub mod requests;

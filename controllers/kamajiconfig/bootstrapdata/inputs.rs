@@ -1,19 +1,21 @@
-//! Everything bootstrap data is made from, and why it cannot be made. Pure.
+//! What bootstrap data is rendered from, and why it cannot be rendered. Pure.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use base64::Engine as _;
-use kamaji_api::bootstrap::{KamajiConfigSpec, NameSource};
+use kamaji_api::{
+    bootstrap::{KamajiConfigSpec, NameSource},
+    conditions::Reason,
+};
 use semver::Version;
 
-use crate::kamajiconfig::token::Token;
+use crate::kamajiconfig::{owner::Owner, token::Token};
 
-/// Socket of the container runtime where none is named.
+/// Socket of the container runtime if the config names none.
 pub const DEFAULT_CRI_SOCKET: &str = "unix:///run/containerd/containerd.sock";
-/// How long a machine tries to join where nothing is said.
+/// How long a machine tries to join if the config sets no time.
 pub const DEFAULT_JOIN_TIMEOUT: Duration = Duration::from_mins(10);
 
-/// Everything the plan is made from. The user's files and passwords are resolved already.
+/// What the plan is computed from. Contents of the user's files and passwords are already read.
 pub struct Inputs<'a> {
     /// Name of the KamajiConfig.
     pub name: &'a str,
@@ -21,13 +23,13 @@ pub struct Inputs<'a> {
     pub spec_hash: &'a str,
     /// Its spec, validated.
     pub spec: &'a KamajiConfigSpec,
-    /// Name of the Machine.
-    pub machine: &'a str,
-    /// Version of the Machine.
+    /// The owner; of a Machine, its name.
+    pub owner: Owner<&'a str>,
+    /// Kubernetes version of the owner.
     pub version: &'a Version,
     /// The API server.
     pub target: &'a Target,
-    /// The credential.
+    /// The bootstrap token.
     pub token: &'a Token,
     /// Content of `spec.files`, by position; `None` for an optional one that does not exist.
     pub files: &'a [Option<Vec<u8>>],
@@ -35,31 +37,31 @@ pub struct Inputs<'a> {
     pub passwords: &'a BTreeMap<String, String>,
 }
 
-/// The API server as nodes see it, and what the cluster's network tells them.
+/// The API server as nodes reach it, and the network settings of the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Target {
     /// Host: a name or an address, without brackets.
     pub host: String,
     /// Port.
     pub port: u16,
-    /// Name its certificate is checked for, where that is not the host.
+    /// Name that the server's certificate is checked for, if that is not `host`.
     pub tls_server_name: Option<String>,
-    /// Authorities to trust, PEM.
-    pub authority_pem: String,
-    /// Addresses of cluster DNS.
+    /// Certificates of the CAs to trust, PEM.
+    pub ca_pem: String,
+    /// Addresses of the cluster's DNS service.
     pub cluster_dns: Vec<String>,
-    /// Domain of the cluster.
+    /// DNS domain of the cluster.
     pub cluster_domain: String,
 }
 
 impl Target {
-    /// The host as it stands in a URL.
+    /// The host as a URL has it.
     pub fn url_host(&self) -> String {
         url_host(&self.host)
     }
 }
 
-/// A host, as it stands in a URL: addresses with colons are in brackets.
+/// A host as a URL has it: IPv6 addresses are in brackets.
 pub fn url_host(host: &str) -> String {
     if host.contains(':') && !host.starts_with('[') {
         format!("[{host}]")
@@ -68,16 +70,16 @@ pub fn url_host(host: &str) -> String {
     }
 }
 
-/// A text could not be made.
+/// Why bootstrap data cannot be rendered.
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
-    /// A template.
+    /// A template failed.
     #[error("template: {0}")]
     Template(#[from] askama::Error),
-    /// A document.
+    /// A document could not be serialized.
     #[error("document: {0}")]
     Yaml(#[from] serde_yaml::Error),
-    /// What the user gave cannot be carried to the machine.
+    /// A value of the user cannot be carried to the machine.
     #[error("{field} {why}")]
     Refused {
         /// The field of the spec.
@@ -85,21 +87,46 @@ pub enum RenderError {
         /// What is wrong with it, and the fix.
         why: &'static str,
     },
+    /// No data can be written in this format.
+    #[error("format {0} is not supported")]
+    Format(&'static str),
+    /// The data is larger than the infrastructure provider takes.
+    #[error("the bootstrap data has {bytes} bytes, at most {limit} are possible; largest files: {largest}")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The largest possible size.
+        limit: usize,
+        /// The five largest files.
+        largest: String,
+    },
+    /// The rendered text does not read back as the plan.
+    #[error("the rendered bootstrap data does not read back: {0}")]
+    SelfCheck(String),
 }
 
-/// Where the node's name comes from: by default the Machine's name, known before the machine boots.
-pub fn name_source(spec: &KamajiConfigSpec) -> NameSource {
-    spec.node_registration
-        .name_source
-        .unwrap_or(NameSource::MachineName)
+impl RenderError {
+    /// Reason of the condition.
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::Refused { .. } => Reason::InvalidSpec,
+            Self::Format(_) => Reason::FieldNotSupported,
+            Self::TooLarge { .. } => Reason::TooLarge,
+            Self::Template(_) | Self::Yaml(_) | Self::SelfCheck(_) => Reason::InternalError,
+        }
+    }
+}
+
+/// Where a node's name comes from. The default of a Machine is its own name, which is known before the machine boots.
+pub fn name_source<M>(spec: &KamajiConfigSpec, owner: &Owner<M>) -> NameSource {
+    let default = match owner {
+        Owner::Machine(_) => NameSource::MachineName,
+        Owner::Pool(pool) => match *pool {},
+    };
+    spec.node_registration.name_source.unwrap_or(default)
 }
 
 /// How long the machine tries to join.
 pub fn join_timeout(spec: &KamajiConfigSpec) -> Duration {
     spec.join_timeout.map_or(DEFAULT_JOIN_TIMEOUT, Duration::from)
-}
-
-/// Standard base64.
-pub fn base64(bytes: &[u8]) -> String {
-    base64::engine::general_purpose::STANDARD.encode(bytes)
 }

@@ -1,4 +1,5 @@
-//! KubeletConfiguration: ours, the user's merged over it, and what may not be changed (bootstrap.md 1.4). Pure.
+//! The KubeletConfiguration of a node: the provider's, with the user's fields merged over it, and which fields a user may
+//! not change. Pure. Fields: <https://kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1/>.
 
 use kamaji_api::{
     bootstrap::{CgroupV1, KamajiConfigSpec, Swap},
@@ -44,14 +45,14 @@ struct KubeletConfiguration<'a> {
     feature_gates: Option<Value>,
 }
 
-/// The configuration that is written, the user's fields merged in.
+/// The configuration that the node gets, with the user's fields merged in.
 pub fn configuration(spec: &KamajiConfigSpec, version: &Version, target: &Target) -> Value {
-    let mut value = ours(spec, version, target);
+    let mut value = defaults(spec, version, target);
     merge(&mut value, &Value::Object(spec.kubelet.config.clone()));
     value
 }
 
-fn ours(spec: &KamajiConfigSpec, version: &Version, target: &Target) -> Value {
+fn defaults(spec: &KamajiConfigSpec, version: &Version, target: &Target) -> Value {
     let registration = &spec.node_registration;
     let keep_swap = spec.os.swap == Swap::Keep;
     let mut taints: Vec<Value> = registration
@@ -62,7 +63,7 @@ fn ours(spec: &KamajiConfigSpec, version: &Version, target: &Target) -> Value {
             None => json!({"key": taint.key, "effect": taint.effect.as_str()}),
         })
         .collect();
-    // Cluster API takes it off once the node has its labels.
+    // Cluster API removes it once the Node has its labels.
     taints.push(json!({"key": capi::UNINITIALIZED_TAINT, "effect": "NoSchedule"}));
     let configuration = KubeletConfiguration {
         api_version: "kubelet.config.k8s.io/v1beta1",
@@ -92,7 +93,7 @@ fn ours(spec: &KamajiConfigSpec, version: &Version, target: &Target) -> Value {
         fail_swap_on: !keep_swap,
         memory_swap: keep_swap.then(|| json!({"swapBehavior": "NoSwap"})),
         fail_cgroup_v1: match spec.kubelet.cgroup_v1 {
-            // The field is there since 1.31.
+            // The field exists since Kubernetes 1.31.
             CgroupV1::Fail if version.minor >= 31 => Some(true),
             CgroupV1::Allow if version.minor >= 31 => Some(false),
             CgroupV1::Auto | CgroupV1::Fail | CgroupV1::Allow => None,
@@ -127,13 +128,13 @@ fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
-/// `fail` or `allow`: what happens on control groups of version 1. A kubelet before 1.31 knows no such setting; there
-/// the script refuses alone.
-pub fn cgroup_v1(config: &Value, wanted: CgroupV1, version: &Version) -> &'static str {
+/// What the join script does on a machine with cgroup v1: `fail` or `allow`. A kubelet older than 1.31 has no such
+/// setting, so that only the script refuses.
+pub fn cgroup_v1(config: &Value, setting: CgroupV1, version: &Version) -> &'static str {
     let fails = config
         .get("failCgroupV1")
         .and_then(Value::as_bool)
-        .unwrap_or(match wanted {
+        .unwrap_or(match setting {
             CgroupV1::Auto => version.minor >= 35,
             CgroupV1::Fail => true,
             CgroupV1::Allow => false,
@@ -141,7 +142,7 @@ pub fn cgroup_v1(config: &Value, wanted: CgroupV1, version: &Version) -> &'stati
     if fails { "fail" } else { "allow" }
 }
 
-/// Settings that would open the node. Any other value needs `allowUnsafeOverrides`.
+/// Settings without which the kubelet's API is open to others. Another value requires `allowUnsafeOverrides`.
 const PROTECTED: [&str; 7] = [
     "/authentication/anonymous/enabled",
     "/authentication/webhook/enabled",
@@ -151,16 +152,17 @@ const PROTECTED: [&str; 7] = [
     "/serverTLSBootstrap",
     "/readOnlyPort",
 ];
-/// Settings that have a field of their own, and where.
+/// Settings that do not belong into `kubelet.config`, and the fix.
 const ELSEWHERE: [(&str, &str); 6] = [
-    ("apiVersion", "nothing: it is set"),
-    ("kind", "nothing: it is set"),
-    ("registerWithTaints", "nodeRegistration.taints"),
-    ("providerID", "nodeRegistration.providerID"),
-    ("featureGates", "kubelet.featureGates"),
-    ("containerRuntimeEndpoint", "nodeRegistration.criSocket"),
+    ("apiVersion", "remove it: this provider sets it"),
+    ("kind", "remove it: this provider sets it"),
+    ("registerWithTaints", "use nodeRegistration.taints"),
+    ("providerID", "use nodeRegistration.providerID"),
+    ("featureGates", "use kubelet.featureGates"),
+    ("containerRuntimeEndpoint", "use nodeRegistration.criSocket"),
 ];
-/// Fields behind a gate that is off before some minor: setting one alone ends such a kubelet (bootstrap.md 1.4).
+/// Fields with a feature gate that is off before some minor version: an older kubelet exits if the field is set and the
+/// gate is not. Field, gate, minor version.
 const GATED: [(&str, &str, u64); 3] = [
     (
         "imagePullCredentialsVerificationPolicy",
@@ -174,15 +176,15 @@ const GATED: [(&str, &str, u64); 3] = [
     ),
     ("crashLoopBackOff", "KubeletCrashLoopBackOffMax", 35),
 ];
-/// Gates locked to true since some minor: another value ends the kubelet.
+/// Feature gates that are locked to true since some minor version: the kubelet exits with another value.
 const LOCKED: [(&str, u64); 2] = [("KubeletCgroupDriverFromCRI", 34), ("NodeSwap", 34)];
 
-/// Paths in `kubelet.config` that would open the node.
+/// Paths in `kubelet.config` that change a protected setting.
 pub fn unsafe_overrides(spec: &KamajiConfigSpec) -> Vec<String> {
     let version = Version::new(1, 36, 0);
     let target = Target::default();
     let (before, after) = (
-        ours(spec, &version, &target),
+        defaults(spec, &version, &target),
         configuration(spec, &version, &target),
     );
     PROTECTED
@@ -192,7 +194,7 @@ pub fn unsafe_overrides(spec: &KamajiConfigSpec) -> Vec<String> {
         .collect()
 }
 
-/// Settings in `kubelet.config` that belong into another field, with that field.
+/// Settings that do not belong into `kubelet.config`, each with the fix.
 pub fn misplaced(spec: &KamajiConfigSpec) -> Vec<(&'static str, &'static str)> {
     ELSEWHERE
         .into_iter()
@@ -200,7 +202,7 @@ pub fn misplaced(spec: &KamajiConfigSpec) -> Vec<(&'static str, &'static str)> {
         .collect()
 }
 
-/// What a kubelet of this version would end over, if there is anything.
+/// Settings with which a kubelet of this version exits, each with the fix.
 pub fn fatal_for(spec: &KamajiConfigSpec, version: &Version) -> Vec<String> {
     let gate = |name: &str| spec.kubelet.feature_gates.get(name);
     let gated = GATED
@@ -246,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn harmless_settings_are_merged() {
+    fn other_settings_are_merged() {
         let spec = with(
             json!({"maxPods": 60, "authentication": {"webhook": {"cacheTTL": "1m"}}, "protectKernelDefaults": false}),
         );
@@ -275,16 +277,16 @@ mod tests {
     #[case(35, CgroupV1::Auto, None, "fail")]
     fn bootstrap_48_control_groups_v1_per_minor(
         #[case] minor: u64,
-        #[case] wanted: CgroupV1,
+        #[case] setting: CgroupV1,
         #[case] field: Option<bool>,
         #[case] word: &str,
     ) {
         let mut spec = KamajiConfigSpec::default();
-        spec.kubelet.cgroup_v1 = wanted;
+        spec.kubelet.cgroup_v1 = setting;
         let version = Version::new(1, minor, 0);
         let made = configuration(&spec, &version, &Target::default());
         assert_eq!(made.get("failCgroupV1").and_then(Value::as_bool), field);
-        assert_eq!(cgroup_v1(&made, wanted, &version), word);
+        assert_eq!(cgroup_v1(&made, setting, &version), word);
     }
 
     #[test]
@@ -302,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn swap_that_stays_is_not_used() {
+    fn pods_do_not_use_swap_that_stays_on() {
         let mut spec = KamajiConfigSpec::default();
         spec.os.swap = Swap::Keep;
         let made = configuration(&spec, &Version::new(1, 36, 3), &Target::default());

@@ -1,11 +1,15 @@
-//! Which text is evaluated on the machine, and which text a reader of YAML takes for something else than text. Pure.
+//! Which text is a template, and which text a YAML parser reads as something other than text. Pure.
+//!
+//! cloud-init evaluates Jinja in all of a user-data document whose first line is `## template: jinja`
+//! (<https://cloudinit.readthedocs.io/en/latest/explanation/instancedata.html>), so one template among the files
+//! concerns all other text as well.
 
 use kamaji_api::bootstrap::{ContentFormat, KamajiConfigSpec};
 
-/// Signs that begin and end what cloud-init evaluates.
+/// Marks that begin and end an expression, a statement and a comment of Jinja.
 const EXPRESSIONS: [(&str, &str); 3] = [("{{", "}}"), ("{%", "%}"), ("{#", "#}")];
 
-/// How often something begins in `text` that cloud-init would evaluate.
+/// How many expressions begin in `text`.
 pub fn expressions(text: &str) -> usize {
     EXPRESSIONS
         .iter()
@@ -13,7 +17,7 @@ pub fn expressions(text: &str) -> usize {
         .sum()
 }
 
-/// The text holds what cloud-init would evaluate.
+/// At least one expression begins in `text`.
 pub fn is_expression(text: &str) -> bool {
     expressions(text) > 0
 }
@@ -35,7 +39,7 @@ pub fn is_balanced(text: &str) -> bool {
     true
 }
 
-/// Something of the data may be evaluated on the machine, and with it all of the data is.
+/// The bootstrap data may hold a template, so that all of it is evaluated on the machine.
 pub fn may_be_templated(spec: &KamajiConfigSpec) -> bool {
     let registration = &spec.node_registration;
     let templates = [&registration.name_template, &registration.provider_id.template];
@@ -46,14 +50,14 @@ pub fn may_be_templated(spec: &KamajiConfigSpec) -> bool {
             .any(|file| file.content_format == ContentFormat::Jinja)
 }
 
-/// One line that every reader takes for text, and that is never evaluated.
+/// One line that every YAML parser reads as text, and that is never evaluated.
 pub fn is_inert(text: &str) -> bool {
-    !text.chars().any(char::is_control) && !is_expression(text) && !ambiguous(text)
+    !text.chars().any(char::is_control) && !is_expression(text) && !is_ambiguous(text)
 }
 
-/// A single line that is a number, a time or a special mark in YAML 1.1 and text in YAML 1.2: writers of 1.2 leave it
-/// unquoted.
-pub fn ambiguous(text: &str) -> bool {
+/// A line that is a number, a time or a special mark in YAML 1.1 and text in YAML 1.2. Serializers of YAML 1.2 leave it
+/// unquoted, and cloud-init parses YAML 1.1.
+pub fn is_ambiguous(text: &str) -> bool {
     let body = text.strip_prefix(['+', '-']).unwrap_or(text);
     matches!(text, "=" | "<<")
         || (body.starts_with(|c: char| c.is_ascii_digit() || c == '.')

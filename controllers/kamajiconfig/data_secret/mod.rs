@@ -1,231 +1,249 @@
-//! First half of a pass: the data Secret, and the token that lives until the machine joined (bootstrap.md 2.1–2.2).
+//! Creates the Secret with the bootstrap data, and keeps its token valid until the machine joins.
+//!
+//! The Secret decides which token a machine uses. It is created, never applied, so that of two replicas one creates it and
+//! the other reads it. The token is created in the workload cluster only after that, from the Secret, and the status
+//! reports the data only after the token exists, so that no machine boots with a token that does not exist. After a crash
+//! the next reconcile reads the Secret, creates the token if it is missing, and reports the data. It does the same after
+//! `clusterctl move` or the loss of the status: the Secret is adopted, and no second token is generated.
+//!
+//! [`Data`] and [`Credential`] are the two states that a reconcile finds, and [`ensure`] what it does about them.
 
 pub mod secret;
 
 use std::sync::Arc;
 
-use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kamaji_api::{bootstrap::TokenStatus, conditions::Reason};
 use kube::ResourceExt as _;
-use rand::RngCore as _;
 
 use super::{
-    observe, preconditions,
-    reconcile::Pass,
+    observe,
+    owner::Owner,
+    scope::Scope,
     status::{self, Progress, seconds},
-    stop::Stop,
     tenants::{NodeFacts, Tenant},
-    token::{self, Owner, Token},
+    token::{self, Lifetime, Token},
 };
-use crate::{k8s::error::Class, runtime::driver::Failure};
-use secret::{Data, Life};
+use crate::{
+    k8s::{problem::Problem, report::Step, row::Row},
+    tenant::nodes::Trouble,
+};
+use secret::Stored;
 
-/// The token with its state, where the data holds one.
-pub type Known = Option<TokenStatus>;
+/// The bootstrap data, before a reconcile does anything about it.
+enum Data {
+    /// The status reports the data, its Secret exists, and its token is valid for long enough: nothing to do.
+    Current(TokenStatus),
+    /// The Secret exists. Its token has to be created, extended or reported.
+    Exists(Arc<Row>),
+    /// There is no Secret.
+    Missing,
+}
 
-/// Gates 5 to 9: the data Secret and the token.
+impl Data {
+    fn of(scope: &Scope<'_>, tenant: &Tenant, history: &History) -> Self {
+        let row = observe::secret_row(scope.context, scope.config, &scope.config.name_any());
+        let Some(row) = row else {
+            return Self::Missing;
+        };
+        match &history.reported {
+            Some(token) if scope.announced && history.exists_in(tenant) && !history.is_due(scope.now) => {
+                Self::Current(token.clone())
+            }
+            Some(_) | None => Self::Exists(row),
+        }
+    }
+}
+
+/// What is to be done about the token that the data holds.
+enum Credential {
+    /// Nothing: its longest lifetime is over.
+    Expired,
+    /// Nothing: the machine joined before the config came here.
+    Used,
+    /// It has to be valid until then.
+    Valid(Timestamp),
+}
+
+impl Credential {
+    async fn of(scope: &Scope<'_>, tenant: &Tenant, history: &History) -> Result<Self, Problem> {
+        if history.lifetime.is_over(history.created.0, scope.now) {
+            return Ok(Self::Expired);
+        }
+        if has_joined_before(scope, tenant).await? {
+            return Ok(Self::Used);
+        }
+        Ok(Self::Valid(history.lifetime.end(history.created.0, scope.now)))
+    }
+}
+
+/// The token as the status reported it before.
+struct History {
+    reported: Option<TokenStatus>,
+    lifetime: Lifetime,
+    /// When it was created; now, for the first one.
+    created: Time,
+    expiration: Option<Timestamp>,
+}
+
+impl History {
+    fn of(scope: &Scope<'_>) -> Self {
+        let status = scope.config.status.as_ref();
+        let reported = status.and_then(|status| status.token.clone());
+        let created = reported.as_ref().and_then(|token| token.created.clone());
+        let expiration = reported.as_ref().and_then(|token| token.expiration.as_ref());
+        Self {
+            lifetime: scope.lifetime(),
+            created: created.unwrap_or_else(|| seconds(scope.now)),
+            expiration: expiration.map(|time| time.0),
+            reported,
+        }
+    }
+
+    fn id(&self) -> Option<&str> {
+        self.reported.as_ref()?.id.as_deref()
+    }
+
+    /// It has an ID, and the workload cluster has it, as far as is known.
+    fn exists_in(&self, tenant: &Tenant) -> bool {
+        self.id().is_some_and(|id| tenant.has_token(id) != Some(false))
+    }
+
+    /// It has to be extended.
+    fn is_due(&self, now: Timestamp) -> bool {
+        let lifetime = &self.lifetime;
+        self.expiration
+            .is_none_or(|end| lifetime.due_in(end, now) <= 0 && !lifetime.is_last(self.created.0, end))
+    }
+
+    /// The status of `token`, with what is known of it from before.
+    fn status_of(&self, token: &Token) -> TokenStatus {
+        TokenStatus {
+            id: Some(token.id().to_owned()),
+            expiration: self.expiration.map(seconds),
+            created: Some(self.created.clone()),
+        }
+    }
+}
+
+/// Creates or adopts the Secret, then creates or extends its token, then reports the data. Returns the token, if the data
+/// holds one.
 ///
 /// # Errors
 /// What is missing, or could not be written.
-pub async fn hand_out(pass: &Pass<'_>, tenant: &Arc<Tenant>, progress: &mut Progress) -> Result<Known, Stop> {
-    let (config, now) = (pass.config, pass.now);
-    let known = config.status.as_ref().and_then(|status| status.token.clone());
-    let id = known.as_ref().and_then(|token| token.id.clone());
-    let life = Life::of(config);
-    let created = known
-        .as_ref()
-        .and_then(|token| token.created.clone())
-        .unwrap_or_else(|| seconds(now));
-    let expiration = known
-        .as_ref()
-        .and_then(|token| token.expiration.as_ref())
-        .map(|time| time.0);
-    let present = id.as_deref().and_then(|id| tenant.has_token(id));
-    let row = observe::secret_row(pass.context, config, &config.name_any());
-    if pass.announced && row.is_some() && id.is_some() && present != Some(false) {
-        // All there; only its end may have to move.
-        let due = expiration.is_none_or(|end| life.due_in(end, now) <= 0 && !life.last(created.0, end));
-        if !due {
-            return Ok(known);
+pub async fn ensure(
+    scope: &Scope<'_>,
+    tenant: &Arc<Tenant>,
+    progress: &mut Progress,
+) -> Result<Option<TokenStatus>, Problem> {
+    let history = History::of(scope);
+    let found = match Data::of(scope, tenant, &history) {
+        Data::Current(token) => return Ok(Some(token)),
+        Data::Exists(row) => {
+            progress.lost = scope.announced;
+            secret::adopt(scope, &row).await?
         }
-    }
-    progress.lost = pass.announced;
-    let data = match row {
-        Some(row) => {
-            let owner = row.owner.as_ref();
-            if owner.is_none_or(|owner| Some(&owner.uid) != config.metadata.uid.as_ref()) {
-                let owner = owner.map(|owner| (owner.kind.as_str(), owner.name.as_str()));
-                return Err(secret::taken(&row.key.name, owner).into());
-            }
-            secret::find(pass.context, config).await?
+        Data::Missing => {
+            progress.lost = scope.announced;
+            None
         }
-        None => None,
     };
-    let data = match data {
-        Some(data) => {
-            // It holds the authority. A crash or a move may have lost that this was said.
-            progress.authority = Some(Ok(()));
-            data
+    let stored = match found {
+        Some(stored) => {
+            // It holds the CA. A crash or a move may have lost that this was reported.
+            progress.ca = Step::Done;
+            stored
         }
-        None => render(pass, tenant, id.as_deref(), progress).await?,
+        None => secret::create(scope, tenant, history.id(), progress).await?,
     };
     progress.lost = false;
-    let Some(token) = data.token.clone() else {
+    let Some(token) = stored.token.clone() else {
         progress.data = Some(status::Data {
-            name: config.name_any(),
-            figures: Some(data.figures),
+            name: scope.config.name_any(),
+            figures: Some(stored.figures),
         });
         return Ok(None);
     };
-    let known = TokenStatus {
-        id: Some(token.id().to_owned()),
-        expiration: expiration.map(seconds),
-        created: Some(created.clone()),
-    };
-    if pass.announced {
+    let known = history.status_of(&token);
+    if scope.announced {
         progress.known = Some(known.clone());
     }
-    tenant.wait(pass.key, Some(token.id()), pass.node_name().as_deref());
-    if life.over(created.0, now) {
-        return Ok(Some(known));
+    tenant.wait(scope, Some(token.id()), scope.node_name().as_deref());
+    match Credential::of(scope, tenant, &history).await? {
+        Credential::Expired => Ok(Some(known)),
+        Credential::Used => {
+            report(scope, stored, progress);
+            Ok(Some(known))
+        }
+        Credential::Valid(end) => {
+            keep_valid(scope, tenant, &token, end).await?;
+            report(scope, stored, progress);
+            Ok(Some(TokenStatus {
+                expiration: Some(seconds(end)),
+                ..known
+            }))
+        }
     }
-    if joined_before(pass, tenant).await? {
-        // Adopted after the machine joined: it needs no token any more.
-        announce(pass, data, progress);
-        return Ok(Some(known));
-    }
-    let end = life.end(created.0, now);
-    let uid = config.uid().unwrap_or_default();
-    let owner = Owner {
-        uid: &uid,
-        namespace: &pass.key.namespace,
-        machine: &pass.machine.name_any(),
-        cluster: &pass.cluster.name,
-        cluster_uid: tenant.cluster_uid(),
-    };
-    keep_alive(pass, tenant, &token, &owner, end).await?;
-    announce(pass, data, progress);
-    Ok(Some(TokenStatus {
-        expiration: Some(seconds(end)),
-        ..known
-    }))
 }
 
-fn announce(pass: &Pass<'_>, data: Data, progress: &mut Progress) {
-    let before = pass
-        .config
-        .status
-        .as_ref()
-        .and_then(|status| status.bootstrap_data.clone());
+/// Reports the data, with the figures of before if it is the same.
+fn report(scope: &Scope<'_>, stored: Stored, progress: &mut Progress) {
+    let status = scope.config.status.as_ref();
+    let before = status.and_then(|status| status.bootstrap_data.clone());
     let same = before
         .as_ref()
-        .is_some_and(|before| before.sha256 == data.figures.sha256);
+        .is_some_and(|before| before.sha256 == stored.figures.sha256);
     progress.data = Some(status::Data {
-        name: pass.config.name_any(),
-        figures: if same { before } else { Some(data.figures) },
+        name: scope.config.name_any(),
+        figures: if same { before } else { Some(stored.figures) },
     });
 }
 
-/// After a move: the Node of the Machine's name is there already, and the infrastructure knows the Machine.
-async fn joined_before(pass: &Pass<'_>, tenant: &Tenant) -> Result<bool, Stop> {
-    let machine = pass.machine;
+/// After `clusterctl move`: the infrastructure provider knows the Machine, and its Node exists already.
+async fn has_joined_before(scope: &Scope<'_>, tenant: &Tenant) -> Result<bool, Trouble> {
+    let machine = match &scope.owner {
+        Owner::Machine(machine) => machine,
+        Owner::Pool(pool) => match *pool {},
+    };
     if machine.spec.bootstrap.data_secret_name.is_none() || machine.spec.provider_id.is_empty() {
         return Ok(false);
     }
-    let Some(name) = pass.node_name() else {
+    let Some(name) = scope.node_name() else {
         return Ok(false);
     };
     let node = tenant.session.node(&name).await?;
     Ok(node.is_some_and(|node| NodeFacts::of(&node).provider_id == machine.spec.provider_id))
 }
 
-/// Makes the token, or moves its end. One that exists with the same secret is this one, whoever wrote its labels.
-async fn keep_alive(
-    pass: &Pass<'_>,
+/// Creates the token, or moves its expiration. One that exists with the same secret part is this one, whatever its labels.
+async fn keep_valid(
+    scope: &Scope<'_>,
     tenant: &Tenant,
     token: &Token,
-    owner: &Owner<'_>,
     end: Timestamp,
-) -> Result<(), Stop> {
-    let made = token.to_secret(owner, end);
+) -> Result<(), Problem> {
+    let holder = scope.holder(tenant.cluster_uid());
+    let desired = token.to_secret(&holder, end);
     let session = &tenant.session;
     let done =
-        (pass.announced && session.extend_token(&made).await?) || session.create_token(&made).await?;
+        (scope.announced && session.extend_token(&desired).await?) || session.create_token(&desired).await?;
     if !done {
-        let part = |secret: &Secret| observe::value(secret, "token-secret").map(<[u8]>::to_vec);
+        let secret_part = |secret: &Secret| observe::value(secret, "token-secret").map(<[u8]>::to_vec);
         let found = session.token(token.id()).await?;
-        if found.is_some_and(|found| part(&found) == part(&made)) {
-            session.extend_token(&made).await?;
-        } else {
-            return Err(Stop::waiting(
+        if found.is_none_or(|found| secret_part(&found) != secret_part(&desired)) {
+            return Err(Problem::unwatched(
                 Reason::SecretNameTaken,
                 format!(
-                    "Secret {}/{} of the tenant holds another token: delete it there, or delete Secret {} here to \
-                     have another one drawn before the machine boots",
+                    "Secret {}/{} in the workload cluster holds another token: delete it there, or delete Secret {} here to \
+                     have another token generated before the machine boots",
                     token::NAMESPACE,
                     token::secret_name(token.id()),
-                    pass.config.name_any(),
+                    scope.config.name_any(),
                 ),
             ));
         }
+        session.extend_token(&desired).await?;
     }
-    tenant.note_token(token.id(), owner.uid);
+    tenant.note_token(token.id(), holder.uid);
     Ok(())
-}
-
-/// Gates 5 and 6, then the data: with the token the tenant still has, else with a new one. Everything is checked
-/// here too, since the data may have been lost long after it was announced.
-async fn render(
-    pass: &Pass<'_>,
-    tenant: &Tenant,
-    id: Option<&str>,
-    progress: &mut Progress,
-) -> Result<Data, Stop> {
-    let (context, config) = (pass.context, pass.config);
-    let version = pass.check(progress)?;
-    let authority = observe::authority(context, config, &pass.cluster).await;
-    match &authority {
-        Ok(_) => progress.authority = Some(Ok(())),
-        Err(Stop::Closed(gate, _)) => progress.authority = Some(Err(gate.clone())),
-        Err(Stop::Failed(_)) => {}
-    }
-    let authority = authority?;
-    let cluster = preconditions::cluster(&pass.cluster.name, pass.observed.cluster.as_deref())?;
-    let target = preconditions::target(config, cluster, pass.observed.control_plane.as_deref(), authority)?;
-    let references = observe::references(context, config).await?;
-    let token = draw(tenant, id).await?;
-    secret::create(
-        context,
-        config,
-        &pass.cluster.name,
-        (&pass.machine.name_any(), &version),
-        (&target, &references),
-        &token,
-    )
-    .await
-}
-
-/// The token of a lost data Secret, as the tenant has it; else a new one whose id is free there.
-async fn draw(tenant: &Tenant, known: Option<&str>) -> Result<Token, Stop> {
-    const TRIES: usize = 5;
-    if let Some(id) = known
-        && let Some(secret) = tenant.session.token(id).await?
-    {
-        let part = observe::value(&secret, "token-secret").unwrap_or_default();
-        let text = format!("{id}.{}", String::from_utf8_lossy(part));
-        if let Some(token) = Token::parse(&text) {
-            return Ok(token);
-        }
-    }
-    for _ in 0..TRIES {
-        let token = Token::draw(|bytes| rand::rng().fill_bytes(bytes));
-        let free = match tenant.has_token(token.id()) {
-            Some(true) => false,
-            Some(false) | None => tenant.session.token(token.id()).await?.is_none(),
-        };
-        if free {
-            return Ok(token);
-        }
-    }
-    Err(Failure::new(Class::Foreign, "no free token id was found in the tenant").into())
 }

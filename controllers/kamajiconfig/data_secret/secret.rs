@@ -1,24 +1,19 @@
-//! The data Secret and the token: one of each for a Machine, whatever happens between two steps.
+//! The Secret with the bootstrap data: reads, adopts and creates it. Its name is that of the config.
 //!
-//! The data Secret is the one place where a token is decided. It is *created*, never applied, under a fixed name, so
-//! of two replicas one wins and the other reads what the winner wrote. Only then is the token made in the tenant, from
-//! the data Secret, and only then does the status announce the data, so no machine boots with a token that does not
-//! exist. A crash after any step leaves nothing that the next pass does not find: it reads the data Secret, makes the
-//! token if it is missing, and announces. After `clusterctl move` or the loss of the status it is the same: the data
-//! Secret is adopted and no second token is ever drawn.
+//! Its type, labels and keys are those of the Cluster API contract for bootstrap providers
+//! (<https://cluster-api.sigs.k8s.io/developer/providers/contracts/bootstrap-config>). One key more holds the token, so that
+//! a token that was deleted is created again with the same value.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::{
-    ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp,
-};
+use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kamaji_api::{
     bootstrap::{BootstrapDataStatus, KamajiConfig},
     conditions::Reason,
     labels::{capi, field_manager, ours},
 };
 use kube::ResourceExt as _;
-use semver::Version;
+use rand::RngCore as _;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
@@ -27,70 +22,83 @@ use crate::{
         error::Class,
         manifest::Manifest,
         meta,
+        problem::{Problem, Retry},
+        report::Step,
+        row::Row,
     },
     kamajiconfig::{
-        Context,
         bootstrapdata::{
-            cloudinit,
-            inputs::{Inputs, Target},
+            self,
+            inputs::{Inputs, RenderError},
             plan,
+            render::Rendered,
         },
-        observe::{self, References},
-        preconditions::Gate,
-        stop::Stop,
+        observe::{self, is_failure, refused},
+        preconditions,
+        scope::Scope,
+        status::Progress,
+        target,
+        tenants::Tenant,
         token::Token,
     },
-    runtime::driver::{Failure, Outcome},
 };
 
-/// Key of the data Secret with the token, so that a vanished one is made again.
+/// Key of the token in the Secret.
 const TOKEN_KEY: &str = "token";
 
-/// The data as it stands in its Secret.
-pub struct Data {
-    /// The token in it; none in data that somebody else made.
+/// The bootstrap data in its Secret.
+pub struct Stored {
+    /// The token in it; none in data that another program created.
     pub token: Option<Token>,
     /// Its figures.
     pub figures: BootstrapDataStatus,
 }
 
-/// Digest of the spec the data is made from.
+/// Digest of the spec that the data is rendered from.
 pub fn spec_hash(config: &KamajiConfig) -> String {
     digest::of(&serde_json::to_value(&config.spec).unwrap_or_default())
 }
 
-/// The data Secret of `config` when it exists and is its own.
+/// The Secret that the index has, if it still exists.
 ///
 /// # Errors
-/// When the API server does not answer, or somebody else has the name.
-pub async fn find(context: &Context, config: &KamajiConfig) -> Result<Option<Data>, Stop> {
-    let (namespace, name) = (config.namespace().unwrap_or_default(), config.name_any());
-    let Some(secret) = observe::secret(context, &namespace, &name).await? else {
+/// When another object controls it, or the API server does not answer.
+pub async fn adopt(scope: &Scope<'_>, row: &Row) -> Result<Option<Stored>, Problem> {
+    let owner = row.owner.as_ref();
+    if owner.is_none_or(|owner| Some(&owner.uid) != scope.config.metadata.uid.as_ref()) {
+        let owner = owner.map(|owner| (owner.kind.as_str(), owner.name.as_str()));
+        return Err(taken(&row.key.name, owner));
+    }
+    find(scope).await
+}
+
+/// The Secret of the config, if it exists.
+async fn find(scope: &Scope<'_>) -> Result<Option<Stored>, Problem> {
+    let (namespace, name) = (&scope.key.namespace, &scope.key.name);
+    let Some(secret) = observe::secret(scope.context, namespace, name).await? else {
         return Ok(None);
     };
-    let uid = config.uid().unwrap_or_default();
-    let own = secret
+    let controller = secret
         .owner_references()
         .iter()
-        .any(|owner| owner.controller == Some(true) && owner.uid == uid);
-    if !own {
-        let owner = secret
-            .owner_references()
-            .iter()
-            .find(|owner| owner.controller == Some(true));
-        let owner = owner.map(|owner| (owner.kind.as_str(), owner.name.as_str()));
+        .find(|owner| owner.controller == Some(true));
+    if controller.map(|owner| &owner.uid) != scope.config.metadata.uid.as_ref() {
+        let owner = controller.map(|owner| (owner.kind.as_str(), owner.name.as_str()));
         // It may carry no label that is watched.
-        return Err(Stop::Closed(taken(&name, owner), Outcome::Waiting));
+        return Err(Problem {
+            retry: Retry::Unwatched,
+            ..taken(name, owner)
+        });
     }
     let bytes = observe::value(&secret, capi::VALUE_KEY).unwrap_or_default();
     if bytes.is_empty() {
-        return Err(Stop::closed(Gate::closed(
+        return Err(Problem::on_change(
             Reason::InternalError,
             format!(
-                "Secret {name} has no key {:?}: delete it to have it written again",
+                "Secret {name} has no key {:?}: delete it to have it created again",
                 capi::VALUE_KEY
             ),
-        )));
+        ));
     }
     let token = observe::value(&secret, TOKEN_KEY)
         .and_then(|bytes| std::str::from_utf8(bytes).ok())
@@ -101,84 +109,133 @@ pub async fn find(context: &Context, config: &KamajiConfig) -> Result<Option<Dat
         gzip_bytes: None,
         spec_hash: secret.annotations().get(ours::INPUTS_HASH).cloned(),
     };
-    Ok(Some(Data { token, figures }))
+    Ok(Some(Stored { token, figures }))
 }
 
-/// The name is somebody else's: never overwritten. `owner` is kind and name of its controller, if it has one.
-pub fn taken(name: &str, owner: Option<(&str, &str)>) -> Gate {
-    let whose = owner.map_or_else(|| "nobody".to_owned(), |(kind, owner)| format!("{kind} {owner}"));
-    Gate::closed(
+/// The Secret belongs to another object and is never overwritten. `owner` is kind and name of its controller, if it has
+/// one.
+fn taken(name: &str, owner: Option<(&str, &str)>) -> Problem {
+    let whose = owner.map_or_else(
+        || "no object".to_owned(),
+        |(kind, owner)| format!("{kind} {owner}"),
+    );
+    Problem::on_change(
         Reason::SecretNameTaken,
-        format!("Secret {name} is controlled by {whose} and is left alone: delete it, or use another name"),
+        format!(
+            "Secret {name} is controlled by {whose} and is not changed: delete it, or delete the Machine to get one with \
+             another name"
+        ),
     )
 }
 
-/// Renders the data with `token` and creates its Secret.
+/// Renders the data and creates its Secret: with the token that the workload cluster has under the ID `known`, else with a
+/// new one. The preconditions have to be met here too, since the Secret may be lost long after it was created.
 ///
 /// # Errors
-/// When the API server refuses it, or something is wrong with the data. When the Secret is there already, which the
-/// index does not know where it carries no label of ours, it is judged as it stands.
+/// What is missing, wrong with the data, or could not be written.
 pub async fn create(
-    context: &Context,
-    config: &KamajiConfig,
-    cluster: &str,
-    (machine, version): (&str, &Version),
-    (target, references): (&Target, &References),
-    token: &Token,
-) -> Result<Data, Stop> {
+    scope: &Scope<'_>,
+    tenant: &Tenant,
+    known: Option<&str>,
+    progress: &mut Progress,
+) -> Result<Stored, Problem> {
+    let (context, config) = (scope.context, scope.config);
+    let version = scope.version(progress)?;
+    let ca = observe::ca(context, config, &scope.cluster).await;
+    if !ca.as_ref().is_err_and(is_failure) {
+        progress.ca = Step::of(&ca);
+    }
+    let observed = scope.observed;
+    let cluster = preconditions::cluster(&scope.cluster.name, observed.cluster.as_deref())?;
+    let target = target::target(config, cluster, observed.control_plane.as_deref(), ca?)?;
+    let references = observe::references(context, config).await?;
+    let token = generate(tenant, known).await?;
     let hash = spec_hash(config);
     let rendered = plan::plan(&Inputs {
-        name: &config.name_any(),
+        name: &scope.key.name,
         spec_hash: &hash,
         spec: &config.spec,
-        machine,
+        owner: scope.owner_name(),
         version,
-        target,
-        token,
+        target: &target,
+        token: &token,
         files: &references.files,
         passwords: &references.passwords,
     })
-    .map_err(cloudinit::Error::from)
-    .and_then(|plan| cloudinit::render(&plan, token, cloudinit::LIMIT));
-    let rendered = match rendered {
-        Ok(rendered) => rendered,
-        Err(error) => {
-            let reason = error.reason();
-            let message = match reason {
-                Reason::TooLarge => format!("{error}{}", to_move(config, &references.files)),
-                _ => error.to_string(),
-            };
-            return Err(match reason {
-                // What is wrong may stand in a Secret or ConfigMap, and those are not watched.
-                Reason::InvalidSpec => Stop::waiting(reason, message),
-                _ => Stop::closed(Gate::closed(reason, message)),
-            });
-        }
-    };
-    let secret = secret(config, cluster, &hash, rendered.text.as_bytes(), token);
-    let manifest = Manifest::of(&secret).map_err(|error| internal(&error))?;
-    match context.applier.create(&manifest).await {
+    .and_then(|plan| bootstrapdata::render(config.spec.format, &plan))
+    .map_err(|error| unrendered(&error, config, &references.files))?;
+    write(scope, &hash, rendered, token).await
+}
+
+/// Creates the Secret. If it exists already, which the index does not know if it carries no label of Cluster API, it is
+/// adopted.
+async fn write(scope: &Scope<'_>, hash: &str, rendered: Rendered, token: Token) -> Result<Stored, Problem> {
+    let secret = secret(
+        scope.config,
+        &scope.cluster.name,
+        hash,
+        rendered.text.as_bytes(),
+        &token,
+    );
+    let manifest = Manifest::of(&secret)?;
+    match scope.context.applier.create(&manifest).await {
         Ok(_) => {}
         Err(error) if error.is_already_exists() => {
-            return find(context, config)
-                .await?
-                .ok_or_else(|| Stop::Failed(Failure::new(Class::Conflict, error)));
+            let conflict = || Problem::backoff(Class::Conflict, Reason::InternalError, error.to_string());
+            return find(scope).await?.ok_or_else(conflict);
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(refused(error)),
     }
-    Ok(Data {
-        token: Some(token.clone()),
+    Ok(Stored {
+        token: Some(token),
         figures: BootstrapDataStatus {
             sha256: Some(rendered.sha256),
             bytes: i64::try_from(rendered.text.len()).ok(),
             gzip_bytes: i64::try_from(rendered.gzip_bytes).ok(),
-            spec_hash: Some(hash),
+            spec_hash: Some(hash.to_owned()),
         },
     })
 }
 
-fn internal(error: &dyn std::error::Error) -> Stop {
-    Stop::closed(Gate::closed(Reason::InternalError, error.to_string()))
+/// Why the data could not be rendered.
+fn unrendered(error: &RenderError, config: &KamajiConfig, contents: &[Option<Vec<u8>>]) -> Problem {
+    match error.reason() {
+        // The wrong value may be in a Secret or ConfigMap of the user, and those are not watched.
+        reason @ Reason::InvalidSpec => Problem::unwatched(reason, format!("spec.{error}")),
+        reason @ Reason::TooLarge => {
+            Problem::on_change(reason, format!("{error}{}", to_move(config, contents)))
+        }
+        reason => Problem::on_change(reason, error.to_string()),
+    }
+}
+
+/// The token of a lost Secret, as the workload cluster has it; else a new one whose ID is free there.
+async fn generate(tenant: &Tenant, known: Option<&str>) -> Result<Token, Problem> {
+    const TRIES: usize = 5;
+    if let Some(id) = known
+        && let Some(secret) = tenant.session.token(id).await?
+    {
+        let part = observe::value(&secret, "token-secret").unwrap_or_default();
+        let text = format!("{id}.{}", String::from_utf8_lossy(part));
+        if let Some(token) = Token::parse(&text) {
+            return Ok(token);
+        }
+    }
+    for _ in 0..TRIES {
+        let token = Token::generate(|bytes| rand::rng().fill_bytes(bytes));
+        let free = match tenant.has_token(token.id()) {
+            Some(true) => false,
+            Some(false) | None => tenant.session.token(token.id()).await?.is_none(),
+        };
+        if free {
+            return Ok(token);
+        }
+    }
+    Err(Problem::backoff(
+        Class::Foreign,
+        Reason::InternalError,
+        "no free token ID was found in the workload cluster",
+    ))
 }
 
 /// Which of the user's files to move out of data that is too large.
@@ -202,12 +259,12 @@ fn to_move(config: &KamajiConfig, contents: &[Option<Vec<u8>>]) -> String {
         .map(|(bytes, at, path)| format!("files[{at}] {path} ({bytes} bytes)"))
         .collect();
     format!(
-        "; put {} into the machine image, or fetch it in preJoinCommands",
+        "; move {} into the machine image, or fetch it in spec.preJoinCommands",
         named.join(", ")
     )
 }
 
-/// The Secret of the contract (contract.md 3.2), with the token beside the data.
+/// The Secret.
 fn secret(config: &KamajiConfig, cluster: &str, hash: &str, data: &[u8], token: &Token) -> Secret {
     let extra = &config.spec.secret_metadata;
     let mut labels: BTreeMap<_, _> = extra.labels.clone();
@@ -238,73 +295,11 @@ fn secret(config: &KamajiConfig, cluster: &str, hash: &str, data: &[u8], token: 
     }
 }
 
-/// When a token made or extended now ends, when it is extended next, and when it is extended no more.
-pub struct Life {
-    ttl: i64,
-    longest: i64,
-}
-
-impl Life {
-    /// The life the spec asks for.
-    pub fn of(config: &KamajiConfig) -> Self {
-        let settings = &config.spec.auth.token;
-        let seconds = |value: Option<kube::core::Duration>, default: i64| {
-            value.map_or(default, |value| {
-                i64::try_from(std::time::Duration::from(value).as_secs()).unwrap_or(default)
-            })
-        };
-        Self {
-            ttl: seconds(settings.ttl, 15 * 60),
-            longest: seconds(settings.max_lifetime, 24 * 3600),
-        }
-    }
-
-    /// The end of a token that is made or extended at `now`: never after its longest life.
-    pub fn end(&self, created: Timestamp, now: Timestamp) -> Timestamp {
-        let end = (now.as_second() + self.ttl).min(created.as_second() + self.longest);
-        Timestamp::from_second(end).unwrap_or(now)
-    }
-
-    /// Seconds until it is to be extended: when less than two thirds of a life are left. Zero or less is now.
-    pub fn due_in(&self, expiration: Timestamp, now: Timestamp) -> i64 {
-        expiration.as_second() - self.ttl * 2 / 3 - now.as_second()
-    }
-
-    /// It is extended no more.
-    pub fn over(&self, created: Timestamp, now: Timestamp) -> bool {
-        now.as_second() >= created.as_second() + self.longest
-    }
-
-    /// Its end was reached for the longest life, so extending changes nothing.
-    pub fn last(&self, created: Timestamp, expiration: Timestamp) -> bool {
-        expiration.as_second() >= created.as_second() + self.longest
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use kube::api::ObjectMeta;
 
     use super::*;
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
-
-    #[test]
-    fn bootstrap_12_a_token_is_extended_below_two_thirds_until_its_longest_life() {
-        let life = Life {
-            ttl: 900,
-            longest: 3600,
-        };
-        let end = life.end(at(0), at(0));
-        assert_eq!(end, at(900));
-        assert_eq!(life.due_in(end, at(0)), 300);
-        assert!(life.due_in(end, at(300)) <= 0);
-        assert_eq!(life.end(at(0), at(3000)), at(3600));
-        assert!(life.last(at(0), at(3600)) && !life.last(at(0), at(3599)));
-        assert!(!life.over(at(0), at(3599)) && life.over(at(0), at(3600)));
-    }
 
     #[test]
     fn bootstrap_44_the_files_to_move_out_are_named() {
@@ -317,13 +312,13 @@ mod tests {
         config.spec.files = ["/a", "/b", "/c"].map(file).to_vec();
         let text = to_move(&config, &[Some(vec![0; 10]), None, Some(vec![0; 20])]);
         assert!(
-            text.contains("put files[2] /c (20 bytes), files[0] /a (10 bytes) into"),
+            text.contains("move files[2] /c (20 bytes), files[0] /a (10 bytes) into"),
             "{text}"
         );
     }
 
     #[test]
-    fn bootstrap_02_the_secret_is_what_the_contract_says() {
+    fn bootstrap_02_the_secret_is_that_of_the_contract() {
         let config = KamajiConfig {
             metadata: ObjectMeta {
                 name: Some("m".into()),

@@ -1,11 +1,14 @@
-//! One set of connections and watches for each tenant that has machines still to join, and what the watches saw.
-//! It is opened by the first config that waits for its machine and dropped with the last (DESIGN 2.11).
+//! Connections to workload clusters with machines that have not joined yet, and what their watches observed. A workload
+//! cluster ("tenant") is opened for the first config that waits for its machine, and closed after the last.
 //!
-//! The watches decide nothing about a config: they keep what a pass over it needs and wake it. All writes to a
-//! config's status happen in its own pass, so they never race each other.
+//! The watches decide nothing about a config: they keep what its reconcile needs, and wake it. The status of a config is
+//! written in its own reconcile only, so that writes never race.
 
+pub mod open;
 pub mod rbac;
 pub mod report;
+pub mod requests;
+mod trouble;
 mod watch;
 
 use std::{
@@ -23,24 +26,25 @@ use tokio::task::JoinSet;
 
 use crate::{
     k8s::{key::RootKey, store::Store},
-    kamajiconfig::approval::requests::Requests,
+    kamajiconfig::scope::Scope,
     runtime::queue::Queue,
     tenant::nodes::Session,
 };
+use requests::{Requests, most_of_a_token};
 
-/// What is known of a Node.
+/// What a reconcile uses of a Node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeFacts {
-    /// When it was made.
+    /// When it was created.
     pub created: Option<Timestamp>,
-    /// Its provider id, empty while it has none.
+    /// Its provider ID, empty while it has none.
     pub provider_id: String,
     /// Version of its kubelet.
     pub kubelet_version: String,
 }
 
 impl NodeFacts {
-    /// What we read of `node`.
+    /// Reads them from `node`.
     pub fn of(node: &Node) -> Self {
         let info = node.status.as_ref().and_then(|status| status.node_info.as_ref());
         Self {
@@ -55,7 +59,7 @@ impl NodeFacts {
     }
 }
 
-/// Whose a token is, by the labels of its Secret. Empty where a label is missing.
+/// Whose token it is, by the labels of its Secret. Empty if a label is missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
     /// UID of its KamajiConfig.
@@ -64,46 +68,53 @@ pub struct Mark {
     cluster: String,
 }
 
-/// What the watches saw.
+/// What the watches observed.
 #[derive(Default)]
 struct View {
-    /// By name; `None` until listed once.
+    /// Nodes by name; `None` until they were listed.
     nodes: Option<HashMap<String, NodeFacts>>,
-    /// Our tokens by id; `None` until listed once.
+    /// This provider's tokens by ID; `None` until they were listed.
     tokens: Option<HashMap<String, Mark>>,
-    /// Undecided requests.
+    /// Certificate requests without a decision.
     requests: Requests,
-    /// Last report by token id.
+    /// Last report by token ID.
     reports: HashMap<String, NodeReport>,
-    /// Who waits for a token id.
-    ids: HashMap<String, RootKey>,
-    /// Who waits for a Node of a name.
+    /// Configs by the ID of their token.
+    ids: HashMap<String, Waiter>,
+    /// Configs by the name of the Node that they wait for.
     names: HashMap<String, RootKey>,
 }
 
-/// One tenant.
+/// A config that waits for its machine.
+#[derive(Clone)]
+struct Waiter {
+    key: RootKey,
+    /// Most certificate requests that are kept for its token.
+    most_requests: usize,
+}
+
+/// One workload cluster.
 pub struct Tenant {
     /// The connections.
     pub session: Session,
-    /// Held while a name is claimed, so that two configs cannot claim one at once. The same one for as long as the
-    /// tenant is open, however often its kubeconfig is replaced.
+    /// Held while a node name is claimed, so that two configs cannot claim the same one. It survives a replaced kubeconfig.
     pub claims: Arc<tokio::sync::Mutex<()>>,
     /// Its Cluster.
     cluster: RootKey,
-    /// UID of its Cluster. After a move the same tenant belongs to a Cluster with another one.
+    /// UID of its Cluster. After `clusterctl move` the same workload cluster has a Cluster with another UID.
     uid: String,
     configs: Arc<Store<KamajiConfig>>,
-    /// Resource version of the kubeconfig the connections were made from.
+    /// Resource version of the Secret with the kubeconfig of the connections.
     version: String,
     view: Mutex<View>,
-    /// Digest of the rights that were applied, and the bindings found that approve automatically.
-    rights: Mutex<Option<(String, Vec<String>)>>,
+    /// Digest of the RBAC objects that were applied, and the bindings found that approve requests automatically.
+    rbac: Mutex<Option<(String, Vec<String>)>>,
     waiting: Mutex<BTreeSet<RootKey>>,
     tasks: Mutex<JoinSet<()>>,
     queue: Arc<Queue>,
 }
 
-/// All open tenants, by Cluster.
+/// The open workload clusters, by Cluster.
 pub struct Tenants {
     open: Mutex<HashMap<RootKey, Arc<Tenant>>>,
     configs: Arc<Store<KamajiConfig>>,
@@ -111,7 +122,7 @@ pub struct Tenants {
 }
 
 impl Tenants {
-    /// None open yet; `configs` are woken through `queue`.
+    /// Nothing is open yet. `configs` are woken through `queue`.
     pub fn new(configs: Arc<Store<KamajiConfig>>, queue: Arc<Queue>) -> Self {
         Self {
             open: Mutex::default(),
@@ -120,7 +131,7 @@ impl Tenants {
         }
     }
 
-    /// The tenant of `cluster`, when it is open with this version of its kubeconfig.
+    /// The workload cluster of `cluster`, if it is open with this version of its kubeconfig.
     pub fn get(&self, cluster: &RootKey, version: &str) -> Option<Arc<Tenant>> {
         self.open
             .lock()
@@ -129,12 +140,13 @@ impl Tenants {
             .cloned()
     }
 
-    /// The tenant of `cluster`, whatever it was opened with.
+    /// The workload cluster of `cluster`, if it is open.
     pub fn any(&self, cluster: &RootKey) -> Option<Arc<Tenant>> {
         self.open.lock().get(cluster).cloned()
     }
 
-    /// Opens `cluster`, whose UID is `uid`, and starts its watches; those who waited go on waiting.
+    /// Opens the workload cluster of `cluster`, which has the UID `uid`, and starts its watches. Configs that waited before
+    /// go on waiting.
     pub fn open(&self, cluster: &RootKey, uid: &str, version: &str, session: Session) -> Arc<Tenant> {
         let mut open = self.open.lock();
         if let Some(tenant) = open.get(cluster).filter(|tenant| tenant.version == version) {
@@ -152,7 +164,7 @@ impl Tenants {
             configs: self.configs.clone(),
             version: version.to_owned(),
             view: Mutex::default(),
-            rights: Mutex::default(),
+            rbac: Mutex::default(),
             waiting: Mutex::default(),
             tasks: Mutex::default(),
             queue: self.queue.clone(),
@@ -170,7 +182,7 @@ impl Tenants {
         tenant
     }
 
-    /// `key` waits no more; with the last one the tenant is closed.
+    /// `key` no longer waits. The workload cluster is closed after the last one.
     pub fn leave(&self, cluster: &RootKey, key: &RootKey) {
         let mut open = self.open.lock();
         let Some(tenant) = open.get(cluster) else {
@@ -183,7 +195,7 @@ impl Tenants {
             let gone: Vec<_> = view
                 .ids
                 .iter()
-                .filter(|(_, who)| *who == key)
+                .filter(|(_, waiter)| waiter.key == *key)
                 .map(|(id, _)| id.clone())
                 .collect();
             for id in gone {
@@ -201,7 +213,7 @@ impl Tenants {
         }
     }
 
-    /// Open tenants of Clusters in `namespace`.
+    /// Open workload clusters of Clusters in `namespace`.
     pub fn within(&self, namespace: &str) -> Vec<Arc<Tenant>> {
         let open = self.open.lock();
         let here = open.iter().filter(|(cluster, _)| cluster.namespace == namespace);
@@ -219,33 +231,38 @@ impl Tenants {
 }
 
 impl Tenant {
-    /// `key` waits: for its token, and for a Node of this name.
-    pub fn wait(&self, key: &RootKey, token: Option<&str>, node: Option<&str>) {
+    /// The config waits for requests with this token, and for a Node of this name.
+    pub fn wait(&self, scope: &Scope<'_>, token: Option<&str>, node: Option<&str>) {
+        let key = scope.key;
         self.waiting.lock().insert(key.clone());
         let mut view = self.view.lock();
         if let Some(id) = token {
-            view.ids.insert(id.to_owned(), key.clone());
+            let waiter = Waiter {
+                key: key.clone(),
+                most_requests: most_of_a_token(Some(&scope.owner)),
+            };
+            view.ids.insert(id.to_owned(), waiter);
         }
         if let Some(name) = node {
             view.names.insert(name.to_owned(), key.clone());
         }
     }
 
-    /// Bindings that approve automatically, when rights of this digest were applied.
-    pub fn rights(&self, digest: &str) -> Option<Vec<String>> {
-        self.rights
+    /// Bindings that approve requests automatically, if RBAC objects of this digest were applied.
+    pub fn rbac(&self, digest: &str) -> Option<Vec<String>> {
+        self.rbac
             .lock()
             .as_ref()
             .filter(|(known, _)| known == digest)
             .map(|(_, found)| found.clone())
     }
 
-    /// Rights of this digest were applied.
-    pub fn note_rights(&self, digest: String, found: Vec<String>) {
-        *self.rights.lock() = Some((digest, found));
+    /// RBAC objects of this digest were applied.
+    pub fn note_rbac(&self, digest: String, found: Vec<String>) {
+        *self.rbac.lock() = Some((digest, found));
     }
 
-    /// Whether a token of this id exists; `None` until the watch has listed.
+    /// Whether a token of this ID exists; `None` until tokens were listed.
     pub fn has_token(&self, id: &str) -> Option<bool> {
         self.view.lock().tokens.as_ref().map(|ids| ids.contains_key(id))
     }
@@ -255,7 +272,7 @@ impl Tenant {
         &self.uid
     }
 
-    /// We made or extended a token for the config with the UID `owner`: the watch will say so later.
+    /// A token of the config with the UID `owner` was created or extended. The watch reports it later.
     pub fn note_token(&self, id: &str, owner: &str) {
         if let Some(ids) = self.view.lock().tokens.as_mut() {
             let mark = Mark {
@@ -266,25 +283,28 @@ impl Tenant {
         }
     }
 
-    /// We ended a token: the watch will say so later.
+    /// A token was deleted. The watch reports it later.
     pub fn note_end(&self, id: &str) {
         if let Some(ids) = self.view.lock().tokens.as_mut() {
             ids.remove(id);
         }
     }
 
-    /// Tokens of `key` that are to end with it: not those that another management cluster took over.
+    /// Tokens of `key` to delete with it, without those that another management cluster took over.
     pub fn tokens_to_end(&self, key: &RootKey) -> Vec<String> {
         let view = self.view.lock();
         let moved = |id: &String| {
             let mark = view.tokens.as_ref().and_then(|ids| ids.get(id));
             mark.is_some_and(|mark| !mark.cluster.is_empty() && mark.cluster != self.uid)
         };
-        let mine = view.ids.iter().filter(|(id, who)| *who == key && !moved(id));
+        let mine = view
+            .ids
+            .iter()
+            .filter(|(id, waiter)| waiter.key == *key && !moved(id));
         mine.map(|(id, _)| id.clone()).collect()
     }
 
-    /// Ids of the tokens made for this Cluster whose config is gone or going.
+    /// IDs of this Cluster's tokens whose config is deleted or being deleted.
     fn orphans(&self) -> Vec<String> {
         let ours: Vec<_> = {
             let view = self.view.lock();
@@ -309,30 +329,32 @@ impl Tenant {
             .collect()
     }
 
-    /// Ends the tokens of configs that went while no process looked, or while they were paused.
+    /// Deletes the tokens of configs that were deleted while this process did not run, or while they were paused.
     pub async fn sweep(&self) {
         for id in self.orphans() {
             match self.session.delete_token(&id).await {
                 Ok(()) => {
                     self.note_end(&id);
-                    tracing::info!(cluster = %self.cluster, id, "ended a token without a KamajiConfig");
+                    tracing::info!(cluster = %self.cluster, id, "deleted a token without a KamajiConfig");
                 }
-                Err(error) => tracing::info!(cluster = %self.cluster, %error, "a token is left to its end"),
+                Err(error) => {
+                    tracing::info!(cluster = %self.cluster, %error, "cannot delete a token, which stays valid until it expires");
+                }
             }
         }
     }
 
-    /// Whether Nodes were listed once.
+    /// Whether Nodes were listed.
     pub fn nodes_listed(&self) -> bool {
         self.view.lock().nodes.is_some()
     }
 
-    /// The Node of this name, when the watch has seen one.
+    /// The Node of this name, if it was observed.
     pub fn node(&self, name: &str) -> Option<NodeFacts> {
         self.view.lock().nodes.as_ref()?.get(name).cloned()
     }
 
-    /// Undecided requests made with this token.
+    /// Requests of this token without a decision.
     pub fn requests(&self, token: &str) -> Vec<CertificateSigningRequest> {
         self.view.lock().requests.of(token)
     }
@@ -353,7 +375,7 @@ impl Tenant {
         }
     }
 
-    /// Runs `work` for as long as the tenant is open. What ended is let go.
+    /// Runs `work` while the workload cluster is open. Drops tasks that ended.
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = self.tasks.lock();
         while tasks.try_join_next().is_some() {}

@@ -1,5 +1,9 @@
-//! What a tenant is given so that our nodes can join it: who may ask for a certificate, who may renew it, who may
-//! report a failure, and what our tokens may not do (bootstrap.md 1.7). Pure.
+//! RBAC rules and the admission policy that let nodes join a workload cluster: who may request a certificate, renew it and
+//! report a failure, and what bootstrap tokens may not do. Pure.
+//!
+//! The rules are those of kubelet TLS bootstrapping
+//! (<https://kubernetes.io/docs/reference/access-authn-authz/kubelet-tls-bootstrapping/>) for a group of this provider's
+//! tokens alone.
 
 use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 use kamaji_api::labels::{kamaji, namespace::TENANT_REPORTS, ours};
@@ -13,8 +17,8 @@ use crate::{
     },
 };
 
-/// The objects, in the order they are applied. Nothing here lets kube-controller-manager approve a first certificate:
-/// that would hold for every machine of the tenant and for any name.
+/// The objects, in the order in which they are applied. None of them lets kube-controller-manager approve a first
+/// certificate, because it would do so for any machine and any node name.
 pub fn objects() -> Vec<Value> {
     vec![
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata(TENANT_REPORTS, None)}),
@@ -48,8 +52,8 @@ pub fn digest(objects: &[Value]) -> String {
     digest::of(&Value::Array(objects.to_vec()))
 }
 
-/// Names of the bindings that let kube-controller-manager approve any name for bootstrap tokens: for all of them, or
-/// for ours, whoever made the binding.
+/// Names of the bindings that let kube-controller-manager approve any node name for all bootstrap tokens, or for this
+/// provider's.
 pub fn automatic_approvals(bindings: &[ClusterRoleBinding]) -> Vec<String> {
     bindings
         .iter()
@@ -64,8 +68,8 @@ pub fn automatic_approvals(bindings: &[ClusterRoleBinding]) -> Vec<String> {
         .collect()
 }
 
-/// What the group's members may create, and how (bootstrap.md 1.7, 4.4): an event is named after its own token, so
-/// that nobody speaks for another machine; a request goes to the one signer of client certificates.
+/// What bearers of the tokens may create: Events that are named after their own token, so that nobody reports for another
+/// machine, and requests to the signer of client certificates.
 fn policy() -> Value {
     let short = |field: &str, most: u32| {
         json!({

@@ -1,14 +1,15 @@
-//! Reading what a machine reports as an Event in its tenant (bootstrap.md 4.4). Its text is untrusted: the admission
-//! policy ties the event's name to the token it was posted with, everything else is cut and cleaned here. Pure.
+//! Reads what a machine reports as an Event in its workload cluster. Its text is untrusted: the admission policy ties the
+//! name of the Event to the token that authenticated it, and everything else is cut and cleaned here. Pure.
 
 use k8s_openapi::api::core::v1::Event;
 use kamaji_api::bootstrap::NodeReport;
 
 use crate::kamajiconfig::token;
 
+/// Longest message in characters.
 const LONGEST: usize = 1024;
 
-/// Token id and report.
+/// Token ID and report of an Event; `None` if it is not a report.
 pub fn read(event: &Event) -> Option<(&str, NodeReport)> {
     let (id, _) = event.metadata.name.as_deref()?.split_once('.')?;
     token::is_id(id).then_some(())?;
@@ -35,7 +36,7 @@ pub fn read(event: &Event) -> Option<(&str, NodeReport)> {
     Some((id, report))
 }
 
-/// One line of printable text, not too long, without anything that looks like a token.
+/// One line of printable text of at most [`LONGEST`] characters, without anything that looks like a token.
 fn clean(text: &str) -> String {
     let printable: String = text
         .chars()
@@ -88,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn events_that_are_not_named_after_a_token_are_none() {
+    fn events_that_are_not_named_after_a_token_are_no_reports() {
         for (name, reason) in [
             ("ABC123.x", "A"),
             ("abc123", "A"),

@@ -1,5 +1,5 @@
-//! The watches of one tenant: what they see is folded into its view, and the config it concerns is woken. What nobody
-//! waits for is dealt with here too, since no pass would: requests of unknown tokens, tokens without a config.
+//! The watches of one workload cluster. Each event is folded into its view and wakes the config that it concerns. What
+//! concerns no config is handled here, since no reconcile does it: requests with unknown tokens, tokens without a config.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -23,50 +23,52 @@ use kube::{
     runtime::watcher::{self, Event},
 };
 
-use super::{Mark, NodeFacts, Tenant, report};
-use crate::{
-    k8s::key::RootKey,
-    kamajiconfig::approval::{csr, requests::Requests},
+use super::{
+    Mark, NodeFacts, Tenant, report,
+    requests::{self, Requests, most_of_a_token},
 };
+use crate::k8s::key::RootKey;
 
+/// How long a request with an unknown token waits before it is denied: its KamajiConfig may not be listed yet.
+const UNKNOWN_FOR: Duration = Duration::from_secs(30);
 impl Tenant {
     pub(super) fn watch(self: &Arc<Self>) {
         let me = Arc::downgrade(self);
         self.spawn(follow("requests", self.session.requests(), move |event| {
             if let Some(tenant) = me.upgrade() {
-                tenant.saw_request(event);
+                tenant.on_request(event);
             }
         }));
         let me = Arc::downgrade(self);
         let mut listing = HashMap::new();
         self.spawn(follow("nodes", self.session.nodes(), move |event| {
             if let Some(tenant) = me.upgrade() {
-                tenant.saw_node(event, &mut listing);
+                tenant.on_node(event, &mut listing);
             }
         }));
         let me = Arc::downgrade(self);
         let mut listing = HashMap::new();
         self.spawn(follow("tokens", self.session.tokens(), move |event| {
             if let Some(tenant) = me.upgrade() {
-                tenant.saw_token(event, &mut listing);
+                tenant.on_token(event, &mut listing);
             }
         }));
         let me = Arc::downgrade(self);
         self.spawn(follow("reports", self.session.reports(), move |event| {
             if let (Some(tenant), Event::Apply(event) | Event::InitApply(event)) = (me.upgrade(), event) {
-                tenant.saw_report(&event);
+                tenant.on_report(&event);
             }
         }));
     }
 
-    pub(in crate::kamajiconfig) fn saw_request(self: &Arc<Self>, event: Event<CertificateSigningRequest>) {
+    pub(in crate::kamajiconfig) fn on_request(self: &Arc<Self>, event: Event<CertificateSigningRequest>) {
         match event {
             Event::Init => self.view.lock().requests = Requests::default(),
             Event::InitDone => {}
             Event::Delete(request) => self.view.lock().requests.remove(&request.name_any()),
             Event::Apply(request) | Event::InitApply(request) => {
                 let name = request.name_any();
-                let token = csr::token_of(&request).map(ToOwned::to_owned);
+                let token = requests::token_of(&request).map(ToOwned::to_owned);
                 let (owner, new) = {
                     let mut view = self.view.lock();
                     let Some(token) = &token else {
@@ -74,10 +76,14 @@ impl Tenant {
                         return;
                     };
                     let new = view.requests.get(&name).is_none();
-                    if !view.requests.keep(token, request) {
+                    let waiter = view.ids.get(token).cloned();
+                    let most = waiter
+                        .as_ref()
+                        .map_or_else(|| most_of_a_token::<()>(None), |waiter| waiter.most_requests);
+                    if !view.requests.keep(token, most, request) {
                         return;
                     }
-                    (view.ids.get(token).cloned(), new)
+                    (waiter.map(|waiter| waiter.key), new)
                 };
                 if let (None, true, Some(token)) = (&owner, new, token) {
                     self.deny_later(token, name);
@@ -87,24 +93,27 @@ impl Tenant {
         }
     }
 
-    /// A token that nobody waits for: its config may only be new here. After a while it is nobody's.
+    /// No config waits for the token. Its config may not be listed yet, so that the request is denied only after a while.
     fn deny_later(self: &Arc<Self>, token: String, name: String) {
         let me = Arc::downgrade(self);
         self.spawn(async move {
-            tokio::time::sleep(Duration::from_secs(csr::UNKNOWN_FOR.unsigned_abs())).await;
+            tokio::time::sleep(UNKNOWN_FOR).await;
             if let Some(tenant) = me.upgrade() {
                 tenant.deny_unknown(&token, &name).await;
             }
         });
     }
 
-    /// Denies the request, unless its token is some config's after all.
+    /// Denies the request, unless a config has its token by now.
     pub(in crate::kamajiconfig) async fn deny_unknown(&self, token: &str, name: &str) {
         let (owner, request) = {
             let view = self.view.lock();
-            (view.ids.get(token).cloned(), view.requests.get(name).cloned())
+            (
+                view.ids.get(token).map(|waiter| waiter.key.clone()),
+                view.requests.get(name).cloned(),
+            )
         };
-        // A paused config does not wait here, and answers when it goes on.
+        // A paused config does not wait here, and answers when it is resumed.
         if let Some(owner) = owner.or_else(|| self.holder(token)) {
             self.wake(Some(owner));
             return;
@@ -118,11 +127,11 @@ impl Tenant {
             .answer(&request, false, Reason::UnknownToken, message);
         match answer.await {
             Ok(()) => self.answered(name),
-            Err(error) => tracing::debug!(%error, "request of an unknown token stays open"),
+            Err(error) => tracing::debug!(%error, "cannot deny the request of an unknown token"),
         }
     }
 
-    /// The config of this Cluster whose status names the token. A scan: once for each request of an unknown one.
+    /// The config of this Cluster whose status has the token. Scans all configs, once for each request of an unknown token.
     fn holder(&self, token: &str) -> Option<RootKey> {
         let configs = self.configs.all();
         let holds = |config: &KamajiConfig| {
@@ -140,7 +149,7 @@ impl Tenant {
             .map(|config| RootKey::of(&**config))
     }
 
-    pub(in crate::kamajiconfig) fn saw_node(
+    pub(in crate::kamajiconfig) fn on_node(
         &self,
         event: Event<Node>,
         listing: &mut HashMap<String, NodeFacts>,
@@ -177,7 +186,7 @@ impl Tenant {
                 Some(facts) => nodes.insert(name.clone(), facts.clone()),
                 None => nodes.remove(&name),
             };
-            // Heartbeats are no news.
+            // Heartbeats of a kubelet change nothing that is used.
             if before == facts {
                 return;
             }
@@ -186,7 +195,7 @@ impl Tenant {
         self.wake(owner);
     }
 
-    pub(in crate::kamajiconfig) fn saw_token(
+    pub(in crate::kamajiconfig) fn on_token(
         self: &Arc<Self>,
         event: Event<PartialObjectMeta<Secret>>,
         listing: &mut HashMap<String, Mark>,
@@ -200,7 +209,7 @@ impl Tenant {
                 let missing: Vec<_> = {
                     let mut view = self.view.lock();
                     let missing = view.ids.iter().filter(|(id, _)| !listing.contains_key(*id));
-                    let missing = missing.map(|(_, key)| key.clone()).collect();
+                    let missing = missing.map(|(_, waiter)| waiter.key.clone()).collect();
                     view.tokens = Some(std::mem::take(listing));
                     missing
                 };
@@ -222,19 +231,19 @@ impl Tenant {
             Event::Delete(secret) => {
                 let id = id_of(&secret);
                 self.note_end(&id);
-                let owner = self.view.lock().ids.get(&id).cloned();
+                let owner = self.view.lock().ids.get(&id).map(|waiter| waiter.key.clone());
                 self.wake(owner);
             }
         }
     }
 
-    fn saw_report(&self, event: &CoreEvent) {
+    fn on_report(&self, event: &CoreEvent) {
         let Some((token, report)) = report::read(event) else {
             return;
         };
         let owner = {
             let mut view = self.view.lock();
-            let Some(owner) = view.ids.get(token).cloned() else {
+            let Some(owner) = view.ids.get(token).map(|waiter| waiter.key.clone()) else {
                 return;
             };
             let newer = view
@@ -261,7 +270,7 @@ impl Mark {
     }
 }
 
-/// Id of the token in a Secret, by its name.
+/// ID of the token in a Secret, by the name of the Secret.
 fn id_of(secret: &PartialObjectMeta<Secret>) -> String {
     let name = secret.name_any();
     name.strip_prefix("bootstrap-token-")
@@ -269,7 +278,7 @@ fn id_of(secret: &PartialObjectMeta<Secret>) -> String {
         .to_owned()
 }
 
-/// Feeds `fold` from `stream`. Trouble is logged once until the next success.
+/// Feeds `fold` from `stream`. An error is logged once until the next success.
 async fn follow<T: Send + 'static>(
     what: &'static str,
     stream: impl Stream<Item = watcher::Result<Event<T>>> + Send + 'static,
@@ -283,10 +292,10 @@ async fn follow<T: Send + 'static>(
                 broken = false;
                 fold(event);
             }
-            Err(error) if broken => tracing::debug!(what, %error, "tenant watch still fails"),
+            Err(error) if broken => tracing::debug!(what, %error, "watch of a workload cluster still fails"),
             Err(error) => {
                 broken = true;
-                tracing::info!(what, %error, "tenant watch failed, retrying with backoff");
+                tracing::info!(what, %error, "watch of a workload cluster failed, retries with backoff");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Rules of `files` and `users`. Pure.
+//! Validates `files` and `users` of a KamajiConfig. Pure.
 
 use std::collections::BTreeSet;
 
@@ -8,46 +8,46 @@ use kamaji_api::{
 };
 
 use super::is_absolute;
-use crate::kamajiconfig::bootstrapdata::{plan, text};
+use crate::kamajiconfig::bootstrapdata::{content, text};
 
-/// Breaches in `files`.
-pub fn files(spec: &KamajiConfigSpec, say: &mut impl FnMut(Reason, String)) {
+/// What is wrong with `files`.
+pub fn files(spec: &KamajiConfigSpec, report: &mut impl FnMut(Reason, String)) {
     let mut seen = BTreeSet::new();
     let templated = text::may_be_templated(spec);
     for (at, file) in spec.files.iter().enumerate() {
         let path = file.path.as_str();
         if !is_absolute(path) {
-            say(
+            report(
                 Reason::InvalidSpec,
-                format!("files[{at}].path must be absolute and without . and .. in it"),
+                format!("files[{at}].path must be absolute, without . and .. in it"),
             );
         } else if let Some(reserved) = reserved_path(path) {
-            say(
+            report(
                 Reason::ReservedPath,
                 format!(
-                    "files[{at}].path: {reserved} is the provider's own: use another path, or the field for it \
+                    "files[{at}].path: {reserved} is reserved for this provider: use another path, or the field for it \
                      (kubelet.config, os)"
                 ),
             );
         } else if templated && text::is_expression(path) {
-            say(
+            report(
                 Reason::InvalidSpec,
                 format!(
-                    "files[{at}].path holds {{{{, {{% or {{#, which cloud-init would evaluate beside the templates: use \
+                    "files[{at}].path holds {{{{, {{% or {{#, which cloud-init would evaluate with the templates: use \
                      another path"
                 ),
             );
         } else if !seen.insert(path) {
-            say(
+            report(
                 Reason::InvalidSpec,
-                format!("files[{at}].path: {path} is there twice"),
+                format!("files[{at}].path: {path} is set twice"),
             );
         }
-        content(at, file, say);
+        content(at, file, report);
         if let Some(mode) = &file.permissions
             && !is_mode(mode)
         {
-            say(
+            report(
                 Reason::InvalidSpec,
                 format!("files[{at}].permissions must be octal, such as 0640"),
             );
@@ -57,29 +57,29 @@ pub fn files(spec: &KamajiConfigSpec, say: &mut impl FnMut(Reason, String)) {
                 || !owner
                     .bytes()
                     .all(|b| b.is_ascii_alphanumeric() || b"._-:".contains(&b))
-                || text::ambiguous(owner))
+                || text::is_ambiguous(owner))
         {
-            say(
+            report(
                 Reason::InvalidSpec,
-                format!("files[{at}].owner must be user:group by name"),
+                format!("files[{at}].owner must be user:group, both by name"),
             );
         }
     }
 }
 
-fn content(at: usize, file: &File, say: &mut impl FnMut(Reason, String)) {
+fn content(at: usize, file: &File, report: &mut impl FnMut(Reason, String)) {
     if file.content.is_some() == file.content_from.is_some() {
-        say(
+        report(
             Reason::InvalidSpec,
-            format!("files[{at}] needs either content or contentFrom"),
+            format!("files[{at}] requires either content or contentFrom"),
         );
     }
     if let Some(from) = &file.content_from
         && from.secret.is_some() == from.config_map.is_some()
     {
-        say(
+        report(
             Reason::InvalidSpec,
-            format!("files[{at}].contentFrom needs either secret or configMap"),
+            format!("files[{at}].contentFrom requires either secret or configMap"),
         );
     }
     if file
@@ -87,25 +87,25 @@ fn content(at: usize, file: &File, say: &mut impl FnMut(Reason, String)) {
         .as_ref()
         .is_some_and(|content| content.len() > 10_240)
     {
-        say(
+        report(
             Reason::InvalidSpec,
             format!("files[{at}].content is longer than 10240 bytes: use contentFrom"),
         );
     }
     if let (Some(encoding), Some(content)) = (file.encoding, &file.content)
-        && let Err(why) = plan::decoded(encoding, content.as_bytes())
+        && let Err(why) = content::decoded(encoding, content.as_bytes())
     {
-        say(
+        report(
             Reason::InvalidSpec,
             format!(
-                "files[{at}].content {why}, which encoding {} says it is",
+                "files[{at}].content {why}, which encoding {} requires",
                 encoding.as_str()
             ),
         );
     }
     if file.content_format == ContentFormat::Jinja {
         if file.encoding.is_some() {
-            say(
+            report(
                 Reason::InvalidSpec,
                 format!("files[{at}]: contentFormat Jinja takes no encoding"),
             );
@@ -115,7 +115,7 @@ fn content(at: usize, file: &File, say: &mut impl FnMut(Reason, String)) {
             .as_deref()
             .is_some_and(|content| !text::is_balanced(content))
         {
-            say(
+            report(
                 Reason::InvalidSpec,
                 format!("files[{at}].content: a {{{{ or {{% is not closed"),
             );
@@ -123,8 +123,8 @@ fn content(at: usize, file: &File, say: &mut impl FnMut(Reason, String)) {
     }
 }
 
-/// Breaches in `users`.
-pub fn users(spec: &KamajiConfigSpec, say: &mut impl FnMut(Reason, String)) {
+/// What is wrong with `users`.
+pub fn users(spec: &KamajiConfigSpec, report: &mut impl FnMut(Reason, String)) {
     let mut seen = BTreeSet::new();
     for (at, user) in spec.users.iter().enumerate() {
         let name = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
@@ -133,13 +133,15 @@ pub fn users(spec: &KamajiConfigSpec, say: &mut impl FnMut(Reason, String)) {
             || !user.name.bytes().all(name)
             || !seen.insert(user.name.as_str())
         {
-            say(
+            report(
                 Reason::InvalidSpec,
-                format!("users[{at}].name must be a user's name, once"),
+                format!(
+                    "users[{at}].name must be a unique user name of at most 32 letters, digits, dots, underscores and dashes"
+                ),
             );
         }
         if user.passwd.is_some() && user.passwd_from.is_some() {
-            say(
+            report(
                 Reason::InvalidSpec,
                 format!("users[{at}] has both passwd and passwdFrom"),
             );
@@ -160,9 +162,11 @@ pub fn users(spec: &KamajiConfigSpec, say: &mut impl FnMut(Reason, String)) {
             .chain(keys)
             .any(|text| !text::is_inert(text))
         {
-            say(
+            report(
                 Reason::InvalidSpec,
-                format!("users[{at}]: values are one line of text, no number, time or expression"),
+                format!(
+                    "users[{at}]: each value must be one line of text that is no number, no time and no template expression"
+                ),
             );
         }
     }

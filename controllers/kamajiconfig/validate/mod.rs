@@ -1,55 +1,44 @@
-//! Rules of a KamajiConfig that its definition cannot say, and once more those it says (bootstrap.md 3.1, 1.9;
-//! DESIGN 2.1). Pure. Each problem names the field and the fix.
+//! Validates a KamajiConfig: the rules of its CRD once more, since the object may be older than the CRD, and those that a
+//! CRD cannot express. Pure. Each problem names the field and the fix.
 
 use std::collections::BTreeSet;
 
 use kamaji_api::{
     bootstrap::{
-        Format, JOIN_TIMEOUT, KamajiConfigSpec, MACHINE_LABEL_DOMAIN, NameSource, ProviderIdSource,
-        TOKEN_TTL, is_below, is_denied_flag, is_node_label,
+        JOIN_TIMEOUT, KamajiConfigSpec, MACHINE_LABEL_DOMAIN, NameSource, ProviderIdSource, TOKEN_TTL,
+        is_below, is_denied_flag, is_node_label,
     },
     conditions::Reason,
 };
 use semver::Version;
 
 use super::{
-    approval::csr,
-    bootstrapdata::{kubelet, text},
+    bootstrapdata::{kubelet, render, text},
+    names,
 };
+use crate::k8s::problem::Problem;
 
 mod files;
 
-/// One breach.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// Reason of the condition.
-    pub reason: Reason,
-    /// Field and fix.
-    pub message: String,
-}
-
-/// All breaches of `spec`, in the order of its fields.
+/// Everything that is wrong with `spec`, in the order of its fields.
 pub fn spec(spec: &KamajiConfigSpec) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let mut say = |reason: Reason, message: String| problems.push(Problem { reason, message });
-    if spec.format == Format::Ignition {
-        say(
-            Reason::FieldNotSupported,
-            "format: ignition is not supported yet, use cloud-config".to_owned(),
-        );
+    let mut report = |reason: Reason, message: String| problems.push(Problem::on_change(reason, message));
+    if let Err(fix) = render::is_supported(spec.format) {
+        report(Reason::FieldNotSupported, fix.to_owned());
     }
-    registration(spec, &mut say);
-    kubelet_settings(spec, &mut say);
-    durations(spec, &mut say);
-    files::files(spec, &mut say);
-    files::users(spec, &mut say);
+    registration(spec, &mut report);
+    kubelet_settings(spec, &mut report);
+    durations(spec, &mut report);
+    files::files(spec, &mut report);
+    files::users(spec, &mut report);
     for (field, commands) in [
         ("preJoinCommands", &spec.pre_join_commands),
         ("postJoinCommands", &spec.post_join_commands),
     ] {
         for (at, command) in commands.iter().enumerate() {
             if command.len() > 10_240 || command.contains(['\0', '\r']) {
-                say(
+                report(
                     Reason::InvalidSpec,
                     format!("{field}[{at}] must be at most 10240 bytes without NUL and carriage return"),
                 );
@@ -62,9 +51,11 @@ pub fn spec(spec: &KamajiConfigSpec) -> Vec<Problem> {
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
         {
-            say(
+            report(
                 Reason::InvalidSpec,
-                format!("os.modules: {module:?} is not the name of a module"),
+                format!(
+                    "os.modules: {module:?} is not the name of a kernel module; use letters, digits, _ and -"
+                ),
             );
         }
     }
@@ -76,7 +67,7 @@ pub fn spec(spec: &KamajiConfigSpec) -> Vec<Problem> {
             || value.contains(['\n', '\r', '\0'])
             || value.is_empty()
         {
-            say(
+            report(
                 Reason::InvalidSpec,
                 format!("os.sysctls: {key:?} must be a dotted name with a value of one line"),
             );
@@ -85,28 +76,25 @@ pub fn spec(spec: &KamajiConfigSpec) -> Vec<Problem> {
     problems
 }
 
-/// Breaches that depend on the Machine's version.
+/// Problems that depend on the Machine's version.
 pub fn version(spec: &KamajiConfigSpec, machine: &str, version: &Version) -> Vec<Problem> {
     let mut problems: Vec<_> = kubelet::fatal_for(spec, version)
         .into_iter()
-        .map(|message| Problem {
-            reason: Reason::InvalidSpec,
-            message,
-        })
+        .map(|message| Problem::on_change(Reason::InvalidSpec, message))
         .collect();
     if version.major != 1 || version.minor < 30 {
-        problems.push(Problem {
-            reason: Reason::VersionNotSupported,
-            message: format!(
-                "spec.version v{version} of Machine {machine} is older than v1.30, the oldest possible: set a newer one \
-                 in its MachineDeployment"
+        problems.push(Problem::on_change(
+            Reason::VersionNotSupported,
+            format!(
+                "spec.version v{version} of Machine {machine} is older than v1.30, the oldest supported version: set a newer \
+                 one in its MachineDeployment"
             ),
-        });
+        ));
     }
     problems
 }
 
-/// Kubelet and control plane, when both are known, fit together.
+/// The version skew between kubelet and control plane (<https://kubernetes.io/releases/version-skew-policy/>).
 pub fn skew(machine: &str, kubelet: &Version, control_plane: &Version) -> Option<Problem> {
     let message = if (kubelet.major, kubelet.minor) > (control_plane.major, control_plane.minor) {
         format!(
@@ -121,25 +109,23 @@ pub fn skew(machine: &str, kubelet: &Version, control_plane: &Version) -> Option
     } else {
         return None;
     };
-    Some(Problem {
-        reason: Reason::VersionSkew,
-        message,
-    })
+    Some(Problem::on_change(Reason::VersionSkew, message))
 }
 
-fn registration(spec: &KamajiConfigSpec, say: &mut impl FnMut(Reason, String)) {
+fn registration(spec: &KamajiConfigSpec, report: &mut impl FnMut(Reason, String)) {
     let registration = &spec.node_registration;
     if (registration.name_source == Some(NameSource::Template)) != registration.name_template.is_some() {
-        say(
+        report(
             Reason::InvalidSpec,
-            "nodeRegistration.nameTemplate is given with nameSource: Template, and only then".to_owned(),
+            "nodeRegistration.nameTemplate is required with nameSource: Template, and not allowed otherwise"
+                .to_owned(),
         );
     }
     let provider_id = &registration.provider_id;
     if (provider_id.source == ProviderIdSource::Template) != provider_id.template.is_some() {
-        say(
+        report(
             Reason::InvalidSpec,
-            "nodeRegistration.providerID.template is given with source: Template, and only then".to_owned(),
+            "nodeRegistration.providerID.template is required with source: Template, and not allowed otherwise".to_owned(),
         );
     }
     for (field, text) in [
@@ -149,7 +135,7 @@ fn registration(spec: &KamajiConfigSpec, say: &mut impl FnMut(Reason, String)) {
         if let Some(text) = text
             && (text.contains(['\n', '\r']) || !text::is_balanced(text))
         {
-            say(
+            report(
                 Reason::InvalidSpec,
                 format!("nodeRegistration.{field} must be one line with every {{{{ and {{% closed"),
             );
@@ -158,21 +144,21 @@ fn registration(spec: &KamajiConfigSpec, say: &mut impl FnMut(Reason, String)) {
     if let Some(socket) = &registration.cri_socket
         && !(socket.starts_with("unix:///") && is_plain_path(&socket["unix://".len()..]))
     {
-        say(
+        report(
             Reason::InvalidSpec,
             "nodeRegistration.criSocket must begin with unix:///".to_owned(),
         );
     }
-    labels_and_taints(spec, say);
-    arguments(spec, say);
-    address(spec, say);
+    labels_and_taints(spec, report);
+    arguments(spec, report);
+    address(spec, report);
 }
 
-fn labels_and_taints(spec: &KamajiConfigSpec, say: &mut impl FnMut(Reason, String)) {
+fn labels_and_taints(spec: &KamajiConfigSpec, report: &mut impl FnMut(Reason, String)) {
     let registration = &spec.node_registration;
     for (key, value) in &registration.labels {
         if let Some(fix) = label(key, value) {
-            say(
+            report(
                 Reason::LabelNotAllowed,
                 format!("nodeRegistration.labels: {key}: {fix}"),
             );
@@ -182,13 +168,13 @@ fn labels_and_taints(spec: &KamajiConfigSpec, say: &mut impl FnMut(Reason, Strin
     for taint in &registration.taints {
         let effect = taint.effect.as_str();
         if !seen.insert((taint.key.clone(), effect)) {
-            say(
+            report(
                 Reason::InvalidSpec,
-                format!("nodeRegistration.taints: {}:{effect} is there twice", taint.key),
+                format!("nodeRegistration.taints: {}:{effect} is set twice", taint.key),
             );
         }
         if !is_qualified(&taint.key) || taint.value.as_deref().is_some_and(|value| !is_label_value(value)) {
-            say(
+            report(
                 Reason::InvalidSpec,
                 format!(
                     "nodeRegistration.taints: {:?} is not a valid key and value",
@@ -199,7 +185,7 @@ fn labels_and_taints(spec: &KamajiConfigSpec, say: &mut impl FnMut(Reason, Strin
     }
 }
 
-fn arguments(spec: &KamajiConfigSpec, say: &mut impl FnMut(Reason, String)) {
+fn arguments(spec: &KamajiConfigSpec, report: &mut impl FnMut(Reason, String)) {
     let registration = &spec.node_registration;
     let mut seen = BTreeSet::new();
     for (at, arg) in registration.kubelet_extra_args.iter().enumerate() {
@@ -210,29 +196,29 @@ fn arguments(spec: &KamajiConfigSpec, say: &mut impl FnMut(Reason, String)) {
                 .bytes()
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         if !fits || arg.value.chars().any(|c| c.is_control() && c != '\t') {
-            say(
+            report(
                 Reason::InvalidSpec,
                 format!(
-                    "nodeRegistration.kubeletExtraArgs[{at}]: a name without dashes in front and a value of one line"
+                    "nodeRegistration.kubeletExtraArgs[{at}] must have a name without leading dashes and a value of one line"
                 ),
             );
         } else if is_denied_flag(name) {
-            say(
+            report(
                 Reason::ProtectedSetting,
                 format!(
-                    "nodeRegistration.kubeletExtraArgs[{at}]: {name} is set by the provider; use its field"
+                    "nodeRegistration.kubeletExtraArgs[{at}]: {name} is set by this provider; use the field for it"
                 ),
             );
         } else if !seen.insert(name) {
-            say(
+            report(
                 Reason::InvalidSpec,
-                format!("nodeRegistration.kubeletExtraArgs[{at}]: {name} is there twice"),
+                format!("nodeRegistration.kubeletExtraArgs[{at}]: {name} is set twice"),
             );
         }
     }
 }
 
-fn address(spec: &KamajiConfigSpec, say: &mut impl FnMut(Reason, String)) {
+fn address(spec: &KamajiConfigSpec, report: &mut impl FnMut(Reason, String)) {
     let registration = &spec.node_registration;
     if let Some(ip) = &registration.node_ip {
         let both = ip.address.is_some() == ip.interface.is_some();
@@ -249,46 +235,46 @@ fn address(spec: &KamajiConfigSpec, say: &mut impl FnMut(Reason, String)) {
                     .all(|b| b.is_ascii_alphanumeric() || b"._-@".contains(&b))
         });
         if both || !addresses || !interface {
-            say(
+            report(
                 Reason::InvalidSpec,
-                "nodeRegistration.nodeIP: either address (an IP, or two with a comma) or interface"
+                "nodeRegistration.nodeIP requires either address (one IP address, or two with a comma between them) or interface"
                     .to_owned(),
             );
         }
     }
 }
 
-fn kubelet_settings(spec: &KamajiConfigSpec, say: &mut impl FnMut(Reason, String)) {
-    for (key, field) in kubelet::misplaced(spec) {
-        say(Reason::InvalidSpec, format!("kubelet.config.{key}: use {field}"));
+fn kubelet_settings(spec: &KamajiConfigSpec, report: &mut impl FnMut(Reason, String)) {
+    for (key, fix) in kubelet::misplaced(spec) {
+        report(Reason::InvalidSpec, format!("kubelet.config.{key}: {fix}"));
     }
     if !spec.kubelet.allow_unsafe_overrides {
         for path in kubelet::unsafe_overrides(spec) {
-            say(
+            report(
                 Reason::ProtectedSetting,
-                format!("{path} would open the node: remove it, or set kubelet.allowUnsafeOverrides"),
+                format!("{path} opens the node to others: remove it, or set kubelet.allowUnsafeOverrides"),
             );
         }
     }
     if let Some(path) = &spec.kubelet.path
         && !is_plain_path(path)
     {
-        say(
+        report(
             Reason::InvalidSpec,
             "kubelet.path must be an absolute path of letters, digits and ._-/".to_owned(),
         );
     }
     for gate in spec.kubelet.feature_gates.keys() {
         if gate.is_empty() || !gate.bytes().all(|b| b.is_ascii_alphanumeric()) {
-            say(
+            report(
                 Reason::InvalidSpec,
-                format!("kubelet.featureGates: {gate:?} is not the name of a gate"),
+                format!("kubelet.featureGates: {gate:?} is not the name of a feature gate"),
             );
         }
     }
 }
 
-fn durations(spec: &KamajiConfigSpec, say: &mut impl FnMut(Reason, String)) {
+fn durations(spec: &KamajiConfigSpec, report: &mut impl FnMut(Reason, String)) {
     let token = &spec.auth.token;
     for (field, value, bounds) in [
         ("auth.token.ttl", token.ttl, TOKEN_TTL),
@@ -300,15 +286,15 @@ fn durations(spec: &KamajiConfigSpec, say: &mut impl FnMut(Reason, String)) {
         ("joinTimeout", spec.join_timeout, JOIN_TIMEOUT),
     ] {
         if value.is_some_and(|value| !bounds.hold(value)) {
-            say(Reason::InvalidSpec, format!("{field} {bounds}"));
+            report(Reason::InvalidSpec, format!("{field} {bounds}"));
         }
     }
 }
 
-/// What is wrong with a label, and the right way.
+/// What is wrong with a label, and the fix.
 fn label(key: &str, value: &str) -> Option<String> {
     if !is_qualified(key) || !is_label_value(value) {
-        return Some("not a valid label".to_owned());
+        return Some("it is not a valid label".to_owned());
     }
     if is_node_label(key) {
         return None;
@@ -361,7 +347,7 @@ fn is_name(text: &str) -> bool {
 
 fn is_qualified(key: &str) -> bool {
     match key.split_once('/') {
-        Some((domain, name)) => csr::is_dns_name(domain) && is_name(name),
+        Some((domain, name)) => names::is_dns_name(domain) && is_name(name),
         None => is_name(key),
     }
 }

@@ -1,4 +1,4 @@
-//! Bad input, by row of bootstrap.md 7.
+//! Invalid specs: each problem has its reason, its field and the fix.
 
 use kamaji_api::{
     bootstrap::{
@@ -93,7 +93,7 @@ fn bootstrap_31_to_41_bad_input_names_field_and_fix(
 #[case::newline("v", "4\n5", Reason::InvalidSpec)]
 #[case::typed("node-ip", "10.0.0.1", Reason::ProtectedSetting)]
 #[case::anonymous("anonymous-auth", "true", Reason::ProtectedSetting)]
-fn bootstrap_33_flags_that_are_ours_or_malformed(
+fn bootstrap_33_flags_that_are_reserved_or_malformed(
     #[case] name: &str,
     #[case] value: &str,
     #[case] reason: Reason,
@@ -106,9 +106,9 @@ fn bootstrap_33_flags_that_are_ours_or_malformed(
     assert_eq!(spec(&config).first().map(|problem| problem.reason), Some(reason));
 }
 
-/// What the definition refuses, the controller refuses.
+/// What the CRD refuses, the controller refuses.
 #[test]
-fn bootstrap_41_the_rules_of_the_definition_hold_here() {
+fn bootstrap_41_the_controller_has_the_rules_of_the_crd() {
     let first = |value: Value| spec(&of(value)).first().map(|problem| problem.reason);
     for path in RESERVED_PATHS {
         let inside = if path.ends_with('/') { "x" } else { "" };
@@ -148,13 +148,13 @@ fn bootstrap_41_the_rules_of_the_definition_hold_here() {
 }
 
 #[test]
-fn bootstrap_32_unsafe_settings_pass_when_they_are_asked_for() {
+fn bootstrap_32_unsafe_settings_are_valid_with_allow_unsafe_overrides() {
     let config = of(json!({"kubelet": {"config": {"readOnlyPort": 10255}, "allowUnsafeOverrides": true}}));
     assert_eq!(spec(&config), []);
 }
 
 #[test]
-fn versions_that_do_not_fit_are_named() {
+fn unsupported_versions_and_version_skew_are_named() {
     let at = |minor| Version::new(1, minor, 3);
     let skew = |kubelet, control_plane| skew("m-0", &at(kubelet), &at(control_plane));
     assert!(skew(36, 36).is_none() && skew(33, 36).is_none());

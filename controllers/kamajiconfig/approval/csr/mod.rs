@@ -1,11 +1,14 @@
-//! Whether a node's request for its first client certificate is approved: token → KamajiConfig → Machine → name
-//! (bootstrap.md 2.4). Pure: what was read and the time are arguments. Claiming the name and approving stand in
-//! [`super::approve`].
+//! Decides whether a node's request for its first client certificate is approved. Pure: what was read and the time are
+//! arguments; [`super::approve`] reads, claims the name and answers.
+//!
+//! The token leads to a KamajiConfig, the config to its Machine, the Machine to the one node name that the request may
+//! ask for. What a kubelet asks for:
+//! <https://kubernetes.io/docs/reference/access-authn-authz/kubelet-tls-bootstrapping/>.
 
 use std::collections::BTreeSet;
 
 use k8s_openapi::{api::certificates::v1::CertificateSigningRequest, jiff::Timestamp};
-use kamaji_api::{bootstrap::NameSource, conditions::Reason, labels::ours};
+use kamaji_api::{bootstrap::NameSource, conditions::Reason};
 use x509_parser::{
     certification_request::X509CertificationRequest,
     cri_attributes::ParsedCriAttribute,
@@ -14,68 +17,51 @@ use x509_parser::{
     public_key::PublicKey,
 };
 
-use crate::{kamajiconfig::token, tenant::bootstrap_role::CLIENT_SIGNER};
+use crate::kamajiconfig::{names::can_be_node, owner::Owner};
 
-/// Most approvals of one config: a kubelet that restarts asks again.
+/// Most approvals for one Machine: a kubelet that restarts asks again.
 const MOST_APPROVALS: i32 = 5;
-/// How long a request of a token that is not known here waits before it is denied.
-pub const UNKNOWN_FOR: i64 = 30;
-/// How long a request waits for a Node of that name to go.
+/// Seconds that a request waits for an older Node of the same name to be deleted.
 pub const EXISTING_FOR: i64 = 600;
 
-/// What is done about a request.
+/// What happens to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Not ours to answer.
+    /// It is for others to answer.
     NoOpinion,
-    /// No, for good.
+    /// It is denied, for good. Reason and message.
     Deny(Reason, String),
-    /// Not yet: look again after so many seconds, or when something changes.
+    /// It waits: it is decided again after so many seconds, or when something changes. Reason, message, seconds.
     Wait(Reason, String, i64),
-    /// Yes, for this node.
+    /// It is approved for the node of this name.
     Approve(String),
 }
 
-/// The token a request was made with, when it is one of ours and nobody decided yet (steps 0 and 1).
-pub fn token_of(request: &CertificateSigningRequest) -> Option<&str> {
-    let spec = &request.spec;
-    let decided = request.status.as_ref().is_some_and(|status| {
-        status.certificate.is_some() || status.conditions.as_ref().is_some_and(|list| !list.is_empty())
-    });
-    let group = spec
-        .groups
-        .iter()
-        .flatten()
-        .any(|group| group == ours::NODE_BOOTSTRAP_GROUP);
-    if decided || !group || spec.signer_name != CLIENT_SIGNER {
-        return None;
-    }
-    token::id_of_user(spec.username.as_deref()?)
-}
-
-/// The node a request asks for, when it is just what a kubelet sends (steps 2 and 3).
+/// Name of the node that the request asks for, if the request is exactly what a kubelet sends.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn node_of(request: &CertificateSigningRequest) -> Result<String, String> {
     let spec = &request.spec;
     let usages: BTreeSet<_> = spec.usages.iter().flatten().map(String::as_str).collect();
-    let wanted = BTreeSet::from(["digital signature", "client auth"]);
+    let usual = BTreeSet::from(["digital signature", "client auth"]);
     let with_encipherment = BTreeSet::from(["digital signature", "client auth", "key encipherment"]);
-    if usages != wanted && usages != with_encipherment {
-        return Err(format!("usages are {usages:?}"));
+    if usages != usual && usages != with_encipherment {
+        return Err(format!(
+            "its usages are {usages:?}, not those of a kubelet's client certificate"
+        ));
     }
     if spec
         .expiration_seconds
         .is_some_and(|seconds| seconds > 366 * 86_400)
     {
-        return Err("it asks for more than a year".to_owned());
+        return Err("it asks for a certificate that is valid for more than a year".to_owned());
     }
     let der = only_block(&spec.request.0)?;
-    let (rest, parsed) =
-        X509CertificationRequest::from_der(&der).map_err(|_| "it does not parse".to_owned())?;
+    let (rest, parsed) = X509CertificationRequest::from_der(&der)
+        .map_err(|_| "it is not a certificate request (PKCS #10)".to_owned())?;
     if !rest.is_empty() {
-        return Err("data follows the request".to_owned());
+        return Err("other data follows the request".to_owned());
     }
     let info = &parsed.certification_request_info;
     let asks =
@@ -114,18 +100,20 @@ pub fn node_of(request: &CertificateSigningRequest) -> Result<String, String> {
         }
     }
     let ([name], ["system:nodes"]) = (names.as_slice(), groups.as_slice()) else {
-        return Err(format!("its organizations are {groups:?}"));
+        return Err(format!(
+            "its organizations are {groups:?}, a kubelet sends one name and system:nodes"
+        ));
     };
     let Some(node) = name.strip_prefix("system:node:") else {
-        return Err("its name is not that of a node".to_owned());
+        return Err("its common name is not that of a node (system:node:NAME)".to_owned());
     };
     if !can_be_node(node) {
-        return Err("no node can have that name".to_owned());
+        return Err("no node can have its name".to_owned());
     }
     Ok(node.to_owned())
 }
 
-/// The one PEM block.
+/// The content of the one PEM block.
 fn only_block(pem: &[u8]) -> Result<Vec<u8>, String> {
     use base64::Engine as _;
     const BEGIN: &str = "-----BEGIN CERTIFICATE REQUEST-----";
@@ -144,112 +132,100 @@ fn only_block(pem: &[u8]) -> Result<Vec<u8>, String> {
         .map_err(|_| "it is not PEM".to_owned())
 }
 
-/// Whether a node can have this name: a DNS name, and none by which pods or people reach the API server or themselves.
-pub fn can_be_node(name: &str) -> bool {
-    let first = name.split('.').next().unwrap_or_default();
-    is_dns_name(name) && first != "kubernetes" && name != "localhost"
-}
-
-/// RFC 1123 subdomain.
-pub fn is_dns_name(text: &str) -> bool {
-    let edge = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let label = |label: &str| {
-        let bytes = label.as_bytes();
-        bytes.len() <= 63
-            && bytes.first().is_some_and(|byte| edge(*byte))
-            && bytes.last().is_some_and(|byte| edge(*byte))
-            && bytes.iter().all(|byte| edge(*byte) || *byte == b'-')
-    };
-    text.len() <= 253 && text.split('.').all(label)
-}
-
-/// What a decision depends on beside the request.
+/// The KamajiConfig whose token authenticated the request, and what else a decision depends on.
 #[derive(Clone, Debug)]
-pub struct Facts<'a> {
+pub struct Requester<'a> {
     /// The config is being deleted.
     pub config_deleting: bool,
-    /// When the config was made.
+    /// When the config was created.
     pub config_created: Option<Timestamp>,
-    /// The token's Secret in the tenant is this config's.
+    /// The token's Secret in the workload cluster carries this config's UID.
     pub token_is_ours: bool,
-    /// The Machine, if it exists.
-    pub machine: Option<MachineFacts<'a>>,
+    /// The owner; of a Machine, what is known of it, if it exists.
+    pub owner: Owner<Option<MachineFacts<'a>>>,
     /// Where the node's name comes from.
     pub name_source: NameSource,
-    /// Name this config claimed already.
+    /// Name that the config claimed already.
     pub claimed: Option<&'a str>,
     /// Approvals so far.
     pub approvals: i32,
-    /// Hosts of the API server, in lower case.
+    /// Host names of the API server, in lower case.
     pub endpoint_hosts: &'a [String],
-    /// When the Node of that name was made, if there is one.
+    /// When the Node of the requested name was created, if there is one.
     pub node_created: Option<Timestamp>,
-    /// Another config of the cluster that claimed the name.
+    /// Another config of the Cluster that claimed the name.
     pub claimed_by: Option<String>,
 }
 
-/// What a decision depends on of the Machine.
+/// What a decision depends on of a Machine.
 #[derive(Clone, Debug)]
 pub struct MachineFacts<'a> {
     /// Name.
     pub name: &'a str,
     /// It is being deleted.
     pub deleting: bool,
-    /// Its node, once core knows.
+    /// Its node, once Cluster API set `status.nodeRef`.
     pub node_ref: Option<&'a str>,
-    /// Host names it reports.
+    /// Host names in its `status.addresses`.
     pub host_names: Vec<&'a str>,
 }
 
-/// Steps 4 to 7 of the algorithm, for the node that a well-formed request asks for.
-pub fn decide(node: &str, facts: &Facts<'_>, age_seconds: i64) -> Decision {
+/// Decides about a well-formed request for `node` that was created `age_seconds` ago.
+pub fn decide(node: &str, requester: &Requester<'_>, age_seconds: i64) -> Decision {
     use Decision::{Approve, Deny, Wait};
-    if facts.config_deleting || !facts.token_is_ours {
+    if requester.config_deleting || !requester.token_is_ours {
         return Deny(
             Reason::UnknownToken,
-            "the token is not that of a living KamajiConfig".to_owned(),
+            "the token belongs to no KamajiConfig".to_owned(),
         );
     }
-    let Some(machine) = &facts.machine else {
-        return Wait(
-            Reason::MachineNotEligible,
-            "its Machine is not known yet".to_owned(),
-            5,
-        );
+    let machine = match &requester.owner {
+        Owner::Machine(Some(machine)) => machine,
+        Owner::Machine(None) => {
+            let message = "the Machine of the token does not exist yet".to_owned();
+            return Wait(Reason::MachineNotEligible, message, 5);
+        }
+        Owner::Pool(pool) => match *pool {},
     };
     if machine.deleting {
         return Deny(
             Reason::MachineNotEligible,
-            "its Machine is being deleted".to_owned(),
+            "the Machine of the token is being deleted".to_owned(),
         );
     }
     if machine.node_ref.is_some_and(|name| name != node) {
         return Deny(
             Reason::MachineNotEligible,
-            "its Machine has another node".to_owned(),
+            "the Machine of the token has another node".to_owned(),
         );
     }
-    if facts.endpoint_hosts.iter().any(|host| host == node) {
-        return Deny(Reason::NameMismatch, "that is the API server's name".to_owned());
+    if requester.endpoint_hosts.iter().any(|host| host == node) {
+        return Deny(
+            Reason::NameMismatch,
+            "the requested name is that of the API server".to_owned(),
+        );
     }
-    if let Some(expected) = mismatch(node, machine, facts.name_source) {
+    if let Some(expected) = mismatch(node, machine, requester.name_source) {
         return Deny(Reason::NameMismatch, format!("the token is for {expected}"));
     }
-    if facts.claimed.is_some_and(|name| name != node) {
-        return Deny(Reason::NameMismatch, "the token claimed another name".to_owned());
-    }
-    if let Some(other) = &facts.claimed_by {
+    if requester.claimed.is_some_and(|name| name != node) {
         return Deny(
-            Reason::NameClaimed,
-            format!("KamajiConfig {other} claimed the name"),
+            Reason::NameMismatch,
+            "a request with the same token claimed another name".to_owned(),
         );
     }
-    if let Some(created) = facts.node_created {
-        let again = facts.claimed == Some(node)
+    if let Some(other) = &requester.claimed_by {
+        return Deny(
+            Reason::NameClaimed,
+            format!("KamajiConfig {other} claimed the requested name"),
+        );
+    }
+    if let Some(created) = requester.node_created {
+        let again = requester.claimed == Some(node)
             && machine.node_ref.is_none()
-            && facts.config_created.is_some_and(|config| created >= config);
+            && requester.config_created.is_some_and(|config| created >= config);
         if !again {
-            let message = format!("a Node {node} exists already");
+            let message = format!("Node {node} exists already: delete it to let the machine join");
             return if age_seconds < EXISTING_FOR {
                 Wait(Reason::NodeExists, message, EXISTING_FOR - age_seconds)
             } else {
@@ -257,16 +233,17 @@ pub fn decide(node: &str, facts: &Facts<'_>, age_seconds: i64) -> Decision {
             };
         }
     }
-    if facts.approvals >= MOST_APPROVALS {
+    if requester.approvals >= MOST_APPROVALS {
         return Deny(
             Reason::TooMany,
-            format!("{MOST_APPROVALS} requests were approved already"),
+            format!("{MOST_APPROVALS} requests of the Machine were approved already"),
         );
     }
     Approve(node.to_owned())
 }
 
-/// The name the Machine stands for, when it is another one. Without any, the first claim counts.
+/// The name that a request for the Machine has to ask for, if it is another one than `node`. If none is known, the first
+/// claim counts.
 fn mismatch(node: &str, machine: &MachineFacts<'_>, source: NameSource) -> Option<String> {
     if source == NameSource::MachineName {
         return (node != machine.name).then(|| machine.name.to_owned());

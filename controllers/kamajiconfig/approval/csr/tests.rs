@@ -1,4 +1,4 @@
-//! The rows of bootstrap.md 7 about client certificate requests, hostile ones included.
+//! Client certificate requests of kubelets, and what a stranger sends instead.
 
 use k8s_openapi::{
     ByteString,
@@ -15,7 +15,8 @@ use rcgen::{
 };
 use rstest::rstest;
 
-use super::{Decision, EXISTING_FOR, Facts, MachineFacts, decide, node_of, token_of};
+use super::{Decision, EXISTING_FOR, MachineFacts, Requester, decide, node_of};
+use crate::kamajiconfig::{owner::Owner, tenants::requests::token_of};
 
 fn pem_of(params: &CertificateParams, algorithm: &'static SignatureAlgorithm) -> String {
     let key = KeyPair::generate_for(algorithm).unwrap();
@@ -160,13 +161,13 @@ fn bootstrap_21_whatever_a_kubelet_does_not_send_is_refused() {
     refused(&request(pem.replace("MI", "AA")), "");
     let mut der = super::only_block(pem.as_bytes()).unwrap();
     *der.last_mut().unwrap() ^= 1;
-    let packed = crate::kamajiconfig::bootstrapdata::inputs::base64(&der);
+    let packed = crate::kamajiconfig::bootstrapdata::document::base64(&der);
     let broken =
         format!("-----BEGIN CERTIFICATE REQUEST-----\n{packed}\n-----END CERTIFICATE REQUEST-----\n");
     refused(&request(broken), "");
 }
 
-/// Of a kubelet in every way but the size of its key, which no library here makes any more.
+/// As a kubelet sends it, but for the size of its key, which no library here generates any more.
 const RSA_1024: &str = include_str!("testdata/rsa-1024.csr.pem");
 
 fn at(second: i64) -> Timestamp {
@@ -176,23 +177,32 @@ fn at(second: i64) -> Timestamp {
 static HOSTS: std::sync::LazyLock<[String; 2]> =
     std::sync::LazyLock::new(|| ["api.example.com", "192.0.2.1"].map(str::to_owned));
 
-fn facts() -> Facts<'static> {
-    Facts {
+fn requester() -> Requester<'static> {
+    Requester {
         config_deleting: false,
         config_created: Some(at(1000)),
         token_is_ours: true,
-        machine: Some(MachineFacts {
+        owner: Owner::Machine(Some(MachineFacts {
             name: "worker-1",
             deleting: false,
             node_ref: None,
             host_names: Vec::new(),
-        }),
+        })),
         name_source: NameSource::MachineName,
         claimed: None,
         approvals: 0,
         endpoint_hosts: &*HOSTS,
         node_created: None,
         claimed_by: None,
+    }
+}
+
+impl<'a> Requester<'a> {
+    fn machine(&mut self) -> &mut MachineFacts<'a> {
+        match &mut self.owner {
+            Owner::Machine(machine) => machine.as_mut().unwrap(),
+            Owner::Pool(pool) => match *pool {},
+        }
     }
 }
 
@@ -206,7 +216,7 @@ fn reason(decision: &Decision) -> Option<Reason> {
 #[test]
 fn bootstrap_17_token_machine_and_name_that_belong_together_are_approved() {
     assert_eq!(
-        decide("worker-1", &facts(), 0),
+        decide("worker-1", &requester(), 0),
         Decision::Approve("worker-1".to_owned())
     );
 }
@@ -216,79 +226,79 @@ fn bootstrap_17_token_machine_and_name_that_belong_together_are_approved() {
 #[case::unused("stranger")]
 #[case::api_server("api.example.com")]
 fn bootstrap_18_19_a_name_that_is_not_the_machines_is_denied(#[case] name: &str) {
-    assert_eq!(reason(&decide(name, &facts(), 0)), Some(Reason::NameMismatch));
+    assert_eq!(reason(&decide(name, &requester(), 0)), Some(Reason::NameMismatch));
 }
 
 #[test]
 fn bootstrap_20_a_second_name_is_denied_whatever_the_source() {
-    let mut facts = facts();
-    facts.name_source = NameSource::Hostname;
-    facts.claimed = Some("host-a");
-    assert_eq!(reason(&decide("host-b", &facts, 0)), Some(Reason::NameMismatch));
-    assert!(matches!(decide("host-a", &facts, 0), Decision::Approve(_)));
+    let mut known = requester();
+    known.name_source = NameSource::Hostname;
+    known.claimed = Some("host-a");
+    assert_eq!(reason(&decide("host-b", &known, 0)), Some(Reason::NameMismatch));
+    assert!(matches!(decide("host-a", &known, 0), Decision::Approve(_)));
 }
 
 #[test]
 fn bootstrap_23_a_name_claimed_by_another_is_denied() {
-    let mut facts = facts();
-    facts.name_source = NameSource::Hostname;
-    facts.claimed_by = Some("ns/other".to_owned());
-    assert_eq!(reason(&decide("host-a", &facts, 0)), Some(Reason::NameClaimed));
+    let mut known = requester();
+    known.name_source = NameSource::Hostname;
+    known.claimed_by = Some("ns/other".to_owned());
+    assert_eq!(reason(&decide("host-a", &known, 0)), Some(Reason::NameClaimed));
 }
 
 #[test]
 fn bootstrap_25_a_kubelet_that_restarted_is_approved_again_five_times() {
-    let mut facts = facts();
-    facts.claimed = Some("worker-1");
-    facts.approvals = 4;
-    facts.node_created = Some(at(1001));
-    assert!(matches!(decide("worker-1", &facts, 0), Decision::Approve(_)));
-    facts.approvals = 5;
-    assert_eq!(reason(&decide("worker-1", &facts, 0)), Some(Reason::TooMany));
+    let mut known = requester();
+    known.claimed = Some("worker-1");
+    known.approvals = 4;
+    known.node_created = Some(at(1001));
+    assert!(matches!(decide("worker-1", &known, 0), Decision::Approve(_)));
+    known.approvals = 5;
+    assert_eq!(reason(&decide("worker-1", &known, 0)), Some(Reason::TooMany));
 }
 
 #[test]
 fn bootstrap_18_an_existing_node_is_waited_for_and_then_denied() {
-    let mut facts = facts();
-    facts.node_created = Some(at(999));
+    let mut known = requester();
+    known.node_created = Some(at(999));
     assert!(matches!(
-        decide("worker-1", &facts, 0),
+        decide("worker-1", &known, 0),
         Decision::Wait(Reason::NodeExists, _, EXISTING_FOR)
     ));
     assert_eq!(
-        reason(&decide("worker-1", &facts, EXISTING_FOR)),
+        reason(&decide("worker-1", &known, EXISTING_FOR)),
         Some(Reason::NodeExists)
     );
     // Claimed, but older than the config: not the node of this machine.
-    facts.claimed = Some("worker-1");
-    assert!(matches!(decide("worker-1", &facts, 0), Decision::Wait(..)));
+    known.claimed = Some("worker-1");
+    assert!(matches!(decide("worker-1", &known, 0), Decision::Wait(..)));
     // Claimed and younger, but core bound the Machine to it: it joined already.
-    facts.node_created = Some(at(1001));
-    facts.machine.as_mut().unwrap().node_ref = Some("worker-1");
-    assert!(matches!(decide("worker-1", &facts, 0), Decision::Wait(..)));
+    known.node_created = Some(at(1001));
+    known.machine().node_ref = Some("worker-1");
+    assert!(matches!(decide("worker-1", &known, 0), Decision::Wait(..)));
 }
 
 #[test]
-fn machines_that_go_or_have_another_node_and_foreign_tokens_are_denied() {
-    let mut gone = facts();
-    gone.machine.as_mut().unwrap().deleting = true;
+fn machines_that_are_deleted_or_have_another_node_and_foreign_tokens_are_denied() {
+    let mut gone = requester();
+    gone.machine().deleting = true;
     assert_eq!(
         reason(&decide("worker-1", &gone, 0)),
         Some(Reason::MachineNotEligible)
     );
-    let mut bound = facts();
-    bound.machine.as_mut().unwrap().node_ref = Some("worker-9");
+    let mut bound = requester();
+    bound.machine().node_ref = Some("worker-9");
     assert_eq!(
         reason(&decide("worker-1", &bound, 0)),
         Some(Reason::MachineNotEligible)
     );
-    let mut foreign = facts();
+    let mut foreign = requester();
     foreign.token_is_ours = false;
     assert_eq!(
         reason(&decide("worker-1", &foreign, 0)),
         Some(Reason::UnknownToken)
     );
-    let mut deleting = facts();
+    let mut deleting = requester();
     deleting.config_deleting = true;
     assert_eq!(
         reason(&decide("worker-1", &deleting, 0)),
@@ -297,12 +307,12 @@ fn machines_that_go_or_have_another_node_and_foreign_tokens_are_denied() {
 }
 
 #[test]
-fn with_other_names_the_machines_addresses_decide() {
-    let mut facts = facts();
-    facts.name_source = NameSource::Hostname;
-    facts.machine.as_mut().unwrap().host_names = vec!["Host-A.example.com."];
+fn with_another_name_source_the_addresses_of_the_machine_decide() {
+    let mut known = requester();
+    known.name_source = NameSource::Hostname;
+    known.machine().host_names = vec!["Host-A.example.com."];
     for name in ["host-a", "host-a.example.com"] {
-        assert!(matches!(decide(name, &facts, 0), Decision::Approve(_)), "{name}");
+        assert!(matches!(decide(name, &known, 0), Decision::Approve(_)), "{name}");
     }
-    assert_eq!(reason(&decide("host-b", &facts, 0)), Some(Reason::NameMismatch));
+    assert_eq!(reason(&decide("host-b", &known, 0)), Some(Reason::NameMismatch));
 }

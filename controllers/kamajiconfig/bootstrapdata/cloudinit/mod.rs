@@ -1,76 +1,87 @@
-//! The plan as a cloud-config (bootstrap.md 4.1). Pure, byte-deterministic: no times, fixed compression, sorted maps.
-//! What is rendered is parsed back before anybody stores it.
+//! A plan as a cloud-config for cloud-init. Pure, and byte-deterministic: no times, fixed compression, fixed order.
+//! The rendered text is parsed back and compared before anybody stores it.
 
-use std::io::Write as _;
-
-use flate2::{Compression, GzBuilder};
-use kamaji_api::{bootstrap::Encoding, conditions::Reason};
+use kamaji_api::bootstrap::Encoding;
 use serde::Serialize;
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
 
 use super::{
-    inputs::{RenderError, base64},
-    plan::{Content, NodeFile, NodePlan, NodeUser},
-    text::{ambiguous, expressions, is_expression},
+    document::{Document, base64, gzip},
+    inputs::RenderError,
+    node::{Content, NodeFile, NodePlan, NodeUnit, NodeUser},
+    text::{expressions, is_ambiguous, is_expression},
 };
-use crate::{k8s::digest::hex, kamajiconfig::token::Token};
+use crate::kamajiconfig::token::Token;
 
-/// The most that a Secret takes, with room for its other keys.
-pub const LIMIT: usize = 1_000_000;
-
-/// Why a plan is not handed out.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// It could not be written.
-    #[error(transparent)]
-    Render(#[from] RenderError),
-    /// It is larger than the infrastructure takes.
-    #[error("the data has {bytes} bytes, {limit} are possible; largest: {largest}")]
-    TooLarge {
-        /// Its size.
-        bytes: usize,
-        /// The most that is possible.
-        limit: usize,
-        /// The five largest files.
-        largest: String,
-    },
-    /// What was written does not read back as what was meant.
-    #[error("the rendered data does not read back: {0}")]
-    SelfCheck(String),
-}
-
-impl Error {
-    /// The reason of the condition that says so.
-    pub const fn reason(&self) -> Reason {
-        match self {
-            Self::Render(RenderError::Refused { .. }) => Reason::InvalidSpec,
-            Self::TooLarge { .. } => Reason::TooLarge,
-            Self::Render(_) | Self::SelfCheck(_) => Reason::InternalError,
-        }
-    }
-}
-
-/// The data with its figures.
-pub struct Rendered {
-    /// The cloud-config.
-    pub text: zeroize::Zeroizing<String>,
-    /// SHA-256, hexadecimal.
-    pub sha256: String,
-    /// Size compressed.
-    pub gzip_bytes: usize,
-}
+const TEMPLATE_HEAD: &str = "## template: jinja\n";
+const HEAD: &str = "#cloud-config\n";
+const UNITS: &str = "/etc/systemd/system";
 
 #[derive(Serialize)]
 struct CloudConfig<'a> {
-    #[serde(skip_serializing_if = "slice_is_empty")]
-    users: &'a [NodeUser],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    users: Vec<CloudUser<'a>>,
     write_files: Vec<WriteFile>,
-    runcmd: [&'static [&'static str]; 3],
+    runcmd: Vec<Vec<&'a str>>,
 }
 
-fn slice_is_empty(users: &&[NodeUser]) -> bool {
-    users.is_empty()
+/// A user in the words of cloud-init.
+#[derive(Serialize)]
+struct CloudUser<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gecos: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    groups: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    homedir: Option<&'a str>,
+    /// Days after which an account with an expired password is disabled; zero is at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inactive: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shell: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    passwd: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    primary_group: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lock_passwd: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sudo: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    ssh_authorized_keys: &'a [String],
+}
+
+impl<'a> CloudUser<'a> {
+    fn of(user: &'a NodeUser) -> Self {
+        let NodeUser {
+            name,
+            gecos,
+            groups,
+            home_dir,
+            inactive,
+            shell,
+            password_hash,
+            primary_group,
+            lock_password,
+            sudo,
+            ssh_authorized_keys,
+        } = user;
+        Self {
+            name,
+            gecos: gecos.as_deref(),
+            groups: groups.as_deref(),
+            homedir: home_dir.as_deref(),
+            inactive: inactive.then_some("0"),
+            shell: shell.as_deref(),
+            passwd: password_hash.as_deref(),
+            primary_group: primary_group.as_deref(),
+            lock_passwd: *lock_password,
+            sudo: sudo.as_deref(),
+            ssh_authorized_keys,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -88,49 +99,68 @@ struct WriteFile {
     content: String,
 }
 
-/// The last one is waited for: its failure is cloud-init's failure.
-const RUN: [&[&str]; 3] = [
-    &["systemctl", "daemon-reload"],
-    &["systemctl", "enable", "kamaji-join.service"],
-    &["systemctl", "start", "kamaji-join.service"],
-];
-const TEMPLATE_HEAD: &str = "## template: jinja\n";
-const HEAD: &str = "#cloud-config\n";
-
-/// Renders `plan`, checks the result and its size.
+/// Renders `plan` and checks the result.
 ///
 /// # Errors
-/// When it is too large, or does not read back as what was meant.
-pub fn render(plan: &NodePlan, token: &Token, limit: usize) -> Result<Rendered, Error> {
+/// When it does not read back as the plan, or a template cannot be carried.
+pub fn render(plan: &NodePlan) -> Result<Document, RenderError> {
+    let NodePlan {
+        staged,
+        units,
+        commands,
+        files,
+        users,
+        token,
+    } = plan;
+    let templated = plan.is_templated();
+    let write = |file: &NodeFile| write_file(file, templated);
     let document = CloudConfig {
-        users: &plan.users,
-        write_files: plan
-            .files
+        users: users.iter().map(CloudUser::of).collect(),
+        write_files: staged
             .iter()
-            .map(|file| write_file(file, plan.templated))
+            .map(write)
+            .chain(units.iter().map(|unit| write(&unit_file(unit))))
+            .chain(commands.files().map(|file| write(&file)))
+            .chain(files.iter().map(write))
             .collect(),
-        runcmd: RUN,
+        runcmd: run(units),
     };
-    let body = zeroize::Zeroizing::new(serde_yaml::to_string(&document).map_err(RenderError::from)?);
-    let head = if plan.templated { TEMPLATE_HEAD } else { "" };
-    let text = zeroize::Zeroizing::new(format!("{head}{HEAD}{}", body.as_str()));
-    let written = serde_json::to_value(&document).map_err(|error| Error::SelfCheck(error.to_string()))?;
+    let body = Zeroizing::new(serde_yaml::to_string(&document)?);
+    let head = if templated { TEMPLATE_HEAD } else { "" };
+    let text = Zeroizing::new(format!("{head}{HEAD}{}", body.as_str()));
+    let written =
+        serde_json::to_value(&document).map_err(|error| RenderError::SelfCheck(error.to_string()))?;
     check(&text, &written, token)?;
-    if plan.templated {
-        evaluated(plan, &text)?;
+    if templated {
+        check_templates(plan, &document, &text)?;
     }
-    if text.len() > limit {
-        return Err(Error::TooLarge {
-            bytes: text.len(),
-            limit,
-            largest: largest(&document.write_files),
-        });
+    let sizes = document.write_files.into_iter();
+    let sizes = sizes.map(|file| (file.path, file.content.len())).collect();
+    Ok(Document { text, sizes })
+}
+
+/// cloud-init has no units: their files are written, and commands make systemd read them.
+fn unit_file(unit: &NodeUnit) -> NodeFile {
+    NodeFile {
+        field: "nodeRegistration".to_owned(),
+        path: format!("{UNITS}/{}", unit.name),
+        mode: "0600".to_owned(),
+        owner: None,
+        append: false,
+        after_users: false,
+        content: Content::Bytes(unit.content.clone().into_bytes()),
     }
-    Ok(Rendered {
-        sha256: hex(&Sha256::digest(text.as_bytes())),
-        gzip_bytes: gzip(text.as_bytes()).len(),
-        text,
-    })
+}
+
+/// cloud-init waits for each command, and the failure of a unit to start is its own failure.
+fn run(units: &[NodeUnit]) -> Vec<Vec<&str>> {
+    let enabled = units.iter().filter(|unit| unit.enabled);
+    let started = units.iter().filter(|unit| unit.started);
+    let reload = vec!["systemctl", "daemon-reload"];
+    std::iter::once(reload)
+        .chain(enabled.map(|unit| vec!["systemctl", "enable", unit.name]))
+        .chain(started.map(|unit| vec!["systemctl", "start", unit.name]))
+        .collect()
 }
 
 fn write_file(file: &NodeFile, templated: bool) -> WriteFile {
@@ -145,13 +175,13 @@ fn write_file(file: &NodeFile, templated: bool) -> WriteFile {
         owner: file.owner.clone(),
         encoding,
         append: file.append,
-        defer: file.late,
+        defer: file.after_users,
         content,
     }
 }
 
-/// Text stays readable where that costs nothing; everything else travels as base64, compressed where that is
-/// smaller. What a reader of YAML 1.1 (cloud-init's) could take for something else than text is encoded too.
+/// Text stays readable where that is not larger. Everything else is base64, compressed if that is smaller, and so is
+/// text that a parser of YAML 1.1 could read as something else.
 fn pack(bytes: &[u8], templated: bool) -> (String, Option<&'static str>) {
     let packed = base64(&gzip(bytes));
     let readable = !templated && bytes.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\n'));
@@ -159,7 +189,7 @@ fn pack(bytes: &[u8], templated: bool) -> (String, Option<&'static str>) {
     if readable
         && indented <= packed.len()
         && let Ok(text) = std::str::from_utf8(bytes)
-        && !ambiguous(text)
+        && !is_ambiguous(text)
     {
         return (text.to_owned(), None);
     }
@@ -171,50 +201,44 @@ fn pack(bytes: &[u8], templated: bool) -> (String, Option<&'static str>) {
     }
 }
 
-/// Gzip without a time, at a fixed level.
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut writer = GzBuilder::new().mtime(0).write(Vec::new(), Compression::best());
-    // Writing to memory does not fail.
-    let _ = writer.write_all(bytes);
-    writer.finish().unwrap_or_default()
-}
-
-/// The text is one YAML mapping, says what was meant, and holds the token once.
-fn check(text: &str, written: &Value, token: &Token) -> Result<(), Error> {
+/// The text is one YAML mapping, equals the document, and holds the token once.
+fn check(text: &str, written: &Value, token: &Token) -> Result<(), RenderError> {
     let parsed: Value = serde_yaml::from_str(text).map_err(|error| {
         let line = error.location().map_or(0, |at| at.line());
-        Error::SelfCheck(format!("not YAML at line {line}"))
+        RenderError::SelfCheck(format!("not YAML at line {line}"))
     })?;
     if parsed != *written {
-        return Err(Error::SelfCheck("another document came out".to_owned()));
+        return Err(RenderError::SelfCheck("it is another document".to_owned()));
     }
     let times = text.matches(token.expose().as_str()).count();
     if times != 1 {
-        return Err(Error::SelfCheck(format!("the token stands in it {times} times")));
+        return Err(RenderError::SelfCheck(format!(
+            "it holds the token {times} times"
+        )));
     }
     Ok(())
 }
 
-/// cloud-init evaluates all of the text, not the templates alone, before it reads the YAML. So templates stand in it
-/// byte for byte, without quotes and escapes that would end up in their expressions, and nothing else is an expression.
-fn evaluated(plan: &NodePlan, text: &str) -> Result<(), Error> {
-    let refused = |field: String, why| Err(RenderError::Refused { field, why }.into());
+/// cloud-init evaluates the whole text before it parses the YAML. So a template is in the text byte for byte, without
+/// quotes and escapes that would become part of its expressions, and no other text holds an expression.
+fn check_templates(plan: &NodePlan, document: &CloudConfig<'_>, text: &str) -> Result<(), RenderError> {
+    let refused = |field: String, why| Err(RenderError::Refused { field, why });
     let elsewhere = "holds {{, {% or {#, and another file is a template: cloud-init would evaluate both";
     let mut meant = 0;
-    for file in &plan.files {
+    for file in plan.staged.iter().chain(&plan.files) {
         if is_expression(&file.path) {
             return refused(format!("{}.path", file.field), elsewhere);
         }
         if let Content::Template(template) = &file.content {
             meant += expressions(template);
             if !text.contains(&block(template)) {
-                let why = "cannot be carried as a template: remove tabs, spaces at the end of lines and what cannot \
-                           be printed, or use contentFormat Raw";
+                let why = "cannot be carried as a template: remove tabs, spaces at the end of lines and characters that \
+                           cannot be printed, or use contentFormat Raw";
                 return refused(file.field.clone(), why);
             }
         }
     }
-    for (at, user) in plan.users.iter().enumerate() {
+    for (at, user) in document.users.iter().enumerate() {
         if serde_json::to_string(user).is_ok_and(|user| is_expression(&user)) {
             return refused(format!("users[{at}]"), elsewhere);
         }
@@ -223,11 +247,11 @@ fn evaluated(plan: &NodePlan, text: &str) -> Result<(), Error> {
         Ok(())
     } else {
         let why = "more than the templates would be evaluated on the machine";
-        Err(Error::SelfCheck(why.to_owned()))
+        Err(RenderError::SelfCheck(why.to_owned()))
     }
 }
 
-/// A template as it stands in `write_files`: every line, indented, nothing else.
+/// A template as `write_files` has it: every line indented, nothing else.
 fn block(template: &str) -> String {
     let mut block = String::from("\n");
     for line in template.strip_suffix('\n').unwrap_or(template).split('\n') {
@@ -238,20 +262,6 @@ fn block(template: &str) -> String {
         block.push('\n');
     }
     block
-}
-
-fn largest(files: &[WriteFile]) -> String {
-    let mut sizes: Vec<_> = files
-        .iter()
-        .map(|file| (file.content.len(), &file.path))
-        .collect();
-    sizes.sort_by(|a, b| b.cmp(a));
-    let named: Vec<_> = sizes
-        .iter()
-        .take(5)
-        .map(|(bytes, path)| format!("{path} ({bytes})"))
-        .collect();
-    named.join(", ")
 }
 
 #[cfg(test)]

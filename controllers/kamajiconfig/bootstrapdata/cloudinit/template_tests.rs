@@ -1,4 +1,4 @@
-//! Templates among the files, and what stands beside them: cloud-init evaluates the whole text.
+//! Templates among the files: cloud-init evaluates the whole text, not the templates alone.
 
 use kamaji_api::{
     bootstrap::{ContentFormat, Encoding, File, KamajiConfigSpec, User},
@@ -7,11 +7,11 @@ use kamaji_api::{
 use rstest::rstest;
 use semver::Version;
 
-use super::{
-    LIMIT,
-    tests::{files, rendered, rendered_with, target, token},
+use super::tests::{files, rendered, rendered_with, target, token};
+use crate::kamajiconfig::{
+    bootstrapdata::{inputs::Inputs, plan, render::LIMIT},
+    owner::Owner,
 };
-use crate::kamajiconfig::bootstrapdata::{inputs::Inputs, plan};
 
 /// A spec whose only file is this template.
 fn with_template(content: &str) -> KamajiConfigSpec {
@@ -32,7 +32,7 @@ fn with_template(content: &str) -> KamajiConfigSpec {
 #[case::blank_first("\n{% if x %}\ny\n{% endif %}\n\n")]
 #[case::indented_first("  {{ x }}\n{{ y }}\n")]
 #[case::marks_of_yaml("- {{ x }}: [a, 'b']\n!tag &a *b | > %\n")]
-fn bootstrap_39_a_template_stands_in_the_data_byte_for_byte(#[case] content: &str) {
+fn bootstrap_39_a_template_is_in_the_data_byte_for_byte(#[case] content: &str) {
     let data = rendered(&with_template(content));
     assert!(data.text.starts_with("## template: jinja\n"));
     for line in content.lines().filter(|line| !line.is_empty()) {
@@ -68,7 +68,7 @@ fn bootstrap_39_a_template_that_would_need_quotes_is_refused(#[case] content: &s
 }
 
 #[test]
-fn beside_a_template_nothing_else_is_an_expression() {
+fn with_a_template_no_other_value_is_an_expression() {
     let refused = |spec: &KamajiConfigSpec, field: &str| {
         let error = rendered_with(spec, &target(), LIMIT).err().unwrap();
         assert_eq!(error.reason(), Reason::InvalidSpec);
@@ -91,7 +91,7 @@ fn beside_a_template_nothing_else_is_an_expression() {
 }
 
 #[test]
-fn what_secrets_hold_is_checked_before_it_is_carried() {
+fn values_of_secrets_are_checked_before_they_are_rendered() {
     let refused = |file: File, password: &str, bytes: &[u8]| {
         let spec = KamajiConfigSpec {
             files: vec![file],
@@ -110,7 +110,7 @@ fn what_secrets_hold_is_checked_before_it_is_carried() {
             name: "m",
             spec_hash: "h",
             spec: &spec,
-            machine: "m",
+            owner: Owner::Machine("m"),
             version: &version,
             target: &target(),
             token: &token,
@@ -126,7 +126,7 @@ fn what_secrets_hold_is_checked_before_it_is_carried() {
         ..File::default()
     };
     let raw = |encoding| file(encoding, ContentFormat::Raw);
-    let said = |message: Option<String>, words: &str| {
+    let begins = |message: Option<String>, words: &str| {
         assert!(
             message
                 .as_deref()
@@ -138,32 +138,32 @@ fn what_secrets_hold_is_checked_before_it_is_carried() {
         refused(raw(Some(Encoding::Base64)), "$6$x$y", b"aGVs\nbG8=\n"),
         None
     );
-    said(
+    begins(
         refused(raw(Some(Encoding::Base64)), "x", b"{{ x }}"),
         "files[0] is not base64",
     );
-    said(
+    begins(
         refused(raw(Some(Encoding::GzipBase64)), "x", b"aGVsbG8="),
         "files[0] is not compressed",
     );
-    said(
+    begins(
         refused(raw(Some(Encoding::Gzip)), "x", b"hello"),
         "files[0] is not compressed",
     );
-    said(
+    begins(
         refused(file(None, ContentFormat::Jinja), "x", b"\xff{{ x }}"),
         "files[0] is not text",
     );
-    said(
+    begins(
         refused(file(None, ContentFormat::Jinja), "x", b"{{ x"),
         "files[0] has a {{",
     );
-    said(refused(raw(None), "{{ x }}", b""), "users[0].passwdFrom ");
-    said(refused(raw(None), "a\nb", b""), "users[0].passwdFrom ");
+    begins(refused(raw(None), "{{ x }}", b""), "users[0].passwdFrom ");
+    begins(refused(raw(None), "a\nb", b""), "users[0].passwdFrom ");
 }
 
 #[test]
-fn what_the_user_encoded_arrives_decoded() {
+fn encoded_content_arrives_decoded() {
     let mut spec = KamajiConfigSpec::default();
     spec.files.push(File {
         path: "/opt/a".to_owned(),

@@ -1,4 +1,4 @@
-//! What a machine gets, read back the way cloud-init, the shell and the kubelet read it.
+//! Bootstrap data, read back as cloud-init, the shell and the kubelet read it.
 
 use std::{
     collections::BTreeMap,
@@ -8,17 +8,18 @@ use std::{
 
 use base64::Engine as _;
 use flate2::read::GzDecoder;
-use kamaji_api::bootstrap::{ContentFormat, File, KamajiConfigSpec, KubeletArg, NameSource, User};
+use kamaji_api::bootstrap::{ContentFormat, File, Format, KamajiConfigSpec, KubeletArg, NameSource, User};
 use proptest::prelude::*;
 use semver::Version;
 use serde_json::Value;
 
-use super::{Error, LIMIT, Rendered, render};
 use crate::kamajiconfig::{
     bootstrapdata::{
-        inputs::{Inputs, Target},
+        inputs::{Inputs, RenderError, Target},
         plan,
+        render::{self, LIMIT, Rendered},
     },
+    owner::Owner,
     token::Token,
 };
 
@@ -29,7 +30,7 @@ pub(super) fn target() -> Target {
         host: "10.88.0.1".to_owned(),
         port: 31443,
         tls_server_name: None,
-        authority_pem: CA.to_owned(),
+        ca_pem: CA.to_owned(),
         cluster_dns: vec!["10.96.0.10".to_owned()],
         cluster_domain: "cluster.local".to_owned(),
     }
@@ -43,7 +44,7 @@ pub(super) fn rendered_with(
     spec: &KamajiConfigSpec,
     target: &Target,
     limit: usize,
-) -> Result<Rendered, Error> {
+) -> Result<Rendered, RenderError> {
     let (version, token) = (Version::new(1, 36, 3), token());
     let files: Vec<_> = spec
         .files
@@ -54,14 +55,14 @@ pub(super) fn rendered_with(
         name: "quickstart-md-0-x7k2p-9q4wz",
         spec_hash: "0123456789abcdef0123456789abcdef",
         spec,
-        machine: "quickstart-md-0-x7k2p-9q4wz",
+        owner: Owner::Machine("quickstart-md-0-x7k2p-9q4wz"),
         version: &version,
         target,
         token: &token,
         files: &files,
         passwords: &BTreeMap::new(),
     })?;
-    render(&plan, &token, limit)
+    render::within(limit, Format::CloudConfig, &plan)
 }
 
 pub(super) fn rendered(spec: &KamajiConfigSpec) -> Rendered {
@@ -145,7 +146,7 @@ fn only_token_bytes_differ_between_two_tokens() {
             name: "quickstart-md-0-x7k2p-9q4wz",
             spec_hash: "0123456789abcdef0123456789abcdef",
             spec: &spec,
-            machine: "quickstart-md-0-x7k2p-9q4wz",
+            owner: Owner::Machine("quickstart-md-0-x7k2p-9q4wz"),
             version: &version,
             target: &target,
             token: &other,
@@ -153,7 +154,7 @@ fn only_token_bytes_differ_between_two_tokens() {
             passwords: &BTreeMap::new(),
         })
         .unwrap();
-        render(&plan, &other, LIMIT).unwrap()
+        render::render(Format::CloudConfig, &plan).unwrap()
     };
     assert_eq!(
         one.text
@@ -172,7 +173,7 @@ fn bootstrap_44_too_large_names_the_largest_and_the_limit_itself_passes() {
     });
     let bytes = rendered(&spec).text.len();
     assert!(rendered_with(&spec, &target(), bytes).is_ok());
-    let Err(Error::TooLarge { largest, .. }) = rendered_with(&spec, &target(), bytes - 1) else {
+    let Err(RenderError::TooLarge { largest, .. }) = rendered_with(&spec, &target(), bytes - 1) else {
         panic!("accepted");
     };
     assert!(
@@ -182,12 +183,12 @@ fn bootstrap_44_too_large_names_the_largest_and_the_limit_itself_passes() {
 }
 
 #[test]
-fn bootstrap_47_ipv6_endpoint_dual_stack_dns_two_authorities_and_a_server_name() {
+fn bootstrap_47_ipv6_endpoint_dual_stack_dns_two_cas_and_a_server_name() {
     let target = Target {
         host: "fd00::1".to_owned(),
         port: 6443,
         tls_server_name: Some("api.example.com".to_owned()),
-        authority_pem: CA.repeat(2),
+        ca_pem: CA.repeat(2),
         cluster_dns: vec!["10.96.0.10".to_owned(), "fd00:96::a".to_owned()],
         cluster_domain: "example.local".to_owned(),
     };
@@ -206,7 +207,7 @@ fn bootstrap_47_ipv6_endpoint_dual_stack_dns_two_authorities_and_a_server_name()
 }
 
 #[test]
-fn expressions_are_evaluated_only_where_they_were_asked_for() {
+fn only_templates_are_evaluated() {
     let mut spec = KamajiConfigSpec::default();
     spec.files.push(File {
         path: "/opt/raw".to_owned(),
@@ -228,7 +229,7 @@ fn expressions_are_evaluated_only_where_they_were_asked_for() {
     });
     let data = rendered(&spec);
     assert!(data.text.starts_with("## template: jinja\n#cloud-config\n"));
-    assert!(!data.text.contains("{{ raw"), "raw text travels encoded");
+    assert!(!data.text.contains("{{ raw"), "raw text is encoded");
     assert_eq!(data.text.matches("{{").count(), 2);
     assert_eq!(files(&data)["/opt/raw"], b"{{ raw }}");
     assert!(staged(&data, "node.facts").starts_with("nodename={{ v1.local_hostname }}\n"));
@@ -292,7 +293,7 @@ fn drop_in(script: &str) -> String {
     rest.split_once("UNIT\n").unwrap().0.to_owned()
 }
 
-/// What systemd makes of one quoted argument.
+/// One quoted argument as systemd reads it.
 fn unquoted(argument: &str) -> String {
     let inner = argument
         .trim()
@@ -389,7 +390,7 @@ proptest! {
         spec.kubelet.config.insert("hostile".to_owned(), Value::String(text(9)));
         spec.kubelet.path = Some(text(10));
         spec.node_registration.kubelet_extra_args = vec![KubeletArg { name: "x".to_owned(), value: line(11) }];
-        // The renderer itself compares what it wrote with what it meant, whole.
+        // Rendering itself compares the whole text with the plan.
         let data = rendered(&spec);
         let document: Value = serde_yaml::from_str(&data.text).unwrap();
         prop_assert_eq!(document.as_object().unwrap().len(), 3);
@@ -435,7 +436,7 @@ fn bootstrap_40_the_shell_reads_the_values_that_were_given() {
     }
 }
 
-/// What the machine sees of the default, for readers of a change.
+/// The texts of the default, so that a change of them is reviewed.
 #[test]
 fn default_texts() {
     let data = rendered(&KamajiConfigSpec::default());

@@ -1,6 +1,5 @@
-//! A machine for the join script: a folder. Every absolute path of the script is moved below it, and `PATH` holds
-//! nothing but stand-ins and tools that do no harm, so the machine that runs the tests is not touched. Time is a file
-//! that `sleep` moves on.
+//! A machine for tests of the join script: a folder. Every absolute path of the script is moved below it, and `PATH` has
+//! only stand-ins and harmless tools, so that the host is not touched. Time is a file that `sleep` advances.
 
 use std::{
     collections::BTreeMap,
@@ -21,14 +20,16 @@ use semver::Version;
 use crate::kamajiconfig::{
     bootstrapdata::{
         inputs::{Inputs, Target},
-        plan::{self, Content, STAGE},
+        node::{Content, STAGE},
+        plan,
     },
+    owner::Owner,
     token::Token,
 };
 
 /// Secret part of the machine's token.
 pub const SECRET: &str = "tokentokentoken1";
-/// Tools that are what they are.
+/// Real tools.
 const TOOLS: [&str; 15] = [
     "awk", "cat", "chmod", "cut", "date", "grep", "head", "mkdir", "od", "sed", "sh", "tail", "touch", "tr",
     "wc",
@@ -143,16 +144,16 @@ pub struct Machine {
 pub struct Boot {
     /// How it ended; none where the machine crashed.
     pub code: Option<i32>,
-    /// What it said on the console.
+    /// What it printed on the console.
     pub console: String,
     /// What it did to the system, a line each.
     pub calls: String,
-    /// What it told the API server.
+    /// What it reported to the API server.
     pub reports: String,
 }
 
 impl Boot {
-    pub fn said(&self, words: &str) -> bool {
+    pub fn printed(&self, words: &str) -> bool {
         self.console.contains(&format!("kamaji-join: {words}"))
     }
 
@@ -160,10 +161,10 @@ impl Boot {
         self.calls.lines().any(|line| line.starts_with(words))
     }
 
-    /// It failed, said why, and told the API server the same once.
+    /// It failed, printed why, and reported the same to the API server once.
     pub fn assert_failed(&self, reason: &str, words: &str) {
         assert_eq!(self.code, Some(1), "{self:?}");
-        assert!(self.said(&format!("failed: {reason}: ")), "{self:?}");
+        assert!(self.printed(&format!("failed: {reason}: ")), "{self:?}");
         assert_eq!(self.reports.lines().count(), 1, "{self:?}");
         let report: serde_json::Value = serde_json::from_str(&self.reports).unwrap();
         assert_eq!(report["reason"], reason, "{self:?}");
@@ -188,7 +189,7 @@ impl Drop for Machine {
 }
 
 impl Machine {
-    /// A machine that was given this spec and never booted. `{root}` in commands is its folder.
+    /// A machine with bootstrap data of this spec that never booted. `{root}` in commands is its folder.
     pub fn new(change: impl FnOnce(&mut KamajiConfigSpec)) -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -233,14 +234,14 @@ impl Machine {
         let target = Target {
             host: "10.88.0.1".to_owned(),
             port: 31443,
-            authority_pem: "ca\n".to_owned(),
+            ca_pem: "ca\n".to_owned(),
             ..Target::default()
         };
         let plan = plan::plan(&Inputs {
             name: "m-0",
             spec_hash: "0123456789abcdef",
             spec: &self.spec,
-            machine: "m-0",
+            owner: Owner::Machine("m-0"),
             version: &version,
             target: &target,
             token: &token,
@@ -248,7 +249,8 @@ impl Machine {
             passwords: &BTreeMap::new(),
         })
         .unwrap();
-        for file in plan.files {
+        let commands: Vec<_> = plan.commands.files().collect();
+        for file in plan.staged.into_iter().chain(commands) {
             let text = match file.content {
                 Content::Plain(text) | Content::Template(text) => text,
                 Content::Bytes(bytes) | Content::Gzip(bytes) => String::from_utf8(bytes).unwrap(),
@@ -292,7 +294,7 @@ impl Machine {
         moved
     }
 
-    /// Boots: what is in memory is gone, then the script runs.
+    /// Boots: what is in memory is lost, then the script runs.
     pub fn boot(&self) -> Boot {
         for gone in ["run/cluster-api", "kubelet-runs", "calls", "reports", "count"] {
             self.remove(gone);
@@ -317,7 +319,7 @@ impl Machine {
         }
     }
 
-    /// It is a node: the sentinel says so, the kubelet runs, the token is gone, nothing was reported.
+    /// It is a node: the sentinel file exists, the kubelet runs, the token is deleted, nothing was reported.
     pub fn assert_joined(&self, boot: &Boot) {
         assert_eq!((boot.code, boot.reports.as_str()), (Some(0), ""), "{boot:?}");
         assert_eq!(
@@ -350,7 +352,7 @@ impl Machine {
         self.read("count").trim().parse().unwrap()
     }
 
-    /// Time passes as it does.
+    /// Uses the host's time.
     pub fn use_real_time(&self) {
         for name in ["sleep", "timeout"] {
             self.remove(&format!("bin/{name}"));
@@ -386,7 +388,7 @@ impl Machine {
         fs::write(path, text).unwrap();
     }
 
-    /// A file's text; nothing where there is none.
+    /// A file's text; empty if it does not exist.
     pub fn read(&self, path: &str) -> String {
         fs::read_to_string(self.root.join(path)).unwrap_or_default()
     }
@@ -412,7 +414,7 @@ impl Machine {
     }
 }
 
-/// Where this machine has a tool.
+/// Where the host has a tool.
 fn real(name: &str) -> PathBuf {
     let mut places = ["/usr/bin", "/bin"]
         .into_iter()

@@ -1,5 +1,5 @@
-//! The texts a machine gets: join script, units, the values the script reads, the bootstrap kubeconfig, module and
-//! sysctl lists (bootstrap.md 1.2, 1.3, 1.8, 4.3). Pure. Shell and units are templates, everything else is serialised.
+//! Texts that a machine gets: join script with its values, units, the kubelet's drop-in, the bootstrap kubeconfig. Pure.
+//! Shell and units are templates, everything else is serialized.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use super::{
     kubelet,
 };
 
-/// Where a kubelet is looked for when no path is given.
+/// Where the script looks for a kubelet if the spec names no path.
 const KUBELET_PATHS: &str =
     "/usr/bin/kubelet /usr/local/bin/kubelet /opt/bin/kubelet /opt/kamaji/bin/kubelet";
 /// Kernel modules of every node.
 const MODULES: [&str; 3] = ["overlay", "br_netfilter", "nf_conntrack"];
-/// What the kubelet checks with `protectKernelDefaults`.
+/// Kernel settings that a kubelet with `protectKernelDefaults` requires.
 const KERNEL_DEFAULTS: [(&str, &str); 6] = [
     ("vm.overcommit_memory", "1"),
     ("vm.panic_on_oom", "0"),
@@ -27,15 +27,15 @@ const KERNEL_DEFAULTS: [(&str, &str); 6] = [
     ("kernel.keys.root_maxkeys", "1000000"),
     ("kernel.keys.root_maxbytes", "25000000"),
 ];
-/// What pods need to reach each other. Bridged traffic matters to some networks only, so it is not insisted on.
+/// Kernel settings for the pod network. Only some networks need those of bridges, so the script does not require them.
 const NETWORK: [(&str, &str); 3] = [
     ("net.ipv4.ip_forward", "1"),
     ("net.bridge.bridge-nf-call-iptables", "1"),
     ("net.bridge.bridge-nf-call-ip6tables", "1"),
 ];
 
-/// The join script, without what only its readers need. Its values and the kubelet's drop-in travel inside it, which is
-/// smaller than beside it. Values are quoted; no line of the drop-in is free text of a user, so none can end it.
+/// The join script without comments, and with its values and the kubelet's drop-in inside, which is smaller than two more
+/// files. Values are quoted. No line of the drop-in is free text of a user, so none can end the here-document.
 pub fn script(inputs: &Inputs<'_>, config: &Value) -> Result<String, RenderError> {
     let (plan, drop_in) = (environment(inputs, config), drop_in(inputs)?);
     let mut script = String::new();
@@ -70,8 +70,8 @@ struct JoinUnit {
     timeout_seconds: u64,
 }
 
-/// The unit that runs the script. Both stages, the join and the commands after it, end by themselves at `timeout`, so
-/// the unit waits a little longer.
+/// The unit that runs the script. The join, and the commands after it, end by themselves after `timeout` each, so the
+/// unit waits two minutes longer.
 pub fn join_unit(timeout: Duration, commands_after: bool) -> Result<String, RenderError> {
     let stages = 1 + u64::from(commands_after);
     let timeout_seconds = stages * timeout.as_secs() + 120;
@@ -85,7 +85,7 @@ struct DropIn {
     flags: Vec<String>,
 }
 
-/// The drop-in that starts the kubelet with our flags alone (bootstrap.md 1.3).
+/// The drop-in of `kubelet.service` that starts the kubelet with the provider's flags instead of the image's.
 pub fn drop_in(inputs: &Inputs<'_>) -> Result<String, RenderError> {
     let spec = inputs.spec;
     let registration = &spec.node_registration;
@@ -94,7 +94,7 @@ pub fn drop_in(inputs: &Inputs<'_>) -> Result<String, RenderError> {
         "--config-dir=/etc/kubernetes/kubelet.conf.d".to_owned(),
         "--kubeconfig=/etc/kubernetes/kubelet.conf".to_owned(),
         "--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf".to_owned(),
-        // Known on the machine only: the script fills both lines in, or drops the second.
+        // Only the machine knows both: the script fills them in, or removes the second.
         "--hostname-override=@NODENAME@".to_owned(),
         "--node-ip=@NODEIP@".to_owned(),
     ];
@@ -135,7 +135,7 @@ fn argument(name: &str, value: &str) -> String {
     quoted
 }
 
-/// The values of the script, quoted for the shell.
+/// The values of the script, as assignments in shell.
 pub fn environment(inputs: &Inputs<'_>, config: &Value) -> String {
     let spec = inputs.spec;
     let registration = &spec.node_registration;
@@ -166,7 +166,10 @@ pub fn environment(inputs: &Inputs<'_>, config: &Value) -> String {
         ("SPEC_HASH", inputs.spec_hash.chars().take(16).collect()),
         ("VERSION", inputs.version.to_string()),
         ("VERSION_CHECK", version_check(spec.version_check).to_owned()),
-        ("NAME_SOURCE", format!("{:?}", inputs::name_source(spec))),
+        (
+            "NAME_SOURCE",
+            format!("{:?}", inputs::name_source(spec, &inputs.owner)),
+        ),
         ("SET_HOSTNAME", registration.set_hostname.to_string()),
         ("NODE_IP_INTERFACE", interface.unwrap_or_default()),
         ("NODE_IP_FAMILY", family_flag(family).to_owned()),
@@ -212,7 +215,7 @@ pub fn environment(inputs: &Inputs<'_>, config: &Value) -> String {
         .join("\n")
 }
 
-/// A word in single quotes, where it needs them.
+/// A word of shell, in single quotes if it needs them.
 fn shell(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._/:-".contains(&byte);
     if !text.is_empty() && text.bytes().all(plain) {
@@ -221,7 +224,7 @@ fn shell(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// `ip`'s word for the family.
+/// The family as an option of `ip`.
 fn family_flag(family: Option<IpFamily>) -> &'static str {
     match family {
         None | Some(IpFamily::V4) => "-4",
@@ -229,7 +232,7 @@ fn family_flag(family: Option<IpFamily>) -> &'static str {
     }
 }
 
-/// The script's word.
+/// The check as the script reads it.
 fn version_check(check: VersionCheck) -> &'static str {
     match check {
         VersionCheck::Minor => "Minor",
@@ -238,7 +241,7 @@ fn version_check(check: VersionCheck) -> &'static str {
     }
 }
 
-/// The script's word.
+/// The setting as the script reads it.
 fn swap(swap: Swap) -> &'static str {
     match swap {
         Swap::Off => "off",
@@ -246,7 +249,7 @@ fn swap(swap: Swap) -> &'static str {
     }
 }
 
-/// Kernel settings, `key = value` a line; the user's come last and win.
+/// Kernel settings, one `key = value` a line; those of the user come last and win.
 fn sysctls(spec: &KamajiConfigSpec, target: &Target) -> String {
     let dual_stack = target.cluster_dns.iter().any(|ip| ip.contains(':'));
     let forward6 = dual_stack.then_some(("net.ipv6.conf.all.forwarding", "1"));
@@ -316,7 +319,7 @@ struct UserEntry<'a> {
     token: &'a str,
 }
 
-/// The kubeconfig with the token. The authority stands in a file of its own, so that its rotation is one file.
+/// The kubeconfig with the token. The CA is in a file of its own, so that rotating it changes one file.
 pub fn kubeconfig(inputs: &Inputs<'_>) -> Result<String, RenderError> {
     let target = inputs.target;
     let token = inputs.token.expose();

@@ -23,7 +23,7 @@ fn bootstrap_50_a_machine_joins_once() {
     let marker = machine.read("var/lib/kamaji/joined");
     let boot = machine.boot();
     machine.assert_joined(&boot);
-    assert!(boot.said("joined already"), "{boot:?}");
+    assert!(boot.printed("already joined"), "{boot:?}");
     assert!(
         !boot.called("curl") && !boot.called("systemctl restart"),
         "{boot:?}"
@@ -32,7 +32,7 @@ fn bootstrap_50_a_machine_joins_once() {
 }
 
 #[test]
-fn bootstrap_53_a_token_staged_again_is_no_second_join() {
+fn bootstrap_53_a_token_staged_again_does_not_join_again() {
     let machine = Machine::new(|_| {});
     machine.approve();
     machine.assert_joined(&machine.boot());
@@ -61,7 +61,7 @@ fn bootstrap_52_a_failed_command_keeps_the_kubelet_from_starting() {
 }
 
 #[test]
-fn a_machine_that_is_too_late_does_not_join_by_half() {
+fn a_machine_that_times_out_does_not_join_later() {
     let machine = Machine::new(|_| {});
     machine.write("journal", &format!("cannot use token a1b2c3.{SECRET} 'x'\n"));
     let boot = machine.boot();
@@ -74,7 +74,7 @@ fn a_machine_that_is_too_late_does_not_join_by_half() {
         boot.called("systemctl restart") && !machine.has("kubelet-runs"),
         "{boot:?}"
     );
-    // Nothing that would let the image's kubelet join at the next boot before the script comes to it.
+    // Nothing that lets the image's kubelet join at the next boot before the script runs.
     assert!(!machine.has("var/lib/kubelet/config.yaml"));
     assert!(!machine.has("etc/kubernetes/bootstrap-kubelet.conf"));
     assert!(!machine.has("var/lib/kamaji/joined") && !machine.has("run/cluster-api"));
@@ -88,7 +88,7 @@ fn a_command_that_does_not_end_is_reported_with_the_field_to_change() {
     let boot = machine.boot();
     boot.assert_failed(
         "JoinTimeout",
-        "command 0001 was not done within joinTimeout (60 s)",
+        "command 0001 did not end within joinTimeout (60 s)",
     );
 }
 
@@ -99,14 +99,13 @@ fn a_command_that_hangs_is_ended() {
         spec.pre_join_commands = vec!["exec sleep 600".into()];
     });
     machine.use_real_time();
-    machine.boot().assert_failed(
-        "JoinTimeout",
-        "command 0000 was not done within joinTimeout (1 s)",
-    );
+    machine
+        .boot()
+        .assert_failed("JoinTimeout", "command 0000 did not end within joinTimeout (1 s)");
 }
 
 #[test]
-fn a_join_that_is_stopped_says_why() {
+fn a_join_that_is_stopped_reports_why() {
     let machine = Machine::new(|spec| spec.pre_join_commands = vec![TERM.into()]);
     machine.boot().assert_failed("JoinTimeout", "joinTimeout is 60 s");
     machine.write("system", "stopping\n");
@@ -133,7 +132,7 @@ fn reasons_of_the_api_server_and_of_the_runtime() {
 }
 
 #[test]
-fn a_step_that_nobody_foresaw_is_reported_too() {
+fn an_unexpected_failure_is_reported_too() {
     let machine = Machine::new(|_| {});
     machine.write("etc/kubernetes", "a file where a folder should be");
     machine
@@ -142,7 +141,7 @@ fn a_step_that_nobody_foresaw_is_reported_too() {
 }
 
 #[test]
-fn a_certificate_without_token_and_marker_is_a_join_to_finish() {
+fn a_certificate_without_token_and_marker_completes_the_join() {
     let machine = Machine::new(|spec| spec.post_join_commands = vec!["touch {root}/ran".into()]);
     machine.approve();
     machine.assert_joined(&machine.boot());
@@ -154,12 +153,12 @@ fn a_certificate_without_token_and_marker_is_a_join_to_finish() {
     machine.remove("var/lib/kubelet/pki/kubelet-client-current.pem");
     let boot = machine.boot();
     assert!(
-        boot.said("failed: TokenMissing: neither a token nor a valid certificate: delete the Machine"),
+        boot.printed("failed: TokenMissing: neither a token nor a valid certificate: delete the Machine"),
         "{boot:?}"
     );
     assert!(
         machine.has("var/lib/kubelet/config.yaml"),
-        "the kubelet may know better"
+        "the kubelet may have another credential"
     );
 }
 
@@ -199,7 +198,7 @@ fn commands_after_the_join_go_on_where_one_failed() {
     let boot = machine.boot();
     assert_eq!(boot.code, Some(1), "{boot:?}");
     assert!(
-        boot.said("failed: PostJoinFailed: command 0001 exited with 1"),
+        boot.printed("failed: PostJoinFailed: command 0001 exited with 1"),
         "{boot:?}"
     );
     assert!(boot.reports.is_empty(), "no token, no report");
@@ -224,7 +223,7 @@ fn commands_after_the_join_have_their_own_time() {
     machine.approve();
     let boot = machine.boot();
     assert!(
-        boot.said("failed: JoinTimeout: post.d: command 0001 was not done"),
+        boot.printed("failed: JoinTimeout: post.d: command 0001 did not end"),
         "{boot:?}"
     );
     assert!(
@@ -272,7 +271,7 @@ fn swap_that_cannot_be_turned_off_is_reported() {
 }
 
 #[test]
-fn swap_stays_where_the_spec_says_so() {
+fn swap_stays_on_where_the_spec_keeps_it() {
     let machine = Machine::new(|spec| spec.os.swap = kamaji_api::bootstrap::Swap::Keep);
     machine.approve();
     machine.write("proc/swaps", SWAPS);
@@ -294,12 +293,12 @@ fn a_kubelet_that_fails_on_control_groups_v1_is_not_started() {
 }
 
 #[test]
-fn systemd_sees_the_value_that_was_given() {
+fn systemd_reads_back_the_value() {
     assert_eq!(argument("x", r#"a"b\c%d$e f"#), r#""--x=a\"b\\c%%d$$e f""#);
 }
 
 #[test]
-fn the_shell_sees_the_value_that_was_given() {
+fn the_shell_reads_back_the_value() {
     assert_eq!(shell("a-b.c/d:1"), "a-b.c/d:1");
     assert_eq!(shell(""), "''");
     assert_eq!(shell("it's $HOME `x`"), r"'it'\''s $HOME `x`'");

@@ -1,17 +1,49 @@
-//! Certificate requests that nobody decided yet, by the token they were made with. Whoever may write them in a tenant
-//! can write many and large ones, so both are bounded here. Pure.
+//! Certificate requests that nobody has decided about yet, by the token that authenticated them. Clients of the workload
+//! cluster can create many and large ones, so that number and size are bounded here. Pure.
 
 use std::collections::{BTreeMap, HashMap};
 
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+use kamaji_api::labels::ours;
 use kube::ResourceExt as _;
 
-/// Largest request that is looked at: a kubelet's has two or three kilobytes.
+use crate::{
+    kamajiconfig::{owner::Owner, token},
+    tenant::bootstrap_role::CLIENT_SIGNER,
+};
+
+/// Largest request in bytes: that of a kubelet has two or three kilobytes.
 const MOST_BYTES: usize = 16 * 1024;
-/// Most requests that are kept for one token: whoever posts more is not a kubelet.
-const MOST_OF_A_TOKEN: usize = 20;
-/// The most that is kept in all: some thousand machines that join at once.
+/// Most requests that are kept for a token of one Machine, or of no known config: a kubelet creates fewer.
+const MOST_OF_A_MACHINE: usize = 20;
+/// Most bytes that are kept in one workload cluster: some thousand machines that join at once.
 const MOST_IN_ALL: usize = 8 * 1024 * 1024;
+
+/// ID of the token that authenticated the request, if that is a token of this provider and nobody has decided about the
+/// request yet.
+pub fn token_of(request: &CertificateSigningRequest) -> Option<&str> {
+    let spec = &request.spec;
+    let decided = request.status.as_ref().is_some_and(|status| {
+        status.certificate.is_some() || status.conditions.as_ref().is_some_and(|list| !list.is_empty())
+    });
+    let group = spec
+        .groups
+        .iter()
+        .flatten()
+        .any(|group| group == ours::NODE_BOOTSTRAP_GROUP);
+    if decided || !group || spec.signer_name != CLIENT_SIGNER {
+        return None;
+    }
+    token::id_of_user(spec.username.as_deref()?)
+}
+
+/// Most requests that are kept for one token of this owner; of `None` while no config is known for it.
+pub fn most_of_a_token<M>(owner: Option<&Owner<M>>) -> usize {
+    match owner {
+        None | Some(Owner::Machine(_)) => MOST_OF_A_MACHINE,
+        Some(Owner::Pool(pool)) => match *pool {},
+    }
+}
 
 /// The requests.
 #[derive(Default)]
@@ -29,7 +61,7 @@ struct Kept {
 }
 
 impl Requests {
-    /// Those made with this token.
+    /// Those of this token.
     pub fn of(&self, token: &str) -> Vec<CertificateSigningRequest> {
         let list = self.lists.get(token).into_iter().flat_map(BTreeMap::values);
         list.map(|kept| kept.request.clone()).collect()
@@ -41,18 +73,18 @@ impl Requests {
         list.get(name).map(|kept| &kept.request)
     }
 
-    /// Keeps a request of `token`, where there is room; whether it is there now.
-    pub fn keep(&mut self, token: &str, request: CertificateSigningRequest) -> bool {
+    /// Keeps a request of `token`, of which at most `most` are kept. Returns whether it is kept.
+    pub fn keep(&mut self, token: &str, most: usize, request: CertificateSigningRequest) -> bool {
         let name = request.name_any();
         self.remove(&name);
         let bytes = size(&request);
         let of_token = self.lists.get(token).map_or(0, BTreeMap::len);
-        if bytes > MOST_BYTES || of_token >= MOST_OF_A_TOKEN || self.bytes + bytes > MOST_IN_ALL {
+        if bytes > MOST_BYTES || of_token >= most || self.bytes + bytes > MOST_IN_ALL {
             tracing::debug!(
                 request = name,
                 bytes,
                 of_token,
-                "no room for a certificate request"
+                "ignores a certificate request beyond the limits"
             );
             return false;
         }
@@ -88,7 +120,7 @@ impl Requests {
     }
 }
 
-/// Everything about it counts, not only the request itself: labels, annotations and the requester's groups as well.
+/// Size of all of it, with labels, annotations and the groups of the client.
 fn size(request: &CertificateSigningRequest) -> usize {
     serde_json::to_vec(request).map_or(usize::MAX, |text| text.len())
 }
@@ -111,38 +143,47 @@ mod tests {
     }
 
     #[test]
-    fn what_is_answered_leaves_nothing_behind() {
+    fn answered_requests_are_forgotten() {
         let mut requests = Requests::default();
-        assert!(requests.keep("aaaaaa", request("one", 100)));
-        assert!(requests.keep("aaaaaa", request("two", 100)));
-        assert!(requests.keep("aaaaaa", request("two", 200)), "it changed");
+        assert!(requests.keep("aaaaaa", MOST_OF_A_MACHINE, request("one", 100)));
+        assert!(requests.keep("aaaaaa", MOST_OF_A_MACHINE, request("two", 100)));
+        assert!(
+            requests.keep("aaaaaa", MOST_OF_A_MACHINE, request("two", 200)),
+            "it changed"
+        );
         assert_eq!(requests.of("aaaaaa").len(), 2);
         assert_eq!(requests.get("two").unwrap().spec.request.0.len(), 200);
         requests.remove("one");
         requests.remove("one");
         requests.remove("two");
         assert!(is_empty(&requests));
-        assert!(requests.keep("aaaaaa", request("one", 100)));
+        assert!(requests.keep("aaaaaa", MOST_OF_A_MACHINE, request("one", 100)));
         requests.remove_all("aaaaaa");
         assert!(is_empty(&requests));
     }
 
     #[test]
-    fn no_number_and_no_size_of_requests_exhausts_memory() {
+    fn number_and_size_of_requests_are_bounded() {
         let mut requests = Requests::default();
-        assert!(!requests.keep("aaaaaa", request("large", 20_000)));
+        assert!(!requests.keep("aaaaaa", MOST_OF_A_MACHINE, request("large", 20_000)));
         let mut annotated = request("annotated", 10);
         annotated
             .annotations_mut()
             .insert("a".to_owned(), "x".repeat(20_000));
-        assert!(!requests.keep("aaaaaa", annotated));
-        assert!(is_empty(&requests), "what is refused takes no room");
+        assert!(!requests.keep("aaaaaa", MOST_OF_A_MACHINE, annotated));
+        assert!(is_empty(&requests), "what is ignored takes no memory");
         let kept = (0..50)
-            .filter(|n| requests.keep("aaaaaa", request(&format!("a{n}"), 10)))
+            .filter(|n| requests.keep("aaaaaa", MOST_OF_A_MACHINE, request(&format!("a{n}"), 10)))
             .count();
-        assert_eq!(kept, MOST_OF_A_TOKEN);
+        assert_eq!(kept, MOST_OF_A_MACHINE);
         let kept = (0..5_000)
-            .filter(|n| requests.keep(&format!("{n:06}"), request(&format!("b{n}"), 9_000)))
+            .filter(|n| {
+                requests.keep(
+                    &format!("{n:06}"),
+                    MOST_OF_A_MACHINE,
+                    request(&format!("b{n}"), 9_000),
+                )
+            })
             .count();
         assert!((500..1_000).contains(&kept), "{kept}");
         assert!(requests.bytes <= MOST_IN_ALL && requests.lists.len() == kept + 1);

@@ -1,0 +1,182 @@
+//! Which change wakes which KamajiConfig: one function a kind, and [`connect`] as the table of them.
+//!
+//! | changed object | what of it | KamajiConfigs that are reconciled |
+//! |---|---|---|
+//! | KamajiConfig | spec, metadata, deletion | itself ([`config_deleted`]) |
+//! | Machine | version, provider ID, labels, deletion, node, addresses | the one in `spec.bootstrap.configRef` ([`machine_changed`]) |
+//! | Cluster | pause, infrastructure, control plane, endpoint | those of the Cluster ([`cluster_changed`]) |
+//! | KamajiControlPlane | version, worker endpoint | those of its Cluster without data ([`control_plane_changed`]) |
+//! | Secret owned by a KamajiConfig | anything | its owner |
+//! | Secret with the Cluster's CA or our kubeconfig | anything | those of the Cluster that are not settled ([`credentials_changed`]) |
+//!
+//! Certificate requests, Nodes, tokens and reports of the workload cluster wake configs too: see [`super::tenants`].
+
+use std::sync::Arc;
+
+use kamaji_api::{
+    bootstrap::KamajiConfig,
+    controlplane::KamajiControlPlane,
+    labels::{capi, ours},
+};
+use kube::ResourceExt as _;
+
+use super::Context;
+use crate::{
+    capi::{cluster::Cluster, machine::Machine, owner},
+    k8s::{key::RootKey, row::Row, store::Store},
+};
+
+/// Connects the watched kinds of `context` with its queue, for the namespaces that `acts_on` accepts.
+pub fn connect(context: &Context, acts_on: impl Fn(&str) -> bool + Send + Sync + 'static) {
+    let queue = context.queue.clone();
+    let wake = Arc::new(move |key: RootKey| {
+        if acts_on(&key.namespace) {
+            queue.add(key);
+        }
+    });
+    let configs = || context.configs.clone();
+
+    let add = wake.clone();
+    context.configs.wake_on_intent(move |key| add(key));
+    let add = wake.clone();
+    context
+        .configs
+        .route(move |old, new| config_deleted(old, new).into_iter().for_each(&*add));
+    let add = wake.clone();
+    context
+        .machines
+        .route(move |old, new| machine_changed(old, new).into_iter().for_each(&*add));
+    let (add, of) = (wake.clone(), configs());
+    context
+        .clusters
+        .route(move |old, new| cluster_changed(&of, old, new).into_iter().for_each(&*add));
+    let (add, of) = (wake.clone(), configs());
+    context
+        .control_planes
+        .route(move |old, new| control_plane_changed(&of, old, new).into_iter().for_each(&*add));
+    let add = wake.clone();
+    context.index.wake_owner::<KamajiConfig>(move |key| add(key));
+    let of = configs();
+    context
+        .index
+        .route(move |row| credentials_changed(&of, row).into_iter().for_each(&*wake));
+}
+
+/// A config that is gone: its token has to go too.
+fn config_deleted(old: Option<&KamajiConfig>, new: Option<&KamajiConfig>) -> Option<RootKey> {
+    match (old, new) {
+        (Some(old), None) => Some(RootKey::of(old)),
+        (None, _) | (Some(_), Some(_)) => None,
+    }
+}
+
+/// A Machine with another version, provider ID, node or address, or one that is being deleted.
+fn machine_changed(old: Option<&Machine>, new: Option<&Machine>) -> Option<RootKey> {
+    let of = |machine: Option<&Machine>| {
+        machine.map(|machine| {
+            let status = machine.status.clone().unwrap_or_default();
+            (
+                (machine.spec.version.clone(), machine.spec.provider_id.clone()),
+                machine.metadata.deletion_timestamp.is_some(),
+                machine.metadata.labels.clone(),
+                (status.node_ref, status.addresses),
+            )
+        })
+    };
+    if of(old) == of(new) {
+        return None;
+    }
+    let machine = new.or(old)?;
+    let reference = machine.spec.bootstrap.config_ref.as_ref()?;
+    (reference.kind == "KamajiConfig")
+        .then(|| RootKey::new(machine.namespace().unwrap_or_default(), reference.name.clone()))
+}
+
+/// A Cluster that was paused or resumed, whose infrastructure or control plane became ready, or whose endpoint changed.
+fn cluster_changed(
+    configs: &Store<KamajiConfig>,
+    old: Option<&Cluster>,
+    new: Option<&Cluster>,
+) -> Vec<RootKey> {
+    let of = |cluster: Option<&Cluster>| {
+        cluster.map(|cluster| {
+            (
+                cluster.spec.paused,
+                cluster.infrastructure_provisioned(),
+                cluster.control_plane_initialized(),
+                cluster.endpoint().cloned(),
+            )
+        })
+    };
+    let Some(cluster) = new.or(old).filter(|_| of(old) != of(new)) else {
+        return Vec::new();
+    };
+    let namespace = cluster.namespace().unwrap_or_default();
+    of_cluster(configs, &namespace, &cluster.name_any(), |_| true)
+}
+
+/// A control plane with another version or another endpoint for workers. It matters to configs without data.
+fn control_plane_changed(
+    configs: &Store<KamajiConfig>,
+    old: Option<&KamajiControlPlane>,
+    new: Option<&KamajiControlPlane>,
+) -> Vec<RootKey> {
+    let of = |control_plane: Option<&KamajiControlPlane>| {
+        control_plane
+            .and_then(|control_plane| control_plane.status.as_ref())
+            .map(|status| (status.version.clone(), status.worker_endpoint.clone()))
+    };
+    let Some(control_plane) = new.filter(|_| of(old) != of(new)) else {
+        return Vec::new();
+    };
+    let Some(cluster) = owner::cluster(control_plane).or_else(|| owner::cluster_label(control_plane)) else {
+        return Vec::new();
+    };
+    let namespace = control_plane.namespace().unwrap_or_default();
+    of_cluster(configs, &namespace, cluster, is_without_data)
+}
+
+/// The Secret with a Cluster's CA, or with this provider's kubeconfig for the workload cluster. It matters to configs
+/// without data, and to those whose token is still needed.
+fn credentials_changed(configs: &Store<KamajiConfig>, row: &Row) -> Vec<RootKey> {
+    let Some(cluster) = row.labels.get(capi::CLUSTER_NAME) else {
+        return Vec::new();
+    };
+    let suffix = row.key.name.strip_prefix(cluster.as_str()).unwrap_or_default();
+    if ![capi::CA_SUFFIX, ours::BOOTSTRAP_KUBECONFIG_SUFFIX].contains(&suffix) {
+        return Vec::new();
+    }
+    let is_settled = |config: &KamajiConfig| {
+        config
+            .status
+            .as_ref()
+            .is_some_and(|status| status.token.is_none())
+    };
+    of_cluster(configs, &row.key.namespace, cluster, |config| {
+        is_without_data(config) || !is_settled(config)
+    })
+}
+
+fn is_without_data(config: &KamajiConfig) -> bool {
+    config
+        .status
+        .as_ref()
+        .is_none_or(|status| status.data_secret_name.is_none())
+}
+
+/// Configs of a Cluster that `keep` accepts.
+fn of_cluster(
+    configs: &Store<KamajiConfig>,
+    namespace: &str,
+    cluster: &str,
+    keep: impl Fn(&KamajiConfig) -> bool,
+) -> Vec<RootKey> {
+    configs
+        .all()
+        .iter()
+        .filter(|config| config.namespace().as_deref() == Some(namespace))
+        .filter(|config| owner::cluster_label(&***config) == Some(cluster))
+        .filter(|config| keep(config))
+        .map(|config| RootKey::of(&**config))
+        .collect()
+}
