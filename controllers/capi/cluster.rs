@@ -1,10 +1,11 @@
-//! `Cluster` (cluster.x-k8s.io/v1beta2), as far as we read it. Source: contract.md 1.6, 1.8, 3.3.
+//! The fields of `Cluster` (cluster.x-k8s.io/v1beta2) that the providers read. Source of the rules:
+//! <https://cluster-api.sigs.k8s.io/developer/providers/contracts/overview>.
 
 use kamaji_api::controlplane::Endpoint;
 use kube::CustomResource;
 use serde::{Deserialize, Serialize};
 
-/// What we read of `spec`.
+/// Fields of `spec`.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "cluster.x-k8s.io",
@@ -19,12 +20,12 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase", default)]
 pub struct ClusterSpec {
-    /// Everything of the Cluster is paused.
+    /// All objects of the Cluster are paused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
-    /// Ranges and domain that the user asked for.
+    /// IP ranges, port and DNS domain.
     pub cluster_network: ClusterNetwork,
-    /// Preset by the user, or copied by core once there is one. Core never changes it again.
+    /// Set by the user, or copied by Cluster API core from the control plane or infrastructure object; then immutable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control_plane_endpoint: Option<Endpoint>,
     /// The control plane object.
@@ -33,26 +34,26 @@ pub struct ClusterSpec {
     /// The infrastructure object.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub infrastructure_ref: Option<Reference>,
-    /// Set where the Cluster is made from a ClusterClass.
+    /// Set if the Cluster has a ClusterClass.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub topology: Option<Topology>,
 }
 
-/// What we read of `spec.clusterNetwork`.
+/// Fields of `spec.clusterNetwork`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ClusterNetwork {
-    /// Port of the API server; 0 when left out.
+    /// Port of the API server; 0 if not set.
     pub api_server_port: i32,
     /// Service ranges.
     pub services: NetworkRanges,
     /// Pod ranges.
     pub pods: NetworkRanges,
-    /// DNS domain; empty when left out.
+    /// DNS domain; empty if not set.
     pub service_domain: String,
 }
 
-/// A list of ranges.
+/// IP ranges of one kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NetworkRanges {
@@ -60,7 +61,7 @@ pub struct NetworkRanges {
     pub cidr_blocks: Vec<String>,
 }
 
-/// A reference without a version: the contract finds the version by the CRD's label.
+/// A reference without a version: the labels of the CRD name the version for each contract.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Reference {
@@ -72,23 +73,23 @@ pub struct Reference {
     pub name: String,
 }
 
-/// What we read of `spec.topology`: that it is there.
+/// `spec.topology`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Topology {
-    /// Version asked for.
+    /// Desired Kubernetes version.
     pub version: String,
 }
 
-/// What we read of `status`.
+/// Fields of `status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ClusterStatus {
-    /// What was reached once and stays so.
+    /// Fields that become true once and stay true.
     pub initialization: ClusterInitialization,
 }
 
-/// What was reached once and stays so.
+/// Fields that become true once and stay true.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ClusterInitialization {
@@ -99,7 +100,7 @@ pub struct ClusterInitialization {
 }
 
 impl Cluster {
-    /// The endpoint, when both parts are there.
+    /// The control plane endpoint, if host and port are set.
     pub fn endpoint(&self) -> Option<&Endpoint> {
         self.spec
             .control_plane_endpoint
@@ -107,14 +108,14 @@ impl Cluster {
             .filter(|endpoint| endpoint.is_valid())
     }
 
-    /// Core has seen the infrastructure provisioned.
+    /// Whether the infrastructure object is provisioned.
     pub fn infrastructure_provisioned(&self) -> bool {
         self.status
             .as_ref()
             .is_some_and(|status| status.initialization.infrastructure_provisioned)
     }
 
-    /// Core has seen the control plane initialized.
+    /// Whether the control plane object is initialized.
     pub fn control_plane_initialized(&self) -> bool {
         self.status
             .as_ref()
@@ -129,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cluster_is_read_with_only_some_fields_and_with_more_than_we_know() {
+    fn a_cluster_is_read_with_missing_and_with_unknown_fields() {
         let bare: Cluster = serde_json::from_value(json!({
             "apiVersion": "cluster.x-k8s.io/v1beta2", "kind": "Cluster",
             "metadata": {"name": "a", "namespace": "ns"}, "spec": {}
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_of_zeros_is_none() {
+    fn an_endpoint_with_port_0_is_no_endpoint() {
         let mut cluster = Cluster::default();
         cluster.spec.control_plane_endpoint = Some(Endpoint {
             host: "h".into(),

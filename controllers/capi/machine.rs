@@ -1,11 +1,12 @@
-//! `Machine` and `MachinePool` (cluster.x-k8s.io/v1beta2), as far as we read them. Source: contract.md 3.3–3.6.
+//! The fields of `Machine` and `MachinePool` (cluster.x-k8s.io/v1beta2) that the providers read. Source of the rules:
+//! <https://cluster-api.sigs.k8s.io/developer/providers/contracts/bootstrap-config>.
 
 use kube::CustomResource;
 use serde::{Deserialize, Serialize};
 
 use super::cluster::Reference;
 
-/// What we read of a Machine's `spec`.
+/// Fields of a Machine's `spec`.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[kube(
     group = "cluster.x-k8s.io",
@@ -22,18 +23,18 @@ use super::cluster::Reference;
 pub struct MachineSpec {
     /// Name of the Cluster.
     pub cluster_name: String,
-    /// Where the bootstrap data comes from.
+    /// Source of the bootstrap data.
     pub bootstrap: MachineBootstrap,
     /// The infrastructure object.
     pub infrastructure_ref: Reference,
-    /// Kubernetes version of the node; empty when left out.
+    /// Kubernetes version of the node; empty if not set.
     pub version: String,
-    /// Identity of the machine at its infrastructure; empty until known.
+    /// Identity of the machine in its infrastructure; empty until the infrastructure provider reports it.
     #[serde(rename = "providerID")]
     pub provider_id: String,
 }
 
-/// Where the bootstrap data comes from.
+/// Source of the bootstrap data.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MachineBootstrap {
@@ -43,19 +44,19 @@ pub struct MachineBootstrap {
     pub data_secret_name: Option<String>,
 }
 
-/// What we read of a Machine's `status`.
+/// Fields of a Machine's `status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MachineStatus {
-    /// The node, once one has the Machine's provider id.
+    /// The Node with the Machine's provider ID, once it exists.
     pub node_ref: Option<NodeReference>,
     /// Addresses reported by the infrastructure.
     pub addresses: Vec<MachineAddress>,
-    /// What was reached once and stays so.
+    /// Fields that become true once and stay true.
     pub initialization: MachineInitialization,
 }
 
-/// The node of a Machine.
+/// Reference to the Node of a Machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NodeReference {
@@ -63,7 +64,7 @@ pub struct NodeReference {
     pub name: String,
 }
 
-/// One address.
+/// One address of a Machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MachineAddress {
@@ -74,18 +75,18 @@ pub struct MachineAddress {
     pub address: String,
 }
 
-/// What was reached once and stays so.
+/// Fields that become true once and stay true.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MachineInitialization {
     /// The infrastructure object is provisioned.
     pub infrastructure_provisioned: bool,
-    /// The bootstrap data is there.
+    /// The bootstrap data Secret exists.
     pub bootstrap_data_secret_created: bool,
 }
 
 impl Machine {
-    /// Name of the node, once there is one.
+    /// Name of the Node, once it exists.
     pub fn node(&self) -> Option<&str> {
         self.status
             .as_ref()?
@@ -95,7 +96,7 @@ impl Machine {
     }
 }
 
-/// What we read of a MachinePool: that it is there.
+/// Fields of a MachinePool: it is only known to exist.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[kube(
     group = "cluster.x-k8s.io",
@@ -120,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_machine_is_read_from_what_core_writes() {
+    fn a_machine_is_read_as_cluster_api_writes_it() {
         let machine: Machine = serde_json::from_value(json!({
             "apiVersion": "cluster.x-k8s.io/v1beta2", "kind": "Machine",
             "metadata": {"name": "m", "namespace": "ns"},

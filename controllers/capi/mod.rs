@@ -1,7 +1,7 @@
-//! Cluster API as we read it: projections of Cluster and Machine, ownership, pause.
+//! Cluster API's objects, read only: the fields of Cluster and Machine that a controller uses, ownership, pause.
 //!
-//! Only the fields that some controller reads are declared, so the rest of these objects is never allocated. Nothing
-//! here writes: Cluster API's objects are its own (contract.md 0, rule 8).
+//! Other fields are not declared, so they are never allocated. Nothing here writes: providers do not change objects of
+//! Cluster API core.
 
 pub mod cluster;
 pub mod machine;

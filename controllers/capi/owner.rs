@@ -1,12 +1,12 @@
-//! Who owns an object: by kind and group among all references. Never the first one, never by `controller: true`
-//! (contract.md 0, rule 7): a topology's control plane is born with a Secret as its first owner, and core sets
-//! `controller` only for topologies.
+//! The owner of an object: the reference with a kind and a group, wherever it is in the list and whatever its
+//! `controller` field. The control plane of a Cluster with a topology has a Secret as its first owner, and Cluster API
+//! core sets `controller` only for topologies.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kamaji_api::labels::capi;
 use kube::{Resource, ResourceExt};
 
-/// The owner of `kind` in Cluster API's group, in any version of it.
+/// The owner of `kind` in Cluster API's group, in any of its versions.
 pub fn of_kind<'a>(object: &'a impl Resource, kind: &str) -> Option<&'a OwnerReference> {
     object
         .owner_references()
@@ -19,7 +19,7 @@ pub fn cluster(object: &impl Resource) -> Option<&str> {
     of_kind(object, "Cluster").map(|owner| owner.name.as_str())
 }
 
-/// Name of the Cluster by label: for objects that live beside it.
+/// Name of the Cluster in the label `cluster.x-k8s.io/cluster-name`.
 pub fn cluster_label(object: &impl Resource) -> Option<&str> {
     object.labels().get(capi::CLUSTER_NAME).map(String::as_str)
 }
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn contract_04_the_cluster_is_found_behind_the_shim_and_without_controller() {
+    fn contract_04_the_cluster_is_found_after_another_owner_and_without_controller() {
         let object = owned_by(&[
             ("v1", "Secret", "c-shim"),
             ("cluster.x-k8s.io/v1beta2", "Cluster", "c"),

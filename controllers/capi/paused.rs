@@ -1,11 +1,12 @@
-//! Pause: by `Cluster.spec.paused` or by annotation, whatever its value (contract.md 1.8). It holds for deletion too.
+//! Whether an object is paused: by `Cluster.spec.paused`, or by its annotation, whatever the value. A paused object is
+//! not deleted either. Source: <https://cluster-api.sigs.k8s.io/developer/providers/contracts/overview>.
 
 use kamaji_api::labels::capi;
 use kube::{Resource, ResourceExt};
 
 use super::cluster::Cluster;
 
-/// Why nothing may be done to `object`, for the message of its `Paused` condition; `None` when it is not paused.
+/// Message of the `Paused` condition of `object`; `None` if it is not paused.
 pub fn because(object: &impl Resource, cluster: Option<&Cluster>) -> Option<String> {
     if cluster.is_some_and(|cluster| cluster.spec.paused == Some(true)) {
         return Some("Cluster.spec.paused is true".to_owned());
@@ -23,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn either_way_pauses_and_the_annotation_counts_whatever_its_value() {
+    fn the_cluster_and_the_annotation_pause_an_object_whatever_its_value() {
         let mut cluster = Cluster::default();
         let mut object = ConfigMap::default();
         assert_eq!(because(&object, Some(&cluster)), None);

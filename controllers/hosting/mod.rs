@@ -5,6 +5,7 @@
 
 pub mod datastore;
 pub mod engine;
+mod hardened;
 pub mod tenantcontrolplane;
 pub mod wake;
 

@@ -21,7 +21,7 @@ use crate::{
     capi::machine::Machine,
     k8s::{conditions, problem::Problem},
     runtime::driver::Outcome,
-    tenant::nodes::Trouble,
+    tenant,
 };
 
 /// Follows the join of the owner's machine. `token` is the token of the data, if it is still needed.
@@ -85,7 +85,7 @@ fn complete(
     scope: &Scope<'_>,
     (config, machine): (&KamajiConfig, &Machine),
     (name, node): (String, &NodeFacts),
-    provider_id: Result<ProviderId, Trouble>,
+    provider_id: Result<ProviderId, tenant::Error>,
     progress: &mut Progress,
 ) -> Result<Outcome, Problem> {
     let (provider_id, outcome) = match provider_id.map_err(Problem::from) {
@@ -185,7 +185,7 @@ async fn settle_provider_id(
     tenant: &Tenant,
     name: &str,
     node: &NodeFacts,
-) -> Result<ProviderId, Trouble> {
+) -> Result<ProviderId, tenant::Error> {
     let registration = &config.spec.node_registration;
     let external = registration.cloud_provider == Some(CloudProvider::External);
     let ours = match registration.provider_id.source {

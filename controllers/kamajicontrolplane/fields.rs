@@ -217,7 +217,7 @@ mod tests {
             "spec.ports",
         ];
         let mut said = Vec::new();
-        for folder in ["tenantcontrolplane", "render"] {
+        for folder in ["tenantcontrolplane"] {
             let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
                 .join("controllers/hosting")
                 .join(folder);

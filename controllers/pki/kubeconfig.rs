@@ -1,5 +1,5 @@
-//! Kubeconfig text, built and read through serde (hosting specification 2.6; contract specification 1.7).
-//! Certificates are always embedded; neither exec plugins nor files are ever written or accepted.
+//! Kubeconfig text, written and read through serde. Certificates are always embedded; exec plugins and references to
+//! files are neither written nor accepted.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde::{Deserialize, Serialize};
@@ -7,17 +7,17 @@ use zeroize::Zeroizing;
 
 use super::material::PrivateKeyPem;
 
-/// What is wrong with a kubeconfig.
+/// Why a kubeconfig cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// It is not YAML of the expected form.
     #[error("not a kubeconfig: {0}")]
     Malformed(String),
-    /// It lacks something we need embedded.
+    /// An entry is missing or not embedded.
     #[error("the kubeconfig has no embedded {0}")]
     Lacks(&'static str),
-    /// It could not be written.
-    #[error("kubeconfig cannot be written: {0}")]
+    /// It cannot be serialised.
+    #[error("the kubeconfig cannot be serialised: {0}")]
     Unwritable(String),
 }
 
@@ -30,7 +30,7 @@ pub struct Kubeconfig {
     pub user: String,
     /// `https://host:port`.
     pub server: String,
-    /// Certificates that the server is checked by, PEM.
+    /// Trust bundle for the server's certificate, PEM.
     pub ca_pem: String,
     /// The client's certificate, PEM.
     pub certificate_pem: String,
@@ -39,8 +39,8 @@ pub struct Kubeconfig {
 }
 
 impl Kubeconfig {
-    /// The same identity as Cluster API wants it in `<cluster>-kubeconfig`: its names, and the server that core
-    /// can reach.
+    /// The same identity with the names of the Secret `<cluster>-kubeconfig` and the server that Cluster API connects to.
+    /// Source: <https://cluster-api.sigs.k8s.io/developer/providers/contracts/control-plane>, kubeconfig management.
     #[must_use]
     pub fn for_cluster_api(mut self, cluster: &str, server: &str) -> Self {
         cluster.clone_into(&mut self.cluster);
@@ -54,7 +54,7 @@ impl Kubeconfig {
         format!("{}@{}", self.user, self.cluster)
     }
 
-    /// The text.
+    /// The YAML text.
     pub fn to_yaml(&self) -> Result<Zeroizing<String>, Error> {
         let document = Document {
             api_version: "v1".to_owned(),
@@ -131,7 +131,7 @@ fn text(encoded: Option<&str>, what: &'static str) -> Result<String, Error> {
     String::from_utf8(bytes).map_err(|_| Error::Lacks(what))
 }
 
-/// Where a text is malformed, without quoting it: it may hold a key.
+/// Where the text is malformed, without quoting it: it may contain a key.
 fn shape_of(error: &serde_yaml::Error) -> String {
     error.location().map_or_else(
         || "unexpected structure".to_owned(),
@@ -192,7 +192,7 @@ mod wiped {
     use serde::{Deserialize, Deserializer, Serializer};
     use zeroize::Zeroizing;
 
-    #[expect(clippy::ref_option, reason = "the signature serde asks for")]
+    #[expect(clippy::ref_option, reason = "the signature that serde requires")]
     pub(super) fn serialize<S: Serializer>(
         value: &Option<Zeroizing<String>>,
         serializer: S,
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_is_what_clients_expect() {
+    fn the_text_is_a_kubeconfig_with_embedded_certificates() {
         insta::assert_snapshot!(example().to_yaml().unwrap().as_str(), @r"
         apiVersion: v1
         kind: Config
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn a_kubeconfig_is_read_back_as_written() {
         let text = example().to_yaml().unwrap();
         assert_eq!(Kubeconfig::parse(text.as_bytes()).unwrap(), example());
     }
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_embedded_is_refused_without_quoting_it() {
+    fn a_kubeconfig_without_embedded_certificates_is_refused_without_quoting_it() {
         let exec = "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{name: c, context: {cluster: k, user: u}}]\n\
                     clusters: [{name: k, cluster: {server: 'https://h:1'}}]\nusers: [{name: u, user: {exec: {command: x}}}]\n";
         assert_eq!(

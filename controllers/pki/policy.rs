@@ -1,11 +1,11 @@
-//! Whether a Secret of key material stays or is issued again: a chain of small rules over its annotations. The
-//! order of the chain is the documentation.
+//! Decides whether a Secret of key material is kept or issued again: a chain of rules over its annotations, in the order
+//! of [`decide`].
 //!
-//! CAs and key pairs are never issued again, whatever their age: a new one breaks every node and every
-//! token. One that carries none of our annotations belongs to a user: it is used as it is (DESIGN 2.5).
+//! CAs and key pairs are never issued again, whatever their age: a new one breaks every node and every token. A CA
+//! without our annotations belongs to a user and is used as it is.
 //!
-//! A certificate that ends with its CA is issued again when it is over and not before: another one could not
-//! end later, so that each pass would issue it and roll the pods.
+//! A certificate that expires together with its CA is issued again when it has expired and not before: a new one could
+//! not expire later, so each reconcile would issue one and roll the pods.
 
 use std::collections::BTreeMap;
 
@@ -17,21 +17,22 @@ use super::{
     spec::{Content, Renewal, SecretSpec},
 };
 
-/// What is due within this span is renewed together, so that pods roll once; of a short life a twelfth.
+/// Certificates that are due within this span are renewed together, so that pods roll once. For a short lifetime the
+/// span is a twelfth of it.
 const TOGETHER: SignedDuration = SignedDuration::from_hours(6);
 
-/// Why something is issued.
+/// Why a Secret is issued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::IntoStaticStr)]
 pub enum Reason {
-    /// The Secret is not there.
+    /// The Secret does not exist.
     Missing,
-    /// The Secret is there without our annotations.
+    /// The Secret lacks our annotations.
     Unrecorded,
     /// Names, subjects or servers changed.
     InputsChanged,
     /// It was signed by another CA.
     CaChanged,
-    /// Its life comes to the end.
+    /// It is due for renewal.
     Expiring,
 }
 
@@ -39,43 +40,43 @@ pub enum Reason {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Decision {
-    /// It stays as it is.
+    /// The Secret is kept.
     Keep {
-        /// When the question has to be asked again; never for what has no end.
+        /// When it is due for renewal; `None` for what does not expire.
         renew_at: Option<Timestamp>,
     },
-    /// A CA that is not ours: its bytes have to be read to learn fingerprint and fitness.
+    /// A user's CA: read the bytes to get its fingerprint and to check it.
     Inspect,
-    /// It has to be made.
+    /// It is issued.
     Issue(Reason),
 }
 
-/// The question.
+/// What a decision depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
-    /// What should be there.
+    /// The Secret as it should be.
     pub spec: &'a SecretSpec,
-    /// `namespace/name` of the tenant; spreads renewals of a fleet made in one hour.
+    /// `namespace/name` of the tenant: renewals of tenants that were created together are spread by it.
     pub tenant: &'a str,
-    /// Annotations of the Secret, if it is there.
+    /// Annotations of the Secret, if it exists.
     pub observed: Option<&'a BTreeMap<String, String>>,
-    /// Fingerprint of the CA that should have signed, for what is signed.
+    /// Fingerprint of the CA that signs it; `None` for CAs and key pairs.
     pub ca: Option<&'a str>,
-    /// The time.
+    /// The current time.
     pub now: Timestamp,
 }
 
 type Rule = fn(&Input<'_>, &BTreeMap<String, String>, Option<Due>) -> Option<Reason>;
 
-/// When a recorded certificate is to be replaced.
+/// When a certificate is renewed.
 #[derive(Clone, Copy)]
 struct Due {
     at: Timestamp,
-    /// How much earlier it may be replaced, together with others.
+    /// How much earlier it may be renewed, together with others.
     ahead: SignedDuration,
 }
 
-/// Decides about one Secret from metadata alone.
+/// Decides about one Secret, from its annotations alone.
 pub fn decide(input: Input<'_>) -> Decision {
     let Some(observed) = input.observed else {
         return Decision::Issue(Reason::Missing);
@@ -118,7 +119,8 @@ fn expiring(input: &Input<'_>, _: &BTreeMap<String, String>, due: Option<Due>) -
     (due.at <= soon).then_some(Reason::Expiring)
 }
 
-/// After its fraction of life, less up to a twelfth of it by tenant; at its end, where nothing could end later.
+/// After a fraction of its lifetime, minus up to a twelfth of it that depends on the tenant. At its end, when it expires
+/// together with its CA.
 fn renewal(rule: Renewal, tenant: &str, observed: &BTreeMap<String, String>) -> Option<Due> {
     let at = |key: &str| observed.get(key)?.parse::<Timestamp>().ok();
     let (start, end) = (at(on::NOT_BEFORE)?, at(on::NOT_AFTER)?);
@@ -135,11 +137,11 @@ fn renewal(rule: Renewal, tenant: &str, observed: &BTreeMap<String, String>) -> 
     };
     let spread = (life / 12).max(1);
     let digest = Sha256::digest(tenant.as_bytes());
-    let draw = digest
+    let offset = digest
         .iter()
         .take(4)
         .fold(0_i64, |sum, byte| sum * 256 + i64::from(*byte));
-    let at = Timestamp::from_second(start.as_second() + used - draw % spread).ok()?;
+    let at = Timestamp::from_second(start.as_second() + used - offset % spread).ok()?;
     Some(Due {
         at,
         ahead: TOGETHER.min(SignedDuration::from_secs(spread)),
@@ -193,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn the_chain() {
+    fn each_rule_of_the_chain_has_its_reason() {
         let leaf = pick(component::API_SERVER);
         let good = recorded(&leaf, "aa", 365);
         let without = |key: &str| {
@@ -244,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_renew_at_half_life_and_servers_in_the_last_third() {
+    fn clients_are_renewed_at_half_life_and_servers_in_the_last_third() {
         for (component, latest) in [(component::ADMIN, 183), (component::API_SERVER, 244)] {
             let spec = pick(component);
             let good = recorded(&spec, "aa", 365);
@@ -261,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_issued_for_hours_is_not_renewed_at_once() {
+    fn a_certificate_issued_for_hours_is_not_renewed_at_once() {
         let spec = pick(component::API_SERVER);
         let mut short = recorded(&spec, "aa", 1);
         short.insert(on::NOT_AFTER.to_owned(), "1970-01-01T08:00:00Z".to_owned());
@@ -269,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn asking_again_at_the_announced_time_issues() {
+    fn a_certificate_is_renewed_at_the_announced_time() {
         let spec = pick(component::SCHEDULER);
         let good = recorded(&spec, "aa", 365);
         let Decision::Keep { renew_at: Some(at) } = ask(&spec, Some(&good), 0) else {
@@ -286,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn tenants_of_one_hour_do_not_renew_in_one_hour() {
+    fn renewals_of_tenants_created_together_are_spread() {
         let spec = pick(component::API_SERVER);
         let good = recorded(&spec, "aa", 365);
         let days: std::collections::BTreeSet<i64> = (0..50)

@@ -1,4 +1,4 @@
-//! What the add-ons of a tenant depend on, and the metadata they share. Pure.
+//! Inputs of the objects that the engine applies in a tenant, and what these objects share. Pure.
 
 use std::net::IpAddr;
 
@@ -10,14 +10,14 @@ use kamaji_api::{
 use semver::Version;
 use serde_json::{Value, json};
 
-/// What is asked for inside a tenant.
+/// What the objects in a tenant depend on.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
+pub struct Inputs<'a> {
     /// UID of the management cluster's namespace `kube-system`.
     pub management_cluster: &'a str,
-    /// Version of the tenant.
+    /// Kubernetes version of the tenant.
     pub version: &'a Version,
-    /// The same as it is spelled in image tags.
+    /// The version as image tags spell it.
     pub tag: &'a str,
     /// Registry of Kubernetes' images.
     pub registry: &'a str,
@@ -25,30 +25,35 @@ pub struct Wanted<'a> {
     pub dns: &'a [IpAddr],
     /// DNS domain of the tenant.
     pub domain: &'a str,
-    /// `https://host:port` for nodes.
+    /// `https://host:port` of the API server, for nodes.
     pub server: &'a str,
     /// Pod ranges.
     pub pod_cidrs: &'a [IpNet],
-    /// CoreDNS, if it is on.
-    pub core_dns: Option<&'a AddonImage>,
-    /// kube-proxy, if it is on.
-    pub kube_proxy: Option<&'a AddonImage>,
-    /// CoreDNS was on.
-    pub had_core_dns: bool,
-    /// kube-proxy was on.
-    pub had_kube_proxy: bool,
+    /// CoreDNS.
+    pub core_dns: Selection<'a>,
+    /// kube-proxy.
+    pub kube_proxy: Selection<'a>,
 }
 
-/// Metadata of an object inside a tenant.
+/// Whether an add-on is installed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Selection<'a> {
+    /// Its image, if it is enabled.
+    pub image: Option<&'a AddonImage>,
+    /// It was enabled before: its objects are removed once it is disabled.
+    pub installed: bool,
+}
+
+/// Metadata of an object in a tenant. Its labels name this management cluster as the one that made it.
 pub(super) fn metadata(
-    wanted: &Wanted<'_>,
+    inputs: &Inputs<'_>,
     name: &str,
     namespace: Option<&str>,
     more: &[(&str, &str)],
 ) -> Value {
     let mut labels = json!({
         kamaji::PROJECT: kamaji::PROJECT_VALUE,
-        ours::MANAGEMENT_CLUSTER: wanted.management_cluster,
+        ours::MANAGEMENT_CLUSTER: inputs.management_cluster,
     });
     for (key, value) in more {
         labels[*key] = json!(value);
@@ -60,17 +65,42 @@ pub(super) fn metadata(
     metadata
 }
 
-/// A binding's reference to a role.
+/// Reference of a binding to a role.
 pub(super) fn role_ref(kind: &str, name: &str) -> Value {
     json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name })
 }
 
-/// A binding's subject that is a user or a group.
+/// Subject of a binding: a user or a group.
 pub(super) fn subject(kind: &str, name: &str) -> Value {
     json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name })
 }
 
-/// A binding's subject that is a ServiceAccount of `kube-system`.
-pub(super) fn service_account(name: &str) -> Value {
+/// Subject of a binding: a ServiceAccount of `kube-system`.
+fn service_account_subject(name: &str) -> Value {
     json!({ "kind": "ServiceAccount", "name": name, "namespace": "kube-system" })
+}
+
+/// The ServiceAccount `name` of `kube-system`.
+pub(super) fn service_account(inputs: &Inputs<'_>, name: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": metadata(inputs, name, Some("kube-system"), &[]),
+    })
+}
+
+/// The binding `binding` of the ClusterRole `role` to the ServiceAccount `account` of `kube-system`.
+pub(super) fn service_account_binding(
+    inputs: &Inputs<'_>,
+    binding: &str,
+    role: &str,
+    account: &str,
+) -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": metadata(inputs, binding, None, &[]),
+        "roleRef": role_ref("ClusterRole", role),
+        "subjects": [service_account_subject(account)],
+    })
 }

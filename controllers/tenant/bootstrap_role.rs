@@ -1,8 +1,7 @@
-//! What the bootstrap provider may do inside a tenant (bootstrap.md 1.7, DESIGN 7). The side that holds the tenant's
-//! administrator kubeconfig applies these objects; the bootstrap provider itself never has more than they give.
+//! Permissions of the bootstrap provider in a tenant. The hosting engine, which has the tenant's admin kubeconfig, applies
+//! these objects; the bootstrap provider has no other permissions.
 //!
-//! It may bind the roles it hands out to nodes (`bind`), and nothing else: it can neither widen a role nor bind
-//! another one. Pure.
+//! It may bind two roles to nodes (verb `bind`): it can neither widen a role nor bind another one. Pure.
 
 use k8s_openapi::{
     api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject},
@@ -14,19 +13,19 @@ use crate::pki::spec::BOOTSTRAP_USER;
 
 /// Name of the objects here.
 pub const NAME: &str = "kamaji-bootstrap:controller";
-/// Binding that lets our tokens ask for a client certificate.
+/// Binding that lets our bootstrap tokens request a client certificate.
 pub const CSR_BINDING: &str = "kamaji-bootstrap:csr";
-/// Binding that lets nodes renew their certificate.
+/// Binding that lets nodes renew their client certificate.
 pub const RENEW_BINDING: &str = "kamaji-bootstrap:renew";
-/// Role and binding that let our tokens report a failure.
+/// Role and binding that let our bootstrap tokens report a failure as an Event.
 pub const REPORT: &str = "kamaji-bootstrap:report";
-/// Admission policy and binding for our tokens.
+/// `ValidatingAdmissionPolicy` and its binding for our bootstrap tokens.
 pub const POLICY: &str = "kamaji-bootstrap";
-/// Role of who may ask for a client certificate.
+/// ClusterRole that permits requests for a client certificate.
 pub const NODE_BOOTSTRAPPER: &str = "system:node-bootstrapper";
-/// Role whose requests for renewal kube-controller-manager approves.
+/// ClusterRole whose subjects get their renewals approved by kube-controller-manager.
 pub const SELF_NODE_CLIENT: &str = "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient";
-/// Role whose first requests kube-controller-manager approves, whatever the name.
+/// ClusterRole whose subjects get their first requests approved by kube-controller-manager, whatever the node name.
 pub const NODE_CLIENT: &str = "system:certificates.k8s.io:certificatesigningrequests:nodeclient";
 /// Signer of the client certificates of nodes.
 pub const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
@@ -35,7 +34,7 @@ pub const SERVING_SIGNER: &str = "kubernetes.io/kubelet-serving";
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 
-/// Rules that hold in the whole tenant.
+/// Rules for the whole tenant.
 pub fn cluster_role() -> ClusterRole {
     ClusterRole {
         metadata: metadata(None),
@@ -61,7 +60,7 @@ pub fn cluster_role() -> ClusterRole {
             rule("", "nodes", &[], &["get", "list", "watch", "patch"]),
             rule("", "events", &[], &["get", "list", "watch", "create"]),
             rule("", "namespaces", &[namespace::TENANT_REPORTS], WRITE),
-            // The automatic approval of bootstrap identities by somebody else is looked for.
+            // To find bindings that let kube-controller-manager approve bootstrap identities automatically.
             rule(RBAC, "clusterrolebindings", &[], &["list"]),
             rule(RBAC, "clusterrolebindings", &[CSR_BINDING, RENEW_BINDING], WRITE),
             rule(
@@ -89,7 +88,7 @@ pub fn cluster_role() -> ClusterRole {
     }
 }
 
-/// Who has [`cluster_role`].
+/// Binding of [`cluster_role`].
 pub fn cluster_role_binding() -> ClusterRoleBinding {
     ClusterRoleBinding {
         metadata: metadata(None),
@@ -98,7 +97,7 @@ pub fn cluster_role_binding() -> ClusterRoleBinding {
     }
 }
 
-/// Rules in `kube-system`: the tokens.
+/// Rules in `kube-system`: bootstrap tokens.
 pub fn role() -> Role {
     Role {
         metadata: metadata(Some("kube-system")),
@@ -111,7 +110,7 @@ pub fn role() -> Role {
     }
 }
 
-/// Who has [`role`].
+/// Binding of [`role`].
 pub fn role_binding() -> RoleBinding {
     RoleBinding {
         metadata: metadata(Some("kube-system")),
@@ -120,7 +119,8 @@ pub fn role_binding() -> RoleBinding {
     }
 }
 
-/// A server-side apply of one known object: `create` is checked with the name, since it goes through `patch`.
+/// Verbs of a server-side apply of one object by name. `create` with a resource name works here, since the request is a
+/// `PATCH` to the name.
 const WRITE: &[&str] = &["get", "create", "patch"];
 
 fn metadata(namespace: Option<&str>) -> ObjectMeta {

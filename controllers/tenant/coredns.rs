@@ -1,17 +1,18 @@
-//! CoreDNS inside a tenant (hosting specification 2.11). Pure.
+//! Objects of CoreDNS in a tenant. Pure.
 //!
-//! `kube-dns` has the addresses that kubelets are told, whatever they are; the peer gave it the tenth of the range.
+//! The Service `kube-dns` has the addresses that kubelets are configured with. (Upstream Kamaji always uses the tenth
+//! address of the service range.)
 
 use kamaji_api::addons::AddonImage;
 use serde_json::{Value, json};
 
-use super::addons::{Wanted, metadata, role_ref, service_account};
+use super::addons::{Inputs, metadata, service_account, service_account_binding};
 
 const NAME: &str = "coredns";
 const NAMESPACE: &str = "kube-system";
 const APP: (&str, &str) = ("k8s-app", "kube-dns");
 
-/// The version that kubeadm of this minor runs.
+/// The version of CoreDNS that kubeadm of this Kubernetes minor version installs.
 pub fn version(minor: u64) -> &'static str {
     match minor {
         ..=32 => "v1.11.3",
@@ -23,37 +24,27 @@ pub fn version(minor: u64) -> &'static str {
 }
 
 /// The objects, the Deployment last.
-pub fn objects(wanted: &Wanted<'_>, image: &AddonImage) -> Vec<Value> {
+pub fn objects(inputs: &Inputs<'_>, image: &AddonImage) -> Vec<Value> {
     vec![
-        json!({
-            "apiVersion": "v1",
-            "kind": "ServiceAccount",
-            "metadata": metadata(wanted, NAME, Some(NAMESPACE), &[]),
-        }),
+        service_account(inputs, NAME),
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "ClusterRole",
-            "metadata": metadata(wanted, "system:coredns", None, &[]),
+            "metadata": metadata(inputs, "system:coredns", None, &[]),
             "rules": [
                 { "apiGroups": [""], "resources": ["endpoints", "services", "pods", "namespaces"], "verbs": ["list", "watch"] },
                 { "apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"] },
             ],
         }),
-        json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": metadata(wanted, "system:coredns", None, &[]),
-            "roleRef": role_ref("ClusterRole", "system:coredns"),
-            "subjects": [service_account(NAME)],
-        }),
+        service_account_binding(inputs, "system:coredns", "system:coredns", NAME),
         json!({
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": metadata(wanted, NAME, Some(NAMESPACE), &[]),
-            "data": { "Corefile": corefile(wanted.domain) },
+            "metadata": metadata(inputs, NAME, Some(NAMESPACE), &[]),
+            "data": { "Corefile": corefile(inputs.domain) },
         }),
-        service(wanted),
-        deployment(wanted, image),
+        service(inputs),
+        deployment(inputs, image),
     ]
 }
 
@@ -86,8 +77,8 @@ fn corefile(domain: &str) -> String {
     )
 }
 
-fn service(wanted: &Wanted<'_>) -> Value {
-    let addresses: Vec<String> = wanted.dns.iter().map(ToString::to_string).collect();
+fn service(inputs: &Inputs<'_>) -> Value {
+    let addresses: Vec<String> = inputs.dns.iter().map(ToString::to_string).collect();
     let port = |name: &str, protocol: &str, port: u16| json!({ "name": name, "port": port, "protocol": protocol, "targetPort": port });
     let mut spec = json!({
         "selector": { APP.0: APP.1 },
@@ -96,7 +87,7 @@ fn service(wanted: &Wanted<'_>) -> Value {
     if let Some(first) = addresses.first() {
         spec["clusterIP"] = json!(first);
     }
-    let families: Vec<&str> = wanted
+    let families: Vec<&str> = inputs
         .dns
         .iter()
         .map(|address| if address.is_ipv6() { "IPv6" } else { "IPv4" })
@@ -112,7 +103,7 @@ fn service(wanted: &Wanted<'_>) -> Value {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": metadata(
-            wanted,
+            inputs,
             "kube-dns",
             Some(NAMESPACE),
             &[APP, ("kubernetes.io/cluster-service", "true"), ("kubernetes.io/name", "CoreDNS")],
@@ -121,8 +112,8 @@ fn service(wanted: &Wanted<'_>) -> Value {
     })
 }
 
-fn deployment(wanted: &Wanted<'_>, image: &AddonImage) -> Value {
-    let registry = wanted.registry;
+fn deployment(inputs: &Inputs<'_>, image: &AddonImage) -> Value {
+    let registry = inputs.registry;
     let repository = image
         .image_repository
         .clone()
@@ -130,11 +121,11 @@ fn deployment(wanted: &Wanted<'_>, image: &AddonImage) -> Value {
     let tag = image
         .image_tag
         .as_deref()
-        .unwrap_or_else(|| version(wanted.version.minor));
+        .unwrap_or_else(|| version(inputs.version.minor));
     json!({
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": metadata(wanted, NAME, Some(NAMESPACE), &[APP]),
+        "metadata": metadata(inputs, NAME, Some(NAMESPACE), &[APP]),
         "spec": {
             "replicas": 2,
             "strategy": { "type": "RollingUpdate", "rollingUpdate": { "maxUnavailable": 1 } },

@@ -1,11 +1,11 @@
-//! kube-proxy inside a tenant (hosting specification 2.11). Pure.
+//! Objects of kube-proxy in a tenant. Pure.
 //!
-//! It leaves the conntrack limits of nodes alone: /proc/sys is often not its to write (DESIGN 7).
+//! kube-proxy does not set the conntrack limits of nodes: nodes in containers mount `/proc/sys` read-only.
 
 use kamaji_api::addons::AddonImage;
 use serde_json::{Value, json};
 
-use super::addons::{Wanted, metadata, role_ref, service_account};
+use super::addons::{Inputs, metadata, service_account, service_account_binding};
 use crate::k8s::digest;
 
 const NAME: &str = "kube-proxy";
@@ -14,36 +14,26 @@ const APP: (&str, &str) = ("k8s-app", "kube-proxy");
 const FOLDER: &str = "/var/lib/kube-proxy";
 
 /// The objects, the DaemonSet last.
-pub fn objects(wanted: &Wanted<'_>, image: &AddonImage) -> Vec<Value> {
+pub fn objects(inputs: &Inputs<'_>, image: &AddonImage) -> Vec<Value> {
     let data = json!({
-        "config.conf": yaml(&configuration(wanted)),
-        "kubeconfig.conf": yaml(&kubeconfig(wanted.server)),
+        "config.conf": yaml(&configuration(inputs)),
+        "kubeconfig.conf": yaml(&kubeconfig(inputs.server)),
     });
     vec![
-        json!({
-            "apiVersion": "v1",
-            "kind": "ServiceAccount",
-            "metadata": metadata(wanted, NAME, Some(NAMESPACE), &[]),
-        }),
-        json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": metadata(wanted, "kubeadm:node-proxier", None, &[]),
-            "roleRef": role_ref("ClusterRole", "system:node-proxier"),
-            "subjects": [service_account(NAME)],
-        }),
+        service_account(inputs, NAME),
+        service_account_binding(inputs, "kubeadm:node-proxier", "system:node-proxier", NAME),
         json!({
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": metadata(wanted, NAME, Some(NAMESPACE), &[("app", NAME)]),
+            "metadata": metadata(inputs, NAME, Some(NAMESPACE), &[("app", NAME)]),
             "data": data,
         }),
-        daemon_set(wanted, image, &digest::of(&data)),
+        daemon_set(inputs, image, &digest::of(&data)),
     ]
 }
 
-fn configuration(wanted: &Wanted<'_>) -> Value {
-    let ranges: Vec<String> = wanted.pod_cidrs.iter().map(ToString::to_string).collect();
+fn configuration(inputs: &Inputs<'_>) -> Value {
+    let ranges: Vec<String> = inputs.pod_cidrs.iter().map(ToString::to_string).collect();
     json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
@@ -76,25 +66,25 @@ fn kubeconfig(server: &str) -> Value {
     })
 }
 
-/// JSON of ours always is YAML.
+/// Every JSON value serialises to YAML.
 fn yaml(value: &Value) -> String {
     serde_yaml::to_string(value).unwrap_or_default()
 }
 
-fn daemon_set(wanted: &Wanted<'_>, image: &AddonImage, digest: &str) -> Value {
-    let repository = image.image_repository.as_deref().unwrap_or(wanted.registry);
-    let tag = image.image_tag.as_deref().unwrap_or(wanted.tag);
+fn daemon_set(inputs: &Inputs<'_>, image: &AddonImage, digest: &str) -> Value {
+    let repository = image.image_repository.as_deref().unwrap_or(inputs.registry);
+    let tag = image.image_tag.as_deref().unwrap_or(inputs.tag);
     json!({
         "apiVersion": "apps/v1",
         "kind": "DaemonSet",
-        "metadata": metadata(wanted, NAME, Some(NAMESPACE), &[APP]),
+        "metadata": metadata(inputs, NAME, Some(NAMESPACE), &[APP]),
         "spec": {
             "selector": { "matchLabels": { APP.0: APP.1 } },
             "updateStrategy": { "type": "RollingUpdate" },
             "template": {
                 "metadata": {
                     "labels": { APP.0: APP.1 },
-                    // The process does not see a changed file by itself.
+                    // kube-proxy does not reload its configuration: a change rolls the pods.
                     "annotations": { kamaji_api::labels::kamaji::CHECKSUM: digest },
                 },
                 "spec": {

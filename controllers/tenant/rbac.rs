@@ -1,30 +1,30 @@
-//! Rights inside a tenant that belong to its control plane (hosting specification 2.11): administrators, and the API
-//! server towards kubelets. What nodes need to join is the bootstrap provider's (bootstrap.md 1.7); its own rights
-//! are [`super::bootstrap_role`].
+//! RBAC that the engine applies in each tenant, as kubeadm does in its clusters: the admins' group, the API server as a
+//! client of kubelets, and [`super::bootstrap_role`]. What nodes need to join is applied by the bootstrap provider.
 
 use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
-use kube::{Api, Client};
+use kube::Api;
 use serde_json::{Value, json};
 
 use super::{
-    Error,
-    addons::{Wanted, metadata, role_ref, subject},
-    bootstrap_role, within,
+    Connection, Error,
+    addons::{Inputs, metadata, role_ref, subject},
+    bootstrap_role,
+    client::within,
 };
 use crate::pki::spec::ADMINS_GROUP;
 
-/// Binding of the administrators' group.
+/// Binding of the admins' group to `cluster-admin`.
 pub const ADMINS: &str = "kubeadm:cluster-admins";
-/// Binding of the API server towards kubelets.
+/// Binding that lets the API server call kubelets (logs, exec).
 pub const KUBELET_CLIENT: &str = "kubeadm:apiserver-kubelet-client";
 
 /// The objects.
-pub fn objects(wanted: &Wanted<'_>) -> Vec<Value> {
+pub fn objects(inputs: &Inputs<'_>) -> Vec<Value> {
     let binding = |name: &str, role: &str, who: Value| {
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "ClusterRoleBinding",
-            "metadata": metadata(wanted, name, None, &[]),
+            "metadata": metadata(inputs, name, None, &[]),
             "roleRef": role_ref("ClusterRole", role),
             "subjects": [who],
         })
@@ -61,17 +61,16 @@ where
     Some(body)
 }
 
-/// Reads the administrators' binding as an administrator: it is there, and it works.
+/// Reads the bindings back with the admin's identity: proves that they exist and that they work.
 ///
 /// # Errors
-/// When it does not.
-pub async fn read_back(admin: &Client) -> Result<(), Error> {
-    let api: Api<ClusterRoleBinding> = Api::all(admin.clone());
+/// When one cannot be read, or has no subject.
+pub async fn read_back(admin: &Connection) -> Result<(), Error> {
+    let api: Api<ClusterRoleBinding> = Api::all(admin.client());
     for name in [ADMINS, KUBELET_CLIENT] {
-        let action = format!("read ClusterRoleBinding {name} back");
-        let found = within(&action, api.get(name)).await?;
+        let found = within(&format!("get ClusterRoleBinding {name}"), api.get(name)).await?;
         if found.subjects.is_none_or(|subjects| subjects.is_empty()) {
-            return Err(Error::Refused(format!("{action}: it binds nobody")));
+            return Err(Error::NoSubjects(name));
         }
     }
     Ok(())

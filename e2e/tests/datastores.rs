@@ -52,8 +52,8 @@ async fn a_datastore_says_why_it_is_not_ready() -> Result<()> {
     let stores = Api::<DataStore>::all(lab.management.clone());
     let other = issue::ca("e2e", &AltNames::default(), Timestamp::now())?;
     let claim = format!(
-        "PersistentVolumeClaim {}/{} is not bound: its StorageClass \"no-such-class\" does not exist: create it, or set \
-         spec.managed.storage.className of a new DataStore",
+        "PersistentVolumeClaim {}/{} is not bound: its StorageClass \"no-such-class\" does not exist: create it, or \
+         create a DataStore with another spec.managed.storage.className",
         labels::namespace::DATASTORES,
         parts::claim_name("e2e-classless"),
     );
@@ -125,8 +125,9 @@ async fn a_managed_datastore_asks_for_a_default_storage_class_and_comes_up_with_
         let spec = json!({ "managed": { "replicas": 1, "storage": { "size": "1Gi" } } });
         store(&stores, name, &spec).await?;
         let sentence = format!(
-            "PersistentVolumeClaim {}/{} is not bound: the cluster has no default StorageClass: mark one as default, or \
-             set spec.managed.storage.className of a new DataStore",
+            "PersistentVolumeClaim {}/{} is not bound: the cluster has no default StorageClass: annotate one with \
+             storageclass.kubernetes.io/is-default-class=true, or create a DataStore with another \
+             spec.managed.storage.className",
             labels::namespace::DATASTORES,
             parts::claim_name(name),
         );

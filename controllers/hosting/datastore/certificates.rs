@@ -1,5 +1,5 @@
-//! The key material of a managed etcd: made once; the leaves are renewed. Its CA signs the certificates of
-//! every tenant too, so one that is gone is waited for and never replaced by another.
+//! The key material of a managed etcd. Its certificates are renewed. Its CA is created once: it signs the certificates of
+//! every tenant too, so a missing CA is never replaced by a new one but has to be restored.
 
 use std::collections::BTreeMap;
 
@@ -13,16 +13,14 @@ use k8s_openapi::{
 use kamaji_api::{conditions::Reason, datastore::DataStore, labels::namespace};
 use kube::ResourceExt as _;
 
-use super::{
-    desired, observe, parts, usage,
-    validate::{Managed, Problem},
-};
+use super::{desired, observe, parts, usage, validate::Managed};
 use crate::{
     hosting::engine::Engine,
     k8s::{
         error::Class,
         key::{ObjectKey, RootKey},
         kind::Kind,
+        problem::Problem,
     },
     pki::{
         annotations as on,
@@ -37,11 +35,11 @@ use crate::{
 pub(super) struct Keys {
     /// Fingerprint of the CA.
     pub(super) ca: String,
-    /// When the next certificate is due.
+    /// When the next certificate is due for renewal.
     pub(super) renew_at: Option<Timestamp>,
 }
 
-/// Makes what is missing and renews what is due.
+/// Creates missing key material and renews certificates that are due.
 pub(super) async fn ensure(
     engine: &Engine,
     store: &DataStore,
@@ -82,7 +80,7 @@ pub(super) async fn ensure(
             datastore: Some(signer),
             ..Signers::default()
         };
-        let material = issue::secret(&spec, signers, now)?;
+        let material = issue::secret(&spec, signers, now).map_err(|error| not_issued(&error))?;
         put(engine, store, &spec, &material, row.is_some()).await?;
         engine.pool.forget(&managed.name);
     }
@@ -92,7 +90,7 @@ pub(super) async fn ensure(
     })
 }
 
-/// Fingerprint of the CA: of the one that is known, of one that is found, or of a new one where none was in use.
+/// Fingerprint of the CA: the recorded one, that of a CA without our labels, or that of a new CA if none was in use.
 async fn ca(
     engine: &Engine,
     store: &DataStore,
@@ -105,27 +103,27 @@ async fn ca(
         return Ok(known);
     }
     if let Some(found) = observe::secret(&engine.client, namespace::DATASTORES, &spec.name).await? {
-        return take(engine, store, &spec, found).await;
+        return adopt(engine, store, &spec, found).await;
     }
     if let Some(witness) = witness(engine, managed) {
-        return Err(Problem {
-            reason: Reason::SecretNotFound,
-            message: format!(
-                "Secret {}, the CA of this etcd and of its tenants' certificates, is gone while {witness} \
+        return Err(Problem::backoff(
+            Class::Foreign,
+            Reason::SecretNotFound,
+            format!(
+                "Secret {}, the CA of this etcd and of its tenants' certificates, does not exist, but {witness} \
                  exists: restore the Secret from a backup",
-                place(&spec)
+                name_of(&spec)
             ),
-            class: Class::Foreign,
-        });
+        ));
     }
-    let material = issue::secret(&spec, Signers::default(), now)?;
+    let material = issue::secret(&spec, Signers::default(), now).map_err(|error| not_issued(&error))?;
     let manifest = desired::secret(store, &spec, &material)?;
-    // Where another process was faster, the next pass finds what that one made.
+    // If another process was faster, the next reconcile finds its CA.
     engine.applier.create(&manifest).await?;
     Ok(recorded(&material.annotations).unwrap_or_default().to_owned())
 }
 
-/// Something that goes by the CA already.
+/// An object that exists only if a CA was created before.
 fn witness(engine: &Engine, managed: &Managed) -> Option<String> {
     let name = managed.name.as_str();
     let parts = [
@@ -147,34 +145,35 @@ fn witness(engine: &Engine, managed: &Managed) -> Option<String> {
     })
 }
 
-/// Takes a CA that no watch shows: it lost our label or our annotation, or came out of a backup. Its bytes stay.
-async fn take(
+/// Adopts a CA that the watch does not report: its labels or annotations were removed, or it was restored from a backup.
+/// Its data stays.
+async fn adopt(
     engine: &Engine,
     store: &DataStore,
     spec: &SecretSpec,
     found: Secret,
 ) -> Result<String, Problem> {
     let data = found.data.clone().unwrap_or_default();
-    let read = Ca::read(&place(spec), CLUSTER_CA_KEYS, &data);
+    let read = Ca::read(&name_of(spec), CLUSTER_CA_KEYS, &data);
     let fingerprint = match &read {
         Ok(ca) => ca.fingerprint().to_owned(),
         Err(error) => {
-            return Err(Problem {
-                reason: Reason::CredentialsInvalid,
-                message: format!("{error}; restore the Secret from a backup"),
-                class: Class::Foreign,
-            });
+            return Err(Problem::backoff(
+                Class::Foreign,
+                Reason::CredentialsInvalid,
+                format!("{error}; restore the Secret from a backup"),
+            ));
         }
     };
-    let told = recorded(found.annotations());
-    if told.is_some_and(|told| told != fingerprint) {
+    let known = recorded(found.annotations());
+    if known.is_some_and(|known| known != fingerprint) {
         return Err(another_ca(spec));
     }
     let advice = format!(
-        "; if its CA is the right one, annotate it with {}={fingerprint}",
+        "; if it contains the CA of this DataStore, annotate it with {}={fingerprint}",
         on::CA_FINGERPRINT
     );
-    mine(store, spec, &found, told.is_some(), &advice)?;
+    check_owner(store, spec, &found, known.is_some(), &advice)?;
     let mut annotations: BTreeMap<_, _> = found
         .annotations()
         .iter()
@@ -197,7 +196,7 @@ async fn take(
     Ok(fingerprint)
 }
 
-/// The CA, as the one that was recorded.
+/// Reads the CA; its fingerprint must be the recorded one.
 async fn signing(engine: &Engine, managed: &Managed, fingerprint: &str) -> Result<Ca, Problem> {
     let ca = observe::ca(&engine.client, managed).await?;
     if ca.fingerprint() == fingerprint {
@@ -207,19 +206,19 @@ async fn signing(engine: &Engine, managed: &Managed, fingerprint: &str) -> Resul
 }
 
 fn another_ca(spec: &SecretSpec) -> Problem {
-    Problem {
-        reason: Reason::CredentialsInvalid,
-        message: format!(
-            "Secret {} holds another CA than its annotation {} says: restore the former one from a backup, or \
-             remove the annotation to go over to this one",
-            place(spec),
+    Problem::backoff(
+        Class::Foreign,
+        Reason::CredentialsInvalid,
+        format!(
+            "Secret {} contains another CA than its annotation {} records: restore the former CA from a backup, or \
+             remove the annotation to use this one",
+            name_of(spec),
             on::CA_FINGERPRINT
         ),
-        class: Class::Foreign,
-    }
+    )
 }
 
-/// Writes a certificate. One that is there and only lost our label is written over.
+/// Writes a Secret with a certificate. One that exists without our labels is adopted.
 async fn put(
     engine: &Engine,
     store: &DataStore,
@@ -235,7 +234,7 @@ async fn put(
             Err(error) => return Err(error.into()),
         }
         if let Some(found) = observe::secret(&engine.client, namespace::DATASTORES, &spec.name).await? {
-            mine(store, spec, &found, recorded(found.annotations()).is_some(), "")?;
+            check_owner(store, spec, &found, recorded(found.annotations()).is_some(), "")?;
             let uid = found.metadata.uid.as_deref().unwrap_or_default();
             engine.applier.apply_to(&manifest, uid).await?;
             return Ok(());
@@ -245,9 +244,8 @@ async fn put(
     Ok(())
 }
 
-/// Whether a Secret with the name of ours may be written: it belongs to this DataStore, or to nobody and carries what
-/// we record.
-fn mine(
+/// Refuses to write a Secret of somebody else: ours is owned by this DataStore, or has no owner and our annotations.
+fn check_owner(
     store: &DataStore,
     spec: &SecretSpec,
     found: &Secret,
@@ -263,39 +261,28 @@ fn mine(
         .find(|owner| owner.controller == Some(true) && !is_owned);
     let why = match other {
         Some(owner) => format!(
-            "belongs to {} {} of UID {}: take that out of its metadata.ownerReferences, or delete the Secret if it is \
-             of no use",
+            "is owned by {} {} with UID {}: remove that from its metadata.ownerReferences, or delete the Secret if it \
+             is not used",
             owner.kind, owner.name, owner.uid
         ),
         None if is_owned || is_recorded => return Ok(()),
-        None => format!("was not made for this DataStore: move it to another name{advice}"),
+        None => format!("was not created for this DataStore: rename it{advice}"),
     };
-    Err(Problem {
-        reason: Reason::OwnedByAnother,
-        message: format!("Secret {} {why}", place(spec)),
-        class: Class::Foreign,
-    })
+    Err(Problem::backoff(
+        Class::Foreign,
+        Reason::OwnedByAnother,
+        format!("Secret {} {why}", name_of(spec)),
+    ))
 }
 
 fn recorded(annotations: &BTreeMap<String, String>) -> Option<&str> {
     annotations.get(on::CA_FINGERPRINT).map(String::as_str)
 }
 
-fn place(spec: &SecretSpec) -> String {
+fn name_of(spec: &SecretSpec) -> String {
     format!("{}/{}", namespace::DATASTORES, spec.name)
 }
 
-impl From<serde_json::Error> for Problem {
-    fn from(error: serde_json::Error) -> Self {
-        Self::invalid(
-            Reason::InternalError,
-            format!("an object cannot be written: {error}"),
-        )
-    }
-}
-
-impl From<issue::Error> for Problem {
-    fn from(error: issue::Error) -> Self {
-        Self::invalid(Reason::InternalError, error.to_string())
-    }
+fn not_issued(error: &issue::Error) -> Problem {
+    Problem::on_change(Reason::InternalError, error.to_string())
 }

@@ -8,43 +8,36 @@ use kube::ResourceExt as _;
 use super::{
     driver::{self, Access},
     observe,
-    validate::{self, Problem, Valid},
+    validate::{self, Valid},
 };
 use crate::{
     hosting::engine::Engine,
-    k8s::{
-        error::{ApiError, Class},
-        key::RootKey,
-    },
-    runtime::driver::Failure,
+    k8s::{error::Class, key::RootKey, problem::Problem},
 };
 
-impl From<Problem> for Failure {
-    fn from(problem: Problem) -> Self {
-        Self::new(problem.class, problem)
-    }
-}
-
-/// Opens a DataStore, or returns what is open already.
+/// Returns the shared connection to a DataStore, opening it if necessary.
+///
+/// # Errors
+/// When spec or credentials cannot be used, the datastore does not answer, or an external etcd has authentication off.
 pub async fn access(engine: &Engine, store: &DataStore) -> Result<Arc<Access>, Problem> {
     if let Some(open) = engine.pool.get(store) {
         return Ok(open);
     }
     let valid = validate::validate(store)?;
     let credentials = observe::credentials(&engine.client, &valid).await?;
-    let access = engine.pool.open(&credentials).await?;
-    match valid {
-        Valid::Managed(_) => access.admin.ensure_auth().await?,
-        Valid::External(_) if access.admin.auth_enabled().await? => {}
-        Valid::External(_) => {
-            return Err(Problem {
-                reason: Reason::DataStoreAuthenticationDisabled,
-                message: "this etcd does not check who asks, so tenants could read each other: create the user and \
-                          role root and run etcdctl auth enable"
-                    .to_owned(),
-                class: Class::Foreign,
-            });
-        }
+    let access = engine.pool.open(&credentials).await;
+    let access = access.map_err(|error| problem(&error))?;
+    let authenticated = match valid {
+        Valid::Managed(_) => access.admin.ensure_auth().await.map(|()| true),
+        Valid::External(_) => access.admin.auth_enabled().await,
+    };
+    if !authenticated.map_err(|error| problem(&error))? {
+        return Err(Problem::backoff(
+            Class::Foreign,
+            Reason::DataStoreAuthenticationDisabled,
+            "spec.endpoints: authentication is disabled in this etcd, so tenants could read each other's data; create the \
+             user root with the role root and run `etcdctl auth enable`",
+        ));
     }
     let (access, moved) = engine.pool.put(store, access);
     if moved {
@@ -60,25 +53,7 @@ pub fn invalidate(engine: &Engine, store: &str) {
     engine.store_queue.add(RootKey::new("", store));
 }
 
-impl From<ApiError> for Problem {
-    fn from(error: ApiError) -> Self {
-        Self {
-            reason: match error.class() {
-                Class::Denied => Reason::Forbidden,
-                _ => Reason::InternalError,
-            },
-            message: error.to_string(),
-            class: error.class(),
-        }
-    }
-}
-
-impl From<driver::Error> for Problem {
-    fn from(error: driver::Error) -> Self {
-        Self {
-            reason: error.reason(),
-            message: error.to_string(),
-            class: error.class(),
-        }
-    }
+/// How a failed request of the admin is reported.
+fn problem(error: &driver::Error) -> Problem {
+    Problem::new(error.class().into(), error.reason(), error.to_string())
 }

@@ -1,8 +1,8 @@
-//! The parts of an etcd that the engine runs: namespace, key material, Service, NetworkPolicy, StatefulSet. Pure.
+//! The objects of an etcd that the engine runs: namespace, Secrets, Service, NetworkPolicy, StatefulSet. Pure.
 //!
-//! Everything lives in one namespace without clusterctl's labels (DESIGN 7) and belongs to the DataStore, so that
-//! it goes with it; the claim alone is adopted after the StatefulSet controller made it, so that deleting the
-//! StatefulSet by mistake keeps the data.
+//! They are in one namespace without clusterctl's labels, so that `clusterctl delete` does not delete it, and owned by
+//! the DataStore, so that they are garbage-collected with it. The PersistentVolumeClaim is owned by the DataStore too, and
+//! not by the StatefulSet: deleting the StatefulSet by mistake keeps the data.
 
 use std::collections::BTreeMap;
 
@@ -37,7 +37,7 @@ use crate::{
     pki::{issue::Material, spec::SecretSpec},
 };
 
-/// Failure to serialise what was just built; no Kubernetes type does that.
+/// The error is a failed serialisation, which no Kubernetes type causes.
 pub type Result<T> = std::result::Result<T, serde_json::Error>;
 
 /// The namespace of all managed DataStores.
@@ -70,8 +70,8 @@ pub fn secret(store: &DataStore, spec: &SecretSpec, material: &Material) -> Resu
     })
 }
 
-/// What serves etcd, in the order in which it is made. `ca` is the fingerprint of the CA: etcd reads
-/// renewed certificates by itself, but not another CA.
+/// Service, NetworkPolicy and StatefulSet, in the order in which they are applied. `ca` is the fingerprint of the CA: a
+/// change of it rolls the pods, since etcd reloads renewed certificates but not its CA.
 pub fn objects(store: &DataStore, managed: &Managed, ca: &str) -> Result<Vec<Manifest>> {
     Ok(vec![
         service(store, managed)?,
@@ -80,7 +80,7 @@ pub fn objects(store: &DataStore, managed: &Managed, ca: &str) -> Result<Vec<Man
     ])
 }
 
-/// Ties a claim to its DataStore.
+/// The PersistentVolumeClaim `name` with the DataStore as its owner.
 pub fn adopted_claim(store: &DataStore, name: &str) -> Result<Manifest> {
     Manifest::of(&PersistentVolumeClaim {
         metadata: metadata(store, name, "etcd"),
@@ -100,7 +100,7 @@ fn service(store: &DataStore, managed: &Managed) -> Result<Manifest> {
         metadata: metadata(store, &managed.name, "etcd"),
         spec: Some(ServiceSpec {
             cluster_ip: Some("None".to_owned()),
-            // A member has to find itself and the others before any of them is ready.
+            // Members resolve their names before they are ready.
             publish_not_ready_addresses: Some(true),
             selector: Some(selector(&managed.name)),
             ports: Some(vec![port("client", CLIENT)]),
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn the_parts_of_a_managed_etcd() {
+    fn the_objects_of_a_managed_etcd() {
         let (store, managed) = example();
         let text: Vec<String> = objects(&store, &managed, "aa")
             .unwrap()
@@ -265,14 +265,14 @@ mod tests {
     }
 
     #[test]
-    fn the_namespace_is_restricted_and_not_clusterctls() {
+    fn the_namespace_is_restricted_and_without_labels_of_clusterctl() {
         let body = home().unwrap().body().to_string();
         assert!(body.contains("\"pod-security.kubernetes.io/enforce\":\"restricted\""));
         assert!(!body.contains("cluster.x-k8s.io/provider") && !body.contains("clusterctl"));
     }
 
     #[test]
-    fn clients_find_a_name_that_the_certificate_covers() {
+    fn the_certificate_covers_the_endpoints() {
         let (_, managed) = example();
         assert_eq!(
             endpoints(&managed),
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_administrator_is_root_and_nobody_a_master() {
+    fn only_the_admin_is_root_and_nobody_is_in_system_masters() {
         let text = |spec: &SecretSpec| serde_json::to_string(&spec.content).unwrap();
         assert!(text(&admin("default")).contains("\"root\""));
         for spec in [ca("default"), server("default"), admin("default")] {
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn resources_of_the_user_replace_ours() {
+    fn resources_of_the_spec_replace_the_defaults() {
         let (mut store, _) = example();
         store.spec.managed.as_mut().unwrap().resources =
             Some(serde_json::json!({"limits": {"memory": "1Gi"}, "claims": [{"name": "x"}]}).into());

@@ -1,12 +1,12 @@
-//! The pod of one member of a managed etcd: hardened as Pod Security `restricted` asks (DESIGN 2.7), compaction and
-//! quota on, since many API servers share it. Pure.
+//! The pod of one member of a managed etcd: hardened to the Pod Security level `restricted`, with compaction and a quota,
+//! since many API servers share it. Pure.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::core::v1::{
-        Capabilities, Container, ContainerPort, HTTPGetAction, KeyToPath, PodSecurityContext, PodSpec, Probe,
-        ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+        Container, ContainerPort, HTTPGetAction, KeyToPath, PodSecurityContext, PodSpec, Probe,
+        ResourceRequirements, SecretVolumeSource, Volume, VolumeMount,
     },
     apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString},
 };
@@ -15,34 +15,25 @@ use super::{
     parts::{CLIENT, PEER, VOLUME, host, server},
     validate::Managed,
 };
+use crate::hosting::hardened;
 
-/// Port for probes and metrics, without TLS; the NetworkPolicy keeps it to the node.
+/// Port of probes and metrics, without TLS; the NetworkPolicy blocks it for pods.
 const PROBES: i32 = 2381;
-/// User and group of the process.
-const NOBODY: i64 = 65532;
-/// Mode of mounted keys: the group reads, since files of Secrets belong to root.
+/// Mode of mounted keys: the group can read them, since files of Secrets are owned by root.
 const KEY_MODE: i32 = 0o440;
-/// Where the volume is mounted.
+/// Mount path of the volume.
 const DATA: &str = "/var/lib/etcd";
-/// Where the certificates are mounted.
+/// Mount path of the certificates.
 const PKI: &str = "/etc/etcd/pki";
 
-/// The pod.
+/// The pod spec.
 pub(super) fn pod(managed: &Managed) -> PodSpec {
     PodSpec {
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         security_context: Some(PodSecurityContext {
-            run_as_non_root: Some(true),
-            run_as_user: Some(NOBODY),
-            run_as_group: Some(NOBODY),
-            fs_group: Some(NOBODY),
             fs_group_change_policy: Some("OnRootMismatch".to_owned()),
-            seccomp_profile: Some(SeccompProfile {
-                type_: "RuntimeDefault".to_owned(),
-                ..SeccompProfile::default()
-            }),
-            ..PodSecurityContext::default()
+            ..hardened::pod()
         }),
         containers: vec![container(managed)],
         volumes: Some(vec![Volume {
@@ -67,7 +58,7 @@ pub(super) fn pod(managed: &Managed) -> PodSpec {
     }
 }
 
-/// Its one container.
+/// The container.
 fn container(managed: &Managed) -> Container {
     let probe = |path: &str, period: i32, failures: i32| {
         Some(Probe {
@@ -112,15 +103,7 @@ fn container(managed: &Managed) -> Container {
             ])),
             ..ResourceRequirements::default()
         }),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            read_only_root_filesystem: Some(true),
-            capabilities: Some(Capabilities {
-                drop: Some(vec!["ALL".to_owned()]),
-                ..Capabilities::default()
-            }),
-            ..SecurityContext::default()
-        }),
+        security_context: Some(hardened::container(None)),
         volume_mounts: Some(vec![mount(VOLUME, DATA, false), mount("pki", PKI, true)]),
         ..Container::default()
     }
@@ -132,12 +115,12 @@ fn arguments(managed: &Managed) -> Vec<String> {
     let host = host(name, 0);
     let flags = [
         ("name", member.clone()),
-        // etcd wants a directory of its own that nobody else may enter.
+        // A directory with mode 0700, which the mount point of a volume cannot have.
         ("data-dir", format!("{DATA}/data")),
         ("listen-client-urls", format!("https://0.0.0.0:{CLIENT}")),
         ("advertise-client-urls", format!("https://{host}:{CLIENT}")),
-        // Members talk past users and roles: who is a peer reads and writes every tenant's data. One member has no
-        // peers, so nobody outside its pod gets to the port. What it advertises is only noted.
+        // Peers are not subject to users and roles: a peer reads and writes the data of every tenant. One member has no
+        // peers, so the port is on loopback. The advertised URL is only recorded.
         ("listen-peer-urls", format!("https://127.0.0.1:{PEER}")),
         ("initial-advertise-peer-urls", format!("https://{host}:{PEER}")),
         ("initial-cluster", format!("{member}=https://{host}:{PEER}")),
@@ -147,11 +130,11 @@ fn arguments(managed: &Managed) -> Vec<String> {
         ("cert-file", format!("{PKI}/tls.crt")),
         ("key-file", format!("{PKI}/tls.key")),
         ("peer-client-cert-auth", "true".to_owned()),
-        // The members' own certificate and no CA: that of the datastore signs tenants' certificates too.
+        // The members' own certificate instead of the CA, which signs tenants' certificates too.
         ("peer-trusted-ca-file", format!("{PKI}/tls.crt")),
         ("peer-cert-file", format!("{PKI}/tls.crt")),
         ("peer-key-file", format!("{PKI}/tls.key")),
-        // The API servers of tenants share this etcd and leave compaction to it.
+        // Tenants' API servers share this etcd and do not compact it.
         ("auto-compaction-mode", "periodic".to_owned()),
         ("auto-compaction-retention", "5m".to_owned()),
         ("quota-backend-bytes", managed.quota.to_string()),

@@ -1,20 +1,21 @@
-//! DataStores: where tenants keep their state (DESIGN 2.8, 7; hosting specification 1.5, 3).
+//! DataStores: where tenants keep their state.
 //!
-//! Owns the DataStore objects, the etcd of `spec.managed`, the names of schemas and users ([`names`]) and the way
-//! into a datastore ([`driver`]).
+//! Owns the DataStore objects, the etcd of `spec.managed`, the names of schemas and users ([`names`]) and the connections
+//! to datastores ([`driver`]).
 //!
-//! A tenant asks [`status::usable`] whether it may be placed, opens the datastore with [`access`] and calls
-//! [`driver::etcd::EtcdAdmin::ensure_tenant`] or [`driver::etcd::EtcdAdmin::delete_tenant`]; what it presents there
-//! is a certificate of [`crate::pki::spec::datastore`], signed by [`driver::Access::ca`]. After a
+//! The controller of tenants calls [`status::usable`] to learn whether a DataStore accepts tenants, opens it with
+//! [`access`] and calls [`driver::admin::Admin::ensure_tenant`] or [`driver::admin::Admin::delete_tenant`]. The tenant's
+//! API server connects with a certificate of [`crate::pki::spec::datastore`], signed by [`driver::Access::ca`]. After a
 //! failure, [`invalidate`] drops the cached connection and requeues the DataStore.
 //!
-//! Deletion is held by a finalizer while a tenant uses the DataStore. What the engine made for a managed one,
-//! volume included, belongs to it and goes with it.
+//! A finalizer blocks the deletion of a DataStore while a tenant uses it. The objects of a managed DataStore, volume
+//! included, are owned by it and garbage-collected with it.
 
 mod certificates;
 mod connection;
 pub mod desired;
 pub mod driver;
+mod events;
 mod member;
 pub mod names;
 pub mod observe;
@@ -38,10 +39,10 @@ use crate::{k8s::key::RootKey, settings::DefaultDatastore};
 
 /// Name of this controller in metrics and logs.
 pub const CONTROLLER: &str = "datastore";
-/// DataStores that are reconciled at once.
+/// Number of DataStores that are reconciled at the same time.
 pub const CONCURRENCY: usize = 4;
 
-/// Asks for everything that has to be there from the start.
+/// Queues the DataStore `default`, if the engine creates it.
 pub fn prime(engine: &Engine) {
     if engine.settings.default_datastore == DefaultDatastore::Managed {
         engine.store_queue.add(RootKey::new("", ours::DEFAULT_DATASTORE));

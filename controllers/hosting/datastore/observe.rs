@@ -1,29 +1,41 @@
-//! What a DataStore's spec points at: the Secrets of its credentials, and the storage classes of the cluster.
+//! Reads what a DataStore depends on: the Secrets of its credentials, its members, and the storage classes of the cluster.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
     ByteString,
-    api::{core::v1::Secret, storage::v1::StorageClass},
+    api::{
+        apps::v1::StatefulSet,
+        core::v1::{PersistentVolumeClaim, Secret},
+        storage::v1::StorageClass,
+    },
 };
-use kamaji_api::{conditions::Reason, labels::namespace};
+use kamaji_api::{
+    conditions::Reason,
+    labels::{namespace, ours},
+};
 use kube::{Api, Client, ResourceExt as _};
 
 use super::{
     driver::Credentials,
     parts,
-    status::Class as ClassOfStorage,
-    validate::{External, Managed, Problem, Source, Valid},
+    status::{Claim, Members, StorageClass as ClassFacts},
+    validate::{External, Managed, Source, Valid},
 };
 use crate::{
-    k8s::error::{ApiError, Class},
+    hosting::engine::Engine,
+    k8s::{
+        error::{ApiError, Class},
+        problem::Problem,
+        row::Facts,
+    },
     pki::material::{CLUSTER_CA_KEYS, Ca, Found, PrivateKeyPem, check_pair},
 };
 
-/// Annotation by which a storage class is the default.
+/// Annotation of the default storage class.
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 
-/// Bytes and where they stood.
+/// Bytes and their location.
 struct Read {
     location: String,
     bytes: Vec<u8>,
@@ -39,11 +51,14 @@ impl Read {
 
     fn text(&self) -> Result<String, Problem> {
         String::from_utf8(self.bytes.clone())
-            .map_err(|_| invalid(format!("{} is not PEM text", self.location)))
+            .map_err(|_| invalid(format!("{} is not text; store PEM there", self.location)))
     }
 }
 
-/// Reads the administrator's credentials and checks that they belong together.
+/// Reads the admin's credentials and checks that certificates and keys match.
+///
+/// # Errors
+/// When a Secret or key is missing, or the credentials cannot be used.
 pub async fn credentials(client: &Client, valid: &Valid) -> Result<Credentials, Problem> {
     let (endpoints, sources) = match valid {
         Valid::External(external) => {
@@ -57,7 +72,7 @@ pub async fn credentials(client: &Client, valid: &Valid) -> Result<Credentials, 
             let sources = [ca, ca_key, certificate, key].map(Clone::clone);
             (endpoints.clone(), sources)
         }
-        Valid::Managed(managed) => (parts::endpoints(managed), own(managed)),
+        Valid::Managed(managed) => (parts::endpoints(managed), managed_sources(managed)),
     };
     let mut secrets = BTreeMap::new();
     let mut all = Vec::with_capacity(sources.len());
@@ -65,7 +80,7 @@ pub async fn credentials(client: &Client, valid: &Valid) -> Result<Credentials, 
         all.push(read(client, source, &mut secrets).await?);
     }
     let [ca, ca_key, certificate, key] = &all[..] else {
-        return Err(invalid("credentials are incomplete".to_owned()));
+        return Err(invalid("spec.tlsConfig: certificate authority and client certificate are required, each with its private key".to_owned()));
     };
     Ca::from_pem(&ca.found(), &ca_key.found(), None).map_err(|error| invalid(error.to_string()))?;
     check_pair(&certificate.found(), &key.found()).map_err(|error| invalid(error.to_string()))?;
@@ -79,8 +94,8 @@ pub async fn credentials(client: &Client, valid: &Valid) -> Result<Credentials, 
     })
 }
 
-/// Where the credentials of a managed DataStore stand.
-fn own(managed: &Managed) -> [Source; 4] {
+/// The Secrets with the credentials of a managed DataStore.
+fn managed_sources(managed: &Managed) -> [Source; 4] {
     let at = |name: String, key: &str| Source::Secret {
         field: "spec.managed".to_owned(),
         namespace: namespace::DATASTORES.to_owned(),
@@ -97,7 +112,7 @@ fn own(managed: &Managed) -> [Source; 4] {
     ]
 }
 
-/// The CA of a managed DataStore.
+/// Reads the CA of a managed DataStore.
 pub async fn ca(client: &Client, managed: &Managed) -> Result<Ca, Problem> {
     let name = parts::ca(&managed.name).name;
     let secret = get(client, namespace::DATASTORES, &name).await?;
@@ -128,11 +143,9 @@ async fn read(
             key,
         } => (field, namespace, name, key),
     };
-    let missing = |what: String| Problem {
-        reason: Reason::SecretNotFound,
-        message: format!("{field}: {what}"),
-        class: Class::Foreign,
-    };
+    // A Secret of a user is not watched.
+    let missing =
+        |what: String| Problem::backoff(Class::Foreign, Reason::SecretNotFound, format!("{field}: {what}"));
     let id = (namespace.clone(), name.clone());
     if !secrets.contains_key(&id) {
         let data = get(client, namespace, name)
@@ -159,15 +172,15 @@ async fn get(
     Ok(secret.map(|secret| secret.data.unwrap_or_default()))
 }
 
-/// A Secret, if it exists.
+/// Gets a Secret, if it exists.
 pub async fn secret(client: &Client, namespace: &str, name: &str) -> Result<Option<Secret>, Problem> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let found = api.get_opt(name).await;
     Ok(found.map_err(|error| ApiError::new(format!("get Secret {namespace}/{name}"), error))?)
 }
 
-/// The storage classes of the cluster.
-pub async fn storage_classes(client: &Client) -> Result<Vec<ClassOfStorage>, ApiError> {
+/// Lists the storage classes of the cluster.
+pub async fn storage_classes(client: &Client) -> Result<Vec<ClassFacts>, ApiError> {
     let api: Api<StorageClass> = Api::all(client.clone());
     let list = api
         .list(&kube::api::ListParams::default())
@@ -175,7 +188,7 @@ pub async fn storage_classes(client: &Client) -> Result<Vec<ClassOfStorage>, Api
         .map_err(|error| ApiError::new("list StorageClasses", error))?;
     Ok(list
         .iter()
-        .map(|class| ClassOfStorage {
+        .map(|class| ClassFacts {
             name: class.name_any(),
             is_default: class
                 .annotations()
@@ -186,10 +199,40 @@ pub async fn storage_classes(client: &Client) -> Result<Vec<ClassOfStorage>, Api
 }
 
 fn invalid(message: String) -> Problem {
-    Problem {
-        reason: Reason::CredentialsInvalid,
-        message,
-        // They may stand in a Secret that nobody watches: look again, rarely.
-        class: Class::Foreign,
+    // They may be in a Secret that is not watched: try again with backoff.
+    Problem::backoff(Class::Foreign, Reason::CredentialsInvalid, message)
+}
+
+/// The members of a managed DataStore, from the index.
+pub fn members(engine: &Engine, managed: &Managed) -> Members {
+    let (index, name) = (&engine.index, managed.name.as_str());
+    let set = index.find::<StatefulSet>(namespace::DATASTORES, name);
+    let ready = match set.as_ref().map(|row| &row.facts) {
+        Some(Facts::StatefulSet {
+            ready,
+            observed: true,
+        }) => *ready,
+        _ => 0,
+    };
+    let claim = index.find::<PersistentVolumeClaim>(namespace::DATASTORES, &parts::claim_name(name));
+    let claim = claim.map(|row| {
+        let (bound, class) = match &row.facts {
+            Facts::Claim { phase, class } => (phase == "Bound", class.clone()),
+            _ => (true, None),
+        };
+        Claim {
+            bound,
+            class,
+            adoptable: row.owner.is_none() && !row.deleting,
+        }
+    });
+    let waits = ready < managed.spec.replicas || claim.as_ref().is_some_and(|claim| !claim.bound);
+    let trouble = waits
+        .then(|| index.pod_trouble(namespace::DATASTORES, ours::DATASTORE, name))
+        .flatten();
+    Members {
+        ready,
+        claim,
+        trouble,
     }
 }

@@ -1,15 +1,15 @@
-//! What the parts of a managed etcd agree on: ports, host names, and the Secrets of key material. Pure.
+//! What the objects of a managed etcd share: ports, host names and the Secrets of key material. Pure.
 
 use kamaji_api::labels::namespace;
 
 use super::validate::Managed;
 use crate::pki::spec::{AltNames, Content, Leaf, Renewal, SecretSpec, Signer, Usage};
 
-/// Port for clients.
+/// Port of clients.
 pub(super) const CLIENT: i32 = 2379;
-/// Port for other members; a single one keeps it to itself.
+/// Port of peers. With one member it is on loopback.
 pub(super) const PEER: i32 = 2380;
-/// Name of the volume and first part of the claim's name.
+/// Name of the volume, and prefix of the claim's name.
 pub(super) const VOLUME: &str = "data";
 
 /// `host:port` of each member.
@@ -24,7 +24,7 @@ pub(super) fn host(name: &str, member: i32) -> String {
     format!("{name}-{member}.{name}.{}.svc", namespace::DATASTORES)
 }
 
-/// Name of the first member's claim.
+/// Name of the PersistentVolumeClaim of the first member.
 pub fn claim_name(name: &str) -> String {
     format!("{VOLUME}-{name}-0")
 }
@@ -44,8 +44,8 @@ pub fn ca(name: &str) -> SecretSpec {
     }
 }
 
-/// Secret of the members. One certificate serves clients and other members, as server and as client; members trust
-/// no other one of each other.
+/// Secret of the members: one certificate for client and peer connections, as server and as client. Members trust exactly
+/// this certificate of each other.
 pub fn server(name: &str) -> SecretSpec {
     let mut names = AltNames::default();
     let service = format!("{name}.{}.svc", namespace::DATASTORES);
@@ -64,7 +64,7 @@ pub fn server(name: &str) -> SecretSpec {
     )
 }
 
-/// Secret of the administrator: the user `root` of etcd.
+/// Secret of the admin: the user `root` of etcd.
 pub fn admin(name: &str) -> SecretSpec {
     certificate(name, "etcd-root", Leaf::client("root"))
 }

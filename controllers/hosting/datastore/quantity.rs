@@ -1,6 +1,7 @@
-//! Sizes as Kubernetes writes them. Pure.
+//! Sizes in the notation of Kubernetes quantities. Pure.
+//! Source: <https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/>.
 
-/// The number of bytes of a quantity such as `8Gi`; `None` for what is not a whole, positive size.
+/// The number of bytes of a quantity such as `8Gi`; `None` if it is not a whole, positive number.
 pub fn bytes(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, suffix) = text.split_at(digits);
@@ -28,7 +29,7 @@ mod tests {
     use super::bytes;
 
     #[test]
-    fn sizes_are_read_and_nonsense_is_not() {
+    fn sizes_are_read_and_invalid_ones_are_not() {
         let table = [
             ("8Gi", Some(8 << 30)),
             ("500M", Some(500_000_000)),

@@ -1,13 +1,9 @@
-//! Reconciles one DataStore: validate, certificates, parts, connection, status.
+//! Reconciles one DataStore: validate → certificates → objects → members → connection → status.
 
 use std::{sync::Arc, time::Duration};
 
-use k8s_openapi::{
-    api::{apps::v1::StatefulSet, core::v1::PersistentVolumeClaim},
-    jiff::Timestamp,
-};
+use k8s_openapi::jiff::Timestamp;
 use kamaji_api::{
-    conditions::{DataStoreCondition, Reason},
     datastore::{DataStore, DataStoreSpec, Driver, ManagedEtcd, ManagedStatus},
     labels::{field_manager, kamaji, namespace, ours},
 };
@@ -16,101 +12,92 @@ use kube::{Api, ResourceExt as _};
 use super::{
     certificates,
     connection::access,
-    desired, observe, parts,
-    status::{self, Seen, SeenManaged},
+    desired, events, observe, parts,
+    status::{self, Progress},
     usage,
-    validate::{self, Managed, Problem, Valid},
+    validate::{self, Managed, Valid},
 };
 use crate::{
     hosting::engine::Engine,
     k8s::{
-        conditions,
-        error::Class,
+        error::ApiError,
         finalizer,
         key::RootKey,
         manifest::Manifest,
-        row::Facts,
-        status::{self as object_status, Guard},
+        problem::Problem,
+        report::{self, Publisher, Step},
     },
-    runtime::driver::{Failure, Outcome, Reconciled},
+    runtime::driver::{Outcome, Reconciled},
     settings::DefaultDatastore,
 };
 
-/// Brings one DataStore nearer to its spec.
+/// Reconciles the DataStore `key`.
+///
+/// # Errors
+/// When the management cluster refuses a request, or does not answer.
 pub async fn reconcile(engine: Arc<Engine>, key: RootKey) -> Reconciled {
     let Some(store) = engine.stores.get(&key) else {
         engine.pool.forget(&key.name);
-        return make_default(&engine, &key.name).await;
+        return create_default(&engine, &key.name).await.or_else(Problem::settle);
     };
     let api: Api<DataStore> = Api::all(engine.client.clone());
-    let mut seen = Seen {
+    let mut progress = Progress {
         users: users(&engine, &key.name),
         paused: store.annotations().contains_key(kamaji::PAUSED),
         unsupported: validate::unsupported(&store),
-        ..Seen::default()
+        ..Progress::default()
     };
-    if seen.paused {
-        write(&engine, &api, &store, &seen).await?;
+    if progress.paused {
+        publish(&engine, &api, &key, &progress).await?;
         return Ok(Outcome::Done);
     }
-    if store.metadata.deletion_timestamp.is_some() && seen.users.is_empty() {
-        engine.pool.forget(&key.name);
-        finalizer::remove(&api, &engine.stores, &*store, &[kamaji::DATASTORE_FINALIZER]).await?;
-        return Ok(Outcome::Done);
-    }
-    if !seen.users.is_empty() && store.metadata.deletion_timestamp.is_none() {
-        finalizer::add(&api, &engine.stores, &*store, kamaji::DATASTORE_FINALIZER).await?;
-    }
-    let looked = look(&engine, &store, &mut seen).await;
-    if let Err(failure) = &looked {
-        // A management API that hiccups says nothing about the datastore.
-        if matches!(failure.class, Class::Transient | Class::Conflict) {
-            return looked;
-        }
-        seen.valid = Some(Err(Problem {
-            reason: if failure.class == Class::Denied {
-                Reason::Forbidden
-            } else {
-                Reason::InternalError
-            },
-            message: failure.to_string(),
-            class: failure.class,
-        }));
-    }
-    write(&engine, &api, &store, &seen).await?;
-    looked
-}
-
-/// Looks at everything and makes what is missing; fills `seen` as far as it came.
-async fn look(engine: &Engine, store: &DataStore, seen: &mut Seen) -> Reconciled {
-    let valid = match validate::validate(store) {
-        Ok(valid) => valid,
-        Err(problem) => {
-            engine.pool.forget(&store.name_any());
-            seen.valid = Some(Err(problem));
+    let deleting = store.metadata.deletion_timestamp.is_some();
+    match (deleting, progress.users.is_empty()) {
+        (true, true) => {
+            engine.pool.forget(&key.name);
+            finalizer::remove(&api, &engine.stores, &*store, &[kamaji::DATASTORE_FINALIZER]).await?;
             return Ok(Outcome::Done);
         }
+        (false, false) => finalizer::add(&api, &engine.stores, &*store, kamaji::DATASTORE_FINALIZER).await?,
+        (true, false) | (false, true) => {}
+    }
+    let result = advance(&engine, &store, &mut progress, Timestamp::now()).await;
+    if let Err(problem) = &result {
+        // The management cluster does not answer, or an object changed: the status of the DataStore is unknown.
+        if problem.is_transient() {
+            return result.or_else(Problem::settle);
+        }
+        progress.spec = problem.clone().into();
+    }
+    publish(&engine, &api, &key, &progress).await?;
+    result.or_else(Problem::settle)
+}
+
+/// Validates the DataStore, applies what is missing and connects. `progress` records how far it came.
+async fn advance(
+    engine: &Engine,
+    store: &DataStore,
+    progress: &mut Progress,
+    now: Timestamp,
+) -> Result<Outcome, Problem> {
+    let valid = validate::validate(store);
+    progress.spec = Step::of(&valid);
+    let Ok(valid) = valid else {
+        engine.pool.forget(&store.name_any());
+        return Ok(Outcome::Done);
     };
     let mut renew_at = None;
     if let Valid::Managed(managed) = &valid {
-        seen.valid = Some(Ok(()));
-        let keys = match certificates::ensure(engine, store, managed, Timestamp::now()).await {
+        let keys = certificates::ensure(engine, store, managed, now).await;
+        progress.certificates = Step::of(&keys);
+        let keys = match keys {
             Ok(keys) => keys,
-            Err(problem) if matches!(problem.class, Class::Transient | Class::Conflict) => {
-                return Err(problem.into());
-            }
-            Err(problem) => {
-                // Members that run go on with what they have. A Secret without our label is not watched.
-                seen.certificates = Some(Err(problem));
-                return Ok(Outcome::Waiting);
-            }
+            // Running members keep their certificates. A Secret without our label is not watched.
+            Err(problem) => return wait(problem),
         };
-        seen.certificates = Some(Ok(()));
         renew_at = keys.renew_at;
-        let made = ensure_parts(engine, store, managed, &keys.ca).await?;
-        let ready = made.members.is_ok();
-        seen.managed = Some(made);
-        if !ready {
+        apply(engine, store, managed, &keys.ca, progress).await?;
+        if !progress.members.is_done() {
             // Claims and members are watched.
             engine.pool.forget(&managed.name);
             return Ok(Outcome::Done);
@@ -118,99 +105,64 @@ async fn look(engine: &Engine, store: &DataStore, seen: &mut Seen) -> Reconciled
     }
     match access(engine, store).await {
         Ok(_) => {
-            seen.valid = Some(Ok(()));
-            seen.reached = Some(Ok(()));
-            Ok(renew_at.map_or(Outcome::Done, until))
+            progress.connection = Step::Done;
+            Ok(renew_at.map_or(Outcome::Done, |at| until(at, now)))
         }
-        Err(problem) if matches!(problem.class, Class::Transient | Class::Conflict) => Err(problem.into()),
         Err(problem) => {
-            if is_about_credentials(problem.reason) {
-                seen.valid = Some(Err(problem));
+            let step = if status::is_about_credentials(&problem) {
+                &mut progress.spec
             } else {
-                seen.valid = Some(Ok(()));
-                seen.reached = Some(Err(problem));
-            }
-            Ok(Outcome::Waiting)
+                &mut progress.connection
+            };
+            *step = problem.clone().into();
+            wait(problem)
         }
     }
 }
 
-fn is_about_credentials(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::SecretNotFound | Reason::CredentialsInvalid | Reason::Forbidden | Reason::InternalError
-    )
+/// Tries again with backoff; a problem that says nothing about the DataStore is a failure.
+fn wait(problem: Problem) -> Result<Outcome, Problem> {
+    if problem.is_transient() {
+        Err(problem)
+    } else {
+        Ok(Outcome::Waiting)
+    }
 }
 
-/// Applies Service, policy and StatefulSet, and adopts the claim.
-async fn ensure_parts(
+/// Applies Service, NetworkPolicy and StatefulSet, sets the owner of the claim, and observes the members.
+async fn apply(
     engine: &Engine,
     store: &DataStore,
     managed: &Managed,
     ca: &str,
-) -> Result<SeenManaged, Failure> {
-    let name = managed.name.as_str();
-    let parts = desired::objects(store, managed, ca).map_err(unwritable)?;
-    engine.applier.apply_all(&parts).await?;
-    let claim_name = parts::claim_name(name);
-    let claim = engine
-        .index
-        .find::<PersistentVolumeClaim>(namespace::DATASTORES, &claim_name);
-    if claim
-        .as_ref()
-        .is_some_and(|claim| claim.owner.is_none() && !claim.deleting)
-    {
-        let adopted = desired::adopted_claim(store, &claim_name).map_err(unwritable)?;
-        engine.applier.apply(&adopted).await?;
+    progress: &mut Progress,
+) -> Result<(), Problem> {
+    engine
+        .applier
+        .apply_all(&desired::objects(store, managed, ca)?)
+        .await?;
+    let members = observe::members(engine, managed);
+    if members.claim.as_ref().is_some_and(|claim| claim.adoptable) {
+        let claim = desired::adopted_claim(store, &parts::claim_name(&managed.name))?;
+        engine.applier.apply(&claim).await?;
     }
-    let set = engine.index.find::<StatefulSet>(namespace::DATASTORES, name);
-    let ready = match set.as_ref().map(|row| &row.facts) {
-        Some(Facts::StatefulSet {
-            ready,
-            observed: true,
-        }) => *ready,
-        _ => 0,
+    let classes = if members.is_claim_pending() {
+        observe::storage_classes(&engine.client).await?
+    } else {
+        Vec::new()
     };
-    let trouble = || {
-        let index = &engine.index;
-        index.pod_trouble(namespace::DATASTORES, ours::DATASTORE, name)
-    };
-    let members = match claim.as_ref().map(|claim| &claim.facts) {
-        Some(Facts::Claim { phase, class }) if phase != "Bound" => {
-            let classes = observe::storage_classes(&engine.client).await?;
-            Err(status::storage_problem(
-                &format!("{}/{claim_name}", namespace::DATASTORES),
-                &managed.spec.storage.size.0,
-                class.as_deref(),
-                &classes,
-                trouble().as_deref(),
-            ))
-        }
-        _ if ready >= managed.spec.replicas => Ok(()),
-        _ => Err(Problem {
-            reason: Reason::WaitingForMembers,
-            message: format!(
-                "{ready} of {} pods of StatefulSet {}/{name} are ready{}",
-                managed.spec.replicas,
-                namespace::DATASTORES,
-                trouble().map_or_else(String::new, |trouble| format!(": {trouble}"))
-            ),
-            class: Class::Transient,
-        }),
-    };
-    Ok(SeenManaged {
-        status: ManagedStatus {
-            namespace: Some(namespace::DATASTORES.to_owned()),
-            endpoints: parts::endpoints(managed),
-            ready_replicas: Some(ready),
-            version: Some(managed.version.clone()),
-        },
-        members,
-    })
+    progress.members = status::members(managed, &members, &classes).into();
+    progress.managed = Some(ManagedStatus {
+        namespace: Some(namespace::DATASTORES.to_owned()),
+        endpoints: parts::endpoints(managed),
+        ready_replicas: Some(members.ready),
+        version: Some(managed.version.clone()),
+    });
+    Ok(())
 }
 
-/// Creates the DataStore `default`, where the flags ask for it.
-async fn make_default(engine: &Engine, name: &str) -> Reconciled {
+/// Creates the DataStore `default`, if `--default-datastore` is `managed`.
+async fn create_default(engine: &Engine, name: &str) -> Result<Outcome, Problem> {
     if name != ours::DEFAULT_DATASTORE || engine.settings.default_datastore != DefaultDatastore::Managed {
         return Ok(Outcome::Done);
     }
@@ -219,44 +171,37 @@ async fn make_default(engine: &Engine, name: &str) -> Reconciled {
         managed: Some(ManagedEtcd::default()),
         ..DataStoreSpec::default()
     };
-    let manifest = Manifest::of(&DataStore::new(name, spec)).map_err(unwritable)?;
+    let manifest = Manifest::of(&DataStore::new(name, spec))?;
     match engine.applier.create(&manifest).await {
-        Ok(_) => tracing::info!(datastore = name, "made the default DataStore"),
+        Ok(_) => tracing::info!(datastore = name, "created the default DataStore"),
         Err(error) if error.is_already_exists() => {}
         Err(error) => return Err(error.into()),
     }
     Ok(Outcome::Done)
 }
 
-/// Writes the status where it differs, tells of a change for the worse, and wakes who waits.
-async fn write(engine: &Engine, api: &Api<DataStore>, store: &DataStore, seen: &Seen) -> Result<(), Failure> {
-    let old = store.status.as_ref();
-    let new = status::status(store, seen, Timestamp::now());
-    let sent = object_status::apply(
+/// Writes the status if it changed, emits Events, and reconciles the tenants that depend on the change.
+async fn publish(
+    engine: &Engine,
+    api: &Api<DataStore>,
+    key: &RootKey,
+    progress: &Progress,
+) -> Result<(), ApiError> {
+    let publisher = Publisher {
         api,
-        &engine.stores,
-        store,
-        &new,
-        field_manager::HOSTING,
-        Guard::None,
-    )
+        roots: &engine.stores,
+        events: &engine.events,
+        field_manager: field_manager::HOSTING,
+    };
+    let rules = events::rules(status::is_starting(progress));
+    let written = report::publish(publisher, key, rules, |store| {
+        status::status(store, progress, Timestamp::now())
+    })
     .await?;
-    if !sent {
-        return Ok(());
-    }
-    let was_ready = old.is_some_and(|old| old.ready);
-    if status::concerns_tenants(old, &new) {
-        engine.wake_tenants_of(&store.name_any());
-    }
-    let ready = DataStoreCondition::Ready.as_str();
-    let reason = |list| conditions::get(list, ready).map(|condition| condition.reason.clone());
-    let before = old.and_then(|old| reason(&old.conditions));
-    if let Some(now) = conditions::get(&new.conditions, ready)
-        && now.status == "False"
-        && before.as_ref() != Some(&now.reason)
-        && (was_ready || !status::is_starting(seen))
+    if let Some(written) = written
+        && status::concerns_tenants(written.object.status.as_ref(), &written.status)
     {
-        engine.events.warn(store, &now.reason, &now.message).await;
+        engine.wake_tenants_of(&key.name);
     }
     Ok(())
 }
@@ -270,12 +215,8 @@ fn users(engine: &Engine, name: &str) -> Vec<String> {
     )
 }
 
-/// Runs again at a computed time.
-fn until(at: Timestamp) -> Outcome {
-    let seconds = at.as_second().saturating_sub(Timestamp::now().as_second());
+/// Reconciles again at a computed time.
+fn until(at: Timestamp, now: Timestamp) -> Outcome {
+    let seconds = at.as_second().saturating_sub(now.as_second());
     Outcome::After(Duration::from_secs(u64::try_from(seconds).unwrap_or_default()))
-}
-
-fn unwritable(error: serde_json::Error) -> Failure {
-    Failure::new(Class::Invalid, error)
 }

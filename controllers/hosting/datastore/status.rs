@@ -1,141 +1,197 @@
-//! Status of a DataStore from what was seen. Pure.
+//! Computes the status of a DataStore from what was observed. Pure.
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
 use kamaji_api::{
     conditions::{DataStoreCondition as On, Reason},
     datastore::{DataStore, DataStoreStatus, ManagedStatus},
+    labels::namespace,
 };
 use kube::ResourceExt as _;
 
-use super::validate::Problem;
+use super::{parts, validate::Managed};
 use crate::k8s::{
     conditions::{self, Verdict},
-    error::Class as Retry,
+    problem::{Problem, Retry},
+    report::{self, Report, Step},
 };
 
-/// A storage class of the cluster.
+const NOT_CHECKED: &str = "the spec was not checked yet";
+const NOT_CONNECTED: &str = "the datastore was not connected to yet";
+
+/// A StorageClass of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Class {
+pub struct StorageClass {
     /// Its name.
     pub name: String,
-    /// Claims that name none get this one.
+    /// It is used by claims without a class.
     pub is_default: bool,
 }
 
-/// What was seen of a DataStore in one pass. `None` is «was not looked at, since something before it failed».
+/// What was observed of the members of a managed DataStore.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Members {
+    /// Number of ready pods of the StatefulSet.
+    pub ready: i32,
+    /// The PersistentVolumeClaim of the first member, once it exists.
+    pub claim: Option<Claim>,
+    /// Why a pod does not become ready.
+    pub trouble: Option<String>,
+}
+
+/// What was observed of a PersistentVolumeClaim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// It is bound to a volume.
+    pub bound: bool,
+    /// Its StorageClass.
+    pub class: Option<String>,
+    /// It has no owner yet.
+    pub adoptable: bool,
+}
+
+impl Members {
+    /// The claim exists and waits for a volume.
+    pub fn is_claim_pending(&self) -> bool {
+        self.claim.as_ref().is_some_and(|claim| !claim.bound)
+    }
+}
+
+/// What a reconcile observed, step by step.
 #[derive(Debug, Clone, Default)]
-pub struct Seen {
-    /// `namespace/name` of its tenants.
+pub struct Progress {
+    /// `namespace/name` of the tenants that use it.
     pub users: Vec<String>,
-    /// Reconciling is paused by annotation.
+    /// Reconciling is paused by its annotation.
     pub paused: bool,
-    /// The spec and what it points at.
-    pub valid: Option<Result<(), Problem>>,
-    /// It answered.
-    pub reached: Option<Result<(), Problem>>,
-    /// Managed only: its key material is there.
-    pub certificates: Option<Result<(), Problem>>,
-    /// Managed only.
-    pub managed: Option<SeenManaged>,
-    /// Message of `FieldNotSupported`.
+    /// Spec and credentials are valid.
+    pub spec: Step,
+    /// Managed only: the key material exists.
+    pub certificates: Step,
+    /// Managed only: all members are ready.
+    pub members: Step,
+    /// The datastore answers.
+    pub connection: Step,
+    /// Managed only: `status.managed`.
+    pub managed: Option<ManagedStatus>,
+    /// Message of the condition `FieldNotSupported`.
     pub unsupported: Option<String>,
 }
 
-/// What was seen of a managed DataStore.
-#[derive(Debug, Clone)]
-pub struct SeenManaged {
-    /// Where its parts are, and how many are ready.
-    pub status: ManagedStatus,
-    /// Members run on bound volumes.
-    pub members: Result<(), Problem>,
-}
-
-/// The status to write.
-pub fn status(store: &DataStore, seen: &Seen, now: Timestamp) -> DataStoreStatus {
+/// Computes the status.
+pub fn status(store: &DataStore, progress: &Progress, now: Timestamp) -> DataStoreStatus {
     let old = store.status.clone().unwrap_or_default();
-    let mut list = old.conditions.clone();
     let generation = store.metadata.generation;
-    if seen.paused {
-        conditions::set(&mut list, paused(true), generation, now);
+    let mut report = Report::new(old.conditions.clone(), generation, now);
+    if progress.paused {
+        report.set(paused(true));
         return DataStoreStatus {
-            conditions: list,
+            conditions: report.into_conditions(),
             ..old
         };
     }
-    let ready = ready(seen);
-    let is_ready = ready.is_ok();
-    let mut verdicts = vec![
-        paused(false),
-        deletion(store, seen),
-        allowed_deletion(seen),
-        validation(seen),
-        verdict(On::Ready, &ready, Reason::Ready),
-        match &seen.reached {
-            Some(reached) => verdict(On::Reachable, reached, Reason::Reachable),
-            None => Verdict::unknown(On::Reachable.as_str(), Reason::Pending, "not asked yet"),
-        },
-    ];
-    if let Some(managed) = &seen.managed {
-        verdicts.push(verdict(On::MembersReady, &managed.members, Reason::MembersReady));
+    let ready = ready(progress);
+    report.set(paused(false));
+    report.set(deletion(store, progress));
+    report.set(allowed_deletion(progress));
+    report.set(validation(progress));
+    match &ready {
+        Ok(()) => report.set(Verdict::yes(On::Ready.as_str(), Reason::Ready, "")),
+        Err(problem) => report.set(Verdict::no(
+            On::Ready.as_str(),
+            problem.reason,
+            problem.message.clone(),
+        )),
     }
-    if let Some(certificates) = &seen.certificates {
-        verdicts.push(verdict(
+    let reachable = On::Reachable.as_str();
+    report.set(
+        report::verdict(reachable, &progress.connection, Reason::Reachable)
+            .unwrap_or_else(|| Verdict::unknown(reachable, Reason::Pending, NOT_CONNECTED)),
+    );
+    for (on, step, good) in [
+        (On::MembersReady, &progress.members, Reason::MembersReady),
+        (
             On::CertificatesAvailable,
-            certificates,
+            &progress.certificates,
             Reason::CertificatesAvailable,
+        ),
+    ] {
+        if let Some(verdict) = report::verdict(on.as_str(), step, good) {
+            report.set(verdict);
+        }
+    }
+    report.unsupported(progress.unsupported.clone());
+    DataStoreStatus {
+        ready: ready.is_ok(),
+        used_by: progress.users.clone(),
+        observed_generation: generation,
+        conditions: report.into_conditions(),
+        managed: progress.managed.clone().or(old.managed),
+    }
+}
+
+/// The first problem that makes the DataStore unusable for tenants.
+fn ready(progress: &Progress) -> Result<(), Problem> {
+    let pending = |message: &str| Problem::on_change(Reason::Pending, message);
+    let required = |step: &Step, message: &str| {
+        step.known()
+            .map_err(|why| why.unwrap_or_else(|| pending(message)))
+    };
+    required(&progress.spec, NOT_CHECKED)?;
+    // Not reached for an external DataStore.
+    for step in [&progress.certificates, &progress.members] {
+        if let Some(problem) = step.problem() {
+            return Err(problem.clone());
+        }
+    }
+    required(&progress.connection, NOT_CONNECTED)
+}
+
+/// Whether it is not ready for a reason that is part of normal start-up and deserves no Event.
+pub fn is_starting(progress: &Progress) -> bool {
+    ready(progress).is_err_and(|problem| match problem.reason {
+        Reason::Pending | Reason::WaitingForMembers => true,
+        // A missing StorageClass has to be fixed; that of an existing one is provisioning.
+        Reason::StorageUnavailable => problem.retry == Retry::OnChange,
+        _ => false,
+    })
+}
+
+/// Whether a failed connection is a problem of the credentials, and not of the datastore.
+pub fn is_about_credentials(problem: &Problem) -> bool {
+    matches!(
+        problem.reason,
+        Reason::SecretNotFound | Reason::CredentialsInvalid | Reason::Forbidden | Reason::InternalError
+    )
+}
+
+/// Whether all members of a managed DataStore are ready.
+///
+/// # Errors
+/// Why they are not.
+pub fn members(managed: &Managed, members: &Members, classes: &[StorageClass]) -> Result<(), Problem> {
+    let (namespace, name) = (namespace::DATASTORES, &managed.name);
+    if let Some(claim) = members.claim.as_ref().filter(|claim| !claim.bound) {
+        return Err(storage_problem(
+            &format!("{namespace}/{}", parts::claim_name(name)),
+            &managed.spec.storage.size.0,
+            claim.class.as_deref(),
+            classes,
+            members.trouble.as_deref(),
         ));
     }
-    match &seen.unsupported {
-        Some(message) => verdicts.push(Verdict::yes(
-            On::FieldNotSupported.as_str(),
-            Reason::FieldNotSupported,
-            message.clone(),
-        )),
-        None => conditions::remove(&mut list, On::FieldNotSupported.as_str()),
+    if members.ready >= managed.spec.replicas {
+        return Ok(());
     }
-    for verdict in verdicts {
-        conditions::set(&mut list, verdict, generation, now);
-    }
-    DataStoreStatus {
-        ready: is_ready,
-        used_by: seen.users.clone(),
-        observed_generation: generation,
-        conditions: list,
-        managed: seen
-            .managed
-            .as_ref()
-            .map(|managed| managed.status.clone())
-            .or(old.managed),
-    }
-}
-
-/// The first thing that keeps tenants from being placed here.
-fn ready(seen: &Seen) -> Result<(), Problem> {
-    let pending = |what: &str| {
-        Err(Problem {
-            reason: Reason::Pending,
-            message: what.to_owned(),
-            class: Retry::Transient,
-        })
-    };
-    seen.valid.clone().unwrap_or_else(|| pending("not checked yet"))?;
-    seen.certificates.clone().unwrap_or(Ok(()))?;
-    if let Some(managed) = &seen.managed {
-        managed.members.clone()?;
-    }
-    seen.reached.clone().unwrap_or_else(|| pending("not asked yet"))
-}
-
-/// Whether it is not ready for an ordinary reason of beginnings, which deserves no warning.
-pub fn is_starting(seen: &Seen) -> bool {
-    ready(seen).is_err_and(|problem| problem.class == Retry::Transient)
-}
-
-fn verdict(on: On, result: &Result<(), Problem>, good: Reason) -> Verdict {
-    match result {
-        Ok(()) => Verdict::yes(on.as_str(), good, ""),
-        Err(problem) => Verdict::no(on.as_str(), problem.reason, problem.message.clone()),
-    }
+    let trouble = members.trouble.as_ref();
+    Err(Problem::on_change(
+        Reason::WaitingForMembers,
+        format!(
+            "{} of {} pods of StatefulSet {namespace}/{name} are ready{}",
+            members.ready,
+            managed.spec.replicas,
+            trouble.map_or_else(String::new, |trouble| format!(": {trouble}"))
+        ),
+    ))
 }
 
 fn paused(paused: bool) -> Verdict {
@@ -147,13 +203,13 @@ fn paused(paused: bool) -> Verdict {
     }
 }
 
-/// Kamaji's own condition, with Kamaji's reasons.
-fn validation(seen: &Seen) -> Verdict {
+/// The condition of upstream Kamaji, with its reasons.
+fn validation(progress: &Progress) -> Verdict {
     let on = On::Validation.as_str();
-    match &seen.valid {
-        None => Verdict::unknown(on, Reason::MissingCondition, "not checked yet"),
-        Some(Ok(())) => Verdict::yes(on, Reason::DataStoreIsValid, ""),
-        Some(Err(problem)) => {
+    match &progress.spec {
+        Step::NotReached => Verdict::unknown(on, Reason::MissingCondition, NOT_CHECKED),
+        Step::Done => Verdict::yes(on, Reason::DataStoreIsValid, ""),
+        Step::Failed(problem) => {
             let reason = match problem.reason {
                 Reason::SecretNotFound | Reason::CredentialsInvalid => {
                     Reason::TLSConfigurationValidationFailed
@@ -165,24 +221,29 @@ fn validation(seen: &Seen) -> Verdict {
     }
 }
 
-fn allowed_deletion(seen: &Seen) -> Verdict {
+fn allowed_deletion(progress: &Progress) -> Verdict {
     let on = On::AllowedDeletion.as_str();
-    match seen.users.len() {
+    match progress.users.len() {
         0 => Verdict::yes(on, Reason::DataStoreUnused, ""),
         count => Verdict::no(
             on,
             Reason::DataStoreStillUsed,
-            format!("used by {count} TenantControlPlanes, see status.usedBy"),
+            format!(
+                "{count} TenantControlPlanes use it: delete them or move them to another DataStore; status.usedBy lists them"
+            ),
         ),
     }
 }
 
-fn deletion(store: &DataStore, seen: &Seen) -> Verdict {
+fn deletion(store: &DataStore, progress: &Progress) -> Verdict {
     let on = On::Deleting.as_str();
     if store.metadata.deletion_timestamp.is_none() {
         return Verdict::no(on, Reason::NotDeleting, "");
     }
-    let message = format!("delete or move its tenants first: {}", some_of(&seen.users));
+    let message = format!(
+        "TenantControlPlanes use it: delete them or move them to another DataStore: {}",
+        some_of(&progress.users)
+    );
     Verdict::yes(on, Reason::WaitingForTenantsDeletion, message)
 }
 
@@ -194,64 +255,60 @@ fn some_of(users: &[String]) -> String {
     }
 }
 
-/// Whether tenants have to hear of a new status: whether or why they can be placed here, or what they connect to.
+/// Whether tenants are reconciled after a change of status: they depend on `Ready` with its reason and message, and on the
+/// generation of the spec, which may have other endpoints.
 pub fn concerns_tenants(old: Option<&DataStoreStatus>, new: &DataStoreStatus) -> bool {
-    let told = |status: &DataStoreStatus| {
+    let facts = |status: &DataStoreStatus| {
         let ready = conditions::get(&status.conditions, On::Ready.as_str());
         let why = ready.map(|ready| (ready.reason.clone(), ready.message.clone()));
         (status.ready, status.observed_generation, why)
     };
-    old.map(told) != Some(told(new))
+    old.map(facts) != Some(facts(new))
 }
 
-/// Why a claim is not bound. Some classes wait for a pod to be placed, which `trouble` may tell to be impossible.
-pub fn storage_problem(
+/// Why a PersistentVolumeClaim is not bound. `trouble` is the problem of its pod: some classes provision a volume only
+/// after the pod is scheduled.
+fn storage_problem(
     claim: &str,
     size: &str,
     class: Option<&str>,
-    classes: &[Class],
+    classes: &[StorageClass],
     trouble: Option<&str>,
 ) -> Problem {
-    let fix = "set spec.managed.storage.className of a new DataStore";
+    let fix = "create a DataStore with another spec.managed.storage.className";
     let known = class.map(|name| classes.iter().any(|class| class.name == name));
     let (why, retry) = match (class, known) {
         (Some(name), Some(true)) => (
             format!("StorageClass {name:?} has not provided a volume of {size} yet"),
-            Retry::Transient,
+            Retry::OnChange,
         ),
         (Some(name), _) => (
             format!("its StorageClass {name:?} does not exist: create it, or {fix}"),
-            Retry::Foreign,
+            Retry::Unwatched,
         ),
         (None, _) if classes.iter().any(|class| class.is_default) => (
             format!("the default StorageClass has not provided a volume of {size} yet"),
-            Retry::Transient,
+            Retry::OnChange,
         ),
         (None, _) => (
-            format!("the cluster has no default StorageClass: mark one as default, or {fix}"),
-            Retry::Foreign,
+            format!(
+                "the cluster has no default StorageClass: annotate one with storageclass.kubernetes.io/is-default-class=true, or {fix}"
+            ),
+            Retry::Unwatched,
         ),
     };
-    Problem {
-        reason: Reason::StorageUnavailable,
-        message: format!(
-            "PersistentVolumeClaim {claim} is not bound: {why}{}",
-            trouble.map_or_else(String::new, |trouble| format!("; {trouble}"))
-        ),
-        class: retry,
-    }
+    let message = format!(
+        "PersistentVolumeClaim {claim} is not bound: {why}{}",
+        trouble.map_or_else(String::new, |trouble| format!("; {trouble}"))
+    );
+    Problem::new(retry, Reason::StorageUnavailable, message)
 }
 
-/// Whether tenants can be placed on a DataStore, by its status.
+/// Whether a DataStore accepts tenants, by its status.
 pub fn usable(store: &DataStore) -> Result<(), Problem> {
     let name = store.name_any();
-    let not = |reason: Reason, why: String| {
-        Err(Problem {
-            reason,
-            message: format!("DataStore {name:?} {why}"),
-            class: Retry::Foreign,
-        })
-    };
+    let not =
+        |reason: Reason, why: String| Err(Problem::on_change(reason, format!("DataStore {name:?} {why}")));
     if store.metadata.deletion_timestamp.is_some() {
         return not(Reason::DataStoreDeleting, "is being deleted".to_owned());
     }
@@ -259,10 +316,10 @@ pub fn usable(store: &DataStore) -> Result<(), Problem> {
     if status.is_some_and(|status| status.ready) {
         return Ok(());
     }
-    let told = status.and_then(|status| conditions::get(&status.conditions, On::Ready.as_str()));
+    let ready = status.and_then(|status| conditions::get(&status.conditions, On::Ready.as_str()));
     not(
         Reason::DataStoreNotReady,
-        told.map_or_else(|| "was not checked yet".to_owned(), why_not),
+        ready.map_or_else(|| "was not reconciled yet".to_owned(), why_not),
     )
 }
 
@@ -275,6 +332,7 @@ mod tests {
     use kamaji_api::datastore::DataStoreSpec;
 
     use super::*;
+    use crate::k8s::error::Class;
 
     fn now() -> Timestamp {
         Timestamp::from_second(1_800_000_000).unwrap()
@@ -285,11 +343,7 @@ mod tests {
     }
 
     fn problem(reason: Reason) -> Problem {
-        Problem {
-            reason,
-            message: "why".to_owned(),
-            class: Retry::Foreign,
-        }
+        Problem::backoff(Class::Foreign, reason, "why")
     }
 
     fn shown(status: &DataStoreStatus, on: On) -> String {
@@ -298,31 +352,32 @@ mod tests {
     }
 
     #[test]
-    fn ready_says_the_first_thing_that_is_missing() {
-        let good = Seen {
-            valid: Some(Ok(())),
-            reached: Some(Ok(())),
+    fn ready_reports_the_first_problem() {
+        let good = Progress {
+            spec: Step::Done,
+            connection: Step::Done,
             users: vec!["demo/a".to_owned()],
-            ..Seen::default()
+            ..Progress::default()
         };
         let whole = status(&store(), &good, now());
         assert!(whole.ready);
         assert_eq!(shown(&whole, On::Validation), "True DataStoreIsValid ");
         assert_eq!(
             shown(&whole, On::AllowedDeletion),
-            "False DataStoreStillUsed used by 1 TenantControlPlanes, see status.usedBy"
+            "False DataStoreStillUsed 1 TenantControlPlanes use it: delete them or move them to another DataStore; \
+             status.usedBy lists them"
         );
-        let down = Seen {
-            reached: Some(Err(problem(Reason::DataStoreUnreachable))),
+        let down = Progress {
+            connection: problem(Reason::DataStoreUnreachable).into(),
             ..good.clone()
         };
         let down = status(&store(), &down, now());
         assert!(!down.ready);
         assert_eq!(shown(&down, On::Ready), "False DataStoreUnreachable why");
         assert_eq!(shown(&down, On::Validation), "True DataStoreIsValid ");
-        let wrong = Seen {
-            valid: Some(Err(problem(Reason::SecretNotFound))),
-            reached: None,
+        let wrong = Progress {
+            spec: problem(Reason::SecretNotFound).into(),
+            connection: Step::NotReached,
             ..good
         };
         let wrong = status(&store(), &wrong, now());
@@ -331,26 +386,29 @@ mod tests {
             shown(&wrong, On::Validation),
             "False TLSConfigurationValidationFailed why"
         );
-        assert_eq!(shown(&wrong, On::Reachable), "Unknown Pending not asked yet");
+        assert_eq!(
+            shown(&wrong, On::Reachable),
+            "Unknown Pending the datastore was not connected to yet"
+        );
     }
 
     #[test]
-    fn the_same_sight_gives_the_same_status() {
-        let seen = Seen {
-            valid: Some(Ok(())),
-            reached: Some(Ok(())),
-            ..Seen::default()
+    fn the_same_observation_gives_the_same_status() {
+        let progress = Progress {
+            spec: Step::Done,
+            connection: Step::Done,
+            ..Progress::default()
         };
         let mut store = store();
-        let first = status(&store, &seen, now());
+        let first = status(&store, &progress, now());
         store.status = Some(first.clone());
         let later = Timestamp::from_second(1_800_000_999).unwrap();
-        assert_eq!(status(&store, &seen, later), first);
+        assert_eq!(status(&store, &progress, later), first);
     }
 
     #[test]
-    fn a_claim_without_a_volume_is_named_with_the_fix() {
-        let local = [Class {
+    fn a_claim_without_a_volume_is_named_with_its_fix() {
+        let local = [StorageClass {
             name: "local".to_owned(),
             is_default: true,
         }];
@@ -358,7 +416,7 @@ mod tests {
             (
                 None,
                 &[][..],
-                "the cluster has no default StorageClass: mark one as default, or",
+                "the cluster has no default StorageClass: annotate one with",
             ),
             (
                 Some("fast"),
@@ -390,8 +448,8 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_that_waits_for_its_pod_tells_what_the_pod_waits_for() {
-        let local = [Class {
+    fn a_claim_that_waits_for_its_pod_reports_the_problem_of_the_pod() {
+        let local = [StorageClass {
             name: "local".to_owned(),
             is_default: true,
         }];
@@ -404,16 +462,16 @@ mod tests {
     }
 
     #[test]
-    fn tenants_hear_of_what_concerns_them() {
+    fn tenants_are_reconciled_after_a_change_that_concerns_them() {
         let mut store = store();
         store.metadata.generation = Some(1);
-        let good = Seen {
-            valid: Some(Ok(())),
-            reached: Some(Ok(())),
-            ..Seen::default()
+        let good = Progress {
+            spec: Step::Done,
+            connection: Step::Done,
+            ..Progress::default()
         };
-        let with = |reached: Problem| Seen {
-            reached: Some(Err(reached)),
+        let with = |problem: Problem| Progress {
+            connection: problem.into(),
             ..good.clone()
         };
         let ready = status(&store, &good, now());
@@ -426,7 +484,7 @@ mod tests {
         other.message = "another message".to_owned();
         let other = status(&store, &with(other), now());
         assert!(concerns_tenants(Some(&down), &other), "another message");
-        let used = Seen {
+        let used = Progress {
             users: vec!["demo/a".to_owned()],
             ..good.clone()
         };
@@ -437,33 +495,33 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_ca_is_told_before_everything_that_hangs_on_it() {
-        let seen = Seen {
-            valid: Some(Ok(())),
-            certificates: Some(Err(problem(Reason::SecretNotFound))),
-            ..Seen::default()
+    fn ready_reports_a_missing_ca_first() {
+        let progress = Progress {
+            spec: Step::Done,
+            certificates: problem(Reason::SecretNotFound).into(),
+            ..Progress::default()
         };
-        let told = status(&store(), &seen, now());
-        assert!(!told.ready);
+        let status = status(&store(), &progress, now());
+        assert!(!status.ready);
         assert_eq!(
-            shown(&told, On::CertificatesAvailable),
+            shown(&status, On::CertificatesAvailable),
             "False SecretNotFound why"
         );
-        assert_eq!(shown(&told, On::Ready), "False SecretNotFound why");
+        assert_eq!(shown(&status, On::Ready), "False SecretNotFound why");
     }
 
     #[test]
-    fn tenants_are_told_why_a_store_is_not_usable() {
+    fn a_datastore_that_is_not_ready_reports_why() {
         let mut store = store();
         assert_eq!(
             usable(&store).unwrap_err().message,
-            "DataStore \"shared\" was not checked yet"
+            "DataStore \"shared\" was not reconciled yet"
         );
-        let seen = Seen {
-            valid: Some(Err(problem(Reason::CredentialsInvalid))),
-            ..Seen::default()
+        let progress = Progress {
+            spec: problem(Reason::CredentialsInvalid).into(),
+            ..Progress::default()
         };
-        store.status = Some(status(&store, &seen, now()));
+        store.status = Some(status(&store, &progress, now()));
         assert_eq!(
             usable(&store).unwrap_err().message,
             "DataStore \"shared\" is not ready: why (CredentialsInvalid)"

@@ -1,5 +1,5 @@
-//! Convergence in memory (style.md 5.2): the passes over a managed DataStore against an API server that forgets nothing.
-//! The test plays the StatefulSet controller, the provisioner of volumes and etcd.
+//! Convergence of a managed DataStore against an API server in memory. The test stands in for the StatefulSet controller,
+//! the volume provisioner and etcd.
 
 use std::sync::Arc;
 
@@ -35,14 +35,14 @@ const POLICY: &str = "/apis/networking.k8s.io/v1/namespaces/capi-kamaji-datastor
 const SET: &str = "/apis/apps/v1/namespaces/capi-kamaji-datastores/statefulsets/default";
 const CLAIM: &str = "/api/v1/namespaces/capi-kamaji-datastores/persistentvolumeclaims/data-default-0";
 const POD: &str = "/api/v1/namespaces/capi-kamaji-datastores/pods/default-0";
-/// Rounds within which everything has to come to rest.
+/// Rounds within which everything has to converge.
 const ROUNDS: usize = 20;
 
 struct World {
     api: FakeApi,
     etcd: Memory,
     engine: Arc<Engine>,
-    /// Volumes are to be had.
+    /// The provisioner provides volumes.
     volumes: bool,
 }
 
@@ -69,7 +69,7 @@ impl World {
         self.engine = start(&self.api, &self.etcd).await;
     }
 
-    /// Folds what changed and reconciles what is due; `true` while anything happened.
+    /// Applies changes to the index and reconciles what is queued; `true` while anything happened.
     async fn round(&self) -> bool {
         self.play();
         let changes = self.api.changes();
@@ -82,17 +82,21 @@ impl World {
         worked.await || !changes.is_empty()
     }
 
-    /// Rounds until nothing happens any more; how many it took.
+    /// Rounds until nothing happens any more; returns their number.
     async fn settle(&self) -> usize {
         for number in 0..ROUNDS {
             if !self.round().await {
                 return number;
             }
         }
-        panic!("no rest: {:#?}\n{:#?}", self.api.requests(), self.api.get(STORE));
+        panic!(
+            "no convergence: {:#?}\n{:#?}",
+            self.api.requests(),
+            self.api.get(STORE)
+        );
     }
 
-    /// The same once more, as when a backoff ends.
+    /// Reconciles once more, as after a backoff.
     async fn again(&self) {
         self.engine.store_queue.add(RootKey::new("", "default"));
         self.settle().await;
@@ -152,7 +156,7 @@ impl World {
                 "{path}"
             );
             let owners = object["metadata"]["ownerReferences"].as_array().unwrap();
-            assert_eq!(owners.len(), 1, "{path} goes with the DataStore");
+            assert_eq!(owners.len(), 1, "{path} is garbage-collected with the DataStore");
         }
     }
 }
@@ -180,7 +184,7 @@ fn unlabelled() -> Value {
 }
 
 #[tokio::test]
-async fn the_default_datastore_becomes_ready_and_is_then_silent() {
+async fn the_default_datastore_becomes_ready_and_then_needs_no_requests() {
     let mut world = World::new().await;
     let rounds = world.settle().await;
     world.assert_ready();
@@ -246,7 +250,7 @@ async fn any_foreign_edit_is_repaired() {
         world.settle().await;
         world.assert_ready();
     }
-    // What lost our label is taken back, at once and by the next process.
+    // An object that lost our label is adopted, at once and after a restart.
     let ca = world.data(CA);
     for path in [CA, SERVER, ROOT, SERVICE, POLICY, SET] {
         world.api.edit(path, &unlabelled());
@@ -266,12 +270,12 @@ async fn any_foreign_edit_is_repaired() {
 }
 
 #[tokio::test]
-async fn a_ca_that_is_gone_is_waited_for_and_never_replaced() {
+async fn a_ca_that_is_deleted_has_to_be_restored_and_is_never_replaced() {
     let mut world = World::new().await;
     world.settle().await;
     let backup = world.api.get(CA).unwrap();
     let (server, set) = (world.data(SERVER), world.api.get(SET).unwrap());
-    // Whatever of it goes too, and whoever looks.
+    // Whatever else is deleted, and after a restart too.
     for gone in [&[][..], &[SERVER, ROOT], &[SET]] {
         world.api.delete(CA);
         for path in gone {
@@ -310,7 +314,7 @@ async fn a_ca_that_is_gone_is_waited_for_and_never_replaced() {
 }
 
 #[tokio::test]
-async fn a_secret_of_somebody_else_is_left_alone_and_named() {
+async fn a_secret_of_somebody_else_is_not_written_and_is_named() {
     let world = World::new().await;
     let foreign = |name: &str, data: Value| {
         json!({
@@ -322,7 +326,7 @@ async fn a_secret_of_somebody_else_is_left_alone_and_named() {
         let (status, reason, message) = world.condition(On::CertificatesAvailable);
         assert_eq!((status.as_str(), reason.as_str()), ("False", "OwnedByAnother"));
         assert!(
-            message.starts_with(&format!("Secret capi-kamaji-datastores/{name} was not made")),
+            message.starts_with(&format!("Secret capi-kamaji-datastores/{name} was not created")),
             "{message}"
         );
         message
@@ -342,9 +346,9 @@ async fn a_secret_of_somebody_else_is_left_alone_and_named() {
         pair.fingerprint
     );
     assert!(message.contains(&advice), "{message}");
-    // As advised: it is meant.
-    let meant = json!({ "metadata": { "annotations": { ours::CA_FINGERPRINT: pair.fingerprint } } });
-    world.api.edit(CA, &meant);
+    // The admin annotates it, as the message says.
+    let annotated = json!({ "metadata": { "annotations": { ours::CA_FINGERPRINT: pair.fingerprint } } });
+    world.api.edit(CA, &annotated);
     world.again().await;
     assert_eq!(world.data(CA), data);
     refused("default-etcd-server");
@@ -354,7 +358,7 @@ async fn a_secret_of_somebody_else_is_left_alone_and_named() {
 }
 
 #[tokio::test]
-async fn a_volume_that_waits_for_a_pod_tells_why_the_pod_waits() {
+async fn a_volume_that_waits_for_its_pod_reports_the_problem_of_the_pod() {
     let mut world = World::new().await;
     world.volumes = false;
     world.api.edit(
@@ -390,7 +394,7 @@ async fn a_volume_that_waits_for_a_pod_tells_why_the_pod_waits() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_came_first_is_woken_by_every_news_of_its_datastore() {
+async fn a_tenant_created_first_is_reconciled_after_each_change_of_its_datastore() {
     let mut world = World::new().await;
     let mut tenant = example::tenant();
     tenant.metadata.uid = None;
@@ -406,7 +410,7 @@ async fn a_tenant_that_came_first_is_woken_by_every_news_of_its_datastore() {
             "apiVersion": "storage.k8s.io/v1", "kind": "StorageClassList", "metadata": { "name": "" }, "items": [],
         }),
     );
-    // The DataStore is made, then looked at for the first time: not ready before, not ready after.
+    // The DataStore is created, then reconciled for the first time: not ready before, not ready after.
     world.round().await;
     drain(&world.engine.tenant_queue).await;
     world.settle().await;

@@ -6,21 +6,21 @@ use kamaji_api::tenantcontrolplane::TenantControlPlane;
 
 use crate::k8s::key::RootKey;
 
-/// Names of the DataStores a tenant uses or is about to use: the one in its status, the one in its spec or the
-/// default, and those of its overrides.
+/// Names of the DataStores that a tenant uses or will use: the one of its status, the one of its spec or the default, and
+/// those of its overrides.
 pub fn stores_of(tenant: &TenantControlPlane, default: Option<&str>) -> BTreeSet<String> {
     let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
     let used = tenant
         .status
         .as_ref()
         .and_then(|status| named(&status.storage.as_ref()?.data_store_name));
-    let asked = named(&tenant.spec.data_store);
-    let fallback = (asked.is_none() && used.is_none())
+    let desired = named(&tenant.spec.data_store);
+    let fallback = (desired.is_none() && used.is_none())
         .then(|| default.map(str::to_owned))
         .flatten();
     let overrides = tenant.spec.data_store_overrides.iter();
     used.into_iter()
-        .chain(asked)
+        .chain(desired)
         .chain(fallback)
         .chain(
             overrides
@@ -30,7 +30,7 @@ pub fn stores_of(tenant: &TenantControlPlane, default: Option<&str>) -> BTreeSet
         .collect()
 }
 
-/// Whether a tenant keeps its data in this DataStore.
+/// Whether schema and user of a tenant were created in this DataStore.
 pub fn is_set_up(tenant: &TenantControlPlane, store: &str) -> bool {
     let storage = tenant.status.as_ref().and_then(|status| status.storage.as_ref());
     storage
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_without_a_name_uses_the_default() {
+    fn a_tenant_without_a_datastore_uses_the_default() {
         let tenants = [tenant("b", None), tenant("a", None), tenant("c", Some("other"))];
         assert_eq!(
             users_of("default", tenants.iter(), Some("default")),

@@ -1,4 +1,4 @@
-//! What a DataStore asks for, checked as far as its spec alone can tell. Pure.
+//! Validates the spec of a DataStore, as far as it can be checked without the datastore. Pure.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use kamaji_api::{
@@ -9,51 +9,28 @@ use kamaji_api::{
 use kube::ResourceExt as _;
 
 use super::quantity;
-use crate::k8s::error::Class;
+use crate::k8s::{host_port::HostPort, names, problem::Problem};
 
-/// Version of etcd that the engine runs when none is named; the tag of the image is this and `-0`.
+/// Version of etcd in a managed DataStore without `spec.managed.version`; the tag of the image is `v` and this.
 pub const ETCD_VERSION: &str = "3.6.16";
-/// Longest name of a managed DataStore: its pods and Service are named after it.
+/// Longest name of a managed DataStore: pods and Service are named after it.
 const LONGEST_NAME: usize = 40;
-/// Smallest volume that holds etcd's log and a database worth the name.
+/// Smallest volume, in bytes: etcd's log and a small database.
 const SMALLEST_VOLUME: u64 = 256 << 20;
-/// etcd's own recommendation for the largest database.
+/// Largest database, in bytes, that etcd recommends. Source: <https://etcd.io/docs/v3.6/dev-guide/limit/>.
 const LARGEST_QUOTA: u64 = 8 << 30;
 
-/// Why a DataStore cannot be used, as a condition tells it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct Problem {
-    /// Reason of the condition.
-    pub reason: Reason,
-    /// For people: field and fix.
-    pub message: String,
-    /// How to retry.
-    pub class: Class,
-}
-
-impl Problem {
-    /// A problem that only a change of the object ends.
-    pub fn invalid(reason: Reason, message: impl Into<String>) -> Self {
-        Self {
-            reason,
-            message: message.into(),
-            class: Class::Invalid,
-        }
-    }
-}
-
-/// Where bytes come from.
+/// Source of a certificate or key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// They stand in the DataStore.
+    /// A field of the DataStore.
     Inline {
         /// Path of the field.
         field: String,
         /// The bytes.
         bytes: Vec<u8>,
     },
-    /// They stand in a Secret.
+    /// A key of a Secret.
     Secret {
         /// Path of the field.
         field: String,
@@ -66,7 +43,7 @@ pub enum Source {
     },
 }
 
-/// An etcd that somebody else runs.
+/// An external etcd.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct External {
     /// `host:port` of each member.
@@ -75,16 +52,16 @@ pub struct External {
     pub ca: Source,
     /// Key of the CA.
     pub ca_key: Source,
-    /// Certificate of the administrator.
+    /// Certificate of the admin.
     pub certificate: Source,
-    /// Key of the administrator.
+    /// Key of the admin.
     pub key: Source,
 }
 
-/// An etcd that the engine runs.
+/// A managed etcd.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Managed {
-    /// Name of the DataStore, and of what is made for it.
+    /// Name of the DataStore, and of its objects.
     pub name: String,
     /// Version of etcd.
     pub version: String,
@@ -94,16 +71,19 @@ pub struct Managed {
     pub spec: ManagedEtcd,
 }
 
-/// A DataStore whose spec is in order.
+/// A DataStore with a valid spec.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Valid {
-    /// Somebody else's.
+    /// An etcd that somebody else runs.
     External(Box<External>),
-    /// Ours.
+    /// An etcd that the engine runs.
     Managed(Box<Managed>),
 }
 
-/// Checks the spec.
+/// Validates the spec.
+///
+/// # Errors
+/// Of the first invalid field.
 pub fn validate(store: &DataStore) -> Result<Valid, Problem> {
     if let Some(managed) = &store.spec.managed {
         return self::managed(&store.name_any(), managed).map(|managed| Valid::Managed(Box::new(managed)));
@@ -111,13 +91,13 @@ pub fn validate(store: &DataStore) -> Result<Valid, Problem> {
     match store.spec.driver {
         Some(Driver::Etcd) => {}
         None => {
-            return Err(Problem::invalid(
+            return Err(Problem::on_change(
                 Reason::InvalidSpec,
-                "spec.driver: required, or set spec.managed for an etcd that the engine runs",
+                "spec.driver: required; set it to etcd, or set spec.managed for an etcd that the engine runs",
             ));
         }
         Some(driver) => {
-            return Err(Problem::invalid(
+            return Err(Problem::on_change(
                 Reason::DriverNotSupported,
                 format!("spec.driver: {} is not supported yet; use etcd", driver.as_str()),
             ));
@@ -128,23 +108,23 @@ pub fn validate(store: &DataStore) -> Result<Valid, Problem> {
 
 fn external(store: &DataStore) -> Result<External, Problem> {
     if store.spec.endpoints.is_empty() {
-        return Err(Problem::invalid(
+        return Err(Problem::on_change(
             Reason::InvalidSpec,
-            "spec.endpoints: at least one host:port is required",
+            "spec.endpoints: at least one endpoint is required, as host:port",
         ));
     }
     for (index, endpoint) in store.spec.endpoints.iter().enumerate() {
         if !is_endpoint(endpoint) {
-            return Err(Problem::invalid(
+            return Err(Problem::on_change(
                 Reason::InvalidSpec,
                 format!("spec.endpoints[{index}]: {endpoint:?} must be host:port, without a scheme"),
             ));
         }
     }
     let required = |field: &str| {
-        Problem::invalid(
+        Problem::on_change(
             Reason::TLSConfigurationValidationFailed,
-            format!("{field}: required for etcd"),
+            format!("{field}: required with driver etcd"),
         )
     };
     let TlsConfig {
@@ -177,15 +157,15 @@ fn external(store: &DataStore) -> Result<External, Problem> {
     })
 }
 
-/// Content in place wins over a Secret.
+/// `content` takes precedence over `secretReference`.
 fn source(field: &str, content: &ContentRef) -> Result<Source, Problem> {
     let refused =
-        |why: &str| Problem::invalid(Reason::TLSConfigurationValidationFailed, format!("{field}{why}"));
+        |why: &str| Problem::on_change(Reason::TLSConfigurationValidationFailed, format!("{field}{why}"));
     if let Some(encoded) = content.content.as_deref().filter(|text| !text.is_empty()) {
         let packed: String = encoded.split_whitespace().collect();
         let bytes = BASE64
             .decode(packed)
-            .map_err(|_| refused(".content: is not base64"))?;
+            .map_err(|_| refused(".content: not base64; encode the PEM text"))?;
         return Ok(Source::Inline {
             field: format!("{field}.content"),
             bytes,
@@ -197,7 +177,7 @@ fn source(field: &str, content: &ContentRef) -> Result<Source, Problem> {
         .ok_or_else(|| refused(": set content or secretReference"))?;
     let field = format!("{field}.secretReference");
     let (Some(namespace), Some(name)) = (&reference.namespace, &reference.name) else {
-        return Err(Problem::invalid(
+        return Err(Problem::on_change(
             Reason::TLSConfigurationValidationFailed,
             format!("{field}: name and namespace are required"),
         ));
@@ -211,15 +191,15 @@ fn source(field: &str, content: &ContentRef) -> Result<Source, Problem> {
 }
 
 fn managed(name: &str, spec: &ManagedEtcd) -> Result<Managed, Problem> {
-    let invalid = |message: String| Err(Problem::invalid(Reason::InvalidSpec, message));
-    if !is_label(name) {
+    let invalid = |message: String| Err(Problem::on_change(Reason::InvalidSpec, message));
+    if name.len() > LONGEST_NAME || !names::is_service_name(name) {
         return invalid(format!(
-            "metadata.name: {name:?} cannot name pods; a managed DataStore needs a name of 1 to {LONGEST_NAME} \
+            "metadata.name: {name:?} cannot be part of pod names; a managed DataStore needs a name of 1 to {LONGEST_NAME} \
              lower-case letters, digits and '-' that begins with a letter"
         ));
     }
     if spec.replicas != 1 {
-        return Err(Problem::invalid(
+        return Err(Problem::on_change(
             Reason::FieldNotSupported,
             format!(
                 "spec.managed.replicas: {} members are not supported yet; use 1",
@@ -230,7 +210,7 @@ fn managed(name: &str, spec: &ManagedEtcd) -> Result<Managed, Problem> {
     let version = spec.version.clone().unwrap_or_else(|| ETCD_VERSION.to_owned());
     if semver::Version::parse(&version).is_err() {
         return invalid(format!(
-            "spec.managed.version: {version:?} is not a version such as {ETCD_VERSION}"
+            "spec.managed.version: {version:?} is not a version; write it like {ETCD_VERSION}"
         ));
     }
     let size = &spec.storage.size.0;
@@ -242,40 +222,26 @@ fn managed(name: &str, spec: &ManagedEtcd) -> Result<Managed, Problem> {
             spec: spec.clone(),
         }),
         Some(_) => invalid(format!(
-            "spec.managed.storage.size: {size} is too small; at least 256Mi"
+            "spec.managed.storage.size: {size} is too small; set at least 256Mi"
         )),
         None => invalid(format!(
-            "spec.managed.storage.size: {size:?} is not a size such as 8Gi"
+            "spec.managed.storage.size: {size:?} is not a whole number of bytes; write it like 8Gi"
         )),
     }
 }
 
-fn is_label(name: &str) -> bool {
-    name.len() <= LONGEST_NAME
-        && name.starts_with(|first: char| first.is_ascii_lowercase())
-        && name.ends_with(|last: char| last.is_ascii_lowercase() || last.is_ascii_digit())
-        && name
-            .chars()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
-}
-
+/// Whether `text` is `host:port` with a host that can be resolved; `_` is allowed since some DNS servers have such names.
 fn is_endpoint(text: &str) -> bool {
-    let Some((host, port)) = text.rsplit_once(':') else {
-        return false;
-    };
-    let host_is_fine = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => {
-            !host.is_empty()
-                && host
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
-        }
-    };
-    host_is_fine && port.parse::<u16>().is_ok_and(|port| port > 0)
+    HostPort::parse_strict(text).is_some_and(|endpoint| {
+        endpoint.host.contains(':')
+            || endpoint
+                .host
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
+    })
 }
 
-/// Message of the condition `FieldNotSupported`, if a field is set in vain.
+/// Message of the condition `FieldNotSupported`, if a field is set that has no effect.
 pub fn unsupported(store: &DataStore) -> Option<String> {
     store.spec.unsupported_message()
 }
@@ -296,7 +262,7 @@ mod tests {
                        clientCertificate: {certificate: {content: Q0VSVA==}, privateKey: {content: S0VZ}}}";
 
     #[test]
-    fn an_external_etcd_names_where_everything_stands() {
+    fn the_credentials_of_an_external_etcd_come_from_fields_and_secrets() {
         let store = store(&format!(
             "{{driver: etcd, endpoints: ['etcd-0:2379', '[fd00::1]:2379'], {TLS}}}"
         ));
@@ -322,11 +288,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_by_field() {
+    fn an_invalid_field_is_named_with_its_fix() {
         let table = [
             (
                 "{}".to_owned(),
-                "spec.driver: required, or set spec.managed for an etcd that the engine runs",
+                "spec.driver: required; set it to etcd, or set spec.managed for an etcd that the engine runs",
             ),
             (
                 "{driver: PostgreSQL, endpoints: ['a:1']}".to_owned(),
@@ -334,7 +300,7 @@ mod tests {
             ),
             (
                 "{driver: etcd}".to_owned(),
-                "spec.endpoints: at least one host:port is required",
+                "spec.endpoints: at least one endpoint is required, as host:port",
             ),
             (
                 format!("{{driver: etcd, endpoints: ['https://a:1'], {TLS}}}"),
@@ -346,19 +312,19 @@ mod tests {
             ),
             (
                 "{driver: etcd, endpoints: ['a:1']}".to_owned(),
-                "spec.tlsConfig: required for etcd",
+                "spec.tlsConfig: required with driver etcd",
             ),
             (
                 "{driver: etcd, endpoints: ['a:1'], tlsConfig: {certificateAuthority: {certificate: {}}}}"
                     .to_owned(),
-                "spec.tlsConfig.certificateAuthority.privateKey: required for etcd",
+                "spec.tlsConfig.certificateAuthority.privateKey: required with driver etcd",
             ),
             (
                 format!(
                     "{{driver: etcd, endpoints: ['a:1'], {}}}",
                     TLS.replace("Q0E=", "\"*\"")
                 ),
-                "spec.tlsConfig.certificateAuthority.certificate.content: is not base64",
+                "spec.tlsConfig.certificateAuthority.certificate.content: not base64; encode the PEM text",
             ),
             (
                 "{managed: {replicas: 3}}".to_owned(),
@@ -366,15 +332,15 @@ mod tests {
             ),
             (
                 "{managed: {storage: {size: big}}}".to_owned(),
-                "spec.managed.storage.size: \"big\" is not a size such as 8Gi",
+                "spec.managed.storage.size: \"big\" is not a whole number of bytes; write it like 8Gi",
             ),
             (
                 "{managed: {storage: {size: 1Mi}}}".to_owned(),
-                "spec.managed.storage.size: 1Mi is too small; at least 256Mi",
+                "spec.managed.storage.size: 1Mi is too small; set at least 256Mi",
             ),
             (
                 "{managed: {version: latest}}".to_owned(),
-                "spec.managed.version: \"latest\" is not a version such as 3.6.16",
+                "spec.managed.version: \"latest\" is not a version; write it like 3.6.16",
             ),
         ];
         for (spec, message) in table {
@@ -383,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_managed_etcd_keeps_its_database_within_its_volume() {
+    fn the_quota_of_a_managed_etcd_fits_its_volume() {
         for (size, quota) in [("1Gi", 768 << 20), ("8Gi", 6 << 30), ("100Gi", 8 << 30)] {
             let Valid::Managed(managed) =
                 validate(&store(&format!("{{managed: {{storage: {{size: {size}}}}}}}"))).unwrap()
@@ -397,8 +363,8 @@ mod tests {
     #[test]
     fn a_name_that_cannot_name_pods_is_refused() {
         for name in ["a.b", "1a", "a-", &"a".repeat(41), ""] {
-            assert!(!is_label(name), "{name}");
+            assert!(managed(name, &ManagedEtcd::default()).is_err(), "{name}");
         }
-        assert!(is_label("default"));
+        assert!(managed("default", &ManagedEtcd::default()).is_ok());
     }
 }

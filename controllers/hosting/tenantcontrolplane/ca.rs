@@ -7,7 +7,7 @@ use super::component::CaKeys;
 use crate::{
     k8s::{error::Class, problem::Problem, row::Row},
     pki::{
-        issue::content_hash,
+        issue::content_hash_of,
         material::{self, CLUSTER_CA_KEYS, Ca},
     },
 };
@@ -39,7 +39,7 @@ impl ProvidedCa {
         };
         Ok(Self {
             fingerprint: ca.fingerprint().to_owned(),
-            hash: hash_of(secret),
+            hash: content_hash_of(secret),
             keys: CaKeys {
                 bundle: if has("ca.crt") { "ca.crt" } else { certificate },
                 certificate,
@@ -47,12 +47,6 @@ impl ProvidedCa {
             },
         })
     }
-}
-
-/// Digest of the data of a Secret.
-pub fn hash_of(secret: &Secret) -> String {
-    let data = secret.data.iter().flatten();
-    content_hash(data.map(|(key, value)| (key.as_str(), value.0.as_slice())))
 }
 
 /// Key material that cannot be used as it is. A Secret without our label is not watched, so it is read again.

@@ -9,7 +9,7 @@ use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
 use kamaji_api::{conditions::Reason, labels::ours, tenantcontrolplane::TenantControlPlane};
 
 use super::{
-    ca::{hash_of, recorded_hash, unusable},
+    ca::{recorded_hash, unusable},
     component::{CaKeys, GENERATED_CA},
     desired::secrets,
     endpoint::Endpoint,
@@ -238,7 +238,7 @@ async fn leaf(scope: &Scope<'_>, spec: &SecretSpec, print: Option<String>) -> Re
     let hash = recorded_hash(&row);
     if !context.is_untouched(&row) {
         let secret = observe::secret(context, &key.namespace, &spec.name).await?;
-        if hash_of(&secret.unwrap_or_default()) != hash {
+        if issue::content_hash_of(&secret.unwrap_or_default()) != hash {
             return Ok(Leaf::Due);
         }
         context.remember(&row);

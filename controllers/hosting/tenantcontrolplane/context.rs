@@ -5,7 +5,6 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
 use kamaji_api::tenantcontrolplane::TenantControlPlane;
-use kube::Client;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -17,14 +16,14 @@ use crate::{
         row::Row,
     },
     pki::kubeconfig::Kubeconfig,
-    tenant::{self, Clients},
+    tenant::{self, Clients, Connection},
 };
 
 /// Time between two audits of what a tenant's admin may have changed in the workload cluster.
 const AUDIT: Duration = Duration::from_hours(24);
 
 /// Makes the client of a tenant from a kubeconfig and from the `host:port` of its Service.
-pub type Connect = Box<dyn Fn(&Kubeconfig, &str) -> Result<Client, tenant::Error> + Send + Sync>;
+pub type Connect = Box<dyn Fn(&Kubeconfig, &str) -> Result<Connection, tenant::Error> + Send + Sync>;
 
 /// What every reconcile needs.
 pub struct Context {

@@ -31,7 +31,7 @@ pub fn names_of(tenant: &TenantControlPlane, entropy: u64) -> Names {
         };
     }
     let generated = || {
-        names::draw(
+        names::generate(
             &tenant.namespace().unwrap_or_default(),
             &tenant.name_any(),
             entropy,

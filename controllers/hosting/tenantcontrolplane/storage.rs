@@ -168,7 +168,7 @@ pub async fn prepare(scope: &Scope<'_>, store: &DataStore) -> Result<Placed, Pro
         // The deletion of the DataStore waits for this tenant.
         Err(problem) if problem.reason == Reason::DataStoreDeleting && is_set_up(tenant) => {}
         // Its controller wakes the tenant when that changes.
-        result => result.map_err(|problem| Problem::on_change(problem.reason, problem.message))?,
+        result => result?,
     }
     placed.access = Some(set_up(engine, tenant, store, names, scope.now).await?);
     Ok(placed)
@@ -182,7 +182,7 @@ pub fn check_health(store: &DataStore) -> Result<(), Problem> {
     if store.metadata.deletion_timestamp.is_some() {
         return Ok(());
     }
-    usable(store).map_err(|problem| Problem::on_change(problem.reason, problem.message))
+    usable(store)
 }
 
 /// Creates schema and user where they are missing.
@@ -265,12 +265,6 @@ fn failed(engine: &Engine, tenant: &TenantControlPlane, store: &DataStore, error
         datastore::invalidate(engine, &store.name_any());
     }
     reported(tenant, &store.name_any(), error)
-}
-
-impl From<validate::Problem> for Problem {
-    fn from(problem: validate::Problem) -> Self {
-        Self::new(problem.class.into(), problem.reason, problem.message)
-    }
 }
 
 /// The error of a datastore, with the field or annotation that caused it and how to correct it.

@@ -7,7 +7,6 @@ use kamaji_api::{
     conditions::{Reason, TenantControlPlaneCondition as On},
     tenantcontrolplane::{AddonStatus, Addons, TenantControlPlane},
 };
-use kube::Client;
 use serde_json::json;
 
 use super::{
@@ -22,7 +21,11 @@ use super::{
 use crate::{
     k8s::{digest, error::Class, problem::Problem, report::Step},
     pki::{kubeconfig::Kubeconfig, spec},
-    tenant::{self, addons::Wanted, bundle::Bundle},
+    tenant::{
+        self, Connection,
+        addons::{Inputs, Selection},
+        bundle::Bundle,
+    },
 };
 
 /// Key of the break-glass kubeconfig, whose user needs no RBAC rule. It creates the first ones.
@@ -82,7 +85,7 @@ pub async fn apply(
             return Err(problem);
         }
     };
-    let rbac = match bundle.apply_rights(&super_admin).await {
+    let rbac = match bundle.apply_rbac(&super_admin).await {
         Ok(()) => tenant::rbac::read_back(&admin).await,
         Err(error) => Err(error),
     };
@@ -112,8 +115,11 @@ fn unreached(digest: &str, problem: &Problem) -> TenantApi {
 }
 
 /// Asks the API server whether it is ready.
-async fn probe(scope: &Scope<'_>, clients: (Client, Client)) -> Result<(Client, Client), Problem> {
-    match tenant::probe(&clients.0).await {
+async fn probe(
+    scope: &Scope<'_>,
+    clients: (Connection, Connection),
+) -> Result<(Connection, Connection), Problem> {
+    match clients.0.probe().await {
         Ok(()) => Ok(clients),
         Err(error) => {
             // The connection may lead to a terminating pod.
@@ -128,7 +134,7 @@ async fn clients(
     scope: &Scope<'_>,
     endpoint: &Endpoint,
     certificates: &Certificates,
-) -> Result<(Client, Client), Problem> {
+) -> Result<(Connection, Connection), Problem> {
     let context = scope.context;
     let key = scope.key();
     // After a rollout, open connections lead to terminating pods.
@@ -191,7 +197,7 @@ fn bundle(scope: &Scope<'_>, endpoint: &Endpoint) -> Bundle {
         kube_proxy,
         konnectivity: _,
     } = &tenant.spec.addons;
-    tenant::bundle::bundle(&Wanted {
+    tenant::bundle::bundle(&Inputs {
         management_cluster: &context.engine.cluster_id,
         version: &valid.version,
         tag: &tenant.spec.kubernetes.version,
@@ -200,10 +206,14 @@ fn bundle(scope: &Scope<'_>, endpoint: &Endpoint) -> Bundle {
         domain: &tenant.spec.network_profile.cluster_domain,
         server: &format!("https://{server}"),
         pod_cidrs: &valid.network.pod_cidrs,
-        core_dns: core_dns.as_ref(),
-        kube_proxy: kube_proxy.as_ref(),
-        had_core_dns: was_on(before.and_then(|addons| addons.core_dns.as_ref())),
-        had_kube_proxy: was_on(before.and_then(|addons| addons.kube_proxy.as_ref())),
+        core_dns: Selection {
+            image: core_dns.as_ref(),
+            installed: was_on(before.and_then(|addons| addons.core_dns.as_ref())),
+        },
+        kube_proxy: Selection {
+            image: kube_proxy.as_ref(),
+            installed: was_on(before.and_then(|addons| addons.kube_proxy.as_ref())),
+        },
     })
 }
 
@@ -215,9 +225,12 @@ fn recorded(tenant: &TenantControlPlane) -> Option<&str> {
 
 fn problem(error: &tenant::Error, reason: Reason) -> Problem {
     let reason = match error {
-        tenant::Error::Unreachable(_) => Reason::APIServerUnreachable,
-        tenant::Error::Unhealthy(_) => Reason::APIServerUnhealthy,
-        tenant::Error::Refused(_) | tenant::Error::Credentials(_) => reason,
+        tenant::Error::Unreachable { .. } => Reason::APIServerUnreachable,
+        tenant::Error::Unhealthy { .. } => Reason::APIServerUnhealthy,
+        tenant::Error::Refused { .. }
+        | tenant::Error::Credentials(_)
+        | tenant::Error::Malformed(_)
+        | tenant::Error::NoSubjects(_) => reason,
     };
     Problem::backoff(Class::Foreign, reason, error.to_string())
 }

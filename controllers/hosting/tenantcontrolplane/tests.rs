@@ -25,11 +25,13 @@ use crate::{
     k8s::conditions,
     pki::{
         issue,
+        kubeconfig::Kubeconfig,
         material::{Ca, Found},
         spec::AltNames,
     },
     runtime::driver::Outcome,
     settings::DefaultDatastore,
+    tenant::Connection,
     testing::{FakeApi, path},
 };
 
@@ -190,7 +192,13 @@ async fn start(api: &FakeApi, tenant_api: &FakeApi, store: &Memory) -> (Arc<Engi
     testing::list(&engine, api);
     open(api, &engine, store);
     let tenant_api = tenant_api.clone();
-    let context = Context::with(engine.clone(), Box::new(move |_, _| Ok(tenant_api.client())));
+    let connect = move |_: &Kubeconfig, _: &str| {
+        Ok(Connection::from_client(
+            tenant_api.client(),
+            field_manager::HOSTING,
+        ))
+    };
+    let context = Context::with(engine.clone(), Box::new(connect));
     (engine, context)
 }
 
@@ -269,7 +277,7 @@ async fn hosting_beyond_12_a_tenant_becomes_ready_within_its_budget_and_then_sen
         deployment["metadata"]["generation"], 1,
         "one revision for a new tenant"
     );
-    assert_eq!(world.store.places().len(), 1);
+    assert_eq!(world.store.schemas().len(), 1);
 
     world.store.calls();
     world.tenant_api.requests();
@@ -313,7 +321,7 @@ async fn hosting_beyond_10_a_crash_after_any_write_converges() {
         world.settle().await;
         world.assert_ready();
         assert_eq!(world.made(), expected, "after {lives} writes");
-        assert_eq!(world.store.places().len(), 1, "one schema after {lives} writes");
+        assert_eq!(world.store.schemas().len(), 1, "one schema after {lives} writes");
         let deployment = world.api.get(DEPLOYMENT).unwrap();
         assert_eq!(
             deployment["metadata"]["generation"], 1,
@@ -367,14 +375,14 @@ async fn hosting_beyond_01_deletion_leaves_nothing_and_never_touches_an_object_o
     world.round().await;
     assert_eq!(world.condition(On::Deleting).1, "WaitingForPodsDeletion");
     assert_eq!(
-        world.store.places().len(),
+        world.store.schemas().len(),
         1,
         "the data stays while pods write it"
     );
     world.settle().await;
     let left: Vec<Value> = world.api.objects();
     assert_eq!(left.len(), before, "{left:#?}");
-    assert!(world.store.places().is_empty());
+    assert!(world.store.schemas().is_empty());
 }
 
 #[tokio::test]
@@ -390,7 +398,7 @@ async fn the_data_is_deleted_in_the_datastore_that_holds_it_whatever_the_spec_na
     world.settle().await;
     assert!(world.api.get(TENANT).is_none());
     assert!(
-        world.store.places().is_empty(),
+        world.store.schemas().is_empty(),
         "nothing is left in the former DataStore"
     );
 }
@@ -439,7 +447,7 @@ async fn in_a_datastore_that_lost_the_data_no_empty_schema_is_created() {
         message.contains("set spec.endpoints of DataStore default to the datastore that holds it"),
         "{message}"
     );
-    assert!(world.store.places().is_empty(), "nothing was created there");
+    assert!(world.store.schemas().is_empty(), "nothing was created there");
     assert_eq!(
         world.api.get(DEPLOYMENT),
         deployment,
@@ -476,7 +484,7 @@ async fn a_tenant_whose_pods_fail_because_its_data_is_lost_reports_it() {
             "{again}"
         );
     }
-    assert!(world.store.places().is_empty(), "nothing was created there");
+    assert!(world.store.schemas().is_empty(), "nothing was created there");
     world.store.restore(held);
     pods(0).await;
     assert_eq!(
@@ -510,7 +518,7 @@ async fn a_datastore_whose_deletion_waits_still_serves_its_tenants() {
     world.api.delete(TENANT);
     world.settle().await;
     assert!(world.api.get(TENANT).is_none());
-    assert!(world.store.places().is_empty());
+    assert!(world.store.schemas().is_empty());
 }
 
 #[tokio::test]
@@ -521,7 +529,7 @@ async fn an_edit_of_the_datastore_does_not_block_a_deletion_that_waits_for_objec
     world.api.edit(SERVICE, &held_by(json!(["load-balancer"])));
     world.api.delete(TENANT);
     some_rounds(&world).await;
-    assert!(world.store.places().is_empty());
+    assert!(world.store.schemas().is_empty());
     assert_eq!(world.condition(On::Deleting).1, "WaitingForObjectsDeletion");
     world.change_endpoint();
     some_rounds(&world).await;
@@ -555,7 +563,7 @@ async fn data_that_the_datastore_does_not_hold_does_not_count_as_deleted() {
     }
     assert!(world.api.get(TENANT).is_none());
     assert!(
-        world.store.places().is_empty(),
+        world.store.schemas().is_empty(),
         "deleted in the datastore that holds it"
     );
 }
@@ -603,7 +611,7 @@ async fn hosting_beyond_11_deletion_names_the_datastore_it_waits_for_until_the_d
         world.round().await;
     }
     assert!(world.api.get(TENANT).is_none());
-    assert_eq!(world.store.places().len(), 1, "the data was left behind");
+    assert_eq!(world.store.schemas().len(), 1, "the data was left behind");
 }
 
 #[tokio::test]
@@ -798,7 +806,7 @@ async fn the_source_cluster_of_a_move_keeps_the_data() {
     world.api.delete(TENANT);
     world.settle().await;
     assert!(world.api.get(TENANT).is_none());
-    assert_eq!(world.store.places().len(), 1);
+    assert_eq!(world.store.schemas().len(), 1);
 }
 
 /// Runs a few rounds, where a reconcile fails for ever.

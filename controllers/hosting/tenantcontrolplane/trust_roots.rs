@@ -15,7 +15,7 @@ use kube::{Resource as _, ResourceExt};
 use serde_json::json;
 
 use super::{
-    ca::{ProvidedCa, hash_of, recorded_hash, unusable},
+    ca::{ProvidedCa, recorded_hash, unusable},
     desired::metadata::labels_of,
     observe,
     scope::Scope,
@@ -31,6 +31,7 @@ use crate::{
         row::Row,
     },
     pki::{
+        issue::content_hash_of,
         material::{self, Ca, Found},
         policy::{self, Decision},
         spec::{Content, SecretSpec, component},
@@ -133,7 +134,7 @@ async fn adopt(scope: &Scope<'_>, spec: &SecretSpec, secret: &Secret) -> Result<
     let key = ObjectKey::of::<Secret>(scope.key().namespace, &spec.name);
     let name = RootKey::of(secret).to_string();
     let data = secret.data.clone().unwrap_or_default();
-    let mut annotations = json!({ ours::CONTENT_HASH: hash_of(secret) });
+    let mut annotations = json!({ ours::CONTENT_HASH: content_hash_of(secret) });
     match (&spec.content, spec.ca_keys()) {
         (_, Some(keys)) => {
             let ca = Ca::read(&name, keys, &data).map_err(|error| unusable(&error))?;
@@ -220,7 +221,7 @@ fn built_with<'a>(tenant: &'a TenantControlPlane, component: &str) -> Option<&'a
 /// Digest of what the Secret held before, if it holds something else now. A Secret that an upstream Kamaji made carries
 /// Kamaji's digest, which is computed in another way: when that is the recorded one, the Secret is unmodified.
 fn modified(tenant: &TenantControlPlane, spec: &SecretSpec, secret: &Secret) -> Option<String> {
-    let hash = hash_of(secret);
+    let hash = content_hash_of(secret);
     let noted = secret.annotations().get(ours::CONTENT_HASH);
     let known = built_with(tenant, spec.component);
     let upstream = secret.annotations().get(kamaji::CHECKSUM).map(String::as_str);

@@ -27,7 +27,7 @@ use crate::{
         status::seconds,
         tenants::{NodeFacts, Tenant},
     },
-    tenant::nodes::Trouble,
+    tenant,
 };
 
 /// What the requests came to.
@@ -106,7 +106,7 @@ async fn decide(
     token: &str,
     node_name: &str,
     request: &CertificateSigningRequest,
-) -> Result<Decision, Trouble> {
+) -> Result<Decision, tenant::Error> {
     let secret = tenant.session.token(token).await?;
     let uid = config.uid().unwrap_or_default();
     let node = tenant.session.node(node_name).await?;
@@ -197,10 +197,10 @@ async fn send(
     approve: bool,
     reason: Reason,
     message: &str,
-) -> Result<(), Trouble> {
+) -> Result<(), tenant::Error> {
     match tenant.session.answer(request, approve, reason, message).await {
         // Deleted since it was read: nobody waits for the answer.
-        Ok(()) | Err(Trouble::Refused { code: 404, .. }) => Ok(()),
+        Ok(()) | Err(tenant::Error::Refused { code: 404, .. }) => Ok(()),
         Err(error) => Err(error),
     }
 }

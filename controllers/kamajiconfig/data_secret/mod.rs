@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     k8s::{problem::Problem, report::Step, row::Row},
-    tenant::nodes::Trouble,
+    tenant,
 };
 use secret::Stored;
 
@@ -200,7 +200,7 @@ fn report(scope: &Scope<'_>, stored: Stored, progress: &mut Progress) {
 }
 
 /// After `clusterctl move`: the infrastructure provider knows the Machine, and its Node exists already.
-async fn has_joined_before(scope: &Scope<'_>, tenant: &Tenant) -> Result<bool, Trouble> {
+async fn has_joined_before(scope: &Scope<'_>, tenant: &Tenant) -> Result<bool, tenant::Error> {
     let machine = match &scope.owner {
         Owner::Machine(machine) => machine,
         Owner::Pool(pool) => match *pool {},

@@ -13,7 +13,7 @@ use super::{Tenant, rbac};
 use crate::{
     k8s::problem::Problem,
     kamajiconfig::{observe, scope::Scope, status::Progress},
-    tenant::nodes::{Session, Trouble},
+    tenant::{self, nodes::Session},
 };
 
 /// The workload cluster, with the RBAC rules applied. The config waits in it from now on.
@@ -29,7 +29,7 @@ pub async fn open(scope: &Scope<'_>, progress: &mut Progress) -> Result<Arc<Tena
         .and_then(|status| status.token.as_ref()?.id.as_deref());
     tenant.wait(scope, token, scope.node_name().as_deref());
     let found = apply_rbac(&tenant).await.map_err(|trouble| match trouble {
-        Trouble::Refused { code, .. } if (400..500).contains(&code) && ![409, 429].contains(&code) => {
+        tenant::Error::Refused { code, .. } if (400..500).contains(&code) && ![409, 429].contains(&code) => {
             Problem::unwatched(Reason::TenantRBACFailed, trouble.to_string())
         }
         other => Problem::from(other),
@@ -70,7 +70,7 @@ async fn connect(scope: &Scope<'_>) -> Result<Arc<Tenant>, Problem> {
 
 /// Applies the RBAC rules once, and looks for bindings that approve requests automatically: again with each call while
 /// there is one.
-async fn apply_rbac(tenant: &Tenant) -> Result<Vec<String>, Trouble> {
+async fn apply_rbac(tenant: &Tenant) -> Result<Vec<String>, tenant::Error> {
     let objects = rbac::objects();
     let digest = rbac::digest(&objects);
     let _one = tenant.claims.lock().await;

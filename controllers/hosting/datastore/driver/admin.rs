@@ -1,21 +1,21 @@
-//! The administrator of a datastore, whatever its kind: what a tenant needs done there.
+//! The admin of a datastore of any kind: creates and deletes schemas and users of tenants.
 
 use jiff::Timestamp;
 
 use super::{Deleted, Error, TenantSchema, etcd::EtcdAdmin};
 
-/// The kinds. An enum, not a trait: there are few, and all are ours.
+/// The kinds. An enum instead of a trait: a new kind does not compile until every function handles it.
 #[derive(Clone, Debug)]
 pub enum Admin {
     /// etcd.
     Etcd(Box<EtcdAdmin>),
-    /// Places in memory, for the convergence model.
+    /// Schemas in memory, for convergence tests.
     #[cfg(test)]
     Memory(memory::Memory),
 }
 
 impl Admin {
-    /// Makes a tenant's schema and user: mark, role, permission, user, grant.
+    /// Creates a tenant's schema and user, or completes them.
     pub async fn ensure_tenant(&self, tenant: &TenantSchema, now: Timestamp) -> Result<(), Error> {
         match self {
             Self::Etcd(etcd) => etcd.ensure_tenant(tenant, now).await,
@@ -24,7 +24,7 @@ impl Admin {
         }
     }
 
-    /// Removes a tenant's tenant.
+    /// Deletes a tenant's schema, with its data, and user.
     pub async fn delete_tenant(&self, tenant: &TenantSchema) -> Result<Deleted, Error> {
         match self {
             Self::Etcd(etcd) => etcd.delete_tenant(tenant).await,
@@ -42,7 +42,7 @@ impl Admin {
         }
     }
 
-    /// Turns the enforcement on, for a datastore that we run.
+    /// Enables users and roles, for a managed datastore.
     pub async fn ensure_auth(&self) -> Result<(), Error> {
         match self {
             Self::Etcd(etcd) => etcd.ensure_auth().await,
@@ -54,7 +54,7 @@ impl Admin {
 
 #[cfg(test)]
 pub mod memory {
-    //! Places in memory.
+    //! Schemas in memory.
 
     use std::{collections::BTreeMap, sync::Arc};
 
@@ -68,28 +68,28 @@ pub mod memory {
 
     #[derive(Debug, Default)]
     struct Store {
-        places: BTreeMap<String, Owner>,
+        schemas: BTreeMap<String, Owner>,
         calls: usize,
         down: bool,
     }
 
     impl Memory {
         /// Schemas that exist.
-        pub fn places(&self) -> Vec<String> {
-            self.0.lock().places.keys().cloned().collect()
+        pub fn schemas(&self) -> Vec<String> {
+            self.0.lock().schemas.keys().cloned().collect()
         }
 
-        /// Holds nothing from now on, as another datastore at the same endpoints; what it held.
+        /// Removes all schemas, as if another datastore were at the same endpoints. Returns them.
         pub fn empty(&self) -> BTreeMap<String, Owner> {
-            std::mem::take(&mut self.0.lock().places)
+            std::mem::take(&mut self.0.lock().schemas)
         }
 
-        /// Holds what [`Memory::empty`] took.
-        pub fn restore(&self, places: BTreeMap<String, Owner>) {
-            self.0.lock().places = places;
+        /// Restores what [`Memory::empty`] removed.
+        pub fn restore(&self, schemas: BTreeMap<String, Owner>) {
+            self.0.lock().schemas = schemas;
         }
 
-        /// Calls since the last question.
+        /// Number of calls since the last call of this function.
         pub fn calls(&self) -> usize {
             std::mem::take(&mut self.0.lock().calls)
         }
@@ -114,13 +114,13 @@ pub mod memory {
 
         pub(super) fn ensure_tenant(&self, tenant: &TenantSchema) -> Result<(), Error> {
             let mut store = self.enter()?;
-            if tenant.expected && !store.places.contains_key(&tenant.schema) {
+            if tenant.expected && !store.schemas.contains_key(&tenant.schema) {
                 return Err(Error::DataMissing {
                     schema: tenant.schema.clone(),
                 });
             }
             let owner = store
-                .places
+                .schemas
                 .entry(tenant.schema.clone())
                 .or_insert_with(|| tenant.owner.clone());
             if *owner == tenant.owner {
@@ -134,14 +134,14 @@ pub mod memory {
 
         pub(super) fn delete_tenant(&self, tenant: &TenantSchema) -> Result<Deleted, Error> {
             let mut store = self.enter()?;
-            match store.places.get(&tenant.schema) {
+            match store.schemas.get(&tenant.schema) {
                 Some(owner) if *owner != tenant.owner => Err(Error::ForeignSchema {
                     schema: tenant.schema.clone(),
                     owner: Some(Box::new(owner.clone())),
                 }),
                 found => {
                     let keys = u64::from(found.is_some());
-                    store.places.remove(&tenant.schema);
+                    store.schemas.remove(&tenant.schema);
                     Ok(Deleted { keys })
                 }
             }

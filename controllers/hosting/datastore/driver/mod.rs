@@ -1,13 +1,13 @@
-//! The way into datastores: the one place of the hosting engine that talks to them.
+//! Requests to datastores. No other module talks to them.
 //!
-//! A tenant calls three things, all safe to call again after a crash at any await:
+//! The controller of tenants calls three functions, all safe to repeat after a crash at any await:
 //!
-//! - [`super::access`]: the administrator's connection to a DataStore, shared, opened where it is not open;
-//! - [`etcd::EtcdAdmin::ensure_tenant`]: ownership mark, role, grant, user, in an order in which everything that
-//!   exists is already marked as ours;
-//! - [`etcd::EtcdAdmin::delete_tenant`]: the reverse, refused without our mark.
+//! - [`super::access`]: the admin's connection to a DataStore, shared, opened if necessary;
+//! - [`admin::Admin::ensure_tenant`]: ownership mark, role, permission, user, in an order in which everything that exists
+//!   is already marked as ours;
+//! - [`admin::Admin::delete_tenant`]: the reverse, refused without our mark.
 //!
-//! Every call is bounded in time and its error says, by [`Error::class`], whether waiting helps.
+//! Every call is bounded in time. [`Error::class`] decides how it is retried.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -30,10 +30,10 @@ use crate::{
 pub mod admin;
 pub mod etcd;
 
-/// Whose a schema is. Time is told, not compared.
+/// The owner of a schema.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
-    /// Id of the management cluster: the UID of its namespace `kube-system`.
+    /// ID of the management cluster: the UID of its namespace `kube-system`.
     pub cluster: String,
     /// Namespace of the tenant.
     pub namespace: String,
@@ -52,52 +52,53 @@ impl fmt::Display for Owner {
     }
 }
 
-/// The ownership mark, as it is stored.
+/// The ownership mark, as it is stored. The time is not compared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
-    /// Whose it is.
+    /// The owner.
     #[serde(flatten)]
     pub owner: Owner,
-    /// Since when.
+    /// When the mark was written.
     pub since: Timestamp,
 }
 
-/// A tenant's place in a datastore.
+/// A tenant's schema and user in a datastore.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TenantSchema {
-    /// Schema: prefix and role.
+    /// Name of the schema: in etcd the prefix `/<schema>/` and the role.
     pub schema: String,
-    /// User.
+    /// Name of the user.
     pub user: String,
-    /// Whose it is.
+    /// The owner.
     pub owner: Owner,
-    /// Take over what exists without a mark: tenants made by Kamaji. Never for a new tenant.
+    /// Take over a schema and user without a mark, as those of tenants that upstream Kamaji created. Never for a new
+    /// tenant.
     pub adopt: bool,
-    /// The tenant was set up before: a datastore that knows nothing of it is not the one that holds its data.
+    /// Schema and user were created before. A datastore without them is not the one with the data of the tenant.
     pub expected: bool,
 }
 
-/// What a deletion did.
+/// Result of a deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deleted {
-    /// Keys that were removed.
+    /// Number of removed keys.
     pub keys: u64,
 }
 
-/// How to reach a datastore as its administrator.
+/// Endpoints and credentials of the admin of a datastore.
 #[derive(Clone)]
 pub struct Credentials {
     /// `host:port`, without scheme.
     pub endpoints: Vec<String>,
-    /// What the datastore's certificates are checked by, PEM.
+    /// CA of the datastore, PEM.
     pub ca_pem: String,
-    /// Key of the CA, for the certificates of tenants.
+    /// Key of the CA, to sign the certificates of tenants.
     pub ca_key: Option<PrivateKeyPem>,
-    /// The administrator's certificate, PEM.
+    /// The admin's certificate, PEM.
     pub certificate_pem: String,
-    /// The administrator's key.
+    /// The admin's key.
     pub key: PrivateKeyPem,
-    /// Where the CA's certificate and key were found, for messages.
+    /// Locations of the CA's certificate and key, for messages.
     pub ca_locations: (String, String),
 }
 
@@ -130,75 +131,77 @@ impl Credentials {
     }
 }
 
-/// Why a datastore did not do what it was asked.
+/// Why a request to a datastore failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// Nobody answers.
+    /// No endpoint answers.
     #[error(
         "no answer from {endpoints} within {seconds} s: {detail}; check spec.endpoints of the DataStore, and that pods of \
          this cluster reach them"
     )]
     Unreachable {
-        /// Who was asked.
+        /// The endpoints, comma-separated.
         endpoints: String,
-        /// For how long.
+        /// Timeout in seconds.
         seconds: u64,
-        /// What is known of the cause.
+        /// The cause for each endpoint.
         detail: String,
     },
-    /// The administrator's certificate has not the rights.
-    #[error("{operation}: permission denied; the client certificate must be of the user root")]
+    /// The admin's certificate lacks permissions.
+    #[error(
+        "{operation}: permission denied; the common name of spec.tlsConfig.clientCertificate must be root"
+    )]
     Denied {
-        /// What was asked.
+        /// The request.
         operation: String,
     },
-    /// The schema is another tenant's.
-    #[error("schema {schema:?} belongs to {}", whose(.owner.as_deref()))]
+    /// The schema belongs to another tenant.
+    #[error("schema {schema:?} belongs to {}", owner_text(.owner.as_deref()))]
     ForeignSchema {
         /// The schema.
         schema: String,
-        /// Whose it is, as far as it is marked.
+        /// Its owner; `None` without an ownership mark.
         owner: Option<Box<Owner>>,
     },
-    /// The user is another tenant's.
-    #[error("datastore user {user:?} belongs to {}", whose(.owner.as_deref()))]
+    /// The user belongs to another tenant.
+    #[error("datastore user {user:?} belongs to {}", owner_text(.owner.as_deref()))]
     ForeignUser {
         /// The user.
         user: String,
-        /// Whose it is, as far as it is marked.
+        /// Its owner; `None` without an ownership mark.
         owner: Option<Box<Owner>>,
     },
-    /// What was set up once is not there.
+    /// Schema and user were created before and do not exist.
     #[error("the datastore holds nothing of schema {schema:?}: no ownership mark, no role, no key")]
     DataMissing {
         /// The schema.
         schema: String,
     },
-    /// A name must not be used.
+    /// A name is refused.
     #[error(transparent)]
     Name(#[from] names::Refusal),
     /// Certificates or endpoints cannot be used.
     #[error("credentials cannot be used: {0}")]
     Credentials(String),
-    /// The datastore refused for a reason of its own.
+    /// The datastore refused the request.
     #[error("{operation}: {detail}")]
     Refused {
-        /// What was asked.
+        /// The request.
         operation: String,
-        /// What it answered.
+        /// Its answer.
         detail: String,
     },
 }
 
-fn whose(owner: Option<&Owner>) -> String {
+fn owner_text(owner: Option<&Owner>) -> String {
     owner.map_or_else(
-        || "somebody who left no ownership mark".to_owned(),
+        || "somebody unknown: it has no ownership mark".to_owned(),
         ToString::to_string,
     )
 }
 
 impl Error {
-    /// Reason of the condition that tells it.
+    /// Reason of the condition that reports it.
     pub fn reason(&self) -> Reason {
         match self {
             Self::Unreachable { .. } => Reason::DataStoreUnreachable,
@@ -228,16 +231,16 @@ impl Error {
 /// An open DataStore.
 #[derive(Debug)]
 pub struct Access {
-    /// The administrator's connection.
+    /// The admin's connection.
     pub admin: admin::Admin,
     /// `host:port` of each member, for the API servers of tenants.
     pub endpoints: Vec<String>,
-    /// Signs the certificates of tenants.
+    /// CA that signs the certificates of tenants.
     pub ca: Ca,
 }
 
 impl Access {
-    /// Connects and sees one authenticated answer.
+    /// Connects and sends one authenticated request.
     pub async fn open(credentials: &Credentials) -> Result<Self, Error> {
         Ok(Self {
             ca: credentials
@@ -249,20 +252,20 @@ impl Access {
     }
 }
 
-/// What a connection was opened for: it is opened anew when the DataStore changes, or somebody touches it.
+/// UID, generation and annotations of the DataStore a connection was opened for: a change of them opens a new one.
 type Intent = (Option<String>, Option<i64>, Option<BTreeMap<String, String>>);
 
 /// Connections of this process, one per DataStore.
 #[derive(Default)]
 pub struct Pool {
     open: Mutex<HashMap<String, (Intent, Arc<Access>)>>,
-    /// What stands for every datastore, in the convergence model.
+    /// Replaces every datastore, in convergence tests.
     #[cfg(test)]
     pub memory: Mutex<Option<admin::memory::Memory>>,
 }
 
 impl Pool {
-    /// What is open to this DataStore as it stands.
+    /// The open connection to this version of a DataStore.
     pub fn get(&self, store: &DataStore) -> Option<Arc<Access>> {
         let open = self.open.lock();
         let (intent, access) = open.get(&store.name_any())?;
@@ -284,7 +287,7 @@ impl Pool {
         Access::open(credentials).await
     }
 
-    /// Keeps what was opened. `true` when it has other endpoints, or another CA, than what was open before.
+    /// Stores a connection. Returns `true` if endpoints or CA differ from those of the connection that was open before.
     pub fn put(&self, store: &DataStore, access: Access) -> (Arc<Access>, bool) {
         let access = Arc::new(access);
         let entry = (intent_of(store), access.clone());
@@ -295,7 +298,7 @@ impl Pool {
         (access, moved)
     }
 
-    /// Lets go of a DataStore: it is gone, its credentials changed, or it failed.
+    /// Drops the connection to a DataStore: after its deletion, new credentials, or a failure.
     pub fn forget(&self, store: &str) {
         self.open.lock().remove(store);
     }

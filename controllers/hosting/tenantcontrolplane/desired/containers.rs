@@ -1,7 +1,7 @@
 //! The hosted containers: images, probes and security contexts. Pure.
 
 use k8s_openapi::{
-    api::core::v1::{Capabilities, Container, ContainerPort, HTTPGetAction, Probe, SecurityContext},
+    api::core::v1::{Container, ContainerPort, HTTPGetAction, Probe},
     apimachinery::pkg::util::intstr::IntOrString,
 };
 use kamaji_api::{
@@ -10,8 +10,11 @@ use kamaji_api::{
 };
 
 use super::{flags, inputs::Inputs, volumes};
-use crate::hosting::tenantcontrolplane::component::{
-    API_SERVER, CONTROLLER_MANAGER, CONTROLLER_MANAGER_PORT, SCHEDULER, SCHEDULER_PORT,
+use crate::hosting::{
+    hardened,
+    tenantcontrolplane::component::{
+        API_SERVER, CONTROLLER_MANAGER, CONTROLLER_MANAGER_PORT, SCHEDULER, SCHEDULER_PORT,
+    },
 };
 
 /// The three containers, in the order of upstream Kamaji.
@@ -46,7 +49,7 @@ pub(super) fn all(inputs: &Inputs<'_>) -> Vec<Container> {
                 ..ContainerPort::default()
             }]),
             // The upstream binary carries this file capability and does not start when the bounding set lacks it.
-            security_context: Some(security_context(Some("NET_BIND_SERVICE"))),
+            security_context: Some(hardened::container(Some("NET_BIND_SERVICE"))),
             ..base(tenant, API_SERVER, port, ["/livez", "/readyz", "/livez"], |p| {
                 p.api_server.as_ref()
             })
@@ -107,7 +110,7 @@ fn base(
             [&probes.readiness, &own.readiness],
         )),
         startup_probe: Some(probe(startup, port, &STARTUP, [&probes.startup, &own.startup])),
-        security_context: Some(security_context(None)),
+        security_context: Some(hardened::container(None)),
         volume_mounts: Some(vec![volumes::mount(name)]),
         ..Container::default()
     }
@@ -155,17 +158,5 @@ fn probe(path: &str, port: i32, defaults: &ProbeSpec, layers: [&Option<ProbeSpec
         success_threshold,
         failure_threshold,
         ..Probe::default()
-    }
-}
-
-fn security_context(capability: Option<&str>) -> SecurityContext {
-    SecurityContext {
-        allow_privilege_escalation: Some(false),
-        read_only_root_filesystem: Some(true),
-        capabilities: Some(Capabilities {
-            drop: Some(vec!["ALL".to_owned()]),
-            add: capability.map(|name| vec![name.to_owned()]),
-        }),
-        ..SecurityContext::default()
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
-        core::v1::{PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile, TopologySpreadConstraint},
+        core::v1::{PodSpec, PodTemplateSpec, TopologySpreadConstraint},
     },
     apimachinery::pkg::{
         apis::meta::v1::{LabelSelector, ObjectMeta},
@@ -31,13 +31,14 @@ use super::{
     volumes,
 };
 use crate::{
-    hosting::tenantcontrolplane::component::{API_SERVER, CONTROLLER_MANAGER, SCHEDULER},
-    k8s::manifest::Manifest,
+    hosting::{
+        hardened,
+        tenantcontrolplane::component::{API_SERVER, CONTROLLER_MANAGER, SCHEDULER},
+    },
+    k8s::{manifest::Manifest, merge_patch::merge_patch},
     pki::spec::component,
 };
 
-/// User and group of the hosted processes.
-const NOBODY: i64 = 65532;
 /// Secrets whose change replaces the pods, by component.
 const MOUNTED: [&str; 8] = [
     component::API_SERVER,
@@ -134,17 +135,7 @@ fn pod(inputs: &Inputs<'_>) -> PodSpec {
         enable_service_links: Some(false),
         node_selector: Some(user.node_selector.clone()).filter(|map| !map.is_empty()),
         runtime_class_name: user.runtime_class_name.clone(),
-        security_context: Some(PodSecurityContext {
-            run_as_non_root: Some(true),
-            run_as_user: Some(NOBODY),
-            run_as_group: Some(NOBODY),
-            fs_group: Some(NOBODY),
-            seccomp_profile: Some(SeccompProfile {
-                type_: "RuntimeDefault".to_owned(),
-                ..SeccompProfile::default()
-            }),
-            ..PodSecurityContext::default()
-        }),
+        security_context: Some(hardened::pod()),
         containers: containers::all(inputs),
         volumes: Some(vec![
             volumes::projected(API_SERVER, volumes::api_server(&name, inputs.ca_keys)),
@@ -221,7 +212,7 @@ fn overlay(body: &mut Value, user: &UserSpec, selector: &BTreeMap<String, String
         pod["topologySpreadConstraints"] = constraints;
     }
     if let Some(context) = pod_security_context {
-        merge(&mut pod["securityContext"], &context.0);
+        merge_patch(&mut pod["securityContext"], &context.0);
     }
     let ComponentResources {
         api_server,
@@ -249,7 +240,7 @@ fn overlay(body: &mut Value, user: &UserSpec, selector: &BTreeMap<String, String
         (SCHEDULER, scheduler),
     ] {
         if let (Some(container), Some(context)) = (container(pod, name), context) {
-            merge(&mut container["securityContext"], &context.0);
+            merge_patch(&mut container["securityContext"], &context.0);
         }
     }
     let ComponentVolumeMounts {
@@ -294,16 +285,4 @@ fn prepend<T: Serialize>(parent: &mut Value, field: &str, items: &[T]) {
         all.extend(own);
     }
     parent[field] = Value::Array(all);
-}
-
-/// Merges `over` into `under`: a field in `over` wins, the other fields of `under` stay.
-fn merge(under: &mut Value, over: &Value) {
-    match (under, over) {
-        (Value::Object(under), Value::Object(over)) => {
-            for (key, value) in over {
-                merge(under.entry(key.as_str()).or_insert(Value::Null), value);
-            }
-        }
-        (under, over) => *under = over.clone(),
-    }
 }

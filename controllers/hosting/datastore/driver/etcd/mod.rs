@@ -1,8 +1,8 @@
-//! etcd as a datastore: one role and one user per tenant over the prefix `/<schema>/`, users known by the common
-//! name of their certificate, and an ownership mark outside every tenant's reach.
+//! etcd as a datastore: one role and one user per tenant for the prefix `/<schema>/`, users authenticated by the common
+//! name of their certificate, and an ownership mark that no tenant can access.
 //!
-//! Here: the connection, and one bounded call over it. [`access`] knows roles and users, [`tenant`] the order in
-//! which a tenant's place is made and removed.
+//! This file has the connection and its bounded requests, [`users`] roles and users, [`tenant`] the order in which schema
+//! and user of a tenant are created and deleted.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,24 +11,25 @@ use tokio::sync::Semaphore;
 
 use super::{Credentials, Error};
 
-mod access;
 mod tenant;
+mod users;
 
-/// Longest wait for one answer.
+/// Timeout of one request.
 const CALL: Duration = Duration::from_secs(5);
-/// Longest wait for a TCP connection when the cause of silence is looked for.
+/// Timeout of one TCP connection, made to find the cause of a timeout.
 const PROBE: Duration = Duration::from_secs(2);
-/// Tenants that are set up or removed at once in one etcd: each change of users makes it rebuild its permissions.
+/// Number of tenants that are created or deleted at the same time in one etcd, which rebuilds its permission cache with
+/// each change of users.
 const AT_ONCE: usize = 4;
-/// How often a request is sent again because users changed while it was under way.
+/// How often a request is repeated because users or roles changed while it was processed.
 const STALE_RETRIES: u32 = 8;
 
-/// Where the ownership marks of schemas stand.
+/// Prefix of the ownership marks of schemas.
 const SCHEMA_MARKS: &str = "/capi-kamaji/schema/";
-/// The administrator, as a user and as a role.
+/// Name of the admin user and of its role.
 const ROOT: &str = "root";
 
-/// The administrator of one etcd. Cheap to clone: clones share the connection.
+/// The admin of one etcd. Cheap to clone: clones share the connection.
 #[derive(Clone)]
 pub struct EtcdAdmin {
     client: Client,
@@ -44,14 +45,14 @@ impl std::fmt::Debug for EtcdAdmin {
     }
 }
 
-/// Answers that a step expects.
+/// Answers that a caller may expect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Known {
-    /// User, role, grant or permission is not there.
+    /// User, role, grant or permission does not exist.
     Absent,
-    /// User or role is there already.
+    /// User or role exists already.
     Present,
-    /// Authentication is off.
+    /// Authentication is disabled.
     AuthOff,
 }
 
@@ -78,7 +79,7 @@ fn unless<T>(answer: Result<T, Failure>, expected: Known) -> Result<Option<T>, E
 }
 
 impl EtcdAdmin {
-    /// Connects, and sees one authenticated answer.
+    /// Connects and sends one authenticated request.
     pub async fn connect(credentials: &Credentials) -> Result<Self, Error> {
         let endpoints: Vec<String> = credentials
             .endpoints
@@ -108,7 +109,7 @@ impl EtcdAdmin {
         Ok(admin)
     }
 
-    /// Sees one authenticated answer.
+    /// Sends one authenticated request.
     pub async fn ping(&self) -> Result<(), Error> {
         self.call("read the ownership marks", |mut client: Client| async move {
             client
@@ -122,19 +123,22 @@ impl EtcdAdmin {
         Ok(())
     }
 
-    /// Whether users and roles are enforced. Without, tenants are not separated from each other.
+    /// Whether authentication is enabled. Without it, tenants can read each other's data.
     pub async fn auth_enabled(&self) -> Result<bool, Error> {
         let answer = self
-            .call("ask whether authentication is on", |client: Client| async move {
-                client
-                    .auth_client()
-                    .authenticate(ROOT.to_owned(), "-".to_owned())
-                    .await
-            })
+            .call(
+                "check whether authentication is enabled",
+                |client: Client| async move {
+                    client
+                        .auth_client()
+                        .authenticate(ROOT.to_owned(), "-".to_owned())
+                        .await
+                },
+            )
             .await;
         match answer {
             Err(Failure::Known(Known::AuthOff, _)) => Ok(false),
-            // Any other refusal comes from an etcd that checks.
+            // Any other error comes from an etcd with authentication.
             Ok(_)
             | Err(Failure::Known(..) | Failure::Other(Error::Refused { .. } | Error::Denied { .. })) => {
                 Ok(true)
@@ -143,14 +147,14 @@ impl EtcdAdmin {
         }
     }
 
-    /// Turns authentication on, for an etcd that we run: role and user `root` first.
+    /// Enables authentication in a managed etcd, after creating the role and user `root`.
     pub async fn ensure_auth(&self) -> Result<(), Error> {
         if self.auth_enabled().await? {
             return Ok(());
         }
         self.ensure_role(ROOT).await?;
         self.ensure_user(ROOT, ROOT).await?;
-        self.call("turn authentication on", |mut client: Client| async move {
+        self.call("enable authentication", |mut client: Client| async move {
             client.auth_enable().await
         })
         .await?;
@@ -176,7 +180,7 @@ impl EtcdAdmin {
         Ok(u64::try_from(found.count()).unwrap_or_default())
     }
 
-    /// One bounded request. A request that met a change of users on its way is sent again.
+    /// Sends one request with a timeout, again if users or roles changed while it was processed.
     async fn call<T, F>(&self, operation: &str, ask: impl Fn(Client) -> F) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, etcd_client::Error>> + Send,
@@ -219,7 +223,7 @@ impl EtcdAdmin {
                 operation: operation.to_owned(),
             }),
             _ => match status.code() as i32 {
-                // Unknown is how a broken transport shows, among others; then DeadlineExceeded and Unavailable.
+                // A broken transport has the code Unknown (2), among others; 4 is DeadlineExceeded, 14 Unavailable.
                 2 if message.contains("transport error") => Failure::Other(self.unreachable().await),
                 4 | 14 if !message.starts_with("etcdserver:") => Failure::Other(self.unreachable().await),
                 _ => Failure::Other(refused(message)),
@@ -227,7 +231,7 @@ impl EtcdAdmin {
         }
     }
 
-    /// Why nobody answered, as far as a connection attempt shows.
+    /// The cause of a timeout, found by a TCP connection to each endpoint.
     async fn unreachable(&self) -> Error {
         let mut details = Vec::new();
         for endpoint in self.endpoints.iter() {
@@ -242,12 +246,12 @@ impl EtcdAdmin {
     }
 }
 
-/// The keys of a schema begin with this.
+/// Prefix of the keys of a schema.
 fn prefix(schema: &str) -> String {
     format!("/{schema}/")
 }
 
-/// What a bare connection to an endpoint comes to.
+/// Result of a TCP connection to an endpoint.
 async fn probe(endpoint: &str) -> String {
     let attempt = async {
         match tokio::net::lookup_host(endpoint).await {
@@ -260,11 +264,11 @@ async fn probe(endpoint: &str) -> String {
             },
         }
     };
-    let patience = tokio::time::timeout(PROBE, attempt).await;
-    patience.unwrap_or_else(|_| "does not accept connections".to_owned())
+    let result = tokio::time::timeout(PROBE, attempt).await;
+    result.unwrap_or_else(|_| "does not accept connections".to_owned())
 }
 
-/// Users or roles changed between the check of a request and its turn.
+/// Whether users or roles changed between the check and the execution of the request.
 fn is_stale(error: &etcd_client::Error) -> bool {
     matches!(error, etcd_client::Error::GRpcStatus(status)
         if status.message() == "etcdserver: revision of auth store is old")

@@ -1,7 +1,7 @@
-//! A tenant's place in etcd, made and removed.
+//! Creates and deletes schema and user of a tenant in etcd.
 //!
-//! Order is what makes a crash harmless. The mark is written first and in one transaction for schema and user, so
-//! whatever exists without a mark is not ours; it is removed last, so a deletion that was cut short is found again.
+//! The order makes a crash harmless. The ownership mark is written first and in one transaction for schema and user, so
+//! whatever exists without a mark is not ours; it is deleted last, so an interrupted deletion is continued.
 
 use etcd_client::{
     Client, Compare, CompareOp, DeleteOptions, GetOptions, PermissionType, Txn, TxnOp, TxnOpResponse,
@@ -10,23 +10,23 @@ use jiff::Timestamp;
 
 use super::{
     super::{super::names, Deleted, Error, Mark, Owner, TenantSchema},
-    EtcdAdmin, Known, SCHEMA_MARKS, prefix, unless,
+    EtcdAdmin, SCHEMA_MARKS, prefix,
 };
 
-/// Where the ownership marks of users stand.
+/// Prefix of the ownership marks of users.
 const USER_MARKS: &str = "/capi-kamaji/user/";
-/// Keys that are removed in one request.
+/// Number of keys that are deleted in one request.
 const BATCH: i64 = 1000;
 
-/// What is marked of a tenant.
+/// The ownership marks of a tenant.
 struct Marks {
     schema: Option<Mark>,
     user: Option<Mark>,
 }
 
 impl EtcdAdmin {
-    /// Makes a tenant's source: mark, role, permission, user, grant. Refused where one is expected and nothing of it is
-    /// there: an empty schema would be another cluster under the same name.
+    /// Creates a tenant's schema and user, in this order: mark, role, permission, user, grant. Refused if they are expected
+    /// to exist and do not: an empty schema would become another cluster with the same name.
     pub async fn ensure_tenant(&self, tenant: &TenantSchema, now: Timestamp) -> Result<(), Error> {
         check(tenant)?;
         let _turn = self.turns.acquire().await;
@@ -37,8 +37,8 @@ impl EtcdAdmin {
         self.ensure_user(&tenant.user, &tenant.schema).await
     }
 
-    /// Removes a tenant's source: keys, role, user, and at the end the mark. Refused for a place that is marked for
-    /// somebody else, or that exists and is not marked at all; a place that does not exist is removed already.
+    /// Deletes keys, role, user, and at last the mark of a tenant. Refused if the mark names another owner, or if schema or
+    /// user exist without a mark. Nothing is done if they do not exist.
     pub async fn delete_tenant(&self, tenant: &TenantSchema) -> Result<Deleted, Error> {
         check(tenant)?;
         let _turn = self.turns.acquire().await;
@@ -48,37 +48,24 @@ impl EtcdAdmin {
             return self.expect_nothing(tenant, &marks).await;
         }
         let mut keys = self.delete_keys(&tenant.schema).await?;
-        let schema = tenant.schema.as_str();
-        let removed = self
-            .call(
-                &format!("delete role {schema}"),
-                |mut client: Client| async move { client.role_delete(schema).await },
-            )
-            .await;
-        unless(removed, Known::Absent)?;
+        self.delete_role(&tenant.schema).await?;
         if marks.user.is_some() || tenant.adopt {
-            let user = tenant.user.as_str();
-            let removed = self
-                .call(&format!("delete user {user}"), |mut client: Client| async move {
-                    client.user_delete(user).await
-                })
-                .await;
-            unless(removed, Known::Absent)?;
+            self.delete_user(&tenant.user).await?;
         }
-        // Nobody can write any more: what a late writer left goes too.
+        // Without user and role nobody can write any more: delete what was written since.
         keys += self.delete_keys(&tenant.schema).await?;
         self.unmark(tenant, &marks).await?;
         Ok(Deleted { keys })
     }
 
-    /// Writes the ownership mark, or finds that it is written.
+    /// Writes the ownership marks, unless they exist.
     async fn claim(&self, tenant: &TenantSchema, now: Timestamp) -> Result<(), Error> {
         let marks = self.marks(tenant).await?;
         foreign(tenant, &marks)?;
         if marks.schema.is_some() && marks.user.is_some() {
             return Ok(());
         }
-        // Each name by itself: that one of them is ours says nothing about the other.
+        // Schema and user are checked separately: one may be ours and the other not.
         let new_schema = marks.schema.is_none() && !tenant.adopt;
         if new_schema || (marks.schema.is_none() && tenant.expected) {
             let exists = self.schema_exists(&tenant.schema).await?;
@@ -122,7 +109,7 @@ impl EtcdAdmin {
         if written.succeeded() {
             return Ok(());
         }
-        // Somebody was faster: either us, in another process, or a stranger.
+        // Somebody else was faster: another process of ours, or another owner.
         let marks = self.marks(tenant).await?;
         foreign(tenant, &marks)?;
         if marks.schema.is_some() && marks.user.is_some() {
@@ -131,7 +118,7 @@ impl EtcdAdmin {
         Err(foreign_schema(tenant, None))
     }
 
-    /// Removes every key of a schema in batches, so that no single request holds etcd up.
+    /// Deletes all keys of a schema in batches, so that no request blocks etcd for long.
     async fn delete_keys(&self, schema: &str) -> Result<u64, Error> {
         let operation = format!("delete the keys of schema {schema}");
         let prefix = &prefix(schema);
@@ -160,7 +147,7 @@ impl EtcdAdmin {
         }
     }
 
-    /// Removes the marks, if they are still the ones that were read.
+    /// Deletes the marks, if they are unchanged since they were read.
     async fn unmark(&self, tenant: &TenantSchema, marks: &Marks) -> Result<(), Error> {
         let (schema, user) = mark_keys(tenant);
         let mut conditions = Vec::new();
@@ -180,19 +167,13 @@ impl EtcdAdmin {
         Ok(())
     }
 
-    /// For a place without a mark: nothing of it may be there.
+    /// For a schema without a mark: neither schema nor user may exist.
     async fn expect_nothing(&self, tenant: &TenantSchema, marks: &Marks) -> Result<Deleted, Error> {
         if self.schema_exists(&tenant.schema).await? {
             return Err(foreign_schema(tenant, None));
         }
         if marks.user.is_some() {
-            let user = tenant.user.as_str();
-            let removed = self
-                .call(&format!("delete user {user}"), |mut client: Client| async move {
-                    client.user_delete(user).await
-                })
-                .await;
-            unless(removed, Known::Absent)?;
+            self.delete_user(&tenant.user).await?;
             self.unmark(tenant, marks).await?;
         } else if self.roles_of(&tenant.user).await?.is_some() {
             return Err(foreign_user(tenant, None));
@@ -223,7 +204,7 @@ impl EtcdAdmin {
                 .map(Some)
                 .map_err(|_| Error::Refused {
                     operation: format!("read the mark of schema {}", tenant.schema),
-                    detail: "the mark cannot be read; it was written by another version or by hand"
+                    detail: "the ownership mark is not readable; another version or a person wrote it"
                         .to_owned(),
                 }),
         };

@@ -1,4 +1,4 @@
-//! Roles and users of etcd. Each step asks before it acts and accepts that it was done already.
+//! Roles and users of etcd. Each function reads before it writes, and accepts that somebody else wrote at the same time.
 
 use etcd_client::{Client, Permission, PermissionType, UserAddOptions};
 
@@ -19,25 +19,25 @@ impl EtcdAdmin {
     }
 
     pub(super) async fn ensure_permission(&self, schema: &str, kind: PermissionType) -> Result<(), Error> {
-        let wanted = &Permission::new(kind, prefix(schema)).with_prefix();
+        let desired = &Permission::new(kind, prefix(schema)).with_prefix();
         let operation = format!("read role {schema}");
         let role = self
             .call(&operation, |mut client: Client| async move {
                 client.role_get(schema).await
             })
             .await?;
-        if role.permissions().contains(wanted) {
+        if role.permissions().contains(desired) {
             return Ok(());
         }
         self.call(
             &format!("grant role {schema} its prefix"),
-            |mut client: Client| async move { client.role_grant_permission(schema, wanted.clone()).await },
+            |mut client: Client| async move { client.role_grant_permission(schema, desired.clone()).await },
         )
         .await?;
         Ok(())
     }
 
-    /// A user without password (known by certificate) that has `role` and, but for root, nothing else.
+    /// Ensures a user without password, who authenticates with a certificate, and with `role` as the only role.
     pub(super) async fn ensure_user(&self, user: &str, role: &str) -> Result<(), Error> {
         let held = self.roles_of(user).await?;
         if held.is_none() {
@@ -86,5 +86,27 @@ impl EtcdAdmin {
             })
             .await;
         Ok(unless(answer, Known::Absent)?.map(|user| user.roles().to_vec()))
+    }
+
+    /// Deletes a role, if it exists.
+    pub(super) async fn delete_role(&self, role: &str) -> Result<(), Error> {
+        let deleted = self
+            .call(&format!("delete role {role}"), |mut client: Client| async move {
+                client.role_delete(role).await
+            })
+            .await;
+        unless(deleted, Known::Absent)?;
+        Ok(())
+    }
+
+    /// Deletes a user, if it exists.
+    pub(super) async fn delete_user(&self, user: &str) -> Result<(), Error> {
+        let deleted = self
+            .call(&format!("delete user {user}"), |mut client: Client| async move {
+                client.user_delete(user).await
+            })
+            .await;
+        unless(deleted, Known::Absent)?;
+        Ok(())
     }
 }
