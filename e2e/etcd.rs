@@ -16,11 +16,12 @@ use std::{
 
 use anyhow::{Context, bail};
 use capi_kamaji::{
-    hosting::datastore::{
-        desired,
+    hosting::{
+        datastore::{
+            desired, parts,
+            validate::{Valid, validate},
+        },
         driver::Credentials,
-        parts,
-        validate::{Valid, validate},
     },
     pki::{
         issue::{self, Issued},

@@ -14,7 +14,7 @@ use kamaji_api::{
 };
 use kube::{Api, Client, runtime::watcher};
 
-use super::datastore::{driver::Pool, usage};
+use super::{driver::Pool, usage};
 use crate::{
     k8s::{apply::Applier, events::Events, index::ChildIndex, key::RootKey, store::Store},
     runtime::{queue::Queue, role::Role, watch::Watches},

@@ -4,9 +4,11 @@
 //! upstream Kamaji can replace the engine.
 
 pub mod datastore;
+pub mod driver;
 pub mod engine;
 mod hardened;
 pub mod tenantcontrolplane;
+pub mod usage;
 pub mod wake;
 
 #[cfg(test)]

@@ -19,7 +19,9 @@ use kamaji_api::{
 };
 use kube::Resource;
 
-use super::{datastore::usage, engine::Engine};
+use super::{engine::Engine, usage};
+#[cfg(doc)]
+use crate::k8s::{index::ChildIndex, store::Store};
 use crate::{
     k8s::{
         key::RootKey,
@@ -27,9 +29,6 @@ use crate::{
     },
     runtime::queue::Queue,
 };
-
-#[cfg(doc)]
-use crate::k8s::{index::ChildIndex, store::Store};
 
 /// Connects stores and index of `engine` to its queues.
 pub fn connect(engine: &Engine) {

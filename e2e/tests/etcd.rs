@@ -2,7 +2,7 @@
 //! nothing and touches no neighbour.
 
 use capi_kamaji::{
-    hosting::datastore::driver::{Deleted, Error, Owner, TenantSchema, etcd::EtcdAdmin},
+    hosting::driver::{Deleted, Error, Owner, TenantSchema, etcd::EtcdAdmin},
     k8s::error::Class,
 };
 use e2e::etcd::Etcd;

@@ -13,9 +13,9 @@ use k8s_openapi::{
 use kamaji_api::{conditions::Reason, datastore::DataStore, labels::namespace};
 use kube::ResourceExt as _;
 
-use super::{desired, observe, parts, usage, validate::Managed};
+use super::{desired, observe, parts, validate::Managed};
 use crate::{
-    hosting::engine::Engine,
+    hosting::{engine::Engine, usage},
     k8s::{
         error::Class,
         key::{ObjectKey, RootKey},

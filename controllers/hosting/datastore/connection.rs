@@ -6,12 +6,14 @@ use kamaji_api::{conditions::Reason, datastore::DataStore};
 use kube::ResourceExt as _;
 
 use super::{
-    driver::{self, Access},
     observe,
     validate::{self, Valid},
 };
 use crate::{
-    hosting::engine::Engine,
+    hosting::{
+        driver::{self, Access},
+        engine::Engine,
+    },
     k8s::{error::Class, key::RootKey, problem::Problem},
 };
 

@@ -1,23 +1,24 @@
 //! DataStores: where tenants keep their state.
 //!
-//! Owns the DataStore objects, the etcd of `spec.managed`, the names of schemas and users ([`names`]) and the connections
-//! to datastores ([`driver`]).
+//! Owns the DataStore objects and the etcd of `spec.managed`. The requests to datastores are [`super::driver`]'s.
 //!
 //! The controller of tenants calls [`status::usable`] to learn whether a DataStore accepts tenants, opens it with
-//! [`access`] and calls [`driver::admin::Admin::ensure_tenant`] or [`driver::admin::Admin::delete_tenant`]. The tenant's
-//! API server connects with a certificate of [`crate::pki::spec::datastore`], signed by [`driver::Access::ca`]. After a
+//! [`access`] and calls [`Admin::ensure_tenant`] or [`Admin::delete_tenant`]. The tenant's
+//! API server connects with a certificate of [`crate::pki::spec::datastore`], signed by [`Access::ca`]. After a
 //! failure, [`invalidate`] drops the cached connection and requeues the DataStore.
 //!
 //! A finalizer blocks the deletion of a DataStore while a tenant uses it. The objects of a managed DataStore, volume
 //! included, are owned by it and garbage-collected with it.
+//!
+//! [`Admin::ensure_tenant`]: super::driver::admin::Admin::ensure_tenant
+//! [`Admin::delete_tenant`]: super::driver::admin::Admin::delete_tenant
+//! [`Access::ca`]: super::driver::Access::ca
 
 mod certificates;
 mod connection;
 pub mod desired;
-pub mod driver;
 mod events;
 mod member;
-pub mod names;
 pub mod observe;
 pub mod parts;
 mod quantity;
@@ -25,7 +26,6 @@ mod reconcile;
 pub mod status;
 #[cfg(test)]
 mod tests;
-pub mod usage;
 pub mod validate;
 
 use kamaji_api::labels::ours;

@@ -17,13 +17,12 @@ use kamaji_api::{
 use kube::{Api, Client, ResourceExt as _};
 
 use super::{
-    driver::Credentials,
     parts,
     status::{Claim, Members, StorageClass as ClassFacts},
     validate::{External, Managed, Source, Valid},
 };
 use crate::{
-    hosting::engine::Engine,
+    hosting::{driver::Credentials, engine::Engine},
     k8s::{
         error::{ApiError, Class},
         problem::Problem,

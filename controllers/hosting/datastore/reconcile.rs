@@ -14,11 +14,10 @@ use super::{
     connection::access,
     desired, events, observe, parts,
     status::{self, Progress},
-    usage,
     validate::{self, Managed, Valid},
 };
 use crate::{
-    hosting::engine::Engine,
+    hosting::{engine::Engine, usage},
     k8s::{
         error::ApiError,
         finalizer,

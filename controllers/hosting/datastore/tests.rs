@@ -11,9 +11,10 @@ use kamaji_api::{
 };
 use serde_json::{Value, json};
 
-use super::{driver::admin::memory::Memory, prime, reconcile};
+use super::{prime, reconcile};
 use crate::{
     hosting::{
+        driver::admin::memory::Memory,
         engine::Engine,
         testing::{self, tenant as example, writes},
     },

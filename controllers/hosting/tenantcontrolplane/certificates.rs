@@ -19,7 +19,7 @@ use super::{
     trust_roots::{self, TrustRoot},
 };
 use crate::{
-    hosting::datastore::{self, driver::Access},
+    hosting::{datastore, driver::Access},
     k8s::{error::Class, key::RootKey, problem::Problem},
     pki::{
         issue::{self, Material, Signers},
@@ -113,7 +113,7 @@ fn specs(scope: &Scope<'_>, endpoint: &Endpoint, placed: &Placed) -> Vec<SecretS
 async fn open(scope: &Scope<'_>, store: &str) -> Result<Arc<Access>, Problem> {
     let engine = &scope.context.engine;
     let store = storage::find(engine, store)?;
-    Ok(datastore::access(engine, &store).await?)
+    datastore::access(engine, &store).await
 }
 
 /// Creates and renews the Secrets `specs`. `datastore` is known when the CA of the datastore was read.

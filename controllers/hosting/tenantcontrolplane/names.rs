@@ -4,7 +4,7 @@
 use kamaji_api::{conditions::Reason, labels::ours, tenantcontrolplane::TenantControlPlane};
 use kube::ResourceExt;
 
-use crate::{hosting::datastore::names, k8s::problem::Problem};
+use crate::{hosting::driver::names, k8s::problem::Problem};
 
 /// Names of a tenant in its DataStore.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -22,13 +22,8 @@ use super::{
 };
 use crate::{
     hosting::{
-        datastore::{
-            self,
-            driver::{self, Access, Deleted, Owner, TenantSchema},
-            parts,
-            status::usable,
-            validate,
-        },
+        datastore::{self, parts, status::usable, validate},
+        driver::{self, Access, Deleted, Owner, TenantSchema},
         engine::Engine,
     },
     k8s::{

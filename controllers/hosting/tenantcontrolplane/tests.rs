@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{context::Context, reconcile::reconcile};
 use crate::{
     hosting::{
-        datastore::driver::{
+        driver::{
             Access,
             admin::{Admin, memory::Memory},
         },

@@ -17,7 +17,7 @@ use super::{
     component::CONTAINERS,
     names::{Names, check_names, names_of},
 };
-use crate::{hosting::datastore::names, k8s::problem::Problem};
+use crate::{hosting::driver::names, k8s::problem::Problem};
 
 /// Oldest minor of Kubernetes 1 whose flags and add-ons the engine renders.
 const OLDEST_MINOR: u64 = 30;

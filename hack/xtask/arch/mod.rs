@@ -72,7 +72,7 @@ const WRITERS: [&str; 6] = [
     "controllers/k8s/finalizer.rs",
     "controllers/k8s/status.rs",
     "controllers/runtime/leader.rs",
-    "controllers/hosting/datastore/driver/",
+    "controllers/hosting/driver/",
     "controllers/tenant/",
 ];
 /// Files that are named like pure ones and write by design.

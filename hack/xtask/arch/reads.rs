@@ -16,7 +16,7 @@ const READS: [&str; 6] = [
 ];
 /// Where reading is: of the management cluster, of the own Lease, of tenants' API servers; and what writes reads first.
 const READERS: [&str; 4] = [
-    "controllers/hosting/datastore/driver/",
+    "controllers/hosting/driver/",
     "controllers/k8s/",
     "controllers/runtime/",
     "controllers/tenant/",
@@ -81,7 +81,7 @@ mod tests {
             "controllers/kamajiconfig/observe.rs",
             "controllers/kamajiconfig/observe/secrets.rs",
             "controllers/hosting/tenantcontrolplane/certificates.rs",
-            "controllers/hosting/datastore/driver/admin.rs",
+            "controllers/hosting/driver/admin.rs",
             "controllers/tenant/nodes.rs",
             "e2e/etcd.rs",
         ] {

@@ -9,7 +9,7 @@ use etcd_client::{
 use jiff::Timestamp;
 
 use super::{
-    super::{super::names, Deleted, Error, Mark, Owner, TenantSchema},
+    super::{Deleted, Error, Mark, Owner, TenantSchema, names},
     EtcdAdmin, SCHEMA_MARKS, prefix,
 };
 

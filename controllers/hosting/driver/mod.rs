@@ -2,7 +2,7 @@
 //!
 //! The controller of tenants calls three functions, all safe to repeat after a crash at any await:
 //!
-//! - [`super::access`]: the admin's connection to a DataStore, shared, opened if necessary;
+//! - [`super::datastore::access`]: the admin's connection to a DataStore, shared, opened if necessary;
 //! - [`admin::Admin::ensure_tenant`]: ownership mark, role, permission, user, in an order in which everything that exists
 //!   is already marked as ours;
 //! - [`admin::Admin::delete_tenant`]: the reverse, refused without our mark.
@@ -21,7 +21,6 @@ use kube::ResourceExt as _;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::names;
 use crate::{
     k8s::error::Class,
     pki::material::{Ca, Error as MaterialError, Found, PrivateKeyPem},
@@ -29,6 +28,7 @@ use crate::{
 
 pub mod admin;
 pub mod etcd;
+pub mod names;
 
 /// The owner of a schema.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
