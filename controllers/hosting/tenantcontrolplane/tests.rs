@@ -1070,7 +1070,7 @@ async fn an_expired_ca_is_reported_with_its_secret() {
     );
     some_rounds(&world).await;
     let (_, reason, message) = world.condition(On::CertificatesAvailable);
-    assert_eq!(reason, "CertificateCaExpired");
+    assert_eq!(reason, "CertificateAuthorityExpired");
     assert!(
         message.contains("Secret demo/alpha-ca") && message.contains("2020-01-01"),
         "{message}"
