@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
 mod change;
+pub mod goldens;
 pub mod path;
 
 pub use change::Change;

@@ -798,3 +798,14 @@ async fn claims_stay_one_at_a_time_when_the_kubeconfig_is_replaced() {
     let after = world.open().await;
     assert!(!Arc::ptr_eq(&before, &after) && Arc::ptr_eq(&before.claims, &after.claims));
 }
+
+#[tokio::test]
+async fn the_bootstrap_data_of_a_default_config_is_as_released() {
+    let mut world = World::new();
+    world.settle().await;
+    let data = world
+        .api
+        .get(&path::secret("m"))
+        .expect("the Secret with the bootstrap data");
+    crate::testing::goldens::check("kamajiconfig", [data]);
+}

@@ -437,3 +437,19 @@ async fn a_tenant_created_first_is_reconciled_after_each_change_of_its_datastore
     world.again().await;
     assert_eq!(drain(&world.engine.tenant_queue).await, []);
 }
+
+#[tokio::test]
+async fn what_is_applied_for_a_managed_datastore_is_as_released() {
+    let world = World::new().await;
+    world.settle().await;
+    world.assert_ready();
+    let objects = world.api.objects();
+    let applied = objects
+        .into_iter()
+        .filter(|object| object["metadata"]["labels"][ours::MANAGED_BY] == field_manager::HOSTING);
+    // The claim is the StatefulSet controller's.
+    crate::testing::goldens::check(
+        "datastore",
+        applied.filter(|object| object["kind"] != "PersistentVolumeClaim"),
+    );
+}

@@ -1092,3 +1092,20 @@ async fn the_network_policy_follows_its_annotation() {
     world.settle().await;
     assert!(world.api.get(path).is_some());
 }
+
+#[tokio::test]
+async fn what_is_applied_for_a_default_tenant_is_as_released() {
+    let world = World::new().await;
+    // Generated otherwise.
+    let names = json!({ "spec": { "dataStoreSchema": "demo_alpha", "dataStoreUsername": "demo_alpha" } });
+    world.api.edit(TENANT, &names);
+    world.settle().await;
+    world.assert_ready();
+    let hosted = world.api.objects();
+    let hosted = hosted
+        .into_iter()
+        .filter(|object| object["metadata"]["labels"][ours::MANAGED_BY] == field_manager::HOSTING);
+    let of_cluster = world.tenant_api.objects();
+    let of_cluster = of_cluster.into_iter().filter(|object| object["kind"].is_string());
+    crate::testing::goldens::check("tenantcontrolplane", hosted.chain(of_cluster));
+}
