@@ -1,5 +1,5 @@
-//! Conditions: pure, stable, sorted by type; transition times move only when the status does. What the schema would
-//! refuse is cut here: one long message would freeze the whole status.
+//! Sets conditions: sorted by type, and with a transition time that moves only when the status does. Pure. What the schema
+//! refuses is cut here, because one message that is too long makes the API server refuse the whole status.
 
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
@@ -7,10 +7,10 @@ use k8s_openapi::{
 };
 use kamaji_api::conditions::{Reason, is_reason};
 
-/// Characters that `metav1.Condition.message` takes.
+/// Longest `metav1.Condition.message`, in characters.
 const LONGEST_MESSAGE: usize = 32_768;
 
-/// A condition as a controller decides it, before times are known.
+/// A condition without its times.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Verdict {
@@ -20,7 +20,7 @@ pub struct Verdict {
     pub status: Status,
     /// CamelCase reason.
     pub reason: String,
-    /// For people: object, field and fix. Deterministic, no times, no random names.
+    /// For people: object, field and fix. The same in every reconcile: no times, no random names.
     pub message: String,
 }
 
@@ -31,7 +31,7 @@ pub enum Status {
     True,
     /// It does not hold.
     False,
-    /// It is not known yet.
+    /// Nothing is known yet.
     Unknown,
 }
 
@@ -56,7 +56,7 @@ impl Verdict {
         }
     }
 
-    /// The condition is not known.
+    /// Nothing is known about the condition.
     pub fn unknown(type_: &'static str, reason: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
             type_,
@@ -67,7 +67,8 @@ impl Verdict {
     }
 }
 
-/// Sets `verdict` in `conditions`, keeps the transition time unless the status flips, keeps the list sorted.
+/// Sets `verdict` in `conditions`. The transition time is kept unless the status changes; the list stays sorted. A reason
+/// that the schema refuses becomes `InternalError`.
 pub fn set(conditions: &mut Vec<Condition>, verdict: Verdict, generation: Option<i64>, now: Timestamp) {
     let status: &'static str = verdict.status.into();
     let known = conditions.iter().position(|c| c.type_ == verdict.type_);
@@ -95,7 +96,7 @@ pub fn set(conditions: &mut Vec<Condition>, verdict: Verdict, generation: Option
     conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
 }
 
-/// `text` with `most` characters at most; an ellipsis tells that some are missing.
+/// `text` with at most `most` characters; an ellipsis marks that some are missing.
 pub fn cut(text: String, most: usize) -> String {
     if text.len() <= most || text.chars().count() <= most {
         return text;
@@ -103,7 +104,7 @@ pub fn cut(text: String, most: usize) -> String {
     text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// What somebody else's program said, for a message: one line of no more than 512 characters.
+/// Output of another program for a message: one line of at most 512 characters.
 pub fn quoted(text: &str) -> String {
     const MOST: usize = 512;
     let clean: String = text
@@ -159,12 +160,12 @@ mod tests {
     }
 
     #[test]
-    fn what_the_schema_would_refuse_is_cut() {
+    fn what_the_schema_refuses_is_cut() {
         let mut list = Vec::new();
-        let endless = "ä".repeat(40_000);
+        let long = "ä".repeat(40_000);
         set(
             &mut list,
-            Verdict::no("Ready", "No such\nthing", endless),
+            Verdict::no("Ready", "No such\nthing", long),
             None,
             at(1),
         );

@@ -5,25 +5,25 @@ use std::fmt;
 use kamaji_api::conditions::Reason;
 use kube::core::Status;
 
-/// How a failure is retried (style.md 3.7).
+/// How a failure is retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// Passing trouble: backoff.
+    /// The API server or the network has a problem that ends by itself: with backoff.
     Transient,
-    /// Somebody wrote at the same time: at once, from the top.
+    /// Somebody wrote at the same time: the reconcile starts over at once.
     Conflict,
-    /// Nothing will help but a change of the object: no retry.
+    /// Only a change of the object helps: with backoff, and no sooner than after 30 s.
     Invalid,
-    /// Rights are missing: slow and loud.
+    /// An RBAC rule is missing: with backoff, and no sooner than after 30 s.
     Denied,
-    /// A system outside the management cluster failed: backoff.
+    /// A system outside the management cluster failed: with backoff.
     Foreign,
 }
 
 /// A failed read or write of the management cluster. Boxed: `kube::Error` is large.
 #[derive(Debug)]
 pub struct ApiError {
-    /// What was tried, for example `apply Secret ns/name`.
+    /// The action, for example `apply Secret ns/name`.
     pub action: String,
     source: Box<kube::Error>,
 }
@@ -37,7 +37,7 @@ impl ApiError {
         }
     }
 
-    /// An object of that name is there and is not ours. `message` says so, with the fix.
+    /// An object of that name exists and is not ours. `message` names it and the fix.
     pub fn foreign(action: impl Into<String>, message: impl Into<String>) -> Self {
         let status = Status {
             code: 409,
@@ -51,7 +51,7 @@ impl ApiError {
     /// How to retry.
     pub fn class(&self) -> Class {
         match self.code() {
-            // What is not ours is not watched: only looking again tells that it went.
+            // An object that is not ours is not watched, so its deletion is only found by another try.
             Some(409) if self.is_foreign() => Class::Foreign,
             Some(409) => Class::Conflict,
             Some(400 | 404 | 405 | 413 | 422) => Class::Invalid,
@@ -60,17 +60,17 @@ impl ApiError {
         }
     }
 
-    /// The object was not there.
+    /// The object does not exist.
     pub fn is_not_found(&self) -> bool {
         self.code() == Some(404)
     }
 
-    /// The object was there already.
+    /// The object exists already.
     pub fn is_already_exists(&self) -> bool {
         matches!(&*self.source, kube::Error::Api(status) if status.reason == "AlreadyExists")
     }
 
-    /// The object was refused because this field cannot be changed once it is there.
+    /// The object was refused because this field is immutable.
     pub fn is_immutable(&self, field: &str) -> bool {
         let kube::Error::Api(status) = &*self.source else {
             return false;
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_field_that_cannot_change_says_so() {
+    fn only_an_immutable_field_is_immutable() {
         let text = "Invalid value: \"Opaque\": field is immutable";
         assert!(refused(422, "type", text).is_immutable("type"));
         for other in [

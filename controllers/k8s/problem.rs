@@ -5,9 +5,9 @@
 //! - [`Problem::on_change`] for what a watched change ends, such as an invalid spec;
 //!   [`Problem::unwatched`] for what is not there yet and no watch reports, such as a Secret without our label;
 //!   [`Problem::backoff`] for a failure, whose [`Class`] decides how soon it is tried again;
-//! - [`Problem::because`] replaces the reason where the place knows a better one;
-//! - [`Problem::is_transient`] asks whether it says anything about the object: conditions keep what they reported
-//!   while the management cluster has a hiccup;
+//! - [`Problem::because`] replaces the reason where the caller knows a better one;
+//! - [`Problem::is_transient`]: the problem is one of the management cluster, so the conditions of the object are kept
+//!   as they are;
 //! - `problem.settle()` (in `runtime/driver.rs`) ends the reconcile. [`super::report::Step`] carries a problem
 //!   into the status.
 
@@ -90,12 +90,17 @@ impl Problem {
         Self { reason, ..self }
     }
 
-    /// It says nothing about the object: the management cluster does not answer, or somebody wrote at the same time.
+    /// It is no problem of the object: the management cluster does not answer, or another client wrote at the same time.
     pub fn is_transient(&self) -> bool {
         matches!(self.retry, Retry::Backoff(Class::Transient | Class::Conflict))
     }
 
-    /// Somebody wrote at the same time: the reconcile starts over with what the watches report.
+    /// It is a failure: something went wrong, and the same is tried again.
+    pub fn is_failure(&self) -> bool {
+        matches!(self.retry, Retry::Backoff(_))
+    }
+
+    /// Another client wrote at the same time: the reconcile starts over with what the watches report.
     pub fn is_conflict(&self) -> bool {
         self.retry == Retry::Backoff(Class::Conflict)
     }

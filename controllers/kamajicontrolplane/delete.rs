@@ -1,59 +1,50 @@
-//! Deletion (contract.md 1.9): workers first, since they are drained through the API that is hosted here; then the
-//! TenantControlPlane, until it is gone with its data; then the finalizers. Missing objects never hold anything up.
+//! Deletion: first the workers, because they are drained through the API server that is hosted here; then the
+//! TenantControlPlane, until it is gone with its data; then the finalizers. A missing object never blocks a deletion.
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
 use kamaji_api::{
     conditions::{Reason, TenantControlPlaneCondition as Tenant},
     controlplane::KamajiControlPlane,
-    labels::{capi, go_provider, ours},
+    labels::{capi, field_manager, go_provider, ours},
 };
 use kube::{Api, ResourceExt};
 
 use super::{
-    Context, authority, health,
+    Context,
     observe::{Observed, workers},
-    progress::Progress,
-    reconcile, secrets,
+    secrets::{self, Part},
+    tenant,
 };
-use crate::{
-    k8s::{finalizer, problem::Problem},
-    runtime::driver::{Outcome, Reconciled},
-};
+use crate::k8s::{error::ApiError, finalizer, problem::Problem};
 
-/// Finalizers that go at the end: ours, and the Go provider's on control planes taken over from it.
+/// Finalizers that are removed at the end: ours, and the Go provider's on control planes taken over from it.
 const FINALIZERS: [&str; 2] = [ours::CONTROL_PLANE_FINALIZER, go_provider::FINALIZER];
 
-/// One pass over a control plane that is being deleted.
-pub async fn reconcile(context: &Context, observed: &Observed, now: Timestamp) -> Reconciled {
+/// Takes the next step of a deletion. Returns what it waits for; `None` when nothing is left to do.
+///
+/// # Errors
+/// What the API server answered.
+pub async fn delete(context: &Context, observed: &Observed) -> Result<Option<Problem>, Problem> {
     let control_plane = &*observed.control_plane;
     if !FINALIZERS.iter().any(|ours| finalizer::has(control_plane, ours)) {
-        return Ok(Outcome::Done);
+        return Ok(None);
     }
-    let waiting = match waiting_for(context, observed).await {
-        Ok(waiting) => waiting,
-        Err(problem) => return problem.settle(),
-    };
-    if let Some(cause) = waiting {
-        let progress = Progress {
-            deleting: Some(cause),
-            ..Progress::default()
-        };
-        reconcile::write_status(context, observed, &progress, now).await?;
-        return Ok(Outcome::Done);
+    if let Some(problem) = waiting_for(context, observed).await? {
+        return Ok(Some(problem));
     }
-    if !moves(control_plane) {
-        authority::forget(context, control_plane).await?;
+    if !is_moved(control_plane) {
+        delete_ca_copy(context, control_plane).await?;
     }
     let api = Api::namespaced(
         context.client.clone(),
         &control_plane.namespace().unwrap_or_default(),
     );
     finalizer::remove(&api, &context.control_planes, control_plane, &FINALIZERS).await?;
-    Ok(Outcome::Done)
+    Ok(None)
 }
 
-/// What the deletion waits for, and the request that starts it; `None` when nothing is left.
-async fn waiting_for(context: &Context, observed: &Observed) -> Result<Option<Problem>, Problem> {
+/// What the deletion waits for, after the request that starts it; `None` when nothing is left.
+async fn waiting_for(context: &Context, observed: &Observed) -> Result<Option<Problem>, ApiError> {
     let control_plane = &*observed.control_plane;
     let namespace = control_plane.namespace().unwrap_or_default();
     let cluster = observed
@@ -73,29 +64,46 @@ async fn waiting_for(context: &Context, observed: &Observed) -> Result<Option<Pr
     else {
         return Ok(None);
     };
-    if moves(control_plane) {
-        // Nothing below may be collected with this object.
+    if is_moved(control_plane) {
+        // Without the owner reference nothing is garbage-collected with this object.
         context.applier.release(row).await?;
         return Ok(None);
     }
     if !row.deleting && context.applier.delete(row).await? {
         return Ok(None);
     }
-    let cause = observed
+    let problem = observed
         .tenant
         .as_ref()
-        .and_then(|tenant| health::against(tenant, Tenant::Deleting))
+        .and_then(|tenant| tenant::unhealthy(tenant, Tenant::Deleting))
         .unwrap_or_else(|| {
             Problem::on_change(
                 Reason::WaitingForTenantControlPlaneDeletion,
                 format!("TenantControlPlane {} still exists", row.key.name),
             )
         });
-    Ok(Some(cause))
+    Ok(Some(problem))
 }
 
-/// The control plane goes on elsewhere with the same data and keys.
-fn moves(control_plane: &KamajiControlPlane) -> bool {
+/// Deletes the copy of a user's CA, which has no owner reference.
+async fn delete_ca_copy(context: &Context, control_plane: &KamajiControlPlane) -> Result<(), ApiError> {
+    let namespace = control_plane.namespace().unwrap_or_default();
+    let name = Part::Ca.source(&control_plane.name_any());
+    let Some(row) = context.index.find::<Secret>(&namespace, &name) else {
+        return Ok(());
+    };
+    let managed_here = row
+        .labels
+        .get(ours::MANAGED_BY)
+        .is_some_and(|by| by == field_manager::CONTROL_PLANE);
+    if managed_here && row.owner.is_none() && !row.deleting {
+        context.applier.delete(&row).await?;
+    }
+    Ok(())
+}
+
+/// `clusterctl move` deletes the object because it was created in another cluster, with the same data and keys.
+fn is_moved(control_plane: &KamajiControlPlane) -> bool {
     control_plane.annotations().contains_key(capi::DELETE_FOR_MOVE)
 }
 
@@ -110,6 +118,6 @@ fn waiting_for_workers(workers: &[String]) -> Problem {
     };
     Problem::on_change(
         Reason::WaitingForWorkersDeletion,
-        format!("the API serves until these are gone: {shown}{tail}"),
+        format!("the API server keeps serving until these are gone: {shown}{tail}"),
     )
 }

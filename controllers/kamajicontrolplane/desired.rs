@@ -1,83 +1,126 @@
-//! The TenantControlPlane that a KamajiControlPlane and its Cluster ask for. Pure.
+//! The TenantControlPlane for a KamajiControlPlane and its Cluster. Pure.
 //!
-//! Every field of the spec goes through, also those the engine does not support yet: it says so itself. Labels and
-//! annotations of the KamajiControlPlane stay where they are (contract.md 1.8). Source: hosting.md 1.1.
+//! Every field of the spec is passed on, also those that the engine does not support yet: it reports them itself.
+//! Labels and annotations of the KamajiControlPlane are not passed on, because Cluster API and its tools set them for
+//! this object alone. Structs of the API are destructured and built without `..`, so that a new field does not compile
+//! before it is mapped here; [`super::field_paths`] has the way back.
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
 use kamaji_api::{
     addons::AddonImage,
     admission::AdmissionPlugin,
-    controlplane::{ComponentSettings, ControlPlaneSettings, KamajiControlPlane},
+    controlplane::{
+        AddonSettings, ComponentSettings, ControlPlaneSettings, CoreDnsSettings, DeploymentSettings,
+        KamajiControlPlane, KamajiControlPlaneSpec, KineSettings, KubeletSettings, Rollout,
+    },
     labels::{capi, field_manager, kamaji, ours},
     probes::{ControlPlaneProbes, ProbeSet},
     tenantcontrolplane::{
-        Addons, ComponentArgs, ComponentResources, ComponentVolumeMounts, ControlPlane, DeploymentSpec,
-        KubeletSpec, KubernetesSpec, RegistrySettings, TenantControlPlane, TenantControlPlaneSpec,
-        default_strategy,
+        Addons, ComponentArgs, ComponentResources, ComponentSecurityContexts, ComponentVolumeMounts,
+        ControlPlane, DeploymentSpec, KubeletSpec, KubernetesSpec, RegistrySettings, TenantControlPlane,
+        TenantControlPlaneSpec, WritePermissions, default_strategy,
     },
 };
 use kube::ResourceExt;
 
-use super::{endpoint::Choice, network};
+use super::{
+    endpoint::Choice,
+    network::{self, Network},
+    tenant::version_text,
+};
 use crate::{capi::cluster::Cluster, k8s::meta};
 
-/// What the TenantControlPlane is made from.
+/// What the TenantControlPlane is computed from.
 #[derive(Clone, Copy)]
-pub struct Wanted<'a> {
+pub struct Inputs<'a> {
     /// The control plane.
     pub control_plane: &'a KamajiControlPlane,
     /// Its Cluster.
     pub cluster: &'a Cluster,
-    /// The endpoint in force, if there is one.
+    /// The endpoint to use, if there is one.
     pub endpoint: Option<&'a Choice>,
-    /// The tenant as it stands.
+    /// The TenantControlPlane as it is.
     pub tenant: Option<&'a TenantControlPlane>,
     /// The time.
     pub now: Timestamp,
 }
 
 /// The TenantControlPlane to apply.
-pub fn tenant(wanted: Wanted<'_>) -> TenantControlPlane {
-    let Wanted {
+pub fn tenant(inputs: Inputs<'_>) -> TenantControlPlane {
+    let Inputs {
         control_plane,
         cluster,
         endpoint,
-        ..
-    } = wanted;
-    let spec = &control_plane.spec;
-    let mut made = TenantControlPlane::new(
-        &control_plane.name_any(),
-        TenantControlPlaneSpec {
-            data_store: spec.data_store_name.clone(),
-            data_store_schema: spec.data_store_schema.clone(),
-            data_store_username: spec.data_store_username.clone(),
-            data_store_overrides: spec.data_store_overrides.clone(),
-            control_plane: ControlPlane {
-                deployment: deployment(spec.replicas, &spec.settings, restarted_at(wanted)),
-                service: network::service(&spec.network),
-                ingress: network::ingress(&spec.network),
-                gateway: network::gateway(&spec.network),
-            },
-            kubernetes: KubernetesSpec {
-                version: version(&spec.version),
-                kubelet: KubeletSpec {
-                    preferred_address_types: spec.kubelet.preferred_address_types.clone(),
-                    cgroupfs: spec.kubelet.cgroupfs,
-                    configuration_json_patches: spec.kubelet.configuration_json_patches.clone(),
-                },
-                admission_controllers: if spec.admission_controllers.is_empty() {
-                    AdmissionPlugin::defaults()
-                } else {
-                    spec.admission_controllers.clone()
-                },
-            },
-            network_profile: network::profile(&spec.settings, &cluster.spec.cluster_network, endpoint),
-            addons: addons(&spec.settings),
-            ..TenantControlPlaneSpec::default()
+        tenant: _,
+        now: _,
+    } = inputs;
+    let KamajiControlPlaneSpec {
+        version,
+        replicas,
+        // Its choice is an input of its own.
+        control_plane_endpoint: _,
+        settings,
+    } = &control_plane.spec;
+    let ControlPlaneSettings {
+        data_store_name,
+        data_store_schema,
+        data_store_username,
+        data_store_overrides,
+        registry,
+        network,
+        deployment,
+        api_server,
+        controller_manager,
+        scheduler,
+        kine,
+        admission_controllers,
+        kubelet,
+        addons,
+        rollout: _,
+        // For Machines that Cluster API creates for other control planes; it has no effect on this one.
+        machine_template: _,
+    } = settings;
+    let Network {
+        profile,
+        service,
+        ingress,
+        gateway,
+    } = network::network(network, addons, &cluster.spec.cluster_network, endpoint);
+    let components = Components {
+        registry,
+        api_server,
+        controller_manager,
+        scheduler,
+        kine,
+    };
+    let spec = TenantControlPlaneSpec {
+        data_store: data_store_name.clone(),
+        data_store_schema: data_store_schema.clone(),
+        data_store_username: data_store_username.clone(),
+        data_store_overrides: data_store_overrides.clone(),
+        // No field of a KamajiControlPlane sets it.
+        write_permissions: WritePermissions::default(),
+        control_plane: ControlPlane {
+            deployment: deployment_spec(*replicas, deployment, components, restarted_at(inputs)),
+            service,
+            ingress,
+            gateway,
         },
-    );
-    made.metadata = metadata(control_plane, cluster);
-    made
+        kubernetes: KubernetesSpec {
+            version: version_text(version),
+            kubelet: kubelet_spec(kubelet),
+            admission_controllers: if admission_controllers.is_empty() {
+                AdmissionPlugin::defaults()
+            } else {
+                admission_controllers.clone()
+            },
+        },
+        network_profile: profile,
+        addons: addons_spec(addons),
+    };
+    let mut desired = TenantControlPlane::new(&control_plane.name_any(), spec);
+    desired.metadata = metadata(control_plane, cluster);
+    desired
 }
 
 fn metadata(control_plane: &KamajiControlPlane, cluster: &Cluster) -> ObjectMeta {
@@ -105,30 +148,21 @@ fn metadata(control_plane: &KamajiControlPlane, cluster: &Cluster) -> ObjectMeta
     }
 }
 
-/// Kamaji's spelling of a version: with `v`.
-pub fn version(text: &str) -> String {
-    if text.starts_with('v') {
-        text.to_owned()
-    } else {
-        format!("v{text}")
-    }
-}
-
-/// When the pods were last asked to restart: never taken back, since that would restart them again. A time before the
-/// tenant was made asks for nothing.
-fn restarted_at(wanted: Wanted<'_>) -> Option<String> {
-    let asked = due(wanted.control_plane, wanted.now).filter(|after| {
-        let made = wanted.tenant.and_then(|t| t.metadata.creation_timestamp.as_ref());
-        made.is_some_and(|made| made.0 < *after)
+/// The time of the last restart that `rollout.after` requested. It is never taken back, because removing it would
+/// restart the pods again. A time before the creation of the tenant restarts nothing.
+fn restarted_at(inputs: Inputs<'_>) -> Option<String> {
+    let requested = due(inputs.control_plane, inputs.now).filter(|after| {
+        let created = inputs.tenant.and_then(|t| t.metadata.creation_timestamp.as_ref());
+        created.is_some_and(|created| created.0 < *after)
     });
-    let known = wanted.tenant.and_then(|tenant| {
+    let known = inputs.tenant.and_then(|tenant| {
         let pods = &tenant.spec.control_plane.deployment.pod_additional_metadata;
         pods.annotations.get(ours::RESTARTED_AT)
     });
     let known_time = known.and_then(|text| text.parse::<Timestamp>().ok());
-    match (asked, known_time) {
-        (Some(asked), since) if since.is_none_or(|since| since < asked) => Some(asked.to_string()),
-        _ => known.cloned(),
+    match requested {
+        Some(requested) if known_time.is_none_or(|known| known < requested) => Some(requested.to_string()),
+        Some(_) | None => known.cloned(),
     }
 }
 
@@ -139,97 +173,201 @@ fn due(control_plane: &KamajiControlPlane, now: Timestamp) -> Option<Timestamp> 
 
 /// `rollout.after`.
 pub fn rollout_after(control_plane: &KamajiControlPlane) -> Option<Timestamp> {
-    Some(control_plane.spec.rollout.as_ref()?.after.as_ref()?.0)
+    let Rollout { after } = control_plane.spec.rollout.as_ref()?;
+    Some(after.as_ref()?.0)
 }
 
-fn deployment(
+/// Settings of the containers.
+#[derive(Clone, Copy)]
+struct Components<'a> {
+    registry: &'a str,
+    api_server: &'a ComponentSettings,
+    controller_manager: &'a ComponentSettings,
+    scheduler: &'a ComponentSettings,
+    kine: &'a KineSettings,
+}
+
+/// Settings of the containers, by field of the TenantControlPlane.
+struct Containers {
+    registry_settings: RegistrySettings,
+    extra_args: ComponentArgs,
+    volume_mounts: ComponentVolumeMounts,
+    resources: ComponentResources,
+    probes: ControlPlaneProbes,
+}
+
+fn containers(components: Components<'_>, defaults: ProbeSet) -> Containers {
+    let Components {
+        registry,
+        api_server,
+        controller_manager,
+        scheduler,
+        kine,
+    } = components;
+    let ComponentSettings {
+        container_image_name: api_server_image,
+        extra_args: api_server_args,
+        extra_volume_mounts: api_server_mounts,
+        probes: api_server_probes,
+        resources: api_server_resources,
+    } = api_server.clone();
+    let ComponentSettings {
+        container_image_name: controller_manager_image,
+        extra_args: controller_manager_args,
+        extra_volume_mounts: controller_manager_mounts,
+        probes: controller_manager_probes,
+        resources: controller_manager_resources,
+    } = controller_manager.clone();
+    let ComponentSettings {
+        container_image_name: scheduler_image,
+        extra_args: scheduler_args,
+        extra_volume_mounts: scheduler_mounts,
+        probes: scheduler_probes,
+        resources: scheduler_resources,
+    } = scheduler.clone();
+    let KineSettings {
+        extra_args: kine_args,
+        resources: kine_resources,
+    } = kine.clone();
+    let images = RegistrySettings::default();
+    let ProbeSet {
+        liveness,
+        readiness,
+        startup,
+    } = defaults;
+    Containers {
+        registry_settings: RegistrySettings {
+            registry: registry.to_owned(),
+            // No field of a KamajiControlPlane sets it.
+            tag_suffix: None,
+            api_server_image: api_server_image.unwrap_or(images.api_server_image),
+            controller_manager_image: controller_manager_image.unwrap_or(images.controller_manager_image),
+            scheduler_image: scheduler_image.unwrap_or(images.scheduler_image),
+        },
+        extra_args: ComponentArgs {
+            api_server: api_server_args,
+            controller_manager: controller_manager_args,
+            scheduler: scheduler_args,
+            kine: kine_args,
+        },
+        volume_mounts: ComponentVolumeMounts {
+            api_server: api_server_mounts,
+            controller_manager: controller_manager_mounts,
+            scheduler: scheduler_mounts,
+        },
+        resources: ComponentResources {
+            api_server: api_server_resources,
+            controller_manager: controller_manager_resources,
+            scheduler: scheduler_resources,
+            kine: kine_resources,
+        },
+        probes: ControlPlaneProbes {
+            liveness,
+            readiness,
+            startup,
+            api_server: api_server_probes,
+            controller_manager: controller_manager_probes,
+            scheduler: scheduler_probes,
+        },
+    }
+}
+
+fn deployment_spec(
     replicas: i32,
-    settings: &ControlPlaneSettings,
+    settings: &DeploymentSettings,
+    components: Components<'_>,
     restarted_at: Option<String>,
 ) -> DeploymentSpec {
-    let pods = &settings.deployment;
-    let defaults = RegistrySettings::default();
-    let image = |component: &ComponentSettings, default: String| {
-        component.container_image_name.clone().unwrap_or(default)
-    };
-    let (api_server, manager, scheduler) = (
-        &settings.api_server,
-        &settings.controller_manager,
-        &settings.scheduler,
-    );
-    let mut pod_metadata = pods.pod_additional_metadata.clone();
+    let DeploymentSettings {
+        node_selector,
+        runtime_class_name,
+        additional_metadata,
+        mut pod_additional_metadata,
+        service_account_name,
+        strategy,
+        affinity,
+        tolerations,
+        topology_spread_constraints,
+        probes,
+        extra_init_containers,
+        extra_containers,
+        extra_volumes,
+        // The condition FoundExternalReferenceClient reports that it has no effect.
+        external_cluster_reference: _,
+    } = settings.clone();
+    let Containers {
+        registry_settings,
+        extra_args,
+        volume_mounts,
+        resources,
+        probes,
+    } = containers(components, probes.unwrap_or_default());
     if let Some(time) = restarted_at {
-        pod_metadata
+        pod_additional_metadata
             .annotations
             .insert(ours::RESTARTED_AT.to_owned(), time);
     }
     DeploymentSpec {
-        registry_settings: RegistrySettings {
-            registry: settings.registry.clone(),
-            tag_suffix: None,
-            api_server_image: image(api_server, defaults.api_server_image),
-            controller_manager_image: image(manager, defaults.controller_manager_image),
-            scheduler_image: image(scheduler, defaults.scheduler_image),
-        },
+        registry_settings,
         replicas,
-        node_selector: pods.node_selector.clone(),
-        runtime_class_name: pods.runtime_class_name.clone(),
-        tolerations: pods.tolerations.clone(),
-        affinity: pods.affinity.clone(),
-        topology_spread_constraints: pods.topology_spread_constraints.clone(),
-        strategy: pods.strategy.clone().unwrap_or_else(default_strategy),
-        resources: ComponentResources {
-            api_server: api_server.resources.clone(),
-            controller_manager: manager.resources.clone(),
-            scheduler: scheduler.resources.clone(),
-            kine: settings.kine.resources.clone(),
-        },
-        extra_args: ComponentArgs {
-            api_server: api_server.extra_args.clone(),
-            controller_manager: manager.extra_args.clone(),
-            scheduler: scheduler.extra_args.clone(),
-            kine: settings.kine.extra_args.clone(),
-        },
-        additional_metadata: pods.additional_metadata.clone(),
-        pod_additional_metadata: pod_metadata,
-        additional_init_containers: pods.extra_init_containers.clone(),
-        additional_containers: pods.extra_containers.clone(),
-        additional_volumes: pods.extra_volumes.clone(),
-        additional_volume_mounts: ComponentVolumeMounts {
-            api_server: api_server.extra_volume_mounts.clone(),
-            controller_manager: manager.extra_volume_mounts.clone(),
-            scheduler: scheduler.extra_volume_mounts.clone(),
-        },
-        probes: probes(settings),
-        service_account_name: pods
-            .service_account_name
-            .clone()
-            .unwrap_or_else(|| "default".to_owned()),
-        ..DeploymentSpec::default()
+        node_selector,
+        runtime_class_name,
+        tolerations,
+        affinity,
+        topology_spread_constraints,
+        strategy: strategy.unwrap_or_else(default_strategy),
+        resources,
+        extra_args,
+        additional_metadata,
+        pod_additional_metadata,
+        additional_init_containers: extra_init_containers,
+        additional_containers: extra_containers,
+        additional_volumes: extra_volumes,
+        additional_volume_mounts: volume_mounts,
+        probes: (probes != ControlPlaneProbes::default()).then_some(probes),
+        service_account_name: service_account_name.unwrap_or_else(|| "default".to_owned()),
+        // No field of a KamajiControlPlane sets these three.
+        automount_service_account_token: None,
+        container_security_contexts: ComponentSecurityContexts::default(),
+        pod_security_context: None,
     }
 }
 
-fn probes(settings: &ControlPlaneSettings) -> Option<ControlPlaneProbes> {
-    let all: ProbeSet = settings.deployment.probes.clone().unwrap_or_default();
-    let made = ControlPlaneProbes {
-        liveness: all.liveness,
-        readiness: all.readiness,
-        startup: all.startup,
-        api_server: settings.api_server.probes.clone(),
-        controller_manager: settings.controller_manager.probes.clone(),
-        scheduler: settings.scheduler.probes.clone(),
-    };
-    (made != ControlPlaneProbes::default()).then_some(made)
+fn kubelet_spec(settings: &KubeletSettings) -> KubeletSpec {
+    let KubeletSettings {
+        preferred_address_types,
+        cgroupfs,
+        configuration_json_patches,
+    } = settings.clone();
+    KubeletSpec {
+        preferred_address_types,
+        cgroupfs,
+        configuration_json_patches,
+    }
 }
 
-fn addons(settings: &ControlPlaneSettings) -> Addons {
+fn addons_spec(settings: &AddonSettings) -> Addons {
+    let AddonSettings {
+        core_dns,
+        kube_proxy,
+        konnectivity,
+    } = settings.clone();
+    let core_dns = core_dns.map(|settings| {
+        let CoreDnsSettings {
+            image_repository,
+            image_tag,
+            // `network` maps them to the network profile.
+            dns_service_ips: _,
+        } = settings;
+        AddonImage {
+            image_repository,
+            image_tag,
+        }
+    });
     Addons {
-        core_dns: settings.addons.core_dns.as_ref().map(|dns| AddonImage {
-            image_repository: dns.image_repository.clone(),
-            image_tag: dns.image_tag.clone(),
-        }),
-        kube_proxy: settings.addons.kube_proxy.clone(),
-        konnectivity: settings.addons.konnectivity.clone(),
+        core_dns,
+        kube_proxy,
+        konnectivity,
     }
 }
 
@@ -243,8 +381,8 @@ mod tests {
     use super::*;
     use crate::kamajicontrolplane::example;
 
-    fn made(control_plane: &KamajiControlPlane) -> TenantControlPlane {
-        tenant(Wanted {
+    fn desired(control_plane: &KamajiControlPlane) -> TenantControlPlane {
+        tenant(Inputs {
             control_plane,
             cluster: &example::cluster(),
             endpoint: None,
@@ -307,7 +445,7 @@ mod tests {
         control_plane
     }
 
-    /// Every text and every number in a value.
+    /// Every string and every number in a value.
     fn leaves(value: &Value, found: &mut BTreeSet<String>) {
         match value {
             Value::Object(map) => map.values().for_each(|value| leaves(value, found)),
@@ -323,31 +461,31 @@ mod tests {
     }
 
     #[test]
-    fn the_tenant_of_a_bare_control_plane() {
-        insta::assert_yaml_snapshot!(made(&example::control_plane()));
+    fn the_tenant_of_a_minimal_control_plane() {
+        insta::assert_yaml_snapshot!(desired(&example::control_plane()));
     }
 
     #[test]
-    fn every_field_of_the_spec_arrives() {
+    fn every_field_of_the_spec_is_passed_on() {
         let mut control_plane = everything();
         let annotations = control_plane.metadata.annotations.get_or_insert_default();
         annotations.insert(kamaji::KUBECONFIG_SECRET_KEY.into(), "super-admin.conf".into());
-        insta::assert_yaml_snapshot!(made(&control_plane));
+        insta::assert_yaml_snapshot!(desired(&control_plane));
 
-        // Nothing that somebody wrote is lost on the way.
-        let (mut asked, mut got) = (BTreeSet::new(), BTreeSet::new());
-        leaves(&serde_json::to_value(&control_plane.spec).unwrap(), &mut asked);
+        // Every value of the KamajiControlPlane is in the TenantControlPlane.
+        let (mut set, mut got) = (BTreeSet::new(), BTreeSet::new());
+        leaves(&serde_json::to_value(&control_plane.spec).unwrap(), &mut set);
         leaves(
-            &serde_json::to_value(made(&control_plane).spec).unwrap(),
+            &serde_json::to_value(desired(&control_plane).spec).unwrap(),
             &mut got,
         );
-        let lost: Vec<_> = asked.difference(&got).collect();
-        // The version gets its `v`, the Gateway's host loses the port that the parent reference has.
+        let lost: Vec<_> = set.difference(&got).collect();
+        // The version gets its `v`, and the host name of the Gateway loses the port that the parent reference has.
         assert_eq!(lost, ["1.36.3", "gw.example.org:443"]);
     }
 
     #[test]
-    fn contract_25_nothing_of_the_objects_own_metadata_goes_down() {
+    fn contract_25_no_metadata_of_the_control_plane_is_passed_on() {
         let mut control_plane = example::control_plane();
         control_plane.metadata.labels.get_or_insert_default().extend([
             ("topology.cluster.x-k8s.io/owned".to_owned(), String::new()),
@@ -364,7 +502,7 @@ mod tests {
                     "{}".to_owned(),
                 ),
             ]);
-        let metadata = made(&control_plane).metadata;
+        let metadata = desired(&control_plane).metadata;
         let labels: Vec<_> = metadata.labels.unwrap().into_keys().collect();
         assert_eq!(labels, [ours::MANAGED_BY, capi::CLUSTER_NAME]);
         assert_eq!(metadata.annotations, None);
@@ -382,14 +520,14 @@ mod tests {
                 let pods = &mut before.spec.control_plane.deployment.pod_additional_metadata;
                 pods.annotations.insert(ours::RESTARTED_AT.into(), known.into());
             }
-            let made = tenant(Wanted {
+            let desired = tenant(Inputs {
                 control_plane: &control_plane,
                 cluster: &example::cluster(),
                 endpoint: None,
                 tenant: Some(&before),
                 now: example::now(),
             });
-            let pods = made.spec.control_plane.deployment.pod_additional_metadata;
+            let pods = desired.spec.control_plane.deployment.pod_additional_metadata;
             pods.annotations.get(ours::RESTARTED_AT).cloned()
         };
         let (early, past, later, future) = (
@@ -403,12 +541,12 @@ mod tests {
         assert_eq!(
             restart(Some(past), Some(later)).as_deref(),
             Some(later),
-            "never back"
+            "never taken back"
         );
         assert_eq!(
             restart(None, Some(past)).as_deref(),
             Some(past),
-            "nor when it is left out"
+            "nor when the field is removed"
         );
         assert_eq!(restart(Some(future), None), None, "not before its time");
         assert_eq!(restart(Some(early), None), None, "the tenant is younger");

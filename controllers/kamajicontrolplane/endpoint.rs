@@ -1,10 +1,11 @@
-//! Which endpoint the control plane has: preset by a user, published by us, or not known yet. Pure.
+//! Chooses the endpoint of the control plane: preset by a user, published by this controller, or not known yet. Pure.
 //!
-//! Source: contract.md 1.6, D9. Core copies the published endpoint once and never again, so a published one is kept
-//! for good and a drift is told, not repaired. A preset one is adopted: it goes into the certificate's names and into
-//! the kubeconfig. What was published by us needs no further name, and getting one would issue the certificate again.
-//! Which of the two it is stands in an annotation, written together with the endpoint: afterwards nothing tells them
-//! apart, least of all a TenantControlPlane that was made again at another address.
+//! Cluster API copies a published endpoint once and never follows a change
+//! (`docs/src/reference/cluster-api-contract.md`), so a published endpoint is kept, and a drift is reported and not
+//! repaired. A preset endpoint is adopted: the API server's certificate names it and the kubeconfigs use it. A
+//! published endpoint needs no further name in the certificate, and adding one would reissue it. An annotation records
+//! which of the two it is. It is written together with the endpoint, because later nothing else distinguishes them,
+//! such as when the TenantControlPlane was created again at another address.
 
 use std::net::IpAddr;
 
@@ -17,12 +18,12 @@ use kube::ResourceExt;
 
 use crate::capi::cluster::Cluster;
 
-/// Where an endpoint came from.
+/// Who set an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// The TenantControlPlane had this address when it was published.
+    /// This controller did: the TenantControlPlane had this address.
     Published,
-    /// Somebody else set it.
+    /// A user, or another provider.
     Preset,
 }
 
@@ -43,20 +44,20 @@ impl Origin {
     }
 }
 
-/// The endpoint in force, and what follows from where it came from.
+/// The endpoint to use, and what follows from who set it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
-    /// What clients and kubeconfigs use.
+    /// The address in kubeconfigs.
     pub endpoint: Endpoint,
-    /// Where it came from. A preset one has to be named by the certificate.
+    /// Who set it. The certificate has to name a preset one.
     pub origin: Origin,
-    /// It and its origin have to be written into the object.
+    /// Endpoint and origin are to be written into the KamajiControlPlane.
     pub write: bool,
-    /// What does not fit, for people.
+    /// What differs from the endpoint, for people.
     pub drift: Option<String>,
 }
 
-/// The endpoint in force; `None` while nothing gives one.
+/// The endpoint to use; `None` while there is none.
 pub fn choose(
     control_plane: &KamajiControlPlane,
     cluster: &Cluster,
@@ -82,7 +83,8 @@ pub fn choose(
             origin: Origin::Preset,
             write: false,
             drift: Some(format!(
-                "spec.controlPlaneEndpoint is {} and the Cluster uses {}; it cannot be moved after publication",
+                "spec.controlPlaneEndpoint is {} and the Cluster uses {}; set it to the Cluster's: an endpoint cannot move \
+                 after it was published",
                 text(own),
                 text(endpoint)
             )),
@@ -95,8 +97,8 @@ pub fn choose(
         .filter(|reported| own.is_some() && origin == Origin::Published && *reported != endpoint)
         .map(|reported| {
             format!(
-                "{} was published and the TenantControlPlane is at {} now; bring the address back, Cluster API does \
-                 not follow",
+                "spec.controlPlaneEndpoint is {} and the TenantControlPlane has the address {} now; give it the old \
+                 address back: Cluster API does not follow a change",
                 text(endpoint),
                 text(reported)
             )
@@ -104,13 +106,13 @@ pub fn choose(
     Some(Choice {
         endpoint: endpoint.clone(),
         origin,
-        // What was set by a user or by the Go provider is recorded once the tenant can speak for itself.
+        // An endpoint set by a user or by the Go provider is recorded once the tenant reports its address.
         write: own.is_none() || (recorded.is_none() && reported.is_some()),
         drift,
     })
 }
 
-/// Where an endpoint without a record came from: a user or the Go provider wrote it.
+/// Who set an endpoint that has no annotation: a user, or the Go provider.
 fn guess(
     control_plane: &KamajiControlPlane,
     tenant: Option<&TenantControlPlane>,
@@ -120,24 +122,24 @@ fn guess(
         return Origin::Preset;
     };
     let names = |list: &[String]| list.contains(&endpoint.host);
-    let named_by_us =
+    let named_for_preset =
         names(&tenant.spec.network_profile.cert_sans) && !names(&control_plane.spec.network.cert_sans);
-    let by_somebody = control_plane.spec.control_plane_endpoint.is_none();
+    let only_in_cluster = control_plane.spec.control_plane_endpoint.is_none();
     match reported(tenant) {
-        _ if named_by_us => Origin::Preset,
+        _ if named_for_preset => Origin::Preset,
         Some(reported) if reported == *endpoint => Origin::Published,
-        // It was published and has moved since.
-        Some(_) if !by_somebody => Origin::Published,
+        // It was published, and the tenant has another address since.
+        Some(_) if !only_in_cluster => Origin::Published,
         _ => Origin::Preset,
     }
 }
 
-/// What the TenantControlPlane reports.
+/// The address that the TenantControlPlane reports.
 pub fn reported(tenant: &TenantControlPlane) -> Option<Endpoint> {
     parse(tenant.status.as_ref()?.control_plane_endpoint.as_deref()?)
 }
 
-/// Where nodes reach the API server, where that is not the endpoint: set while `network.advertiseAddress` is.
+/// The endpoint for nodes where it differs from the endpoint for clients: set while `network.advertiseAddress` is.
 pub fn for_workers(
     control_plane: &KamajiControlPlane,
     tenant: Option<&TenantControlPlane>,
@@ -154,7 +156,7 @@ pub fn for_workers(
     })
 }
 
-/// Reads `host:port`, with brackets around an IPv6 address or without.
+/// Parses `host:port`; an IPv6 address may have brackets. `None` for a port above 65535.
 pub fn parse(text: &str) -> Option<Endpoint> {
     let (host, port) = text.rsplit_once(':')?;
     let endpoint = Endpoint {
@@ -164,7 +166,7 @@ pub fn parse(text: &str) -> Option<Endpoint> {
     (endpoint.is_valid() && endpoint.port <= 65535).then_some(endpoint)
 }
 
-/// `host:port`, with brackets around an IPv6 address.
+/// Formats `host:port`; an IPv6 address gets brackets.
 pub fn text(endpoint: &Endpoint) -> String {
     let Endpoint { host, port } = endpoint;
     match host.parse::<IpAddr>() {
@@ -173,7 +175,7 @@ pub fn text(endpoint: &Endpoint) -> String {
     }
 }
 
-/// The `server` of a kubeconfig.
+/// The URL for `server` of a kubeconfig.
 pub fn server(endpoint: &Endpoint) -> String {
     format!("https://{}", text(endpoint))
 }
@@ -197,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_known_until_the_tenant_has_an_address() {
+    fn there_is_no_endpoint_until_the_tenant_has_an_address() {
         assert_eq!(choose(&example::control_plane(), &example::cluster(), None), None);
         let bare = example::tenant();
         assert_eq!(
@@ -223,7 +225,7 @@ mod tests {
             assert_eq!(choice.origin, Origin::Preset);
             assert!(choice.write && choice.drift.is_none());
         }
-        // After both were written the judgement is the same.
+        // Once both are written the choice stays the same.
         let mut own = example::control_plane();
         own.spec.control_plane_endpoint = Some(at("api.example.org", 443));
         let mut tenant = tenant_at("192.0.2.1:443");
@@ -247,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_published_endpoint_adds_no_name_and_its_drift_is_told() {
+    fn a_published_endpoint_adds_no_name_and_its_drift_is_reported() {
         let mut own = example::control_plane();
         own.spec.control_plane_endpoint = Some(at("192.0.2.1", 6443));
         record(&mut own, Origin::Published);
@@ -256,16 +258,16 @@ mod tests {
         assert_eq!(settled.origin, Origin::Published);
         assert!(!settled.write && settled.drift.is_none());
         cluster.spec.control_plane_endpoint = Some(at("192.0.2.1", 6443));
-        // The TenantControlPlane was made again: nothing about it tells where the endpoint came from.
-        let anew = choose(&own, &cluster, None).unwrap();
-        assert_eq!((anew.origin, anew.drift), (Origin::Published, None));
+        // The TenantControlPlane was created again and knows nothing of the endpoint.
+        let again = choose(&own, &cluster, None).unwrap();
+        assert_eq!((again.origin, again.drift), (Origin::Published, None));
         let moved = choose(&own, &cluster, Some(&tenant_at("192.0.2.9:6443"))).unwrap();
         assert_eq!(moved.endpoint, at("192.0.2.1", 6443));
         assert_eq!(
             moved.drift.as_deref(),
             Some(
-                "192.0.2.1:6443 was published and the TenantControlPlane is at 192.0.2.9:6443 now; bring the address \
-                 back, Cluster API does not follow"
+                "spec.controlPlaneEndpoint is 192.0.2.1:6443 and the TenantControlPlane has the address \
+                 192.0.2.9:6443 now; give it the old address back: Cluster API does not follow a change"
             )
         );
     }
@@ -281,11 +283,11 @@ mod tests {
         assert_eq!((choice.origin, choice.write), (Origin::Published, true));
         tenant.status = None;
         let choice = choose(&own, &example::cluster(), Some(&tenant)).unwrap();
-        assert!(!choice.write, "nothing speaks for it yet");
+        assert!(!choice.write, "the tenant reports no address yet");
     }
 
     #[test]
-    fn addresses_of_both_families_are_read_and_written() {
+    fn addresses_of_both_families_are_parsed_and_formatted() {
         assert_eq!(parse("[fd00::1]:6443"), Some(at("fd00::1", 6443)));
         assert_eq!(text(&at("fd00::1", 6443)), "[fd00::1]:6443");
         assert_eq!(server(&at("h", 1)), "https://h:1");

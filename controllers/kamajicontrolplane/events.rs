@@ -4,7 +4,7 @@ use kamaji_api::conditions::{KamajiControlPlaneCondition as Own, Reason};
 
 use crate::k8s::report::{Except, Rule, When};
 
-/// A Warning is for what somebody has to act on; waiting for what comes by itself is no Event.
+/// A Warning is for what somebody has to act on. Waiting for what comes by itself is no Event.
 pub const RULES: [Rule; 2] = [
     Rule {
         conditions: &[
@@ -21,7 +21,7 @@ pub const RULES: [Rule; 2] = [
         conditions: &[Own::KamajiControlPlaneIsInitialized.as_str()],
         when: When::Healthy {
             reason: Reason::Initialized,
-            message: "the API answers, kubeconfig and endpoint are published",
+            message: "the API server answers; kubeconfig and endpoint are published",
         },
         except: &[],
     },

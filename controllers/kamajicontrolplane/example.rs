@@ -1,4 +1,4 @@
-//! Objects that the tests of this module start from.
+//! The objects that the tests of this controller start from.
 
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, OwnerReference, Time},
@@ -13,10 +13,10 @@ use kamaji_api::{
     },
 };
 
-use super::desired::{Wanted, tenant as desired};
+use super::desired::{Inputs, tenant as desired};
 use crate::capi::cluster::Cluster;
 
-/// A time to stand still at.
+/// The time of the tests.
 pub fn now() -> Timestamp {
     "2026-03-01T12:00:00Z".parse().unwrap()
 }
@@ -48,9 +48,9 @@ pub fn control_plane() -> KamajiControlPlane {
     made
 }
 
-/// What [`control_plane`] asks for, without a status.
+/// The TenantControlPlane of [`control_plane`], without a status.
 pub fn tenant() -> TenantControlPlane {
-    let mut made = desired(Wanted {
+    let mut made = desired(Inputs {
         control_plane: &control_plane(),
         cluster: &cluster(),
         endpoint: None,
@@ -63,7 +63,7 @@ pub fn tenant() -> TenantControlPlane {
     made
 }
 
-/// The tenant with `version` rolled out in full on two pods, every condition healthy.
+/// [`tenant`] with `version` rolled out in full on two pods and every condition healthy.
 pub fn running(version: &str) -> TenantControlPlane {
     let mut made = tenant();
     let status = made.status.get_or_insert_default();
@@ -95,13 +95,13 @@ pub fn running(version: &str) -> TenantControlPlane {
         TenantControlPlaneCondition::DeploymentReady,
         TenantControlPlaneCondition::TenantRBACReady,
     ] {
-        say(&mut made, condition, "True", condition.as_str(), "");
+        report(&mut made, condition, "True", condition.as_str(), "");
     }
     made
 }
 
 /// Sets a condition of the tenant.
-pub fn say(
+pub fn report(
     tenant: &mut TenantControlPlane,
     condition: TenantControlPlaneCondition,
     status: &str,

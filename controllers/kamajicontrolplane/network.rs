@@ -1,120 +1,178 @@
-//! Addresses, ranges and what stands in front of the API server, out of a KamajiControlPlane and its Cluster. Pure.
+//! The network of the TenantControlPlane, from a KamajiControlPlane and its Cluster: addresses, ranges, Service,
+//! Ingress and Gateway. Pure. Structs of the API are destructured without `..`, so that a new field does not compile
+//! before it is mapped here.
 
 use kamaji_api::{
-    controlplane::{ControlPlaneSettings, Endpoint, NetworkSettings},
+    controlplane::{
+        AddonSettings, CoreDnsSettings, Endpoint, GatewaySettings, IngressSettings, LoadBalancerSettings,
+        NetworkSettings,
+    },
     gateway::ParentReference,
     metadata::AdditionalMetadata,
     tenantcontrolplane::{GatewaySpec, IngressSpec, NetworkProfile, ServiceSpec},
 };
 
 use super::endpoint::{Choice, Origin};
-use crate::capi::cluster::ClusterNetwork;
+use crate::capi::cluster::{ClusterNetwork, NetworkRanges};
 
-/// The Service.
-pub fn service(network: &NetworkSettings) -> ServiceSpec {
-    ServiceSpec {
-        service_type: network.service_type,
-        additional_metadata: AdditionalMetadata {
-            labels: network.service_labels.clone(),
-            annotations: network.service_annotations.clone(),
-        },
-        additional_ports: network.additional_service_ports.clone(),
-        allocate_load_balancer_node_ports: None,
-    }
+/// Everything of the TenantControlPlane that comes from `spec.network`.
+pub struct Network {
+    /// `spec.networkProfile`.
+    pub profile: NetworkProfile,
+    /// `spec.controlPlane.service`.
+    pub service: ServiceSpec,
+    /// `spec.controlPlane.ingress`.
+    pub ingress: Option<IngressSpec>,
+    /// `spec.controlPlane.gateway`.
+    pub gateway: Option<GatewaySpec>,
 }
 
-/// The Ingress, where one is asked for.
-pub fn ingress(network: &NetworkSettings) -> Option<IngressSpec> {
-    let ingress = network.ingress.as_ref()?;
-    Some(IngressSpec {
-        additional_metadata: AdditionalMetadata {
-            labels: ingress.extra_labels.clone(),
-            annotations: ingress.extra_annotations.clone(),
-        },
-        ingress_class_name: ingress.class_name.clone(),
-        hostname: Some(ingress.hostname.clone()),
-    })
-}
-
-/// The route behind a Gateway, where one is asked for.
-pub fn gateway(network: &NetworkSettings) -> Option<GatewaySpec> {
-    let gateway = network.gateway.as_ref()?;
-    Some(GatewaySpec {
-        additional_metadata: AdditionalMetadata {
-            labels: gateway.extra_labels.clone(),
-            annotations: gateway.extra_annotations.clone(),
-        },
-        hostname: Some(host_of(&gateway.hostname).to_owned()),
-        parent_refs: vec![ParentReference {
-            group: "gateway.networking.k8s.io".to_owned(),
-            kind: "Gateway".to_owned(),
-            name: gateway.name.clone(),
-            namespace: Some(gateway.namespace.clone()),
-            section_name: gateway.section_name.clone(),
-            port: gateway.port,
-        }],
-    })
-}
-
-/// `host` or `host:port` without the port.
-fn host_of(text: &str) -> &str {
-    text.rsplit_once(':').map_or(text, |(host, _)| host)
-}
-
-/// The network of the TenantControlPlane.
-pub fn profile(
-    settings: &ControlPlaneSettings,
-    asked: &ClusterNetwork,
+/// Maps `spec.network`, the DNS addresses of `spec.addons`, and `spec.clusterNetwork` of the Cluster.
+pub fn network(
+    settings: &NetworkSettings,
+    addons: &AddonSettings,
+    cluster: &ClusterNetwork,
     endpoint: Option<&Choice>,
-) -> NetworkProfile {
-    let network = &settings.network;
-    let defaults = NetworkProfile::default();
+) -> Network {
+    let NetworkSettings {
+        service_type,
+        service_address,
+        advertise_address,
+        service_labels,
+        service_annotations,
+        additional_service_ports,
+        load_balancer_config,
+        cert_sans: _,
+        dns_service_ips,
+        ingress,
+        gateway,
+    } = settings;
+    let ClusterNetwork {
+        api_server_port,
+        services,
+        pods,
+        service_domain,
+    } = cluster;
+    let LoadBalancerSettings {
+        load_balancer_class,
+        load_balancer_source_ranges,
+    } = load_balancer_config.clone().unwrap_or_default();
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-    let (service_cidr, service_cidrs) = ranges(&asked.services.cidr_blocks, defaults.service_cidr);
-    let (pod_cidr, pod_cidrs) = ranges(&asked.pods.cidr_blocks, defaults.pod_cidr);
-    let dns = settings.addons.core_dns.as_ref().map(|dns| &dns.dns_service_ips);
-    let balancer = network.load_balancer_config.as_ref();
-    NetworkProfile {
-        address: given(&network.service_address),
-        advertise_address: given(&network.advertise_address),
-        port: port(asked, endpoint.map(|choice| &choice.endpoint)).unwrap_or(defaults.port),
-        cluster_domain: Some(asked.service_domain.clone())
+    let defaults = NetworkProfile::default();
+    let (service_cidr, service_cidrs) = ranges(services, defaults.service_cidr);
+    let (pod_cidr, pod_cidrs) = ranges(pods, defaults.pod_cidr);
+    let profile = NetworkProfile {
+        address: given(service_address),
+        advertise_address: given(advertise_address),
+        port: port(*api_server_port, endpoint.map(|choice| &choice.endpoint)).unwrap_or(defaults.port),
+        cluster_domain: Some(service_domain.clone())
             .filter(|domain| !domain.is_empty())
             .unwrap_or(defaults.cluster_domain),
-        cert_sans: cert_sans(network, endpoint),
+        cert_sans: cert_sans(settings, endpoint),
         service_cidr,
         pod_cidr,
         service_cidrs,
         pod_cidrs,
-        dns_service_ips: match dns {
-            Some(dns) if network.dns_service_ips.is_empty() => dns.clone(),
-            _ => network.dns_service_ips.clone(),
-        },
+        dns_service_ips: dns(dns_service_ips, addons.core_dns.as_ref()),
+        // No field of a KamajiControlPlane sets it.
         allow_address_as_external_ip: false,
-        load_balancer_class: balancer.and_then(|lb| lb.load_balancer_class.clone()),
-        load_balancer_source_ranges: balancer
-            .map(|lb| lb.load_balancer_source_ranges.clone())
-            .unwrap_or_default(),
+        load_balancer_class,
+        load_balancer_source_ranges,
+    };
+    let service = ServiceSpec {
+        service_type: *service_type,
+        additional_metadata: AdditionalMetadata {
+            labels: service_labels.clone(),
+            annotations: service_annotations.clone(),
+        },
+        additional_ports: additional_service_ports.clone(),
+        // No field of a KamajiControlPlane sets it.
+        allocate_load_balancer_node_ports: None,
+    };
+    Network {
+        profile,
+        service,
+        ingress: ingress.as_ref().map(ingress_spec),
+        gateway: gateway.as_ref().map(gateway_spec),
     }
 }
 
-/// The port that the Cluster asks for, else that of its endpoint.
-fn port(asked: &ClusterNetwork, endpoint: Option<&Endpoint>) -> Option<i32> {
-    Some(asked.api_server_port)
+fn ingress_spec(settings: &IngressSettings) -> IngressSpec {
+    let IngressSettings {
+        class_name,
+        hostname,
+        extra_labels,
+        extra_annotations,
+    } = settings;
+    IngressSpec {
+        additional_metadata: AdditionalMetadata {
+            labels: extra_labels.clone(),
+            annotations: extra_annotations.clone(),
+        },
+        ingress_class_name: class_name.clone(),
+        hostname: Some(hostname.clone()),
+    }
+}
+
+fn gateway_spec(settings: &GatewaySettings) -> GatewaySpec {
+    let GatewaySettings {
+        name,
+        namespace,
+        hostname,
+        section_name,
+        port,
+        extra_labels,
+        extra_annotations,
+    } = settings;
+    GatewaySpec {
+        additional_metadata: AdditionalMetadata {
+            labels: extra_labels.clone(),
+            annotations: extra_annotations.clone(),
+        },
+        hostname: Some(host_of(hostname).to_owned()),
+        parent_refs: vec![ParentReference {
+            group: "gateway.networking.k8s.io".to_owned(),
+            kind: "Gateway".to_owned(),
+            name: name.clone(),
+            namespace: Some(namespace.clone()),
+            section_name: section_name.clone(),
+            port: *port,
+        }],
+    }
+}
+
+/// `host` or `host:port`, without the port.
+fn host_of(text: &str) -> &str {
+    text.rsplit_once(':').map_or(text, |(host, _)| host)
+}
+
+/// The port that the Cluster sets, else the port of the endpoint.
+fn port(api_server_port: i32, endpoint: Option<&Endpoint>) -> Option<i32> {
+    Some(api_server_port)
         .filter(|port| *port != 0)
         .or_else(|| endpoint.map(|endpoint| endpoint.port))
 }
 
-/// One range goes into the field that existing tenants have it in; two need the list.
-fn ranges(blocks: &[String], default: String) -> (String, Vec<String>) {
-    match blocks {
-        [] => (default, Vec::new()),
-        [one] => (one.clone(), Vec::new()),
-        [first, ..] => (first.clone(), blocks.to_vec()),
+/// The DNS addresses of `spec.network`, else those of the CoreDNS addon.
+fn dns(network: &[String], core_dns: Option<&CoreDnsSettings>) -> Vec<String> {
+    match core_dns {
+        Some(core_dns) if network.is_empty() => core_dns.dns_service_ips.clone(),
+        Some(_) | None => network.to_vec(),
     }
 }
 
-/// The user's names, those of what stands in front, and a preset endpoint; each once.
+/// A single range goes into the field that Kamaji always had; two go into the list, with the first in the field too.
+fn ranges(ranges: &NetworkRanges, default: String) -> (String, Vec<String>) {
+    let NetworkRanges { cidr_blocks } = ranges;
+    match cidr_blocks.as_slice() {
+        [] => (default, Vec::new()),
+        [one] => (one.clone(), Vec::new()),
+        [first, ..] => (first.clone(), cidr_blocks.clone()),
+    }
+}
+
+/// Names in the API server's certificate: those of the user, those of Gateway and Ingress, and a preset endpoint; each
+/// once.
 fn cert_sans(network: &NetworkSettings, endpoint: Option<&Choice>) -> Vec<String> {
     let mut names = network.cert_sans.clone();
     let more = [
@@ -123,7 +181,7 @@ fn cert_sans(network: &NetworkSettings, endpoint: Option<&Choice>) -> Vec<String
         endpoint
             .filter(|choice| choice.origin == Origin::Preset)
             .map(|choice| choice.endpoint.host.as_str())
-            // The engine names this one by itself.
+            // The engine adds this one itself.
             .filter(|host| network.service_address.as_deref() != Some(host)),
     ];
     for name in more.into_iter().flatten() {
@@ -142,7 +200,7 @@ mod tests {
     use crate::kamajicontrolplane::example;
 
     #[test]
-    fn ranges_port_and_domain_come_from_the_cluster() {
+    fn ranges_port_and_domain_are_those_of_the_cluster() {
         let mut cluster = example::cluster();
         cluster.spec.cluster_network = serde_json::from_value(json!({
             "apiServerPort": 40000, "serviceDomain": "c.example",
@@ -150,7 +208,13 @@ mod tests {
         }))
         .unwrap();
         let settings = example::control_plane().spec.settings;
-        let profile = profile(&settings, &cluster.spec.cluster_network, None);
+        let profile = network(
+            &settings.network,
+            &settings.addons,
+            &cluster.spec.cluster_network,
+            None,
+        )
+        .profile;
         assert_eq!(
             (profile.port, profile.cluster_domain.as_str()),
             (40000, "c.example")
@@ -163,8 +227,8 @@ mod tests {
     }
 
     #[test]
-    fn a_preset_endpoint_is_named_by_the_certificate_unless_the_engine_names_it_anyway() {
-        let mut network = NetworkSettings::default();
+    fn a_preset_endpoint_is_a_name_in_the_certificate_unless_the_engine_adds_it_itself() {
+        let mut settings = NetworkSettings::default();
         let choice = |origin| Choice {
             endpoint: Endpoint {
                 host: "192.0.2.1".into(),
@@ -174,9 +238,9 @@ mod tests {
             write: false,
             drift: None,
         };
-        assert_eq!(cert_sans(&network, Some(&choice(Origin::Preset))), ["192.0.2.1"]);
-        assert!(cert_sans(&network, Some(&choice(Origin::Published))).is_empty());
-        network.service_address = Some("192.0.2.1".into());
-        assert!(cert_sans(&network, Some(&choice(Origin::Preset))).is_empty());
+        assert_eq!(cert_sans(&settings, Some(&choice(Origin::Preset))), ["192.0.2.1"]);
+        assert!(cert_sans(&settings, Some(&choice(Origin::Published))).is_empty());
+        settings.service_address = Some("192.0.2.1".into());
+        assert!(cert_sans(&settings, Some(&choice(Origin::Preset))).is_empty());
     }
 }

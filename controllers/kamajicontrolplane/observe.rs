@@ -1,12 +1,24 @@
-//! What a pass starts from: rows and objects out of memory, and the few live reads of Secrets.
+//! What a reconcile starts from: objects and rows in memory ([`observe`]), and the content of those Secrets that have
+//! to be read ([`secrets`]). Nothing else in this controller reads the management cluster, except where an answer to a
+//! write reports a Secret that no watch selects.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use k8s_openapi::api::core::v1::Secret;
-use kamaji_api::{controlplane::KamajiControlPlane, labels::capi, tenantcontrolplane::TenantControlPlane};
+use kamaji_api::{
+    controlplane::{Endpoint, KamajiControlPlane},
+    labels::{capi, ours},
+    tenantcontrolplane::TenantControlPlane,
+};
 use kube::{Api, ResourceExt};
+use parking_lot::Mutex;
 
-use super::{Context, secrets::Part};
+use super::{
+    Context,
+    copies::{ObservedSecret, Read},
+    secrets::{self, Action, Part, Rows},
+    user_ca::{self, Question, UserCa},
+};
 use crate::{
     capi::{
         cluster::Cluster,
@@ -16,11 +28,14 @@ use crate::{
     k8s::{
         error::ApiError,
         key::{ObjectKey, RootKey},
+        problem::Problem,
         row::Row,
     },
+    pki::spec,
+    settings::Hosting,
 };
 
-/// What was found, without a request.
+/// What is in memory about one control plane.
 pub struct Observed {
     /// The control plane.
     pub control_plane: Arc<KamajiControlPlane>,
@@ -28,15 +43,15 @@ pub struct Observed {
     pub cluster_name: Option<String>,
     /// The owning Cluster.
     pub cluster: Option<Arc<Cluster>>,
-    /// The TenantControlPlane of that name.
+    /// The TenantControlPlane with the name of the control plane.
     pub tenant: Option<Arc<TenantControlPlane>>,
-    /// Its row: who owns it, and the newest version we know of.
+    /// Its row: the owner, and the newest version that is known.
     pub tenant_row: Option<Arc<Row>>,
-    /// Why nothing may be done.
+    /// Why nothing is done: Cluster or control plane are paused.
     pub paused: Option<String>,
 }
 
-/// Finds everything about one control plane; `None` when it is gone.
+/// Observes one control plane, without a request; `None` when it is gone.
 pub fn observe(context: &Context, key: &RootKey) -> Option<Observed> {
     let control_plane = context.control_planes.get(key)?;
     let cluster_name = owner::cluster(&*control_plane).map(str::to_owned);
@@ -57,24 +72,47 @@ pub fn observe(context: &Context, key: &RootKey) -> Option<Observed> {
 }
 
 /// The TenantControlPlane has the name of the control plane.
-pub fn tenant_key(key: &RootKey) -> ObjectKey {
+fn tenant_key(key: &RootKey) -> ObjectKey {
     ObjectKey::of::<TenantControlPlane>(key.namespace.clone(), key.name.clone())
 }
 
-/// Rows of one Secret of the contract.
-pub struct Rows {
-    /// The engine's Secret.
-    pub source: Option<Arc<Row>>,
-    /// The Secret of the contract.
-    pub target: Option<Arc<Row>>,
-    /// Both have one name.
-    pub same: bool,
-    /// Nobody touched the copy since it was written.
-    pub untouched: bool,
+/// The Secrets of one control plane.
+pub struct ObservedSecrets {
+    /// The Secrets of the Cluster API contract, in the order in which they are published.
+    pub contract: [ObservedSecret; 3],
+    /// What a user's `<cluster>-ca` means for the engine.
+    pub user_ca: UserCa,
 }
 
-/// Finds the rows of one Secret of the contract.
-pub fn rows(context: &Context, control_plane: &KamajiControlPlane, cluster: &str, part: Part) -> Rows {
+/// Observes the Secrets. What to do with each follows from metadata in memory; content is read only where it is
+/// needed, so a control plane at rest costs no request. A Secret that cannot be read is a problem of its own, and does
+/// not keep the others from being read.
+pub async fn secrets(
+    context: &Context,
+    observed: &Observed,
+    cluster: &str,
+    endpoint: Option<&Endpoint>,
+) -> ObservedSecrets {
+    let control_plane = &*observed.control_plane;
+    let mut contract = Part::ALL.map(|part| {
+        let rows = rows(context, control_plane, cluster, part);
+        let inputs = secrets::inputs(part, cluster, endpoint, secrets::admin_key(control_plane));
+        ObservedSecret {
+            part,
+            action: secrets::action(control_plane, &rows, &inputs),
+            rows,
+            read: Ok(Read::Nothing),
+        }
+    });
+    for secret in &mut contract {
+        secret.read = read(context, observed, cluster, endpoint, secret).await;
+    }
+    let user_ca = user_ca(context, observed, cluster, &contract[0].rows).await;
+    ObservedSecrets { contract, user_ca }
+}
+
+/// Rows of one Secret of the contract.
+fn rows(context: &Context, control_plane: &KamajiControlPlane, cluster: &str, part: Part) -> Rows {
     let namespace = control_plane.namespace().unwrap_or_default();
     let (source, target) = (part.source(&control_plane.name_any()), part.name(cluster));
     let key = ObjectKey::of::<Secret>(namespace.clone(), target.clone());
@@ -84,6 +122,85 @@ pub fn rows(context: &Context, control_plane: &KamajiControlPlane, cluster: &str
         untouched: context.applier.untouched(&key).is_some(),
         target: context.index.get(&key),
     }
+}
+
+/// Reads what the action on a Secret needs beyond metadata.
+async fn read(
+    context: &Context,
+    observed: &Observed,
+    cluster: &str,
+    endpoint: Option<&Endpoint>,
+    secret: &ObservedSecret,
+) -> Result<Read, Problem> {
+    let control_plane = &*observed.control_plane;
+    let namespace = control_plane.namespace().unwrap_or_default();
+    let part = secret.part;
+    match secret.action {
+        Action::Copy { .. } if part != Part::Ca && endpoint.is_none() => Ok(Read::Nothing),
+        Action::Copy { .. } => {
+            let source = part.source(&control_plane.name_any());
+            Ok(Read::Source(self::secret(context, &namespace, &source).await?))
+        }
+        // The engine uses a CA that it did not create: a user's, under the Cluster's name and without its label.
+        Action::WaitForSource if secrets::is_in_use(part, observed.tenant.as_deref()) => Ok(
+            Read::Unlabelled(unlabelled(context, &namespace, &part.name(cluster)).await?),
+        ),
+        Action::Keep | Action::Foreign | Action::Label | Action::WaitForSource => Ok(Read::Nothing),
+    }
+}
+
+/// Judges a user's `<cluster>-ca`.
+async fn user_ca(context: &Context, observed: &Observed, cluster: &str, rows: &Rows) -> UserCa {
+    let control_plane = &*observed.control_plane;
+    let namespace = control_plane.namespace().unwrap_or_default();
+    let copy = context
+        .index
+        .find::<Secret>(&namespace, &spec::ca_name(&control_plane.name_any()));
+    // Another engine creates its own CA and does not look for a copy.
+    let copies = context.hosting == Hosting::Embedded;
+    let tenant_exists = observed.tenant_row.is_some();
+    match user_ca::question(control_plane, rows, copy, copies, tenant_exists) {
+        Question::None => UserCa::None,
+        Question::IsThereOne => match secret(context, &namespace, &Part::Ca.name(cluster)).await {
+            Ok(None) => UserCa::None,
+            Ok(Some(given)) => user_ca::copied(control_plane, cluster, &given, rows.target.is_none()),
+            Err(error) => UserCa::Unknown(error.into()),
+        },
+        Question::IsItTheSame { given, used } => {
+            UserCa::InUse(same_ca(context, control_plane, &given, &used).await)
+        }
+    }
+}
+
+/// A user's CA and the CA that the tenant uses have the same certificate. Each is read once for each of its versions.
+async fn same_ca(
+    context: &Context,
+    control_plane: &KamajiControlPlane,
+    given: &Row,
+    used: &Row,
+) -> Result<(), Problem> {
+    let used_print = match used.annotations.get(ours::CA_FINGERPRINT) {
+        Some(recorded) => Some(recorded.clone()),
+        None => fingerprint(context, control_plane, used).await?,
+    };
+    let given_print = fingerprint(context, control_plane, given).await?;
+    user_ca::judge(given, given_print.as_deref(), used, used_print.as_deref())
+}
+
+async fn fingerprint(
+    context: &Context,
+    control_plane: &KamajiControlPlane,
+    row: &Row,
+) -> Result<Option<String>, ApiError> {
+    let owner = RootKey::of(control_plane);
+    if let Some((_, known)) = context.fingerprints.get(&owner, row) {
+        return Ok(known);
+    }
+    let print = secret(context, &row.key.namespace, &row.key.name)
+        .await?
+        .and_then(|secret| user_ca::certificate_print(&secret));
+    context.fingerprints.keep(owner, row, print.clone());
+    Ok(print)
 }
 
 /// Reads a Secret.
@@ -97,21 +214,17 @@ pub async fn secret(context: &Context, namespace: &str, name: &str) -> Result<Op
         .map_err(|error| ApiError::new(format!("get Secret {namespace}/{name}"), error))
 }
 
-/// The row of a Secret that no watch selects: a user's, without any label of ours.
+/// The row of a Secret that no watch selects, such as a user's without the label of the Cluster.
 ///
 /// # Errors
 /// What the API server answered; a missing Secret is `None`.
-pub async fn unlabelled(
-    context: &Context,
-    control_plane: &KamajiControlPlane,
-    name: &str,
-) -> Result<Option<Row>, ApiError> {
-    let namespace = control_plane.namespace().unwrap_or_default();
-    let found = secret(context, &namespace, name).await?;
+pub async fn unlabelled(context: &Context, namespace: &str, name: &str) -> Result<Option<Row>, ApiError> {
+    let found = secret(context, namespace, name).await?;
     Ok(found.map(|secret| Row::of::<Secret>(&secret.metadata)))
 }
 
-/// Machines and MachinePools of a Cluster that still exist, `Kind/name`, sorted. A scan: asked on deletion only.
+/// Machines and MachinePools of a Cluster that still exist, as `Kind/name`, sorted. It scans the index, and is for a
+/// deletion only.
 pub fn workers(context: &Context, namespace: &str, cluster: &str) -> Vec<String> {
     let mut names: Vec<_> = context
         .index
@@ -128,4 +241,32 @@ pub fn workers(context: &Context, namespace: &str, cluster: &str) -> Vec<String>
         .collect();
     names.sort();
     names
+}
+
+/// Fingerprint of a certificate, with the version of the Secret it was read from; `None` where the Secret has none.
+type Fingerprint = (String, Option<String>);
+
+/// Fingerprints of CA certificates that were read, for each control plane and Secret.
+#[derive(Default)]
+pub struct Fingerprints(Mutex<HashMap<RootKey, HashMap<ObjectKey, Fingerprint>>>);
+
+impl Fingerprints {
+    fn get(&self, control_plane: &RootKey, row: &Row) -> Option<Fingerprint> {
+        let known = self.0.lock();
+        let found = known.get(control_plane)?.get(&row.key)?;
+        (found.0 == row.resource_version).then(|| found.clone())
+    }
+
+    fn keep(&self, control_plane: RootKey, row: &Row, print: Option<String>) {
+        self.0
+            .lock()
+            .entry(control_plane)
+            .or_default()
+            .insert(row.key.clone(), (row.resource_version.clone(), print));
+    }
+
+    /// Drops what belongs to a control plane that is gone.
+    pub fn forget(&self, control_plane: &RootKey) {
+        self.0.lock().remove(control_plane);
+    }
 }

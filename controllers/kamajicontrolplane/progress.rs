@@ -3,27 +3,27 @@
 use super::endpoint::Choice;
 use crate::k8s::{problem::Problem, report::Step};
 
-/// What a pass found and did.
+/// What a reconcile found and did: what the status is computed from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Why nothing may be done.
+    /// Why nothing is done: the Cluster or the object is paused.
     pub paused: Option<String>,
-    /// The step of the deletion.
+    /// What the deletion waits for.
     pub deleting: Option<Problem>,
-    /// Why nothing can be made yet.
+    /// What is missing before a TenantControlPlane can be applied: the owner, or its Cluster.
     pub waiting: Option<Problem>,
-    /// The spec can be handed on.
+    /// The spec is valid.
     pub spec: Step,
-    /// The TenantControlPlane carries it.
+    /// The TenantControlPlane is applied.
     pub tenant: Step,
     /// Generation of the TenantControlPlane after it was applied.
     pub generation: Option<i64>,
-    /// The endpoint in force.
+    /// The endpoint to use.
     pub endpoint: Option<Choice>,
-    /// `<cluster>-ca`.
-    pub authority: Step,
-    /// `<cluster>-kubeconfig`.
+    /// Secret `<cluster>-ca`.
+    pub ca: Step,
+    /// Secret `<cluster>-kubeconfig`.
     pub kubeconfig: Step,
-    /// The bootstrap provider's kubeconfig.
+    /// Secret `<cluster>-kamaji-bootstrap`.
     pub bootstrap: Step,
 }

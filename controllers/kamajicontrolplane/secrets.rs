@@ -1,15 +1,14 @@
-//! The Secrets of the contract: `<cluster>-ca`, `<cluster>-kubeconfig`, and the bootstrap provider's own kubeconfig.
-//! Pure: what to do with each is told from metadata; what stands in a copy is made from the engine's Secret.
+//! The Secrets of the Cluster API contract: `<cluster>-ca`, `<cluster>-kubeconfig`, and the kubeconfig of the bootstrap
+//! provider. Pure. [`action`] decides from metadata alone; [`super::copies`] builds a copy from the engine's Secret.
 //!
-//! Source: contract.md 1.7, DESIGN 2.5 and 7. The engine is the one writer of key material. Here it is copied under
-//! Cluster API's names; where a name is the engine's own already, the Secret only gains the label, without which core
-//! does not see it. A Secret that somebody else put under one of these names is used and never touched.
+//! The engine is the only writer of key material. Here it is copied to the names that Cluster API looks for
+//! (`docs/src/reference/cluster-api-contract.md`). Where both have the same name, the Secret only needs the label of
+//! the Cluster, without which Cluster API does not find it. A Secret that somebody else created under one of these
+//! names is used and never changed.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kamaji_api::{
-    conditions::Reason,
     controlplane::{Endpoint, KamajiControlPlane},
     labels::{capi, field_manager, kamaji, ours},
     tenantcontrolplane::TenantControlPlane,
@@ -19,18 +18,15 @@ use serde_json::json;
 
 use super::endpoint;
 use crate::{
-    k8s::{digest, meta, problem::Problem, row::Row},
-    pki::{
-        kubeconfig::{self, Kubeconfig},
-        spec,
-    },
+    k8s::{digest, row::Row},
+    pki::spec,
 };
 
-/// Which of the three.
+/// One of the Secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// `<cluster>-ca`.
-    Authority,
+    Ca,
     /// `<cluster>-kubeconfig`.
     Kubeconfig,
     /// `<cluster>-kamaji-bootstrap`.
@@ -39,22 +35,22 @@ pub enum Part {
 
 impl Part {
     /// All of them, in the order in which they are published.
-    pub const ALL: [Self; 3] = [Self::Authority, Self::Kubeconfig, Self::Bootstrap];
+    pub const ALL: [Self; 3] = [Self::Ca, Self::Kubeconfig, Self::Bootstrap];
 
     /// Name of the Secret of the contract.
     pub fn name(self, cluster: &str) -> String {
         let suffix = match self {
-            Self::Authority => capi::CA_SUFFIX,
+            Self::Ca => capi::CA_SUFFIX,
             Self::Kubeconfig => capi::KUBECONFIG_SUFFIX,
             Self::Bootstrap => ours::BOOTSTRAP_KUBECONFIG_SUFFIX,
         };
         format!("{cluster}{suffix}")
     }
 
-    /// Name of the engine's Secret that it comes from.
+    /// Name of the engine's Secret that it is copied from.
     pub fn source(self, tenant: &str) -> String {
         match self {
-            Self::Authority => spec::ca_name(tenant),
+            Self::Ca => spec::ca_name(tenant),
             Self::Kubeconfig => spec::admin_name(tenant),
             Self::Bootstrap => spec::bootstrap_name(tenant),
         }
@@ -72,93 +68,95 @@ pub fn sources() -> String {
     )
 }
 
+/// Metadata of one Secret of the contract.
+#[derive(Clone, Debug)]
+pub struct Rows {
+    /// The engine's Secret.
+    pub source: Option<Arc<Row>>,
+    /// The Secret of the contract.
+    pub target: Option<Arc<Row>>,
+    /// Both have the same name.
+    pub same: bool,
+    /// Nobody changed the copy since it was written.
+    pub untouched: bool,
+}
+
 /// What has to be done for one Secret of the contract.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// It is in place.
+pub enum Action {
+    /// Nothing: it is in place.
     Keep,
-    /// Somebody else's Secret has the name: used as it is.
-    Theirs,
-    /// The engine has not made the source yet.
+    /// Nothing: somebody else created it, and it is used as it is.
+    Foreign,
+    /// Wait until the engine has created the source.
     WaitForSource,
-    /// The engine's own Secret has the name: it needs the label.
+    /// Label the engine's own Secret, which has the name.
     Label,
-    /// Copy it from the source; `source` goes into the annotation.
+    /// Copy the source.
     Copy {
-        /// Digest of what the copy is made from.
+        /// Digest of what the copy is built from, for its annotation.
         source: String,
-        /// There is no Secret of the name, as far as is known.
+        /// No Secret of the name is known.
         new: bool,
     },
 }
 
-/// What is known about one Secret of the contract, from metadata alone.
-#[derive(Clone, Copy)]
-pub struct Known<'a> {
-    /// The engine's Secret.
-    pub source: Option<&'a Row>,
-    /// The Secret of the contract.
-    pub target: Option<&'a Row>,
-    /// Both have one name.
-    pub same: bool,
-    /// Nobody touched the copy since it was written.
-    pub untouched: bool,
-}
-
-/// Decides about one Secret. `inputs` is what a copy depends on beside the source.
-pub fn step(control_plane: &KamajiControlPlane, known: Known<'_>, inputs: &str) -> Step {
-    if known.same {
-        return match (known.target, known.source) {
-            (Some(_), _) => Step::Keep,
-            (None, Some(_)) => Step::Label,
-            (None, None) => Step::WaitForSource,
+/// Decides what to do. `inputs` is what a copy depends on beside its source.
+pub fn action(control_plane: &KamajiControlPlane, rows: &Rows, inputs: &str) -> Action {
+    let (source, target) = (rows.source.as_deref(), rows.target.as_deref());
+    if rows.same {
+        return match (target, source) {
+            (Some(_), _) => Action::Keep,
+            (None, Some(_)) => Action::Label,
+            (None, None) => Action::WaitForSource,
         };
     }
-    if known.target.is_some_and(|row| !is_ours(control_plane, row)) {
-        return Step::Theirs;
+    if target.is_some_and(|row| !is_ours(control_plane, row)) {
+        return Action::Foreign;
     }
-    let Some(source) = known.source else {
-        // A copy outlives its source for a moment at most; without either there is nothing to copy.
-        return if known.target.is_some() {
-            Step::Keep
+    let Some(source) = source else {
+        // A copy may exist for a moment without its source.
+        return if target.is_some() {
+            Action::Keep
         } else {
-            Step::WaitForSource
+            Action::WaitForSource
         };
     };
     let source = fingerprint(source, inputs);
-    match known.target {
+    match target {
         Some(row)
-            if known.untouched
+            if rows.untouched
                 && row.annotations.get(ours::SOURCE) == Some(&source)
                 && row.owner.as_ref().map(|owner| owner.uid.as_str())
                     == control_plane.metadata.uid.as_deref() =>
         {
-            Step::Keep
+            Action::Keep
         }
-        target => Step::Copy {
+        Some(_) | None => Action::Copy {
             source,
             new: target.is_none(),
         },
     }
 }
 
-/// The engine says that it uses the Secret, whoever made it.
+/// The engine reports that it uses `<tcp>-ca`, whoever created it.
 pub fn is_in_use(part: Part, tenant: Option<&TenantControlPlane>) -> bool {
     let used = || {
         let certificates = tenant?.status.as_ref()?.certificates.as_ref()?;
         certificates.ca.as_ref()?.secret_name.as_deref()
     };
-    part == Part::Authority && used().is_some_and(|name| !name.is_empty())
+    part == Part::Ca && used().is_some_and(|name| !name.is_empty())
 }
 
-/// The Secret was made for this control plane. By kind and name: after a restore the UID is another one.
+/// The object was created for this control plane. Compared by kind and name, because the UID is another one after a
+/// restore.
 pub fn is_ours(control_plane: &KamajiControlPlane, row: &Row) -> bool {
     row.owner.as_ref().is_some_and(|owner| {
         owner.kind == KamajiControlPlane::kind(&()) && owner.name == control_plane.name_any()
     })
 }
 
-/// Digest of the source's data, as its annotations tell it, and of `inputs`.
+/// Digest of the source's data, as its annotations have it, and of `inputs`.
 fn fingerprint(source: &Row, inputs: &str) -> String {
     let data = source
         .annotations
@@ -168,10 +166,10 @@ fn fingerprint(source: &Row, inputs: &str) -> String {
     digest::of(&json!([data, inputs]))
 }
 
-/// What a kubeconfig depends on beside its source.
+/// What a copy depends on beside its source.
 pub fn inputs(part: Part, cluster: &str, endpoint: Option<&Endpoint>, key: &str) -> String {
     match part {
-        Part::Authority => String::new(),
+        Part::Ca => String::new(),
         Part::Kubeconfig | Part::Bootstrap => {
             let server = endpoint.map(endpoint::server).unwrap_or_default();
             format!("{cluster} {server} {key}")
@@ -179,7 +177,7 @@ pub fn inputs(part: Part, cluster: &str, endpoint: Option<&Endpoint>, key: &str)
     }
 }
 
-/// Key of the engine's Secret that becomes `<cluster>-kubeconfig`.
+/// Key of the engine's Secret that becomes `<cluster>-kubeconfig`: a user may choose another one by annotation.
 pub fn admin_key(control_plane: &KamajiControlPlane) -> &str {
     control_plane
         .annotations()
@@ -189,160 +187,7 @@ pub fn admin_key(control_plane: &KamajiControlPlane) -> &str {
         .unwrap_or("admin.conf")
 }
 
-/// Why a copy cannot be made.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
-    /// The source lacks a key.
-    #[error("Secret {secret} has no key {key:?}{}", listed(.has))]
-    Missing {
-        /// Name of the source.
-        secret: String,
-        /// The key.
-        key: String,
-        /// The keys it has.
-        has: Vec<String>,
-    },
-    /// The source holds no kubeconfig.
-    #[error("Secret {secret}, key {key:?}: {error}")]
-    Malformed {
-        /// Name of the source.
-        secret: String,
-        /// The key.
-        key: String,
-        /// What is wrong.
-        error: kubeconfig::Error,
-    },
-}
-
-fn listed(keys: &[String]) -> String {
-    if keys.is_empty() {
-        String::new()
-    } else {
-        format!(", it has {}", keys.join(", "))
-    }
-}
-
-/// Why a copy is missing: what the user wrote is named where that is the cause.
-pub fn refusal(control_plane: &KamajiControlPlane, part: Part, error: &Error) -> Problem {
-    let annotation = kamaji::KUBECONFIG_SECRET_KEY;
-    let chosen = control_plane
-        .annotations()
-        .get(annotation)
-        .is_some_and(|key| !key.is_empty());
-    match part {
-        Part::Kubeconfig if chosen => Problem::on_change(
-            Reason::InvalidSpec,
-            format!("annotation {annotation}: {error}; name one of these or take the annotation away"),
-        ),
-        Part::Authority => Problem::on_change(Reason::WaitingForCertificates, error.to_string()),
-        Part::Kubeconfig | Part::Bootstrap => {
-            Problem::on_change(Reason::WaitingForKubeconfig, error.to_string())
-        }
-    }
-}
-
-/// Data of `<cluster>-ca`.
-pub fn authority_data(source: &Secret) -> Result<BTreeMap<String, ByteString>, Error> {
-    let pick = |keys: [&str; 2]| {
-        keys.iter()
-            .find_map(|key| data(source, key))
-            .cloned()
-            .ok_or_else(|| missing(source, keys[0]))
-    };
-    Ok([
-        ("tls.crt".to_owned(), pick(["tls.crt", "ca.crt"])?),
-        ("tls.key".to_owned(), pick(["tls.key", "ca.key"])?),
-    ]
-    .into())
-}
-
-/// Data of `<cluster>-kubeconfig`: Cluster API's names, and the endpoint as server. A key of the `.svc` family is the
-/// user's choice to stay inside the management cluster, so its server is kept.
-pub fn admin_data(
-    source: &Secret,
-    key: &str,
-    cluster: &str,
-    endpoint: &Endpoint,
-) -> Result<BTreeMap<String, ByteString>, Error> {
-    let read = read(source, key)?;
-    let has_extension = |wanted: &str| {
-        key.rsplit_once('.')
-            .is_some_and(|(_, extension)| extension == wanted)
-    };
-    let server = if has_extension("svc") {
-        read.server.clone()
-    } else {
-        endpoint::server(endpoint)
-    };
-    written(source, key, &read.for_cluster_api(cluster, &server))
-}
-
-/// Data of the bootstrap provider's kubeconfig: its own user, the endpoint as server.
-pub fn bootstrap_data(
-    source: &Secret,
-    cluster: &str,
-    endpoint: &Endpoint,
-) -> Result<BTreeMap<String, ByteString>, Error> {
-    let mut read = read(source, capi::VALUE_KEY)?;
-    cluster.clone_into(&mut read.cluster);
-    read.server = endpoint::server(endpoint);
-    written(source, capi::VALUE_KEY, &read)
-}
-
-fn read(source: &Secret, key: &str) -> Result<Kubeconfig, Error> {
-    let text = data(source, key).ok_or_else(|| missing(source, key))?;
-    Kubeconfig::parse(&text.0).map_err(|error| malformed(source, key, error))
-}
-
-fn written(source: &Secret, key: &str, made: &Kubeconfig) -> Result<BTreeMap<String, ByteString>, Error> {
-    let text = made.to_yaml().map_err(|error| malformed(source, key, error))?;
-    Ok([(capi::VALUE_KEY.to_owned(), ByteString(text.as_bytes().to_vec()))].into())
-}
-
-fn data<'a>(source: &'a Secret, key: &str) -> Option<&'a ByteString> {
-    source.data.as_ref()?.get(key)
-}
-
-fn missing(source: &Secret, key: &str) -> Error {
-    Error::Missing {
-        secret: source.name_any(),
-        key: key.to_owned(),
-        has: source.data.iter().flatten().map(|(key, _)| key.clone()).collect(),
-    }
-}
-
-fn malformed(source: &Secret, key: &str, error: kubeconfig::Error) -> Error {
-    Error::Malformed {
-        secret: source.name_any(),
-        key: key.to_owned(),
-        error,
-    }
-}
-
-/// A Secret of the contract.
-pub fn copy(
-    control_plane: &KamajiControlPlane,
-    cluster: &str,
-    part: Part,
-    source: String,
-    data: BTreeMap<String, ByteString>,
-) -> Secret {
-    Secret {
-        metadata: ObjectMeta {
-            name: Some(part.name(cluster)),
-            namespace: control_plane.namespace(),
-            labels: Some(labels(cluster)),
-            annotations: Some([(ours::SOURCE.to_owned(), source)].into()),
-            owner_references: Some(vec![meta::controller_of(control_plane)]),
-            ..ObjectMeta::default()
-        },
-        type_: Some(capi::SECRET_TYPE.to_owned()),
-        data: Some(data),
-        ..Secret::default()
-    }
-}
-
-/// Labels of what is made here.
+/// Labels of the Secrets that this controller creates.
 pub fn labels(cluster: &str) -> BTreeMap<String, String> {
     [
         (capi::CLUSTER_NAME.to_owned(), cluster.to_owned()),
@@ -354,15 +199,17 @@ pub fn labels(cluster: &str) -> BTreeMap<String, String> {
     .into()
 }
 
-/// The label that makes core see a Secret.
+/// The label by which Cluster API finds a Secret.
 pub fn cluster_label(cluster: &str) -> BTreeMap<String, String> {
     [(capi::CLUSTER_NAME.to_owned(), cluster.to_owned())].into()
 }
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+
     use super::*;
-    use crate::kamajicontrolplane::example;
+    use crate::{k8s::meta, kamajicontrolplane::example};
 
     fn row(name: &str, owner: Option<&str>, annotations: &[(&str, &str)]) -> Row {
         let control_plane = example::control_plane();
@@ -387,28 +234,34 @@ mod tests {
         Row::of::<Secret>(&meta)
     }
 
-    fn decide(source: Option<&Row>, target: Option<&Row>, same: bool, untouched: bool) -> Step {
-        let known = Known {
-            source,
-            target,
+    fn decide(source: Option<&Row>, target: Option<&Row>, same: bool, untouched: bool) -> Action {
+        let rows = Rows {
+            source: source.cloned().map(Arc::new),
+            target: target.cloned().map(Arc::new),
             same,
             untouched,
         };
-        step(&example::control_plane(), known, "inputs")
+        action(&example::control_plane(), &rows, "inputs")
     }
 
     #[test]
-    fn a_secret_of_the_engine_is_copied_once_and_again_when_it_or_the_copy_changed() {
+    fn a_secret_of_the_engine_is_copied_again_only_when_it_or_the_copy_changed() {
         let engine = row("s", None, &[(ours::CONTENT_HASH, "one")]);
-        let Step::Copy { source, new: true } = decide(Some(&engine), None, false, false) else {
-            panic!("it is not there");
+        let Action::Copy { source, new: true } = decide(Some(&engine), None, false, false) else {
+            panic!("there is no copy yet");
         };
         let copy = row("t", Some("kcp-uid"), &[(ours::SOURCE, &source)]);
-        assert_eq!(decide(Some(&engine), Some(&copy), false, true), Step::Keep);
-        let again = |step| matches!(step, Step::Copy { new: false, .. });
-        assert!(again(decide(Some(&engine), Some(&copy), false, false)), "touched");
+        assert_eq!(decide(Some(&engine), Some(&copy), false, true), Action::Keep);
+        let again = |action| matches!(action, Action::Copy { new: false, .. });
+        assert!(
+            again(decide(Some(&engine), Some(&copy), false, false)),
+            "the copy changed"
+        );
         let renewed = row("s", None, &[(ours::CONTENT_HASH, "two")]);
-        assert!(again(decide(Some(&renewed), Some(&copy), false, true)), "renewed");
+        assert!(
+            again(decide(Some(&renewed), Some(&copy), false, true)),
+            "the source changed"
+        );
         let restored = row("t", Some("old-uid"), &[(ours::SOURCE, &source)]);
         assert!(
             again(decide(Some(&engine), Some(&restored), false, true)),
@@ -417,70 +270,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_somebody_elses_or_not_there_yet_is_left() {
+    fn a_foreign_secret_is_kept_and_a_missing_source_is_waited_for() {
         let engine = row("s", None, &[]);
-        let theirs = row("t", None, &[]);
-        assert_eq!(decide(Some(&engine), Some(&theirs), false, true), Step::Theirs);
-        assert_eq!(decide(None, None, false, false), Step::WaitForSource);
-        assert_eq!(decide(None, None, true, false), Step::WaitForSource);
-        assert_eq!(decide(Some(&engine), None, true, false), Step::Label);
-        assert_eq!(decide(Some(&engine), Some(&engine), true, false), Step::Keep);
-    }
-
-    #[test]
-    fn a_key_of_the_svc_family_keeps_its_server() {
-        let text = "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{name: c, context: {cluster: k, user: u}}]\n\
-                    clusters: [{name: k, cluster: {server: 'https://alpha.demo.svc:6443', certificate-authority-data: QQ==}}]\n\
-                    users: [{name: u, user: {client-certificate-data: QQ==, client-key-data: QQ==}}]\n";
-        let mut source = Secret::default();
-        source.metadata.name = Some("alpha-admin-kubeconfig".into());
-        source.data = Some(
-            ["admin.svc", "admin.conf"]
-                .map(|key| (key.to_owned(), ByteString(text.as_bytes().to_vec())))
-                .into(),
-        );
-        let endpoint = Endpoint {
-            host: "192.0.2.1".into(),
-            port: 443,
-        };
-        let server = |key: &str| {
-            let data = admin_data(&source, key, "beta", &endpoint).unwrap();
-            Kubeconfig::parse(&data["value"].0).unwrap().server
-        };
-        assert_eq!(server("admin.svc"), "https://alpha.demo.svc:6443");
-        assert_eq!(server("admin.conf"), "https://192.0.2.1:443");
-    }
-
-    #[test]
-    fn a_key_that_is_not_there_is_the_annotations_fault_where_there_is_one() {
-        let mut control_plane = example::control_plane();
-        let mut source = Secret::default();
-        source.metadata.name = Some("alpha-admin-kubeconfig".into());
-        source.data = Some([("admin.conf".to_owned(), ByteString(b"-".to_vec()))].into());
-        let endpoint = Endpoint {
-            host: "192.0.2.1".into(),
-            port: 443,
-        };
-        let refused = |control_plane: &KamajiControlPlane, source: &Secret| {
-            let error = admin_data(source, admin_key(control_plane), "beta", &endpoint).unwrap_err();
-            refusal(control_plane, Part::Kubeconfig, &error)
-        };
-        let annotations = control_plane.metadata.annotations.get_or_insert_default();
-        annotations.insert(kamaji::KUBECONFIG_SECRET_KEY.into(), "nope.conf".into());
-        let cause = refused(&control_plane, &source);
-        assert_eq!(cause.reason, Reason::InvalidSpec);
+        let foreign = row("t", None, &[]);
         assert_eq!(
-            cause.message,
-            "annotation kamaji.clastix.io/kubeconfig-secret-key: Secret alpha-admin-kubeconfig has no key \
-             \"nope.conf\", it has admin.conf; name one of these or take the annotation away"
+            decide(Some(&engine), Some(&foreign), false, true),
+            Action::Foreign
         );
-        control_plane.metadata.annotations = None;
-        source.data = None;
-        let cause = refused(&control_plane, &source);
-        assert_eq!(cause.reason, Reason::WaitingForKubeconfig);
-        assert_eq!(
-            cause.message,
-            "Secret alpha-admin-kubeconfig has no key \"admin.conf\""
-        );
+        assert_eq!(decide(None, None, false, false), Action::WaitForSource);
+        assert_eq!(decide(None, None, true, false), Action::WaitForSource);
+        assert_eq!(decide(Some(&engine), None, true, false), Action::Label);
+        assert_eq!(decide(Some(&engine), Some(&engine), true, false), Action::Keep);
     }
 }

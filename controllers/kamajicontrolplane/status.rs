@@ -1,24 +1,24 @@
-//! The status of a KamajiControlPlane out of what a pass found and did. Pure.
+//! The status of a KamajiControlPlane, from its TenantControlPlane and from what the reconcile found. Pure.
 //!
-//! Source: contract.md 1.3–1.5 and DESIGN 2.12. Every condition is there on every way out. Kept from before are
-//! `controlPlaneInitialized`, which never goes back, versions and selector while the tenant does not tell, and
-//! conditions that the pass did not look at: not looking is neither good nor bad news.
+//! It is written on every way out of a reconcile, with every condition. Three things are kept from the status before:
+//! `initialization.controlPlaneInitialized`, which Cluster API requires never to go back; versions and selector while
+//! the TenantControlPlane reports none; and conditions about steps that the reconcile did not reach.
 
 use k8s_openapi::jiff::Timestamp;
 use kamaji_api::{
     conditions::{KamajiControlPlaneCondition as Own, Reason},
     controlplane::{KamajiControlPlane, KamajiControlPlaneStatus},
     labels::kamaji,
-    tenantcontrolplane::TenantControlPlane,
-    unsupported::UnsupportedFields as _,
+    tenantcontrolplane::{DeploymentStatus, TenantControlPlane},
 };
 use kube::ResourceExt;
 
 use super::{
+    conditions::{self, Inputs},
     endpoint,
-    facts::Facts,
     progress::Progress,
-    versions::{self, deployment},
+    tenant::deployment,
+    versions,
 };
 use crate::k8s::{conditions::Verdict, report::Report};
 
@@ -29,71 +29,66 @@ pub fn status(
     progress: &Progress,
     now: Timestamp,
 ) -> KamajiControlPlaneStatus {
-    let mut made = control_plane.status.clone().unwrap_or_default();
-    made.external_managed_control_plane = Some(true);
-    let mut known = std::mem::take(&mut made.conditions);
+    let mut status = control_plane.status.clone().unwrap_or_default();
+    status.external_managed_control_plane = Some(true);
+    let mut known = std::mem::take(&mut status.conditions);
     known.retain(|known| Own::ALL.iter().any(|own| own.as_str() == known.type_));
     let generation = control_plane.metadata.generation;
     let mut report = Report::new(known, generation, now);
     if let Some(why) = &progress.paused {
         report.set(Verdict::yes(Own::Paused.as_str(), Reason::Paused, why.clone()));
-        made.conditions = report.into_conditions();
-        return made;
+        status.conditions = report.into_conditions();
+        return status;
     }
     if progress.spec.is_done() && progress.tenant.is_done() {
-        made.observed_generation = generation;
+        status.observed_generation = generation;
     }
-    let facts = Facts {
+    let inputs = Inputs {
         control_plane,
         tenant,
         progress,
     };
-    counters(&mut made, facts);
-    if facts.initialized().is_ok() {
-        made.initialization
+    counters(&mut status, inputs);
+    if conditions::initialized(inputs).is_ok() {
+        status
+            .initialization
             .get_or_insert_default()
             .control_plane_initialized = Some(true);
     }
-    facts.conditions(&mut report);
-    let (ready, because) = facts.summary(&report);
-    made.ready = Some(ready);
-    report.set(if ready {
-        Verdict::yes(Own::Ready.as_str(), Reason::Ready, "")
-    } else {
-        Verdict::no(Own::Ready.as_str(), Reason::NotReady, because)
-    });
-    report.unsupported(control_plane.spec.unsupported_message());
-    made.conditions = report.into_conditions();
-    made
+    conditions::report(inputs, &mut report);
+    let ready = report
+        .get(Own::Ready.as_str())
+        .is_some_and(|ready| ready.status == "True");
+    status.ready = Some(ready);
+    status.conditions = report.into_conditions();
+    status
 }
 
-/// Versions, selector and counters; zeros are written, not left out.
-fn counters(made: &mut KamajiControlPlaneStatus, facts: Facts<'_>) {
-    let Facts {
+/// Versions, selector and counters. A counter of 0 is written, because kubectl shows a missing one as unknown.
+fn counters(status: &mut KamajiControlPlaneStatus, inputs: Inputs<'_>) {
+    let Inputs {
         control_plane,
         tenant,
-        ..
-    } = facts;
-    let behind = facts.behind();
+        progress: _,
+    } = inputs;
+    let behind = inputs.engine_is_behind();
     let pods = tenant.and_then(deployment);
-    made.versions = versions::list(control_plane, tenant, behind);
-    made.version = made.versions.first().map(|entry| entry.version.clone());
-    made.selector = pods
+    status.versions = versions::list(control_plane, tenant, behind);
+    status.version = status.versions.first().map(|entry| entry.version.clone());
+    status.selector = pods
         .map(|pods| pods.selector.clone())
         .filter(|selector| !selector.is_empty())
-        .or_else(|| made.selector.take())
+        .or_else(|| status.selector.take())
         .or_else(|| Some(format!("{}={}", kamaji::NAME, control_plane.name_any())));
-    let count = |pick: fn(&kamaji_api::tenantcontrolplane::DeploymentStatus) -> Option<i32>| {
-        Some(pods.and_then(pick).unwrap_or(0))
-    };
-    made.replicas = count(|pods| pods.replicas);
-    made.ready_replicas = count(|pods| pods.ready_replicas);
-    made.available_replicas = count(|pods| pods.available_replicas);
-    // Pods that were up to date with the spec before are not with this one.
-    made.up_to_date_replicas = count(|pods| pods.updated_replicas)
+    let count = |pick: fn(&DeploymentStatus) -> Option<i32>| Some(pods.and_then(pick).unwrap_or(0));
+    status.replicas = count(|pods| pods.replicas);
+    status.ready_replicas = count(|pods| pods.ready_replicas);
+    status.available_replicas = count(|pods| pods.available_replicas);
+    // Pods that were up to date with the spec before are not up to date with this one.
+    status.up_to_date_replicas = count(|pods| pods.updated_replicas)
         .filter(|_| !behind)
         .or(Some(0));
-    made.worker_endpoint = endpoint::for_workers(control_plane, tenant);
+    status.worker_endpoint = endpoint::for_workers(control_plane, tenant);
 }
 
 #[cfg(test)]
@@ -117,8 +112,8 @@ mod tests {
         },
     };
 
-    /// A pass in which everything was found in place.
-    fn all_well() -> Progress {
+    /// A reconcile that found everything in place.
+    fn all_done() -> Progress {
         Progress {
             spec: Step::Done,
             tenant: Step::Done,
@@ -128,7 +123,7 @@ mod tests {
                 write: false,
                 drift: None,
             }),
-            authority: Step::Done,
+            ca: Step::Done,
             kubeconfig: Step::Done,
             bootstrap: Step::Done,
             ..Progress::default()
@@ -140,7 +135,7 @@ mod tests {
         control_plane
     }
 
-    fn said(status: &KamajiControlPlaneStatus, condition: Own) -> (String, String) {
+    fn reported(status: &KamajiControlPlaneStatus, condition: Own) -> (String, String) {
         let found = conditions::get(&status.conditions, condition.as_str()).unwrap();
         (found.status.clone(), found.reason.clone())
     }
@@ -153,7 +148,7 @@ mod tests {
         status(
             &published(example::control_plane()),
             Some(tenant),
-            &all_well(),
+            &all_done(),
             example::now(),
         )
     }
@@ -167,7 +162,6 @@ mod tests {
         insta::assert_yaml_snapshot!(of(&example::running("v1.36.3")));
     }
 
-    /// The table of contract.md 1.12.
     #[rstest]
     #[case(Phase::Provisioning, "NotReady", ("False", "False"))]
     #[case(Phase::Ready, "Available", ("True", "False"))]
@@ -176,7 +170,7 @@ mod tests {
     #[case(Phase::Migrating, "Available", ("True", "True"))]
     #[case(Phase::WriteLimited, "Available", ("True", "False"))]
     #[case(Phase::Sleeping, "Sleeping", ("False", "False"))]
-    fn each_phase_of_the_engine_has_its_conditions(
+    fn each_phase_of_the_tenant_has_its_conditions(
         #[case] phase: Phase,
         #[case] reason: &str,
         #[case] (available, rolling): (&str, &str),
@@ -188,24 +182,24 @@ mod tests {
             .and_then(|s| s.kubernetes_resources.as_mut());
         resources.and_then(|r| r.version.as_mut()).unwrap().status = phase;
         if available == "False" {
-            example::say(&mut tenant, Tenant::Available, "False", reason, "");
+            example::report(&mut tenant, Tenant::Available, "False", reason, "");
         }
-        let made = of(&tenant);
-        assert_eq!(said(&made, Own::Available), is(available, reason));
-        assert_eq!(said(&made, Own::RollingOut).0, rolling);
+        let new = of(&tenant);
+        assert_eq!(reported(&new, Own::Available), is(available, reason));
+        assert_eq!(reported(&new, Own::RollingOut).0, rolling);
     }
 
     #[rstest]
     #[case(Tenant::Available, "APIServerUnreachable")]
     #[case(Tenant::TenantRBACReady, "TenantRBACFailed")]
-    fn initialized_means_it(#[case] missing: Tenant, #[case] reason: &str) {
+    fn initialized_needs_an_answering_api_server_and_rbac(#[case] missing: Tenant, #[case] reason: &str) {
         let mut tenant = example::running("v1.36.3");
         assert!(initialized(&of(&tenant)));
-        example::say(&mut tenant, missing, "False", reason, "not yet");
-        let made = of(&tenant);
-        assert!(!initialized(&made));
+        example::report(&mut tenant, missing, "False", reason, "not yet");
+        let new = of(&tenant);
+        assert!(!initialized(&new));
         assert_eq!(
-            said(&made, Own::KamajiControlPlaneIsInitialized),
+            reported(&new, Own::KamajiControlPlaneIsInitialized),
             is("False", reason)
         );
     }
@@ -216,13 +210,13 @@ mod tests {
         let unpublished = status(
             &example::control_plane(),
             Some(&tenant),
-            &all_well(),
+            &all_done(),
             example::now(),
         );
         assert!(!initialized(&unpublished));
         let without = Progress {
             kubeconfig: Step::Failed(Problem::on_change(Reason::WaitingForKubeconfig, "no")),
-            ..all_well()
+            ..all_done()
         };
         let mut control_plane = published(example::control_plane());
         assert!(!initialized(&status(
@@ -234,7 +228,7 @@ mod tests {
         control_plane.status = Some(of(&tenant));
         let later = status(&control_plane, None, &without, example::now());
         assert!(initialized(&later));
-        assert_eq!(later.versions.len(), 1, "contract rule 3: never cleared");
+        assert_eq!(later.versions.len(), 1, "the list never becomes empty again");
     }
 
     #[rstest]
@@ -244,13 +238,13 @@ mod tests {
     #[case(Tenant::EndpointReady, "PortNotAllocatable")]
     #[case(Tenant::EndpointReady, "WaitingForLoadBalancer")]
     #[case(Tenant::CertificatesAvailable, "CertificateAuthorityKeyMismatch")]
-    fn what_the_engine_refuses_is_told_with_its_words(#[case] condition: Tenant, #[case] reason: &str) {
+    fn what_the_engine_refuses_is_reported_with_its_reason(#[case] condition: Tenant, #[case] reason: &str) {
         let mut tenant = example::tenant();
         tenant.status = example::running("v1.36.3").status;
-        example::say(&mut tenant, Tenant::Available, "False", "NotAvailable", "");
-        example::say(&mut tenant, condition, "False", reason, "field and fix");
-        let made = of(&tenant);
-        assert_eq!(said(&made, Own::Available), is("False", reason));
+        example::report(&mut tenant, Tenant::Available, "False", "NotAvailable", "");
+        example::report(&mut tenant, condition, "False", reason, "field and fix");
+        let new = of(&tenant);
+        assert_eq!(reported(&new, Own::Available), is("False", reason));
         let mirrored = match condition {
             Tenant::SpecValid => Some(Own::SpecValid),
             Tenant::EndpointReady => Some(Own::TenantControlPlaneAddressReady),
@@ -258,19 +252,19 @@ mod tests {
             _ => None,
         };
         if let Some(own) = mirrored {
-            assert_eq!(said(&made, own), is("False", reason));
+            assert_eq!(reported(&new, own), is("False", reason));
         }
-        let ready = conditions::get(&made.conditions, "Ready").unwrap();
+        let ready = conditions::get(&new.conditions, "Ready").unwrap();
         assert!(ready.message.contains("field and fix"), "{}", ready.message);
     }
 
     #[test]
-    fn a_field_without_effect_is_named_and_cleared() {
+    fn a_field_without_effect_is_reported_until_it_is_removed() {
         let mut control_plane = published(example::control_plane());
         control_plane.spec.addons.konnectivity = Some(kamaji_api::addons::Konnectivity::default());
         let tenant = example::running("v1.36.3");
-        let made = status(&control_plane, Some(&tenant), &all_well(), example::now());
-        let found = conditions::get(&made.conditions, "FieldNotSupported").unwrap();
+        let new = status(&control_plane, Some(&tenant), &all_done(), example::now());
+        let found = conditions::get(&new.conditions, "FieldNotSupported").unwrap();
         assert!(found.message.contains("spec.addons.konnectivity"));
         let events = |old: &KamajiControlPlaneStatus, new: &KamajiControlPlaneStatus| -> Vec<String> {
             transitions(old.conditions(), new.conditions(), &events::RULES)
@@ -279,12 +273,12 @@ mod tests {
                 .collect()
         };
         let none = KamajiControlPlaneStatus::default();
-        assert_eq!(events(&none, &made), ["FieldNotSupported", "Initialized"]);
+        assert_eq!(events(&none, &new), ["FieldNotSupported", "Initialized"]);
         control_plane.spec.addons.konnectivity = None;
-        control_plane.status = Some(made.clone());
-        let cleared = status(&control_plane, Some(&tenant), &all_well(), example::now());
+        control_plane.status = Some(new.clone());
+        let cleared = status(&control_plane, Some(&tenant), &all_done(), example::now());
         assert!(conditions::get(&cleared.conditions, "FieldNotSupported").is_none());
-        assert!(events(&made, &cleared).is_empty());
+        assert!(events(&new, &cleared).is_empty());
     }
 
     #[test]
@@ -296,11 +290,11 @@ mod tests {
             .and_then(|s| s.kubernetes_resources.as_mut());
         let pods = resources.and_then(|r| r.deployment.as_mut()).unwrap();
         (pods.replicas, pods.updated_replicas) = (Some(3), Some(1));
-        assert_eq!(said(&of(&tenant), Own::ScalingDown).0, "False");
+        assert_eq!(reported(&of(&tenant), Own::ScalingDown).0, "False");
     }
 
     #[test]
-    fn paused_touches_nothing_else() {
+    fn a_paused_control_plane_reports_paused_and_nothing_else() {
         let mut control_plane = published(example::control_plane());
         let before = of(&example::running("v1.36.3"));
         control_plane.status = Some(before.clone());
@@ -308,21 +302,21 @@ mod tests {
             paused: Some("Cluster.spec.paused is true".into()),
             ..Progress::default()
         };
-        let mut made = status(&control_plane, None, &progress, example::now());
-        assert_eq!(said(&made, Own::Paused), is("True", "Paused"));
-        made.conditions.retain(|c| c.type_ != "Paused");
+        let mut new = status(&control_plane, None, &progress, example::now());
+        assert_eq!(reported(&new, Own::Paused), is("True", "Paused"));
+        new.conditions.retain(|c| c.type_ != "Paused");
         let mut rest = before;
         rest.conditions.retain(|c| c.type_ != "Paused");
-        assert_eq!(made, rest);
+        assert_eq!(new, rest);
     }
 
     #[test]
-    fn what_was_not_looked_at_is_neither_in_place_nor_missing() {
+    fn a_step_that_was_not_reached_keeps_its_condition() {
         let tenant = example::running("v1.36.3");
         let mut control_plane = published(example::control_plane());
         let nothing = Progress::default();
         let first = status(&control_plane, Some(&tenant), &nothing, example::now());
-        assert!(!initialized(&first), "nobody saw the kubeconfig");
+        assert!(!initialized(&first), "the kubeconfig was not observed");
         for own in [
             Own::SpecValid,
             Own::CertificatesAvailable,
@@ -330,20 +324,20 @@ mod tests {
             Own::KamajiControlPlaneIsInitialized,
             Own::ControlPlaneEndpointPatched,
         ] {
-            assert_eq!(said(&first, own), is("Unknown", "Pending"), "{own}");
+            assert_eq!(reported(&first, own), is("Unknown", "Pending"), "{own}");
         }
         assert_eq!((first.ready, first.observed_generation), (Some(false), None));
 
-        let well = of(&tenant);
-        control_plane.status = Some(well.clone());
+        let before = of(&tenant);
+        control_plane.status = Some(before.clone());
         let later = status(&control_plane, Some(&tenant), &nothing, example::now());
-        assert_eq!(later, well, "what was said before stands");
+        assert_eq!(later, before, "what was reported before is kept");
     }
 
     #[rstest]
     #[case(Reason::WaitingForOwner)]
     #[case(Reason::WaitingForCluster)]
-    fn nothing_is_ready_without_owner_or_cluster(#[case] reason: Reason) {
+    fn a_control_plane_without_owner_or_cluster_is_not_ready(#[case] reason: Reason) {
         let tenant = example::running("v1.36.3");
         let mut control_plane = published(example::control_plane());
         control_plane.status = Some(of(&tenant));
@@ -351,46 +345,50 @@ mod tests {
             waiting: Some(Problem::on_change(reason, "it is not there")),
             ..Progress::default()
         };
-        let made = status(&control_plane, Some(&tenant), &waiting, example::now());
-        assert_eq!(made.ready, Some(false));
+        let new = status(&control_plane, Some(&tenant), &waiting, example::now());
+        assert_eq!(new.ready, Some(false));
         assert_eq!(
-            said(&made, Own::TenantControlPlaneCreated),
+            reported(&new, Own::TenantControlPlaneCreated),
             is("False", reason.as_str())
         );
-        assert_eq!(said(&made, Own::Available), is("True", "Available"), "pods go on");
-        let ready = conditions::get(&made.conditions, "Ready").unwrap();
+        assert_eq!(
+            reported(&new, Own::Available),
+            is("True", "Available"),
+            "the pods keep running"
+        );
+        let ready = conditions::get(&new.conditions, "Ready").unwrap();
         assert!(ready.message.starts_with(reason.as_str()), "{}", ready.message);
     }
 
     #[test]
-    fn the_engine_is_waited_for_until_it_has_seen_the_spec() {
+    fn a_spec_that_the_engine_has_not_observed_is_rolling_out() {
         let mut tenant = example::running("v1.36.3");
         let control_plane = published(example::control_plane());
         let progress = Progress {
             generation: Some(2),
-            ..all_well()
+            ..all_done()
         };
-        let made = status(&control_plane, Some(&tenant), &progress, example::now());
-        assert_eq!(said(&made, Own::RollingOut), is("True", "RollingOut"));
-        assert_eq!((made.replicas, made.up_to_date_replicas), (Some(2), Some(0)));
+        let new = status(&control_plane, Some(&tenant), &progress, example::now());
+        assert_eq!(reported(&new, Own::RollingOut), is("True", "RollingOut"));
+        assert_eq!((new.replicas, new.up_to_date_replicas), (Some(2), Some(0)));
         tenant.status.as_mut().unwrap().observed_generation = Some(2);
-        let made = status(&control_plane, Some(&tenant), &progress, example::now());
-        assert_eq!(said(&made, Own::RollingOut).0, "False");
-        assert_eq!(made.up_to_date_replicas, Some(2));
-        // An engine that refuses it rolls nothing out, and one that never told is not waited for.
+        let new = status(&control_plane, Some(&tenant), &progress, example::now());
+        assert_eq!(reported(&new, Own::RollingOut).0, "False");
+        assert_eq!(new.up_to_date_replicas, Some(2));
+        // An engine that refuses the spec rolls nothing out, and one that reports no generation counts as up to date.
         tenant.status.as_mut().unwrap().observed_generation = Some(1);
-        example::say(&mut tenant, Tenant::SpecValid, "False", "InvalidSpec", "no");
-        let made = status(&control_plane, Some(&tenant), &progress, example::now());
-        assert_eq!(said(&made, Own::RollingOut).0, "False");
-        assert_eq!(made.up_to_date_replicas, Some(0));
-        let mut silent = example::running("v1.36.3");
-        silent.status.as_mut().unwrap().observed_generation = None;
-        let made = status(&control_plane, Some(&silent), &progress, example::now());
-        assert_eq!(said(&made, Own::RollingOut).0, "False");
+        example::report(&mut tenant, Tenant::SpecValid, "False", "InvalidSpec", "no");
+        let new = status(&control_plane, Some(&tenant), &progress, example::now());
+        assert_eq!(reported(&new, Own::RollingOut).0, "False");
+        assert_eq!(new.up_to_date_replicas, Some(0));
+        let mut without = example::running("v1.36.3");
+        without.status.as_mut().unwrap().observed_generation = None;
+        let new = status(&control_plane, Some(&without), &progress, example::now());
+        assert_eq!(reported(&new, Own::RollingOut).0, "False");
     }
 
     #[test]
-    fn a_refused_spec_leaves_the_observed_generation_behind() {
+    fn an_invalid_spec_does_not_move_the_observed_generation() {
         let mut control_plane = published(example::control_plane());
         let tenant = example::running("v1.36.3");
         control_plane.status = Some(of(&tenant));
@@ -398,15 +396,15 @@ mod tests {
         let refused = Progress {
             spec: Step::Failed(Problem::on_change(Reason::InvalidVersion, "no")),
             tenant: Step::NotReached,
-            ..all_well()
+            ..all_done()
         };
-        let made = status(&control_plane, Some(&tenant), &refused, example::now());
-        assert_eq!(made.observed_generation, Some(1));
-        let found = conditions::get(&made.conditions, "SpecValid").unwrap();
+        let new = status(&control_plane, Some(&tenant), &refused, example::now());
+        assert_eq!(new.observed_generation, Some(1));
+        let found = conditions::get(&new.conditions, "SpecValid").unwrap();
         assert_eq!(
             found.observed_generation,
             Some(2),
-            "the refusal speaks of the new one"
+            "the condition is about the new generation"
         );
     }
 }

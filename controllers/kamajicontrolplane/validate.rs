@@ -1,90 +1,78 @@
-//! What a KamajiControlPlane asks for, checked in its own field paths before anything is made of it. Pure.
+//! Rules of a KamajiControlPlane, checked before a TenantControlPlane is applied for it. Pure.
 //!
-//! The schema checks most of it; objects may be older than the rules, and a step of versions needs the running one
-//! (DESIGN 2.1). What the engine refuses beyond this is mirrored from the TenantControlPlane's conditions.
+//! The CRD's schema has most of them. They are checked here too, because an object may be older than the schema, and
+//! because a version upgrade depends on the version that runs. Messages name fields of the KamajiControlPlane. What
+//! only the engine can check is reported by its conditions, which [`super::conditions`] mirrors.
 
 use kamaji_api::{
     conditions::Reason, controlplane::KamajiControlPlane, service::ServiceType,
     tenantcontrolplane::TenantControlPlane,
 };
-use semver::Version;
 
-use super::versions;
+use super::tenant::{parse_version, running_version};
 use crate::k8s::problem::Problem;
 
-/// A spec that can be handed on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Valid {
-    /// The version asked for.
-    pub version: Version,
-}
-
-/// Checks the spec; `tenant` knows the version that runs.
+/// Checks the spec. `tenant` knows the version that runs.
+///
+/// # Errors
+/// The first rule that is broken, with field and fix.
 pub fn validate(
     control_plane: &KamajiControlPlane,
     tenant: Option<&TenantControlPlane>,
-) -> Result<Valid, Problem> {
+) -> Result<(), Problem> {
     let spec = &control_plane.spec;
-    let running = tenant.and_then(|tenant| versions::running(control_plane, tenant));
-    let version = version(&spec.version, running.as_deref())?;
+    let running = tenant.and_then(|tenant| running_version(control_plane, tenant));
+    version(&spec.version, running.as_deref())?;
     if spec.replicas < 0 {
         return Err(Problem::on_change(
             Reason::InvalidSpec,
             format!(
-                "spec.replicas: {} is below 0; 0 puts the control plane to sleep",
+                "spec.replicas: {} is below 0; set 0 to let the control plane sleep, or more",
                 spec.replicas
             ),
         ));
     }
-    if spec.network.service_type == ServiceType::NodePort
-        && spec
-            .network
-            .service_address
-            .as_deref()
-            .unwrap_or_default()
-            .is_empty()
-    {
+    let network = &spec.network;
+    let address = network.service_address.as_deref().unwrap_or_default();
+    if network.service_type == ServiceType::NodePort && address.is_empty() {
         return Err(Problem::on_change(
             Reason::AddressRequired,
-            "spec.network.serviceAddress: required with serviceType NodePort; set the address of a node of the \
-             management cluster or of what stands in front of its nodes",
+            "spec.network.serviceAddress: required with serviceType NodePort; set it to an address that reaches the \
+             nodes of the management cluster",
         ));
     }
-    for (index, name) in spec.network.cert_sans.iter().enumerate() {
+    for (index, name) in network.cert_sans.iter().enumerate() {
         if name.parse::<std::net::IpAddr>().is_err() && name.contains(':') {
             return Err(Problem::on_change(
                 Reason::InvalidSpec,
                 format!(
-                    "spec.network.certSANs[{index}]: {name:?} has a port; a certificate names hosts alone"
+                    "spec.network.certSANs[{index}]: {name:?} has a port; set the host name or IP address alone"
                 ),
             ));
         }
     }
-    Ok(Valid { version })
+    Ok(())
 }
 
-/// A version, with or without `v`.
-pub fn parse_version(text: &str) -> Option<Version> {
-    Version::parse(text.strip_prefix('v').unwrap_or(text)).ok()
-}
-
-fn version(asked: &str, running: Option<&str>) -> Result<Version, Problem> {
-    let version = parse_version(asked).ok_or_else(|| {
+/// A version may go up by one minor version at a time and never down a minor version: the Kubernetes version skew
+/// policy, <https://kubernetes.io/releases/version-skew-policy/>.
+fn version(desired: &str, running: Option<&str>) -> Result<(), Problem> {
+    let version = parse_version(desired).ok_or_else(|| {
         Problem::on_change(
             Reason::InvalidVersion,
-            format!("spec.version: {asked:?} is not a semantic version; write it like v1.36.3"),
+            format!("spec.version: {desired:?} is not a semantic version; write it like v1.36.3"),
         )
     })?;
     let Some((text, old)) = running.and_then(|text| Some((text, parse_version(text)?))) else {
-        return Ok(version);
+        return Ok(());
     };
     let (from, to) = ((old.major, old.minor), (version.major, version.minor));
     if to < from {
         return Err(Problem::on_change(
             Reason::VersionDowngrade,
             format!(
-                "spec.version: {asked} is below the running {text}; a control plane cannot go back a minor version, set \
-                 it to v{}.{} or the minor after it",
+                "spec.version: {desired} is below the running {text}; a control plane cannot go back a minor version; \
+                 set it to v{}.{} or the minor version after it",
                 from.0, from.1
             ),
         ));
@@ -93,13 +81,13 @@ fn version(asked: &str, running: Option<&str>) -> Result<Version, Problem> {
         return Err(Problem::on_change(
             Reason::VersionStepTooLarge,
             format!(
-                "spec.version: {asked} is more than one minor above the running {text}; go to v{}.{} first",
+                "spec.version: {desired} is more than one minor version above the running {text}; go to v{}.{} first",
                 from.0,
                 from.1 + 1
             ),
         ));
     }
-    Ok(version)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -121,23 +109,23 @@ mod tests {
         "v1.34.1",
         Some("v1.36.3"),
         Reason::VersionDowngrade,
-        "spec.version: v1.34.1 is below the running v1.36.3; a control plane cannot go back a minor version, set it to \
-         v1.36 or the minor after it"
+        "spec.version: v1.34.1 is below the running v1.36.3; a control plane cannot go back a minor version; set it to \
+         v1.36 or the minor version after it"
     )]
     #[case(
         "1.36.3",
         Some("v1.34.1"),
         Reason::VersionStepTooLarge,
-        "spec.version: 1.36.3 is more than one minor above the running v1.34.1; go to v1.35 first"
+        "spec.version: 1.36.3 is more than one minor version above the running v1.34.1; go to v1.35 first"
     )]
     fn a_version_that_cannot_be_reached_is_explained(
-        #[case] asked: &str,
+        #[case] desired: &str,
         #[case] running: Option<&str>,
         #[case] reason: Reason,
         #[case] message: &str,
     ) {
         let mut control_plane = example::control_plane();
-        control_plane.spec.version = asked.into();
+        control_plane.spec.version = desired.into();
         let tenant = running.map(example::running);
         let refused = validate(&control_plane, tenant.as_ref()).unwrap_err();
         assert_eq!((refused.reason, refused.message.as_str()), (reason, message));
@@ -148,18 +136,18 @@ mod tests {
     #[case("1.36.3", Some("v1.36.4"))]
     #[case("v1.34.1+x.1", None)]
     #[case("v1.37.0-rc.1", Some("v1.36.3"))]
-    fn one_step_is_fine_and_patches_go_either_way(#[case] asked: &str, #[case] running: Option<&str>) {
+    fn one_minor_version_up_and_any_patch_version_pass(#[case] desired: &str, #[case] running: Option<&str>) {
         let mut control_plane = example::control_plane();
-        control_plane.spec.version = asked.into();
+        control_plane.spec.version = desired.into();
         validate(&control_plane, running.map(example::running).as_ref()).unwrap();
     }
 
     #[test]
-    fn no_minor_is_skipped_in_sleep() {
+    fn no_minor_version_is_skipped_while_asleep() {
         let mut control_plane = example::control_plane();
         control_plane.spec.replicas = 0;
         control_plane.status.get_or_insert_default().version = Some("v1.35.4".into());
-        // Kamaji's engine has copied the step that nothing ran yet.
+        // Upstream Kamaji reports a version that no pod has run yet.
         let mut tenant = example::running("v1.36.3");
         let resources = tenant
             .status
@@ -178,23 +166,21 @@ mod tests {
     }
 
     #[test]
-    fn bad_input_names_field_and_fix() {
+    fn a_broken_rule_names_field_and_fix() {
         let mut control_plane = example::control_plane();
         control_plane.spec.network.service_type = ServiceType::NodePort;
         let refused = validate(&control_plane, None).unwrap_err();
         assert_eq!(refused.reason, Reason::AddressRequired);
-        assert!(
-            refused.message.starts_with(
-                "spec.network.serviceAddress: required with serviceType NodePort; set the address"
-            )
-        );
+        assert!(refused.message.starts_with(
+            "spec.network.serviceAddress: required with serviceType NodePort; set it to an address"
+        ));
 
         control_plane.spec.network.service_address = Some("192.0.2.1".into());
         control_plane.spec.network.cert_sans = vec!["fd00::1".into(), "a.example.org:443".into()];
         let refused = validate(&control_plane, None).unwrap_err();
         assert_eq!(
             refused.message,
-            "spec.network.certSANs[1]: \"a.example.org:443\" has a port; a certificate names hosts alone"
+            "spec.network.certSANs[1]: \"a.example.org:443\" has a port; set the host name or IP address alone"
         );
     }
 }

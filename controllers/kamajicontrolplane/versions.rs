@@ -1,43 +1,19 @@
 //! `status.versions`: which versions run, on how many pods. Pure.
 //!
-//! Source: contract.md 1.3, 1.4 and the table of 1.12. Core reads upgrades out of this list and nothing else: it is
-//! never cleared, it is in ascending order, and each entry is spelled as in the spec it came from, since core compares
-//! build metadata too. While a version is replaced the old one stays until the engine has rolled the new one out in
-//! full, which is when its last pod is gone. Asleep no pod runs anything: the last version that did stays.
+//! Cluster API reads the state of an upgrade from this list alone (`docs/src/reference/cluster-api-contract.md`). It
+//! never becomes empty again. It is in ascending order. Each entry is spelled as in the spec it came from, because
+//! Cluster API compares build metadata too. During an upgrade the old version stays until the engine has rolled out
+//! the new one in full, which is when its last pod is gone. While the control plane sleeps no pod runs: the last
+//! version that ran stays.
 
 use kamaji_api::{
     controlplane::{KamajiControlPlane, VersionReplicas},
-    tenantcontrolplane::{DeploymentStatus, TenantControlPlane, VersionPhase},
+    tenantcontrolplane::{TenantControlPlane, VersionPhase},
 };
 
-use super::{desired, health, validate::parse_version};
+use super::tenant::{deployment, parse_version, phase, running_version, version_text};
 
-/// The version that was last rolled out in full, as the TenantControlPlane spells it. Kamaji's engine copies a version
-/// that a sleeping tenant is only asked for; then, and until pods of it are ready, what is remembered here counts.
-pub fn running(control_plane: &KamajiControlPlane, tenant: &TenantControlPlane) -> Option<String> {
-    let told = tenant
-        .status
-        .as_ref()?
-        .kubernetes_resources
-        .as_ref()?
-        .version
-        .as_ref()?
-        .version
-        .as_deref()
-        .filter(|version| !version.is_empty())?;
-    let rolled_out = matches!(
-        health::phase(tenant),
-        VersionPhase::Ready
-            | VersionPhase::WriteLimited
-            | VersionPhase::Migrating
-            | VersionPhase::CertificateAuthorityRotating
-    );
-    let known = || control_plane.status.as_ref()?.version.as_deref();
-    let known = if rolled_out { None } else { known() };
-    Some(desired::version(known.unwrap_or(told)))
-}
-
-/// The list for the status. `behind`: the engine has not taken up what was last applied.
+/// `status.versions`. `behind`: the engine has not observed what was last applied.
 pub fn list(
     control_plane: &KamajiControlPlane,
     tenant: Option<&TenantControlPlane>,
@@ -48,52 +24,41 @@ pub fn list(
         .as_ref()
         .map(|status| status.versions.clone())
         .unwrap_or_default();
-    let running = |tenant| Some((tenant, running(control_plane, tenant)?));
+    let running = |tenant| Some((tenant, running_version(control_plane, tenant)?));
     let Some((tenant, installed)) = tenant.and_then(running) else {
         return known;
     };
     let pods = deployment(tenant);
     let total = pods.and_then(|pods| pods.replicas).unwrap_or(0);
     let updated = pods.and_then(|pods| pods.updated_replicas).unwrap_or(0);
-    let asked = control_plane.spec.version.as_str();
-    if installed == desired::version(asked) {
-        return vec![entry(asked, total)];
+    let desired = control_plane.spec.version.as_str();
+    if installed == version_text(desired) {
+        return vec![entry(desired, total)];
     }
     let old = spelled(&installed, &known);
-    // Only an engine that has taken the new version up rolls it out; before that the updated pods are old ones.
-    let taken_up = !behind
-        && tenant.spec.kubernetes.version == desired::version(asked)
-        && health::phase(tenant) != VersionPhase::Ready;
-    if !taken_up || updated == 0 || control_plane.spec.replicas == 0 {
+    // Before the engine has observed the new version, the updated pods are those of the old one.
+    let rolling_out = !behind
+        && tenant.spec.kubernetes.version == version_text(desired)
+        && phase(tenant) != VersionPhase::Ready;
+    if !rolling_out || updated == 0 || control_plane.spec.replicas == 0 {
         return vec![entry(&old, total)];
     }
-    let mut list = vec![entry(&old, total - updated), entry(asked, updated)];
+    let mut list = vec![entry(&old, total - updated), entry(desired, updated)];
     list.sort_by_key(|entry| parse_version(&entry.version));
     list
 }
 
-/// The Deployment as the TenantControlPlane shows it.
-pub fn deployment(tenant: &TenantControlPlane) -> Option<&DeploymentStatus> {
-    tenant
-        .status
-        .as_ref()?
-        .kubernetes_resources
-        .as_ref()?
-        .deployment
-        .as_ref()
-}
-
-/// How `installed` was spelled when it was asked for; the engine's spelling where nobody remembers.
+/// How `installed` was spelled in the spec; the engine's spelling where the status does not have it.
 fn spelled(installed: &str, known: &[VersionReplicas]) -> String {
     known
         .iter()
         .map(|entry| entry.version.as_str())
-        .find(|version| desired::version(version) == installed)
+        .find(|version| version_text(version) == installed)
         .unwrap_or(installed)
         .to_owned()
 }
 
-/// Core wants at least one replica in an entry, or none named.
+/// Cluster API's schema refuses 0 replicas in an entry; the count is left out instead.
 fn entry(version: &str, replicas: i32) -> VersionReplicas {
     VersionReplicas {
         version: version.to_owned(),
@@ -124,14 +89,14 @@ mod tests {
     }
 
     #[test]
-    fn contract_18_the_string_asked_for_is_reported_verbatim() {
-        for asked in ["v1.34.1+x.1", "1.34.1"] {
+    fn contract_18_the_version_of_the_spec_is_reported_verbatim() {
+        for desired in ["v1.34.1+x.1", "1.34.1"] {
             let mut control_plane = example::control_plane();
-            control_plane.spec.version = asked.into();
-            let tenant = example::running(&desired::version(asked));
+            control_plane.spec.version = desired.into();
+            let tenant = example::running(&version_text(desired));
             assert_eq!(
                 texts(&list(&control_plane, Some(&tenant), false)),
-                [(asked.to_owned(), Some(2))]
+                [(desired.to_owned(), Some(2))]
             );
         }
     }
@@ -146,7 +111,7 @@ mod tests {
         assert_eq!(
             texts(&list(&control_plane, Some(&behind), false)),
             [("v1.35.4".to_owned(), Some(2))],
-            "the engine has not seen the new version"
+            "the engine has not observed the new version"
         );
         assert_eq!(
             texts(&list(&control_plane, Some(&old), false)),
@@ -160,7 +125,7 @@ mod tests {
         assert_eq!(
             texts(&list(&control_plane, Some(&with_pods(old.clone(), 3, 1)), true)),
             [("v1.35.4".to_owned(), Some(3))],
-            "the pods are those of what was asked for before"
+            "the pods are those of the spec before"
         );
         assert_eq!(
             texts(&list(&control_plane, Some(&with_pods(old, 2, 2)), false)),
@@ -178,48 +143,11 @@ mod tests {
     fn contract_16_versions_stay_while_asleep_and_while_the_tenant_is_unknown() {
         let mut control_plane = example::control_plane();
         control_plane.spec.replicas = 0;
-        let asleep = with_pods(example::running("v1.36.3"), 0, 0);
-        let seen = list(&control_plane, Some(&asleep), false);
-        assert_eq!(texts(&seen), [("v1.36.3".to_owned(), None)]);
-        control_plane.status.get_or_insert_default().versions = seen.clone();
-        assert_eq!(list(&control_plane, None, false), seen);
-    }
-
-    #[test]
-    fn a_version_that_a_sleeping_tenant_is_only_asked_for_does_not_run() {
-        let mut control_plane = example::control_plane();
-        control_plane.spec.replicas = 0;
-        control_plane.spec.version = "v1.37.0".into();
-        control_plane.status.get_or_insert_default().version = Some("1.36.3".into());
-        let mut tenant = example::running("v1.37.0");
-        let set = |tenant: &mut TenantControlPlane, phase| {
-            let resources = tenant
-                .status
-                .as_mut()
-                .and_then(|s| s.kubernetes_resources.as_mut());
-            resources.and_then(|r| r.version.as_mut()).unwrap().status = phase;
-        };
-        for phase in [
-            VersionPhase::Sleeping,
-            VersionPhase::NotReady,
-            VersionPhase::Upgrading,
-        ] {
-            set(&mut tenant, phase);
-            assert_eq!(
-                running(&control_plane, &tenant).as_deref(),
-                Some("v1.36.3"),
-                "{phase:?}"
-            );
-        }
-        set(&mut tenant, VersionPhase::Ready);
-        assert_eq!(running(&control_plane, &tenant).as_deref(), Some("v1.37.0"));
-        control_plane.status = None;
-        set(&mut tenant, VersionPhase::Sleeping);
-        assert_eq!(
-            running(&control_plane, &tenant).as_deref(),
-            Some("v1.37.0"),
-            "moved or restored asleep: nobody knows better"
-        );
+        let tenant = with_pods(example::running("v1.36.3"), 0, 0);
+        let asleep = list(&control_plane, Some(&tenant), false);
+        assert_eq!(texts(&asleep), [("v1.36.3".to_owned(), None)]);
+        control_plane.status.get_or_insert_default().versions = asleep.clone();
+        assert_eq!(list(&control_plane, None, false), asleep);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a watch tells of the objects in memory, in the form that each store and index takes.
+//! A change of an object, as the watch events that stores and indexes take.
 
 use kube::runtime::watcher::Event;
 use serde::de::DeserializeOwned;
@@ -11,17 +11,17 @@ use crate::k8s::{
     kind::Kind,
 };
 
-/// What changed: the object, and whether it is gone.
+/// A change of one object.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// The object after the change, or the last one before it went.
+    /// The object after the change; a deleted one as it was last.
     pub object: Value,
-    /// It is gone.
+    /// The object was deleted.
     pub gone: bool,
 }
 
 impl Change {
-    /// An object that was there when the watch began.
+    /// An object that existed when the watch started.
     pub fn listed(object: Value) -> Self {
         Self { object, gone: false }
     }
@@ -46,7 +46,8 @@ impl Change {
         }
     }
 
-    /// Folds it as a watch of the children `K` does. What `watched` is false of has left the watch.
+    /// Folds the change into `index` as a watch of `K` does. With `watched` false the object no longer matches the
+    /// selector of the watch.
     pub fn fold_child<K: Child + DeserializeOwned>(&self, index: &ChildIndex, watched: bool) {
         let row = self.read::<K>().row();
         let event = if self.gone || !watched {

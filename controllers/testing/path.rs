@@ -1,4 +1,4 @@
-//! Paths of objects in the namespace `demo`, where the convergence tests have theirs.
+//! Paths of objects in the namespace `demo`, which the convergence tests use.
 
 use crate::k8s::key::RootKey;
 
@@ -17,7 +17,7 @@ pub fn machine(name: &str) -> String {
     format!("/apis/cluster.x-k8s.io/v1beta2/namespaces/demo/machines/{name}")
 }
 
-/// The key of an object there.
+/// The key of an object in that namespace.
 pub fn key(name: &str) -> RootKey {
     RootKey::new("demo", name)
 }

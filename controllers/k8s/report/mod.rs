@@ -34,7 +34,7 @@ use super::{
 /// How one step of a reconcile ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Step {
-    /// The reconcile stopped before it. This says neither that it would have succeeded nor that it would have failed.
+    /// The reconcile stopped before it: whether it would succeed is unknown.
     #[default]
     NotReached,
     /// What the step is about is as it should be.

@@ -122,11 +122,7 @@ fn a_condition_that_became_unhealthy_is_a_warning_once() {
         Reason::TenantUnreachable,
         "",
     )]);
-    assert_eq!(
-        reasons(&[], &token),
-        ["TenantUnreachable"],
-        "asked for Unknown too"
-    );
+    assert_eq!(reasons(&[], &token), ["TenantUnreachable"], "Unknown counts too");
     let unlisted = of([Verdict::no("SpecValid", Reason::InvalidSpec, "why")]);
     assert!(reasons(&[], &unlisted).is_empty());
 }

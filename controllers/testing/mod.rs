@@ -1,8 +1,8 @@
-//! An API server in memory, for the convergence tests: a tower service under a real client.
+//! An API server in memory for the convergence tests: a tower service behind a real client.
 //!
-//! It knows what the controllers rely on: resource versions, generations, UIDs, finalizers, server-side apply with
-//! removal of what a field manager gave up, status as a subresource, UID preconditions, and the garbage collector.
-//! It does not know schemas, defaults or admission: those are tested against a real API server.
+//! It has what the controllers rely on: resource versions, generations, UIDs, finalizers, server-side apply that
+//! removes fields a manager no longer applies, the status subresource, UID preconditions, and garbage collection.
+//! It has no schemas, defaults or admission: those are tested against a real API server.
 
 use std::{
     collections::BTreeMap,
@@ -25,28 +25,28 @@ pub mod path;
 
 pub use change::Change;
 
-/// Finalizer of an object that is deleted after what it owns.
+/// Finalizer of foreground deletion: the object is deleted after its dependents.
 pub const FOREGROUND: &str = "foregroundDeletion";
 
 /// The server. Clones share the objects.
 #[derive(Clone, Default)]
 pub struct FakeApi {
     state: Arc<Mutex<State>>,
-    /// Requests that come this way are not answered.
+    /// Requests of this clone are never answered.
     silent: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
 struct State {
-    /// By path without subresource.
+    /// By path, without subresource.
     objects: BTreeMap<String, Value>,
-    /// What each field manager applied last, by path and manager.
+    /// The last apply of each field manager, by path and manager.
     applied: BTreeMap<(String, String), Value>,
     revision: u64,
     changes: Vec<Change>,
-    /// `METHOD path`, writes and reads alike.
+    /// `METHOD path` of reads and writes.
     requests: Vec<String>,
-    /// Writes that still succeed; then every request fails, as if the process had died.
+    /// Writes that still succeed; after them every request fails, as if the process had died.
     lives: Option<usize>,
 }
 
@@ -61,12 +61,12 @@ impl FakeApi {
         Client::new(service, "default")
     }
 
-    /// Lets `writes` more writes through, and none of anything after.
+    /// Answers `writes` more writes, and fails every request after them. `None` ends that.
     pub fn die_after(&self, writes: Option<usize>) {
         self.state.lock().lives = writes;
     }
 
-    /// Another way to the same server, which falls silent by itself.
+    /// Another connection to the same objects; [`FakeApi::fall_silent`] concerns only one of the two.
     pub fn another_way(&self) -> Self {
         Self {
             state: self.state.clone(),
@@ -74,7 +74,7 @@ impl FakeApi {
         }
     }
 
-    /// Answers nothing from now on to what comes this way.
+    /// Leaves all requests of this connection unanswered from now on.
     pub fn fall_silent(&self) {
         self.silent.store(true, Ordering::SeqCst);
     }
@@ -89,7 +89,7 @@ impl FakeApi {
         std::mem::take(&mut self.state.lock().changes)
     }
 
-    /// All objects, as a list would give them.
+    /// All objects, as in a list.
     pub fn objects(&self) -> Vec<Value> {
         self.state.lock().objects.values().cloned().collect()
     }
@@ -99,7 +99,7 @@ impl FakeApi {
         self.state.lock().objects.get(path).cloned()
     }
 
-    /// Makes or changes an object as somebody else: `merge` is laid over it, status and all.
+    /// Creates or changes an object as another client: merges `merge` into it, status included.
     pub fn edit(&self, path: &str, merge: &Value) {
         let mut state = self.state.lock();
         let mut object = state.objects.get(path).cloned().unwrap_or_else(|| json!({}));
@@ -107,7 +107,7 @@ impl FakeApi {
         state.store(path, object);
     }
 
-    /// Deletes an object as somebody else.
+    /// Deletes an object as another client.
     pub fn delete(&self, path: &str) {
         self.state.lock().delete(path);
     }
@@ -156,7 +156,7 @@ impl State {
             Method::POST => {
                 let path = format!("{path}/{}", body["metadata"]["name"].as_str().unwrap_or_default());
                 if self.objects.contains_key(&path) {
-                    return failure(409, "AlreadyExists", "it exists");
+                    return failure(409, "AlreadyExists", "the object exists");
                 }
                 self.applied.insert((path.clone(), manager(query)), body.clone());
                 (StatusCode::CREATED, self.store(&path, body.clone()))
@@ -166,12 +166,12 @@ impl State {
                 let Some(object) = self.objects.get(&path) else {
                     return not_found();
                 };
-                let wanted = &body["preconditions"]["uid"];
-                if !wanted.is_null() && *wanted != object["metadata"]["uid"] {
+                let uid = &body["preconditions"]["uid"];
+                if !uid.is_null() && *uid != object["metadata"]["uid"] {
                     return failure(409, "Conflict", "another object has that name");
                 }
                 if body["propagationPolicy"] == "Foreground" {
-                    // It stays until the test, as the garbage collector, has seen its dependents go.
+                    // It exists until the test, in the place of the garbage collector, removes this finalizer.
                     let mut object = object.clone();
                     object["metadata"]["finalizers"] = json!([FOREGROUND]);
                     self.store(&path, object);
@@ -184,11 +184,11 @@ impl State {
                     ),
                 }
             }
-            _ => failure(405, "MethodNotAllowed", "not known here"),
+            _ => failure(405, "MethodNotAllowed", "not implemented"),
         }
     }
 
-    /// Objects right below `path`.
+    /// The objects directly below `path`.
     fn list(&self, path: &str) -> Value {
         let below = |known: &&String| known.rsplit_once('/').is_some_and(|(parent, _)| parent == path);
         let items: Vec<_> = self.objects.iter().filter(|(known, _)| below(known)).collect();
@@ -196,7 +196,7 @@ impl State {
         json!({"metadata": {"resourceVersion": self.revision.to_string()}, "items": items})
     }
 
-    /// Replaces an object that nobody wrote since it was read.
+    /// Replaces an object, if nobody wrote it since it was read.
     fn put(&mut self, path: &str, body: &Value) -> (StatusCode, Value) {
         match self.objects.get(path) {
             None => not_found(),
@@ -210,12 +210,12 @@ impl State {
     fn patch(&mut self, path: &str, status: bool, query: &str, body: &Value) -> (StatusCode, Value) {
         let known = self.objects.get(path).cloned();
         let apply = query.contains("fieldManager=") && query.contains("force=true");
-        let asked = &body["metadata"];
+        let metadata = &body["metadata"];
         match &known {
-            None if status || !apply || !asked["uid"].is_null() => return not_found(),
+            None if status || !apply || !metadata["uid"].is_null() => return not_found(),
             Some(known) => {
                 for key in ["uid", "resourceVersion"] {
-                    if !asked[key].is_null() && asked[key] != known["metadata"][key] {
+                    if !metadata[key].is_null() && metadata[key] != known["metadata"][key] {
                         return failure(409, "Conflict", "the object was modified");
                     }
                 }
@@ -230,7 +230,7 @@ impl State {
                 .applied
                 .insert((path.to_owned(), manager(query)), body.clone());
             if let Some(before) = before {
-                give_up(&mut object, &before, body);
+                remove_dropped(&mut object, &before, body);
             }
             overlay(&mut object, body, false);
         } else {
@@ -239,7 +239,7 @@ impl State {
         (StatusCode::OK, self.store(path, object))
     }
 
-    /// Stores an object, when it differs, and tells of it.
+    /// Stores an object when it differs, and records the change.
     fn store(&mut self, path: &str, mut object: Value) -> Value {
         let known = self.objects.get(path);
         if known == Some(&object) {
@@ -247,13 +247,13 @@ impl State {
         }
         let generation = known.map_or(1, |known| {
             let old = known["metadata"]["generation"].as_u64().unwrap_or(1);
-            // The beginning of a deletion counts as a change of what is wanted.
-            let ends = |object: &Value| !object["metadata"]["deletionTimestamp"].is_null();
-            old + u64::from(known["spec"] != object["spec"] || ends(known) != ends(&object))
+            // The start of a deletion changes the generation too.
+            let is_deleted = |object: &Value| !object["metadata"]["deletionTimestamp"].is_null();
+            old + u64::from(known["spec"] != object["spec"] || is_deleted(known) != is_deleted(&object))
         });
         self.revision += 1;
-        // Secrets and their like have no generation.
-        let counts = object.get("spec").is_some();
+        // An object without a spec, such as a Secret, has no generation.
+        let has_generation = object.get("spec").is_some();
         let metadata = object["metadata"].as_object_mut().unwrap();
         metadata
             .entry("uid")
@@ -261,7 +261,7 @@ impl State {
         metadata
             .entry("creationTimestamp")
             .or_insert_with(|| json!("2026-03-01T11:00:00Z"));
-        if counts {
+        if has_generation {
             metadata.insert("generation".into(), json!(generation));
         }
         metadata.insert("resourceVersion".into(), json!(self.revision.to_string()));
@@ -276,7 +276,7 @@ impl State {
         object
     }
 
-    /// Starts the deletion; the object while finalizers hold it.
+    /// Starts a deletion. Returns the object while it has finalizers.
     fn delete(&mut self, path: &str) -> Option<Value> {
         let mut object = self.objects.get(path)?.clone();
         if no_finalizers(&object) {
@@ -287,7 +287,7 @@ impl State {
         Some(self.store(path, object))
     }
 
-    /// Removes an object, and what it alone owns.
+    /// Removes an object and its dependents.
     fn remove(&mut self, path: &str) {
         let Some(mut object) = self.objects.remove(path) else {
             return;
@@ -312,7 +312,8 @@ impl State {
     }
 }
 
-/// `/api/v1/secrets` and `/api/v1/namespaces/ns/secrets` are lists, one segment more is an object; a group is one more.
+/// `/api/v1/secrets` and `/api/v1/namespaces/ns/secrets` are lists; with one segment more they are objects. Paths with a
+/// group have one segment more.
 fn is_list(path: &str) -> bool {
     let group = usize::from(path.starts_with("/apis/"));
     (path.split('/').count() - group).is_multiple_of(2)
@@ -332,7 +333,7 @@ fn no_finalizers(object: &Value) -> bool {
         .is_none_or(Vec::is_empty)
 }
 
-/// Lays `over` over `under`. `null` removes where `merge` says so. Lists are replaced.
+/// Merges `over` into `under`. Lists are replaced. With `merge`, `null` removes a field.
 fn overlay(under: &mut Value, over: &Value, merge: bool) {
     match (under, over) {
         (Value::Object(under), Value::Object(over)) => {
@@ -357,8 +358,8 @@ fn overlay(under: &mut Value, over: &Value, merge: bool) {
     }
 }
 
-/// Removes from `object` what `before` had and `now` has not.
-fn give_up(object: &mut Value, before: &Value, now: &Value) {
+/// Removes from `object` the fields that `before` has and `now` lacks.
+fn remove_dropped(object: &mut Value, before: &Value, now: &Value) {
     let (Some(object), Some(before)) = (object.as_object_mut(), before.as_object()) else {
         return;
     };
@@ -369,7 +370,7 @@ fn give_up(object: &mut Value, before: &Value, now: &Value) {
             }
             Some(now) => {
                 if let Some(inner) = object.get_mut(key) {
-                    give_up(inner, old, now);
+                    remove_dropped(inner, old, now);
                 }
             }
         }
@@ -377,7 +378,7 @@ fn give_up(object: &mut Value, before: &Value, now: &Value) {
 }
 
 fn not_found() -> (StatusCode, Value) {
-    failure(404, "NotFound", "it is not there")
+    failure(404, "NotFound", "not found")
 }
 
 fn failure(code: u16, reason: &str, message: &str) -> (StatusCode, Value) {

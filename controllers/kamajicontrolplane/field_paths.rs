@@ -1,10 +1,8 @@
-//! Fields of a TenantControlPlane in the words of those who wrote a KamajiControlPlane and a Cluster. Pure.
-//!
-//! The engine's messages name the field to change. It is a field of an object that the user does not write, so the
-//! path is told where it is written. The way back of what `desired` and `network` do.
+//! Rewrites TenantControlPlane field paths in the engine's messages to the KamajiControlPlane or Cluster field that
+//! the user sets: the inverse of the mapping in [`super::desired`] and [`super::network`]. Pure.
 
-/// Field of the TenantControlPlane, and where it comes from. A path stands for what is below it too, unless that has a
-/// row of its own.
+/// Field of the TenantControlPlane, and the field it is set from. A row covers the fields below it too, unless one of
+/// them has a row of its own.
 const ORIGINS: [(&str, &str); 36] = [
     ("spec.dataStore", "spec.dataStoreName"),
     ("spec.kubernetes.version", "spec.version"),
@@ -116,29 +114,29 @@ const ORIGINS: [(&str, &str); 36] = [
     ("spec.controlPlane.gateway", "spec.network.gateway"),
 ];
 
-/// `text` with every field of the TenantControlPlane told where it is written; `None` when there is none in it.
-pub fn told(text: &str) -> Option<String> {
-    let mut made = String::with_capacity(text.len());
+/// `text` with every path of the TenantControlPlane rewritten; `None` when it names none.
+pub fn translate(text: &str) -> Option<String> {
+    let mut result = String::with_capacity(text.len());
     let mut rest = text;
     let mut changed = false;
     while let Some(at) = rest.find("spec.") {
         let (before, from) = rest.split_at(at);
-        made.push_str(before);
-        let begins = !made.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '.');
+        result.push_str(before);
+        let begins = !result.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '.');
         if let Some((field, origin)) = origin(from).filter(|_| begins) {
-            made.push_str(origin);
+            result.push_str(origin);
             rest = &from[field.len()..];
             changed = true;
         } else {
-            made.push_str("spec.");
+            result.push_str("spec.");
             rest = &from["spec.".len()..];
         }
     }
-    made.push_str(rest);
-    changed.then_some(made)
+    result.push_str(rest);
+    changed.then_some(result)
 }
 
-/// The longest path that `text` begins with.
+/// The row with the longest path that `text` begins with.
 fn origin(text: &str) -> Option<(&'static str, &'static str)> {
     ORIGINS
         .into_iter()
@@ -163,8 +161,8 @@ mod tests {
         "Cluster.spec.clusterNetwork.apiServerPort: 1 cannot be had; choose a free port"
     )]
     #[case(
-        "spec.kubernetes.version: v1.40.0 is more than one minor above the running v1.36.3; go to v1.37 first",
-        "spec.version: v1.40.0 is more than one minor above the running v1.36.3; go to v1.37 first"
+        "spec.kubernetes.version: v1.40.0 is more than one minor version above the running v1.36.3; go to v1.37 first",
+        "spec.version: v1.40.0 is more than one minor version above the running v1.36.3; go to v1.37 first"
     )]
     #[case(
         "DataStore nope does not exist; create it, or name another in spec.dataStore",
@@ -174,20 +172,23 @@ mod tests {
         "spec.controlPlane.deployment.additionalContainers[0].name: kine is the engine's own",
         "spec.deployment.extraContainers[0].name: kine is the engine's own"
     )]
-    fn a_field_is_named_where_it_is_written(#[case] said: &str, #[case] wanted: &str) {
-        assert_eq!(told(said).as_deref(), Some(wanted));
-        assert_eq!(told(wanted), None, "it is told once");
+    fn a_path_of_the_tenant_becomes_the_path_that_the_user_sets(
+        #[case] message: &str,
+        #[case] expected: &str,
+    ) {
+        assert_eq!(translate(message).as_deref(), Some(expected));
+        assert_eq!(translate(expected), None, "nothing is left to rewrite");
     }
 
     #[rstest]
     #[case("spec.dataStoreSchema: \"root\" is reserved")]
     #[case("the API server does not answer")]
     #[case("DataStore d: spec.driver: required")]
-    fn what_has_the_same_name_or_none_stays(#[case] said: &str) {
-        assert_eq!(told(said), None);
+    fn a_path_that_is_the_same_in_both_is_left_alone(#[case] message: &str) {
+        assert_eq!(translate(message), None);
     }
 
-    /// Texts of the engine between quotation marks.
+    /// String literals of the engine's sources.
     fn texts(folder: &Path, found: &mut Vec<String>) {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -207,8 +208,8 @@ mod tests {
     }
 
     #[test]
-    fn every_field_that_the_engine_speaks_of_is_known_here() {
-        // The same in both; the last two are of other objects, a DataStore and a Service.
+    fn every_path_in_a_message_of_the_engine_has_a_row() {
+        // The same in both; the last two belong to other objects, a DataStore and a Service.
         const SAME: [&str; 5] = [
             "spec.dataStoreSchema",
             "spec.dataStoreUsername",
@@ -216,10 +217,10 @@ mod tests {
             "spec.endpoints",
             "spec.ports",
         ];
-        let mut said = Vec::new();
+        let mut literals = Vec::new();
         let engine = Path::new(env!("CARGO_MANIFEST_DIR")).join("controllers/hosting/tenantcontrolplane");
-        texts(&engine, &mut said);
-        // `field("port")` in the engine's check of the network.
+        texts(&engine, &mut literals);
+        // `field("port")` in the engine's validation of the network.
         let mut paths: BTreeSet<String> = [
             "port",
             "serviceCidrs",
@@ -230,14 +231,14 @@ mod tests {
         ]
         .map(|name| format!("spec.networkProfile.{name}"))
         .into();
-        for text in &said {
+        for text in &literals {
             for (at, _) in text.match_indices("spec.") {
                 let begins = !text[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || ".-".contains(c));
                 let path: String = text[at..]
                     .chars()
                     .take_while(|c| c.is_ascii_alphanumeric() || *c == '.')
                     .collect();
-                // A path that goes on with a name of its own, as in `spec.networkProfile.{name}`.
+                // Not a path that is continued at run time, as in `spec.networkProfile.{name}`.
                 if begins && !path.ends_with('.') {
                     paths.insert(path);
                 }
@@ -248,6 +249,6 @@ mod tests {
             .iter()
             .filter(|path| !SAME.iter().any(|same| path.starts_with(same)) && origin(path).is_none())
             .collect();
-        assert!(unknown.is_empty(), "say where these are written: {unknown:?}");
+        assert!(unknown.is_empty(), "add a row for these: {unknown:?}");
     }
 }

@@ -1,0 +1,7 @@
+//! Convergence: the controller against an API server in memory. The test plays the hosting engine and Cluster API.
+//! Every reconcile runs unchanged; the watches are replaced by folding the changes of the API server.
+
+mod bring_up;
+mod deletion;
+mod secrets;
+mod world;
