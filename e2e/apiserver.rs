@@ -1,5 +1,5 @@
-//! A real kube-apiserver with an etcd of its own on loopback, for as long as a test runs. No controller runs beside it:
-//! what is written stays as it was written. Owns the two processes and their folder; knows nothing of what is tested.
+//! A real kube-apiserver with its own etcd on loopback, for the duration of a test. No controller runs beside it, so
+//! objects stay as they were written. Owns the two processes and their directory.
 
 use std::{
     fs,
@@ -79,7 +79,8 @@ impl TestApiServer {
         Err(last.context("no attempt was made")?)
     }
 
-    /// One for all tests of a program: started by the first that asks, ended with the last that holds it.
+    /// One server /// One for all tests of a program: started by the first that asks, ended with the last that holds
+    /// One server /// it.
     pub async fn shared(options: &Options) -> anyhow::Result<Option<std::sync::Arc<Self>>> {
         static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
         static SHARED: Mutex<Weak<TestApiServer>> = Mutex::new(Weak::new());
@@ -222,35 +223,73 @@ impl TestApiServer {
     /// Installs our definitions and waits until each is served.
     pub async fn install_definitions(&self) -> anyhow::Result<()> {
         let definitions: Api<CustomResourceDefinition> = Api::all(self.client()?);
-        let params = PatchParams::apply("test").force();
         for definition in kamaji_api::crd::all_crds() {
-            let name = definition.name_any();
-            definitions
-                .patch(&name, &params, &Patch::Apply(&definition))
-                .await
-                .with_context(|| name.clone())?;
-            let deadline = Instant::now() + READY;
-            loop {
-                let conditions = definitions
-                    .get(&name)
-                    .await?
-                    .status
-                    .and_then(|status| status.conditions)
-                    .unwrap_or_default();
-                if conditions
-                    .iter()
-                    .any(|c| c.type_ == "Established" && c.status == "True")
-                {
-                    break;
-                }
-                ensure!(Instant::now() < deadline, "{name} is not served: {conditions:?}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+            Self::install(&definitions, &definition).await?;
         }
         Ok(())
     }
 
-    /// Makes a namespace.
+    /// Applies a definition and waits until it is served.
+    async fn install(
+        definitions: &Api<CustomResourceDefinition>,
+        definition: &CustomResourceDefinition,
+    ) -> anyhow::Result<()> {
+        let name = definition.name_any();
+        let spec = &definition.spec;
+        let version = spec.versions.first().context("no version")?;
+        let path = format!("/apis/{}/{}/{}", spec.group, version.name, spec.names.plural);
+        let params = PatchParams::apply("test").force();
+        definitions
+            .patch(&name, &params, &Patch::Apply(definition))
+            .await
+            .with_context(|| name.clone())?;
+        let deadline = Instant::now() + READY;
+        loop {
+            let conditions = definitions
+                .get(&name)
+                .await?
+                .status
+                .and_then(|status| status.conditions)
+                .unwrap_or_default();
+            let established = conditions
+                .iter()
+                .any(|c| c.type_ == "Established" && c.status == "True");
+            // A kind is served a moment after it is established.
+            let list = http::Request::get(&path).body(Vec::new())?;
+            if established && definitions.clone().into_client().request_text(list).await.is_ok() {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "{name} is not served: {conditions:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Installs definitions of the kinds of Cluster API that the controllers watch. Their schemas accept anything.
+    pub async fn install_cluster_api(&self) -> anyhow::Result<()> {
+        let definitions: Api<CustomResourceDefinition> = Api::all(self.client()?);
+        let open = serde_json::json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+        for (kind, plural) in [
+            ("Cluster", "clusters"),
+            ("Machine", "machines"),
+            ("MachinePool", "machinepools"),
+        ] {
+            let definition = serde_json::from_value(serde_json::json!({
+                "metadata": {"name": format!("{plural}.cluster.x-k8s.io")},
+                "spec": {
+                    "group": "cluster.x-k8s.io", "scope": "Namespaced",
+                    "names": {"kind": kind, "plural": plural},
+                    "versions": [{
+                        "name": "v1beta2", "served": true, "storage": true, "subresources": {"status": {}},
+                        "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": open, "status": open}}},
+                    }],
+                },
+            }))?;
+            Self::install(&definitions, &definition).await?;
+        }
+        Ok(())
+    }
+
+    /// Creates a namespace.
     pub async fn namespace(&self, name: &str) -> anyhow::Result<()> {
         let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(self.client()?);
         let namespace = serde_json::from_value(serde_json::json!({"metadata": {"name": name}}))?;
@@ -259,7 +298,7 @@ impl TestApiServer {
     }
 }
 
-/// A program that ends when this is dropped.
+/// A process that is ended when this is dropped.
 struct Process {
     child: Child,
 }
@@ -286,7 +325,7 @@ impl Drop for Process {
     }
 }
 
-/// A folder that goes when this is dropped.
+/// A directory that is removed when this is dropped.
 struct Home(PathBuf);
 
 impl Home {
@@ -316,7 +355,7 @@ impl Drop for Home {
     }
 }
 
-/// Writes an authority and a serving certificate for loopback; the authority's certificate in DER.
+/// Writes a CA and a serving certificate for loopback. Returns the certificate of the CA in DER.
 fn certificates(home: &Home) -> anyhow::Result<Vec<u8>> {
     let mut authority = rcgen::CertificateParams::default();
     authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);

@@ -1,5 +1,6 @@
-//! A real etcd of the test's own, with the arguments and certificates of a managed DataStore's member, for as long as a test
-//! runs; `etcdctl` and bare TLS to look at it from outside.
+//! A real etcd for the duration of a test, with the arguments and certificates of a member of a managed DataStore,
+//! and
+//! `etcdctl` and plain TLS connections to inspect it from outside.
 
 use std::{
     fs,
@@ -133,12 +134,12 @@ impl Etcd {
         &self.endpoint
     }
 
-    /// The authority of its certificates.
+    /// The CA of its certificates.
     pub fn authority(&self) -> &Issued {
         &self.authority_pair
     }
 
-    /// A certificate of the administrator.
+    /// A certificate of the admin.
     pub fn admin(&self) -> anyhow::Result<Issued> {
         self.client("root")
     }
@@ -151,7 +152,7 @@ impl Etcd {
         )?)
     }
 
-    /// The administrator's credentials.
+    /// The admin's credentials.
     pub fn credentials(&self) -> anyhow::Result<Credentials> {
         self.credentials_of("root")
     }
@@ -169,7 +170,7 @@ impl Etcd {
         })
     }
 
-    /// Makes a client certificate with this common name, for [`Etcd::ctl`].
+    /// Creates a client certificate with this common name, for [`Etcd::ctl`].
     pub fn identity(&self, user: &str) -> anyhow::Result<()> {
         let issued = self.client(user)?;
         store(&self.home, user, &issued)
@@ -211,7 +212,8 @@ impl Etcd {
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    /// What the port for other members answers on `address` to who shows this certificate: the first line, or an error.
+    /// What the port for other members answers on `address` to who shows this certificate: the first line, or an
+    /// error.
     /// `user` is one of [`Etcd::identity`], or `pki/tls` for the member itself.
     pub fn ask_as_peer(&self, address: IpAddr, user: &str) -> anyhow::Result<String> {
         let pem = |name: String| self.home.join(name);
@@ -228,7 +230,7 @@ impl Etcd {
         let mut stream = rustls::StreamOwned::new(connection, socket);
         stream.write_all(b"GET /members HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
         let mut answer = Vec::new();
-        // The peer closes without ceremony; what counts is what came before.
+        // The member closes the connection without a TLS shutdown; only the bytes before matter.
         let read = stream.read_to_end(&mut answer);
         if answer.is_empty() {
             read?;

@@ -1,4 +1,4 @@
-//! End-to-end harness of capi-kamaji: machines, the local infrastructure provider and suites.
+//! End-to-end test harness of capi-kamaji: machines, the local infrastructure provider, and suites.
 
 pub mod apiserver;
 pub mod certs;
@@ -9,7 +9,7 @@ pub mod lab;
 pub mod machines;
 pub mod run;
 
-/// Says that a test could not run, past the harness that keeps the output of passing tests to itself.
+/// Reports a skipped test on standard error, which the test harness does not capture.
 pub fn skip(why: &str) {
     use std::io::Write as _;
     // A line of its own, whatever the harness has begun; standard error is gone only when nobody listens.

@@ -1,4 +1,4 @@
-//! What every program of this crate does: logs to stderr, a stop on a signal, one answer to errors.
+//! Common parts of the programs of this crate: logs on stderr, a stop on signals, one way to report and retry errors.
 
 use std::{sync::Arc, time::Duration};
 
@@ -38,7 +38,7 @@ pub fn crypto() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
-/// Logs what a reconciler met, but for what the next event settles by itself.
+/// Logs the error of a reconcile, except conflicts, which the next event resolves.
 pub fn report<K, W>(kind: &str, outcome: Result<(ObjectRef<K>, Action), controller::Error<kube::Error, W>>)
 where
     K: Lookup,
@@ -52,7 +52,7 @@ where
     }
 }
 
-/// When to try again: soon if only somebody else was faster.
+/// When to retry: soon after a conflict.
 pub fn retry<K, C>(_: Arc<K>, error: &kube::Error, _: Arc<C>) -> Action {
     match error {
         kube::Error::Api(status) if status.code == 409 => Action::requeue(Duration::from_millis(200)),

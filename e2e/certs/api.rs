@@ -1,6 +1,7 @@
 //! `Issuer` and `Certificate` of cert-manager.io/v1, as far as the lab serves them.
 //!
-//! Fields that the stand-in does not know are pruned by the API server, so `kubectl get` shows what counts.
+//! The API server prunes fields that this implementation does not know, so `kubectl get` shows which fields have an
+//! effect.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
@@ -8,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// Annotation that asks for a CA bundle: namespace and name of a Certificate.
+/// Annotation that requests a CA bundle: namespace and name of a Certificate.
 pub const INJECT: &str = "cert-manager.io/inject-ca-from";
 /// Annotation of an issued Secret: its Certificate.
 pub const CERTIFICATE_NAME: &str = "cert-manager.io/certificate-name";

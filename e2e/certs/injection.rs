@@ -1,4 +1,4 @@
-//! Where a CA bundle belongs in an object: pure, answers what to change if it holds something else.
+//! Where the CA bundle of an object is, and the change that sets it. Pure.
 
 use serde_json::{Value, json};
 

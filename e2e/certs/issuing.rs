@@ -1,4 +1,4 @@
-//! Makes a self-signed serving certificate, and says whether an issued one still serves.
+//! Issues self-signed serving certificates, and decides whether an issued one is still usable.
 
 use std::collections::BTreeMap;
 
@@ -48,7 +48,7 @@ pub fn annotations(certificate: &str, spec: &CertificateSpec) -> BTreeMap<String
     ])
 }
 
-/// Whether the Secret holds what the Certificate asks for.
+/// Whether the Secret matches the Certificate.
 pub fn serves(secret: &Secret, certificate: &str, spec: &CertificateSpec) -> bool {
     let held = secret.annotations();
     let complete = |data: &BTreeMap<String, ByteString>| {

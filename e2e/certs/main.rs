@@ -1,4 +1,4 @@
-//! `lab-cert-issuer`: the lab's stand-in for cert-manager, a process outside of the cluster.
+//! `lab-cert-issuer`: a replacement of cert-manager for the lab, which runs outside the cluster.
 
 use anyhow::{Context as _, Result};
 use clap::Parser;

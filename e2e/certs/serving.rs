@@ -1,4 +1,4 @@
-//! Watches Issuers, Certificates and whoever asks for a CA bundle.
+//! Watches Issuers, Certificates, and the objects that request a CA bundle.
 
 use std::{sync::Arc, time::Duration};
 
@@ -172,7 +172,7 @@ async fn certificate(certificate: Arc<Certificate>, client: Arc<Client>) -> Resu
     .await
 }
 
-/// Writes the condition `Ready`, if it is not what it was.
+/// Writes the condition `Ready` if it changed.
 async fn ready<K>(
     object: &K,
     status: Option<&ConditionStatus>,

@@ -34,16 +34,16 @@ pub const VERSION: &str = "v1alpha1";
 )]
 #[serde(rename_all = "camelCase")]
 pub struct LocalClusterSpec {
-    /// Where the cluster's API server answers; whoever hosts the control plane writes it.
+    /// Endpoint of the cluster's API server; the component that hosts the control plane writes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control_plane_endpoint: Option<Endpoint>,
-    /// Pods' range, of which each machine gets a /24. Without it the Cluster's first pod CIDR block is used.
+    /// Pod range, of which each machine gets a /24. Defaults to the first pod CIDR block of the Cluster.
     #[serde(default, rename = "podCIDR", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 18))]
     pub pod_cidr: Option<String>,
 }
 
-/// Address of an API server.
+/// Endpoint of an API server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Endpoint {
     /// Host name or address.
@@ -54,14 +54,14 @@ pub struct Endpoint {
     pub port: i32,
 }
 
-/// What has been found and done for a `LocalCluster`.
+/// Observed state of a `LocalCluster`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LocalClusterStatus {
-    /// What only ever becomes true.
+    /// Progress that does not revert.
     #[serde(default)]
     pub initialization: Initialization,
-    /// Range that machines get theirs from.
+    /// Pod range from which the ranges of machines are allocated.
     #[serde(default, rename = "podCIDR", skip_serializing_if = "Option::is_none")]
     pub pod_cidr: Option<String>,
     /// Conditions.
@@ -70,7 +70,7 @@ pub struct LocalClusterStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// One machine of the machine host.
+/// A machine of the machine host.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "infrastructure.cluster.x-k8s.io",
@@ -90,21 +90,21 @@ pub struct LocalClusterStatus {
 )]
 #[serde(rename_all = "camelCase")]
 pub struct LocalMachineSpec {
-    /// `local://<namespace>/<name>`, written when the machine has been booted.
+    /// `local://<namespace>/<name>`, set when the machine is booted.
     #[serde(default, rename = "providerID", skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub provider_id: Option<String>,
-    /// Root image of the machine host; `default` without it.
+    /// Root filesystem image of the machine host. Defaults to `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub image: Option<String>,
 }
 
-/// What has been found and done for a `LocalMachine`.
+/// Observed state of a `LocalMachine`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LocalMachineStatus {
-    /// What only ever becomes true.
+    /// Progress that does not revert.
     #[serde(default)]
     pub initialization: Initialization,
     /// Addresses of the machine.
@@ -116,7 +116,7 @@ pub struct LocalMachineStatus {
     /// Name of the container on the host.
     #[serde(default, rename = "hostID", skip_serializing_if = "Option::is_none")]
     pub host_id: Option<String>,
-    /// sha256 of the user-data that the machine was booted with, in hex.
+    /// SHA-256 of the user-data that the machine was booted with, in hexadecimal.
     #[serde(default, rename = "userDataSHA256", skip_serializing_if = "Option::is_none")]
     pub user_data_sha256: Option<String>,
     /// Conditions.
@@ -125,10 +125,10 @@ pub struct LocalMachineStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// The contract's latch.
+/// Progress that Cluster API's contract requires.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Initialization {
-    /// True once the infrastructure has been provisioned.
+    /// True once the infrastructure is provisioned. It does not revert to false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provisioned: Option<bool>,
 }
@@ -143,7 +143,7 @@ pub struct MachineAddress {
     pub address: String,
 }
 
-/// Labels and annotations that a template gives.
+/// Labels and annotations of objects created from a template.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TemplateMeta {
     /// Labels.
@@ -167,11 +167,11 @@ pub struct TemplateMeta {
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 pub struct LocalMachineTemplateSpec {
-    /// The machine to make.
+    /// The machine to create.
     pub template: LocalMachineTemplateResource,
 }
 
-/// What a `LocalMachineTemplate` makes.
+/// Template of a `LocalMachine`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct LocalMachineTemplateResource {
     /// Labels and annotations.
@@ -194,11 +194,11 @@ pub struct LocalMachineTemplateResource {
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 pub struct LocalClusterTemplateSpec {
-    /// The cluster to make.
+    /// The cluster to create.
     pub template: LocalClusterTemplateResource,
 }
 
-/// What a `LocalClusterTemplate` makes.
+/// Template of a `LocalCluster`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct LocalClusterTemplateResource {
     /// Labels and annotations.

@@ -1,4 +1,4 @@
-//! The little that the provider reads of Cluster API's own objects.
+//! The fields of Cluster API's objects that the provider reads.
 
 use kube::{
     Resource, ResourceExt as _,
@@ -21,7 +21,7 @@ pub fn machines() -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, "v1beta2", "Machine"), "machines")
 }
 
-/// Name of the owner of `kind` in Cluster API's group, wherever it stands among the references.
+/// Name of the owner of `kind` in Cluster API's group, at any position of the references.
 pub fn owner<'a>(object: &'a impl Resource, kind: &str) -> Option<&'a str> {
     object
         .meta()
@@ -47,7 +47,7 @@ pub fn paused(cluster: &DynamicObject, object: &impl Resource) -> bool {
     cluster.data["spec"]["paused"] == true || object.annotations().contains_key(PAUSED_ANNOTATION)
 }
 
-/// Whether core has seen the cluster's infrastructure provisioned.
+/// Whether Cluster API reports the infrastructure of the cluster as provisioned.
 pub fn infrastructure_provisioned(cluster: &DynamicObject) -> bool {
     cluster.data["status"]["initialization"]["infrastructureProvisioned"] == true
 }

@@ -36,7 +36,7 @@ pub fn components(image: &str) -> Result<String, serde_yaml::Error> {
         text.push_str("---\n");
         text.push_str(&serde_yaml::to_string(&object)?);
     }
-    // Whatever the variable holds, it is a string.
+    // Quoted, so that any value of the variable is a string.
     Ok(text.replace("${LAB_MACHINES_TOKEN}", "\"${LAB_MACHINES_TOKEN}\""))
 }
 
@@ -76,7 +76,7 @@ fn account(name: &str) -> [Value; 2] {
     ]
 }
 
-/// Its own kinds and what it reads of Cluster API's; no Secret.
+/// RBAC rules for its own kinds and for the kinds of Cluster API that it reads; none for Secrets.
 fn provider_access() -> Vec<Value> {
     let role = cluster_role(
         PROVIDER,
@@ -98,7 +98,7 @@ fn provider_access() -> Vec<Value> {
     Vec::from(account(PROVIDER)).into_iter().chain([role]).collect()
 }
 
-/// It holds `get` on Secrets only because RBAC lets nobody hand out what he has not got.
+/// RBAC rules with `get` on Secrets, only because RBAC lets nobody grant what he does not have.
 fn grants_access() -> Vec<Value> {
     let role = cluster_role(
         GRANTS,
@@ -115,7 +115,7 @@ fn grants_access() -> Vec<Value> {
     Vec::from(account(GRANTS)).into_iter().chain([role]).collect()
 }
 
-/// What others get on these kinds: Cluster API's core, and whoever writes the control plane endpoint.
+/// RBAC rules of others on these kinds: Cluster API, and the component that writes the control plane endpoint.
 fn others_access() -> Vec<Value> {
     let all = [
         "localclusters",

@@ -1,23 +1,23 @@
-//! Setting conditions: pure, keeps the transition time unless the status flips.
+//! Sets conditions. Pure; the transition time changes only with the status.
 
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
     jiff::Timestamp,
 };
 
-/// What is to be said about one condition.
+/// Status, reason and message of a condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// Whether it holds.
+    /// Whether the status is `True`.
     pub status: bool,
-    /// Machine-readable reason.
+    /// Reason of the condition.
     pub reason: &'static str,
-    /// What is waited for, or what is wrong; empty when all is well.
+    /// What is missing or wrong; empty if the condition is healthy.
     pub message: String,
 }
 
 impl Verdict {
-    /// It holds.
+    /// A condition with status `True`.
     pub fn holds(reason: &'static str) -> Self {
         Self {
             status: true,
@@ -26,7 +26,7 @@ impl Verdict {
         }
     }
 
-    /// It does not.
+    /// A condition with status `False`.
     pub fn fails(reason: &'static str, message: impl Into<String>) -> Self {
         Self {
             status: false,

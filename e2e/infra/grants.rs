@@ -1,6 +1,7 @@
-//! Gives the provider `get` on the one Secret that a Machine names as its bootstrap data, until it is booted.
+//! Grants the provider `get` on the one Secret that a Machine names as its bootstrap data, until the machine is
+//! booted.
 //!
-//! Must not read a Secret, although RBAC makes its account hold what it hands out.
+//! Does not read Secrets. Its account needs the permission only because RBAC lets nobody grant what he does not have.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -27,7 +28,7 @@ use crate::run;
 
 struct Context {
     client: Client,
-    /// What has been done for a Machine, by UID: a Machine changes far more often than its grant.
+    /// The grant that was applied for a Machine, by UID: a Machine changes far more often than its grant.
     done: Mutex<HashMap<String, Wanted>>,
 }
 
@@ -87,7 +88,8 @@ enum Wanted {
     Withdrawn,
 }
 
-/// What a Machine calls for. A provisioned one has been booted; a deleted one's grant is garbage collected.
+/// The desired grant of/// What a Machine calls for. A provisioned one has been booted; a deleted one's grant is
+/// The desired grant of/// garbage collected.
 fn wanted(machine: &DynamicObject) -> Wanted {
     if capi::local_machine(machine).is_none() || machine.metadata.deletion_timestamp.is_some() {
         return Wanted::Nothing;

@@ -1,6 +1,7 @@
-//! `LocalCluster`: settles the pods' range; the bridge itself is always there, so it is provisioned at once.
+//! `LocalCluster`: selects the pod range of a cluster. The bridge always exists, so the cluster is provisioned at
+//! once.
 //!
-//! It never writes `spec.controlPlaneEndpoint`: whoever hosts the control plane does.
+//! It never writes `spec.controlPlaneEndpoint`: the component that hosts the control plane does.
 
 use std::{sync::Arc, time::Duration};
 
@@ -81,7 +82,7 @@ async fn reconcile(object: Arc<LocalCluster>, client: Arc<Client>) -> Result<Act
     Ok(Action::await_change())
 }
 
-/// The status that the object should have. Nothing but `Paused` moves while it is paused.
+/// The desired status of the object. While it is paused, only `Paused` changes.
 fn status(object: &LocalCluster, cluster: &DynamicObject, now: Timestamp) -> LocalClusterStatus {
     let mut status = object.status.clone().unwrap_or_default();
     let generation = object.meta().generation;
@@ -123,7 +124,7 @@ fn status(object: &LocalCluster, cluster: &DynamicObject, now: Timestamp) -> Loc
 
 fn range(wanted: Option<&str>) -> Result<Network, String> {
     let text = wanted.ok_or(
-        "no range for pods: set spec.podCIDR here or spec.clusterNetwork.pods.cidrBlocks of the Cluster",
+        "no pod range: set spec.podCIDR of the LocalCluster or spec.clusterNetwork.pods.cidrBlocks of the Cluster",
     )?;
     let range = Network::parse(text)?;
     if range.prefix() > MACHINE_PREFIX {

@@ -1,6 +1,6 @@
-//! `LocalMachine`: waits for cluster and bootstrap data, has the host boot the machine, reports what came of it.
+//! `LocalMachine`: waits for the cluster and the bootstrap data, lets the host boot the machine, reports the result.
 //!
-//! A machine is booted once. One that stops or is lost is reported and left to Cluster API's remediation.
+//! A machine is booted once. One that stops or is lost is reported, and Cluster API's remediation replaces it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -36,7 +36,7 @@ use crate::{
 /// How often the host is asked whether a booted machine still runs; no request to the API server.
 const LOOK: Duration = Duration::from_mins(1);
 const RETRY: Duration = Duration::from_secs(5);
-/// RBAC takes a moment to see a Role that has just been made.
+/// RBAC takes a moment to observe a Role that was just created.
 const GRANT_RETRY: Duration = Duration::from_secs(1);
 
 struct Context {
@@ -111,7 +111,7 @@ async fn reconcile(object: Arc<LocalMachine>, context: Arc<Context>) -> Result<A
     Ok(action)
 }
 
-/// Goes as far as things allow; the stage says where it stopped.
+/// Reconciles as far as possible. Returns the stage that was reached.
 async fn advance(object: &LocalMachine, context: &Context) -> Result<(Option<Stage>, Action), kube::Error> {
     let wait = |stage| Ok((Some(stage), Action::await_change()));
     let Some((machine, cluster)) = context.owners(object).await? else {
@@ -189,7 +189,7 @@ async fn advance(object: &LocalMachine, context: &Context) -> Result<(Option<Sta
     }
 }
 
-/// Has the machine removed from the host, then lets the object go.
+/// Removes the machine from the host, then the finalizer from the object.
 async fn delete(object: &LocalMachine, context: &Context) -> Result<(Option<Stage>, Action), kube::Error> {
     if !object.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
         return Ok((None, Action::await_change()));
@@ -261,7 +261,7 @@ impl Context {
             .and_then(|status| status.pod_cidr))
     }
 
-    /// The Secret's `value` as the host wants it: the very bytes, base64.
+    /// The Secret's `value` in the form that the host expects: the exact bytes, base64.
     async fn user_data(
         &self,
         object: &LocalMachine,

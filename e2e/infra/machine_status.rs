@@ -1,4 +1,4 @@
-//! What a `LocalMachine` says about itself: pure, from the stage that reconciling reached.
+//! The status of a `LocalMachine`, computed from the stage that its reconcile reached. Pure.
 
 use k8s_openapi::jiff::Timestamp;
 use kube::Resource as _;
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::machines::wire::Machine;
 
-/// How far a machine has come, or what it waits for.
+/// The stage that a machine reached, or what it waits for.
 #[derive(Clone, Debug)]
 pub enum Stage {
     /// The Cluster or the object is paused.
@@ -21,23 +21,23 @@ pub enum Stage {
     WaitingForClusterInfrastructure,
     /// The Machine names no bootstrap Secret.
     WaitingForBootstrapData,
-    /// The right to read the named Secret has not been given yet.
+    /// Read access to the named Secret is not granted yet.
     WaitingForGrant(String),
     /// The bootstrap Secret is missing or of no use.
     BootstrapDataInvalid(String),
-    /// The host will not boot it as ordered.
+    /// The host rejected the order.
     Refused(String),
-    /// The host cannot be asked.
+    /// The host does not answer.
     HostUnavailable(String),
-    /// The host has booted it; whether it still runs is part of the answer.
+    /// The host booted it; the value contains whether it still runs.
     Booted(Machine),
-    /// It was booted, and the host knows nothing of it any more.
+    /// It was booted, and the host no longer knows it.
     Lost,
-    /// The host could not remove it.
+    /// The host failed to remove it.
     DeletionFailed(String),
 }
 
-/// Whether the latch has been set.
+/// Whether the machine was provisioned before.
 pub fn provisioned(object: &LocalMachine) -> bool {
     object
         .status
@@ -45,7 +45,7 @@ pub fn provisioned(object: &LocalMachine) -> bool {
         .is_some_and(|status| status.initialization.provisioned == Some(true))
 }
 
-/// The status that the object should have.
+/// The desired status of the object.
 pub fn status(object: &LocalMachine, stage: &Stage, now: Timestamp) -> LocalMachineStatus {
     let mut status = object.status.clone().unwrap_or_default();
     let generation = object.meta().generation;
@@ -80,30 +80,39 @@ fn address(kind: &str, address: &str) -> MachineAddress {
     }
 }
 
-/// None while paused: what was true then is not known now.
+/// `None` while paused: the current state is not known.
 fn ready(stage: &Stage) -> Option<Verdict> {
     let fails = |reason, message: &str| Some(Verdict::fails(reason, message));
     match stage {
         Stage::Paused => None,
-        Stage::WaitingForOwner => fails("WaitingForOwner", "no Machine and Cluster own this object yet"),
+        Stage::WaitingForOwner => fails(
+            "WaitingForOwner",
+            "waiting for Cluster API to set an owner reference to a Machine of a Cluster",
+        ),
         Stage::WaitingForClusterInfrastructure => fails(
             "WaitingForClusterInfrastructure",
-            "the Cluster's infrastructure is not provisioned",
+            "waiting for the LocalCluster to be provisioned",
         ),
         Stage::WaitingForBootstrapData => fails(
             "WaitingForBootstrapData",
-            "the Machine names no spec.bootstrap.dataSecretName",
+            "waiting for spec.bootstrap.dataSecretName of the Machine",
         ),
         Stage::WaitingForGrant(secret) => fails(
             "WaitingForGrant",
-            &format!("the right to read Secret {secret} has not been given yet"),
+            &format!("waiting for permission to read Secret {secret}"),
         ),
         Stage::BootstrapDataInvalid(message) => fails("BootstrapDataInvalid", message),
         Stage::Refused(message) => fails("Refused", message),
         Stage::HostUnavailable(message) => fails("MachineHostUnavailable", message),
         Stage::Booted(machine) if machine.running => Some(Verdict::holds("Running")),
-        Stage::Booted(_) => fails("MachineStopped", "PID 1 of the machine has ended"),
-        Stage::Lost => fails("MachineLost", "the machine host knows nothing of this machine"),
+        Stage::Booted(_) => fails(
+            "MachineStopped",
+            "PID 1 of the machine has exited; delete the Machine to replace it",
+        ),
+        Stage::Lost => fails(
+            "MachineLost",
+            "the machine host has no such machine any more; delete the Machine to replace it",
+        ),
         Stage::DeletionFailed(message) => fails("DeletionFailed", message),
     }
 }

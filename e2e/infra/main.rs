@@ -17,14 +17,14 @@ use tokio_util::sync::CancellationToken;
 enum Cli {
     /// Reconcile `LocalCluster` and `LocalMachine`.
     Provider {
-        /// Where the machine host answers.
+        /// URL of the machine host.
         #[arg(long, env = "LAB_MACHINES_URL")]
         host: String,
-        /// The machine host's token.
+        /// Token of the machine host.
         #[arg(long, env = "LAB_MACHINES_TOKEN", hide_env_values = true)]
         token: String,
     },
-    /// Give the provider the right to read each Machine's bootstrap Secret.
+    /// Grant the provider access to the bootstrap data Secret of each Machine.
     Grants,
     /// Print one of the files that clusterctl reads.
     #[command(subcommand)]

@@ -1,14 +1,14 @@
-//! Names that the provider gives, and those of others that it relies on.
+//! Names that the provider defines, and names of other projects that it uses.
 
 /// Namespace of the provider.
 pub const NAMESPACE: &str = "infra-local-system";
 /// `ServiceAccount` of the provider.
 pub const PROVIDER: &str = "infra-local-provider";
-/// `ServiceAccount` that gives the provider its rights to single Secrets.
+/// `ServiceAccount` that grants the provider access to single Secrets.
 pub const GRANTS: &str = "infra-local-grants";
 /// Name by which clusterctl knows the provider, beside its type.
 pub const CLUSTERCTL: &str = "local";
-/// Finalizer on `LocalMachine`: a machine is left on the host.
+/// Finalizer of `LocalMachine`: a machine exists on the host.
 pub const FINALIZER: &str = "localmachine.infrastructure.cluster.x-k8s.io";
 /// Field manager of the provider's patches.
 pub const FIELD_MANAGER: &str = "infra-local";

@@ -1,4 +1,4 @@
-//! Clients: of the management cluster and, through `<cluster>-kubeconfig`, of the workload clusters.
+//! Clients of the management cluster and, through `<cluster>-kubeconfig`, of the workload clusters.
 
 use std::{
     net::Ipv4Addr,
@@ -26,9 +26,9 @@ pub const HOST: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
 /// The lab of this checkout.
 #[derive(Clone)]
 pub struct Lab {
-    /// `.lab` of the checkout, or what `KAMAJI_LAB` says.
+    /// `KAMAJI_LAB`, or `.lab` of the checkout.
     pub directory: PathBuf,
-    /// Management cluster, as its administrator.
+    /// Management cluster, as its admin.
     pub management: Client,
 }
 
@@ -65,7 +65,7 @@ impl Lab {
         Ok(Kubeconfig::from_yaml(&String::from_utf8(value)?)?)
     }
 
-    /// A workload cluster, as its administrator.
+    /// A workload cluster, as its admin.
     ///
     /// # Errors
     /// When there is no usable kubeconfig.
@@ -109,7 +109,7 @@ impl Lab {
 /// The same kubeconfig with a bearer token instead of its credentials.
 ///
 /// # Errors
-/// None that is known of.
+/// Never: the token is always serializable.
 pub fn with_token(kubeconfig: &Kubeconfig, token: &str) -> Result<Kubeconfig> {
     let mut changed = kubeconfig.clone();
     for user in &mut changed.auth_infos {
@@ -119,7 +119,7 @@ pub fn with_token(kubeconfig: &Kubeconfig, token: &str) -> Result<Kubeconfig> {
     Ok(changed)
 }
 
-/// A client for `kubeconfig` with short patience.
+/// A client for `kubeconfig` with short timeouts and without retries.
 ///
 /// # Errors
 /// When the kubeconfig cannot be used.

@@ -1,6 +1,8 @@
-//! Requests counted from the management cluster's audit log: completed ones, by ServiceAccount (lab.md 6).
+//! Counts completed requests by ServiceAccount in the audit log of the management cluster.
 //!
-//! Watches re-open by themselves and leases are renewed for ever: both are left out. Events count: they are writes.
+//! Watches reconnect on their own, and leases are renewed periodically, so neither is counted. Events are counted:
+//! they
+//! are writes.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -10,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use super::{access::Lab, until::until};
 
-/// Namespaces of our processes: what their ServiceAccounts ask for is counted.
+/// Namespaces of our processes; the requests of their ServiceAccounts are counted.
 pub const OURS: [&str; 2] = ["capi-kamaji-control-plane-system", "capi-kamaji-bootstrap-system"];
 
 /// One completed request.
@@ -20,7 +22,7 @@ pub struct Request {
     stage: String,
     /// `get`, `create`, `patch` …
     pub verb: String,
-    /// Who asked.
+    /// Who made the request.
     pub user: User,
     /// User agent header.
     #[serde(default)]
@@ -28,20 +30,20 @@ pub struct Request {
     /// Path and query.
     #[serde(default, rename = "requestURI")]
     pub uri: String,
-    /// What it was about.
+    /// The object of the request.
     pub object_ref: Option<ObjectRef>,
-    /// How it was answered.
+    /// The response.
     pub response_status: Option<ResponseStatus>,
 }
 
-/// Who asked.
+/// Who made the request.
 #[derive(Clone, Debug, Deserialize)]
 pub struct User {
     /// User name.
     pub username: String,
 }
 
-/// What a request was about.
+/// The object of a request.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct ObjectRef {
     /// Plural.
@@ -58,7 +60,7 @@ pub struct ObjectRef {
     pub subresource: String,
 }
 
-/// How a request was answered.
+/// The response to a request.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct ResponseStatus {
     /// HTTP status.
@@ -67,14 +69,14 @@ pub struct ResponseStatus {
 }
 
 impl Request {
-    /// The request counts against a budget.
+    /// Whether the request counts against a budget.
     fn counts(&self) -> bool {
         self.stage == "ResponseComplete"
             && self.verb != "watch"
             && self.object_ref.as_ref().is_none_or(|o| o.resource != "leases")
     }
 
-    /// It changed something.
+    /// Whether the request is a write.
     pub fn is_write(&self) -> bool {
         matches!(
             self.verb.as_str(),
@@ -86,7 +88,7 @@ impl Request {
     }
 }
 
-/// A place in the audit log to count from.
+/// A position in the audit log to count from.
 pub struct Mark {
     file: PathBuf,
     offset: u64,
@@ -137,7 +139,8 @@ impl Mark {
     }
 }
 
-/// The events of all whole lines. What is before the first line break belongs to an earlier line, except `at_start`; what
+/// The events of all whole lines. What is before the first line break belongs to an earlier line, except `at_start`;
+/// what
 /// is after the last one is still being written.
 fn events(bytes: &[u8], at_start: bool) -> Result<Vec<Request>> {
     let end = bytes.iter().rposition(|byte| *byte == b'\n').unwrap_or(0);
@@ -152,27 +155,27 @@ fn events(bytes: &[u8], at_start: bool) -> Result<Vec<Request>> {
         .collect()
 }
 
-/// Requests within a budget, some of which wrote: a count of nothing would fit any budget.
+/// Checks that the requests are within a budget and that some of them are writes: an empty log would fit any budget.
 ///
 /// # Errors
-/// When there are more, none that writes, or some of a stranger.
+/// When there are more, when none is a write, or when one has an unknown user agent.
 pub fn within(requests: &[Request], budget: usize) -> Result<()> {
-    let told = summary(requests);
+    let summary = summary(requests);
     ensure!(
         requests.iter().any(Request::is_write),
-        "no write was counted:\n{told}"
+        "no write was counted:\n{summary}"
     );
     let strangers = strangers(requests);
     ensure!(strangers.is_empty(), "unknown user agents: {strangers:#?}");
     let count = requests.len();
     ensure!(
         count <= budget,
-        "{count} requests, the budget is {budget}:\n{told}"
+        "{count} requests, the budget is {budget}:\n{summary}"
     );
     Ok(())
 }
 
-/// Until our accounts made no request for as long as `quiet`: the tail of a creation belongs to its budget.
+/// Waits until our accounts made no request for `quiet`: the last requests of a creation count against its budget.
 ///
 /// # Errors
 /// When they do not rest within `limit`.
@@ -180,7 +183,7 @@ pub async fn rest(lab: &Lab, quiet: Duration, limit: Duration) -> Result<()> {
     let what = format!("{} s without a request", quiet.as_secs());
     until(&what, limit, async || {
         let mark = Mark::now(lab).await?;
-        // Not a wait for an event: nothing happening for that long is what is looked for.
+        // A fixed time on purpose: the absence of requests during this time is the condition.
         tokio::time::sleep(quiet).await;
         let requests = mark.requests(&OURS).await?;
         ensure!(requests.is_empty(), "{}", summary(&requests));
@@ -189,7 +192,8 @@ pub async fn rest(lab: &Lab, quiet: Duration, limit: Duration) -> Result<()> {
     .await
 }
 
-/// Requests with a user agent that the account's roles do not have: somebody else uses our accounts, or one role the
+/// Req/// Requests with a user agent that the account's roles do not have: somebody else uses our accounts, or one
+/// Req/// role the
 /// client of another.
 fn strangers(requests: &[Request]) -> Vec<&Request> {
     let roles = |account: &str| match account.split(':').nth(2) {
@@ -206,7 +210,7 @@ fn strangers(requests: &[Request]) -> Vec<&Request> {
     requests.iter().filter(unknown).collect()
 }
 
-/// How many requests there were by verb, resource and user agent: what a test prints.
+/// Number of requests by verb, resource and user agent, as text.
 pub fn summary(requests: &[Request]) -> String {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for request in requests {

@@ -1,4 +1,4 @@
-//! Clean-up that also runs when a test fails: what it made must not disturb the tests after it.
+//! Cleanup that also runs when a test fails, so that its objects do not disturb later tests.
 
 use std::{
     fmt::Debug,
@@ -13,7 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{describe::not_true, until::until};
 
-/// Runs `test`, then `clean`, and then tells how `test` ended: with a value, an error or a failed assertion.
+/// Runs `test`, then `clean`, and returns the result of `test`: a value, an error or a failed assertion.
 ///
 /// # Errors
 /// Of `test`; else of `clean`.
@@ -32,10 +32,10 @@ pub async fn afterwards<T>(
     outcome.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-/// Deletes an object, if there is one, and waits until it is gone.
+/// Deletes an object, if it exists, and waits until it is gone.
 ///
 /// # Errors
-/// When it does not go, with its conditions that are not good.
+/// When it is not removed in time, with its unhealthy conditions.
 pub async fn gone<K>(api: &Api<K>, name: &str, limit: Duration) -> Result<()>
 where
     K: Clone + DeserializeOwned + Serialize + Debug,

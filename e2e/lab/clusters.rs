@@ -1,4 +1,4 @@
-//! Clusters as users make them: `clusterctl generate cluster` piped into the API.
+//! Clusters as users create them: the output of `clusterctl generate cluster`, applied with kubectl.
 
 use std::sync::LazyLock;
 
@@ -30,10 +30,10 @@ pub const VERSION: &str = "v1.36.3";
 /// The version that control planes are upgraded from; the lab has no machines of it.
 pub const OLDER: &str = "v1.35.4";
 
-/// The cluster that `hack/quickstart` makes.
+/// The cluster that `hack/quickstart` creates.
 pub static QUICKSTART: LazyLock<Cluster> = LazyLock::new(|| Cluster::new("default", "quickstart"));
 
-/// How far the creation of a cluster has come.
+/// Progress of the creation of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// The TenantControlPlane is not Ready.
@@ -62,7 +62,7 @@ impl Cluster {
         }
     }
 
-    /// Generates it from the template of the local infrastructure and applies it, as the README says.
+    /// Generates it from the template of the local infrastructure and applies it, as the README describes.
     ///
     /// # Errors
     /// When clusterctl or kubectl fail.
@@ -180,7 +180,7 @@ impl Cluster {
         .await
     }
 
-    /// Waits until the control plane has this many replicas and says so, in its scale subresource too.
+    /// Waits until the control plane has and reports this many replicas, also in its scale subresource.
     ///
     /// # Errors
     /// When the time is over.
@@ -290,7 +290,7 @@ impl Cluster {
         Ok(tenants.get(&self.name).await?)
     }
 
-    /// A client, as its administrator.
+    /// A client, as its admin.
     ///
     /// # Errors
     /// When there is no kubeconfig.

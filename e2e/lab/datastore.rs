@@ -1,4 +1,4 @@
-//! The managed DataStore `default` of the lab, seen from the host with etcd's own client.
+//! The managed DataStore `default` of the lab, read from the host with etcdctl.
 
 use std::path::PathBuf;
 
@@ -97,7 +97,7 @@ pub async fn read_as(lab: &Lab, tenant: &Secret, schema: &str) -> Result<()> {
 /// Prefixes with keys, our own keys (ownership marks), users and roles, one line each.
 ///
 /// # Errors
-/// When the store does not answer.
+/// When the DataStore does not answer.
 pub async fn inventory(lab: &Lab) -> Result<Vec<String>> {
     let credentials = administrator(lab).await?;
     let keys = etcdctl(lab, &credentials, &["get", "", "--prefix", "--keys-only"]).await?;
@@ -111,7 +111,7 @@ pub async fn inventory(lab: &Lab) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// A line for a key: its prefix where a tenant's data stands, the whole key where it is ours or of no known shape.
+/// A line for a key: the prefix of a tenant's data, or the whole key if it is ours or of an unknown form.
 fn place(key: &str) -> Option<String> {
     let mut parts = key.split('/');
     match (parts.next(), parts.next()) {
@@ -126,7 +126,7 @@ fn place(key: &str) -> Option<String> {
 /// Keys below the prefix of `schema` that do not come and go by themselves (events, leases).
 ///
 /// # Errors
-/// When the store does not answer.
+/// When the DataStore does not answer.
 pub async fn count(lab: &Lab, schema: &str) -> Result<usize> {
     let prefix = format!("/{schema}/");
     let keys = etcdctl(

@@ -1,4 +1,4 @@
-//! What `clusterctl describe cluster --show-conditions all` tells people: read back and judged.
+//! Parses and checks the output of `clusterctl describe cluster --show-conditions all`.
 
 use serde_json::Value;
 
@@ -73,7 +73,7 @@ pub fn read(printed: &str) -> Vec<Shown> {
     shown
 }
 
-/// What must be among the conditions: how many objects of a kind, and what each of them says.
+/// The conditions that are missing: of how many objects of a kind, and which.
 pub fn missing(shown: &[Shown], workers: usize) -> Vec<String> {
     let all: [(&str, usize, &[&str]); 6] = [
         (

@@ -1,4 +1,4 @@
-//! Everything the lab logs, searched for what must not stand there.
+//! Searches every log of the lab for text that must not be in it.
 
 use std::{
     path::{Path, PathBuf},
@@ -55,7 +55,7 @@ pub async fn of_machine(inside: &Inside) -> Result<String> {
     Ok(text)
 }
 
-/// Files at or below `places` that hold one of `texts`, what is packed unpacked.
+/// Files at or below `places` that contain one of `texts`. Compressed files are searched too.
 ///
 /// # Errors
 /// When a place cannot be read.

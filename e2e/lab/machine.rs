@@ -1,4 +1,4 @@
-//! Inside a machine: commands in the namespaces of its PID 1, as its root.
+//! Commands inside a machine: in the namespaces of its PID 1, as root.
 
 use std::{path::Path, process::Stdio};
 

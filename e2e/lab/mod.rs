@@ -1,16 +1,17 @@
-//! What the suites see of a lab that `hack/quickstart` brought up: its API servers, machines, logs and state.
+//! Access of the suites to a lab that `hack/quickstart` created: its API servers, machines, logs and state.
 
 pub mod access;
 pub mod audit;
 pub mod cleanup;
 pub mod clusters;
+pub mod conditions;
 pub mod datastore;
 pub mod describe;
 pub mod logs;
 pub mod machine;
 pub mod pods;
 pub mod processes;
-pub mod said;
+
 pub mod snapshot;
 pub mod tenants;
 pub mod until;

@@ -58,14 +58,14 @@ pub async fn log_and_exec(pods: &Api<Pod>, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// What makes a running container that very one.
+/// Identity of a running container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Running {
     /// Id, without the runtime's name.
     pub id: String,
     /// When it started.
     pub since: Time,
-    /// How often another one took its place.
+    /// How often it was replaced.
     pub restarts: i32,
 }
 

@@ -1,4 +1,4 @@
-//! Our processes as this host sees them: found by the cgroup of their container, ended with SIGKILL.
+//! Our processes on this host: found by the cgroup of their container, ended with SIGKILL.
 
 use std::{
     collections::BTreeSet,
@@ -60,7 +60,7 @@ fn members(root: &Path, id: &str) -> BTreeSet<u32> {
             .is_some_and(|name| name.to_string_lossy().contains(id));
         if named {
             let text = std::fs::read_to_string(place.join("cgroup.procs")).unwrap_or_default();
-            // 0 stands for processes that cannot be seen from here.
+            // 0 is a process outside this PID namespace.
             pids.extend(
                 text.lines()
                     .filter_map(|line| line.parse::<u32>().ok())

@@ -1,5 +1,6 @@
-//! Everything a cluster could leave behind: API objects, keys, users and roles in the datastore, processes, mounts,
-//! routes, cgroups. Two snapshots are compared line by line.
+//! Everything that a deleted cluster could leave behind: API objects, keys, users and roles in the DataStore,
+//! processes,
+//! mounts, routes, cgroups. Two snapshots are compared line by line.
 
 use std::{collections::BTreeSet, fmt::Write as _, time::Duration};
 
@@ -12,10 +13,10 @@ use kube::{
 
 use super::{access::Lab, until::until};
 
-/// Kinds whose objects come and go by themselves.
+/// Kinds whose objects come and go on their own.
 const RESTLESS: [&str; 3] = ["Event", "ComponentStatus", "PodMetrics"];
 
-/// What the host of a lab that is up has some of.
+/// Kinds of lines that the host of a running lab always has.
 const KINDS: [&str; 7] = [
     "process ",
     "mount ",
@@ -86,7 +87,7 @@ impl Snapshot {
             .extend(lines.into_iter().map(|line| format!("{kind} {line}")));
     }
 
-    /// What `after` has more and less, one line each with `+` or `-`; empty when nothing differs.
+    /// The differences of `after`, one line each with `+` or `-`; empty if there are none.
     pub fn diff(&self, after: &Self) -> String {
         let mut out = String::new();
         for line in after.lines.difference(&self.lines) {
@@ -99,10 +100,10 @@ impl Snapshot {
     }
 }
 
-/// What the host holds: processes, mounts, routes, links, cgroups and rules, as `hack/quickstart --down` is judged by.
+/// State of the host: processes, mounts, routes, links, cgroups and rules, as `hack/quickstart --down` checks it.
 ///
 /// # Errors
-/// When the script fails, or tells nothing of a kind that every lab has.
+/// When the script fails, or reports nothing of a kind that every lab has.
 async fn host() -> Result<Vec<String>> {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
     let output = tokio::process::Command::new("bash")

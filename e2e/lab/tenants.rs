@@ -1,4 +1,4 @@
-//! TenantControlPlanes made for one test: in a namespace of their own that enforces Pod Security `restricted`.
+//! TenantControlPlanes of one test, in a namespace of its own that enforces Pod Security `restricted`.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use super::{
 /// Time for a control plane to become Ready on a busy machine.
 pub const PATIENCE: Duration = Duration::from_mins(5);
 
-/// A namespace of one test, which [`Scope::run`] makes and takes away.
+/// A namespace of one test, which [`Scope::run`] creates and removes.
 pub struct Scope {
     /// Its name.
     pub name: String,
@@ -31,7 +31,8 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// Runs `test` in a new namespace `e2e-<what>-<random>`, which goes with all its tenants however the test ends.
+    /// R/// Runs `test` in a new namespace `e2e-<what>-<random>`, which goes with all its tenants however the test
+    /// R/// ends.
     ///
     /// # Errors
     /// Of the test; else when the namespace cannot be made, lets a privileged pod in, or does not go.
@@ -58,7 +59,7 @@ impl Scope {
         })
     }
 
-    /// The API server enforces `restricted` here: a control plane that comes up in it needs no more.
+    /// Checks that the API server enforces `restricted` here, so that a control plane that runs in it needs no more.
     async fn refuses_privileged_pods(&self) -> Result<()> {
         let pods = Api::<Pod>::namespaced(self.lab.management.clone(), &self.name);
         let pod: Pod = serde_json::from_value(json!({
@@ -143,7 +144,7 @@ impl Scope {
         .await
     }
 
-    /// The administrator's kubeconfig that works from the management side.
+    /// The admin kubeconfig that works from the management cluster.
     ///
     /// # Errors
     /// When the Secret is not there.
@@ -154,7 +155,7 @@ impl Scope {
         Ok(Kubeconfig::from_yaml(&String::from_utf8(bytes)?)?)
     }
 
-    /// A client of the tenant, as its administrator.
+    /// A client of the tenant, as its admin.
     ///
     /// # Errors
     /// When there is no usable kubeconfig.
@@ -184,7 +185,7 @@ impl Scope {
     }
 }
 
-/// RFC 7386 in four lines.
+/// A JSON merge patch (RFC 7386).
 fn merge(into: &mut Value, from: Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {

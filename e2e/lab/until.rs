@@ -1,11 +1,11 @@
-//! Waiting for what a cluster does by itself: looked at twice a second, with a deadline and a name.
+//! Waits for asynchronous results: polls twice a second, with a deadline and a description.
 
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use tokio::time::{Instant, sleep};
 
-/// Looks until `look` finds something. The error says what was awaited, for how long, and what was seen last.
+/// Polls `look` until it returns a value. The error names the description, the time, and the last state.
 ///
 /// # Errors
 /// When the time is over. Errors of `look` count as «not yet».

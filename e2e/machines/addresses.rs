@@ -1,7 +1,7 @@
-//! Which address and which pod range a new machine gets: pure arithmetic over the ones in use.
+//! Selects the address and the pod range of a new machine. Pure arithmetic over those in use.
 //!
-//! Addresses are handed out in turn, so that a new machine does not inherit the neighbours' memory (ARP,
-//! connection tracking) of one that has just gone.
+//! Addresses are assigned in turn, so that a new machine does not inherit state that neighbours cached for a machine
+//! that was just removed (ARP, connection tracking).
 
 use std::net::Ipv4Addr;
 

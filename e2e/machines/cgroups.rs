@@ -1,4 +1,4 @@
-//! A machine's cgroup subtrees, one in each hierarchy of the host: who lives in them, and their removal.
+//! The cgroup subtrees of a machine, one in each hierarchy of the host: their processes, and their removal.
 
 use std::{
     collections::BTreeSet,

@@ -1,4 +1,4 @@
-//! The provider's side of [`super::wire`]: one small HTTP client for the machine host.
+//! The client of [`super::wire`] that the provider uses: a small HTTP client for the machine host.
 
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
@@ -12,7 +12,7 @@ use super::wire::{Machine, Order, Refusal};
 
 type Body = Full<axum::body::Bytes>;
 
-/// Why the host did not do what it was asked.
+/// Why the host did not fulfil a request.
 #[derive(Debug)]
 pub enum HostError {
     /// The order itself is wrong; the sentence is the host's.

@@ -1,4 +1,4 @@
-//! The machines of this host: boots each once, finds running ones again after a restart, removes them whole.
+//! The machines of this host: boots each once, finds running machines after a restart, removes machines completely.
 
 use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -25,9 +25,9 @@ pub struct Settings {
     pub gateway: Ipv4Addr,
     /// Prefix length of the bridge's network.
     pub prefix: u8,
-    /// Addresses for machines, apart from what the host's own pods get.
+    /// Addresses for machines, separate from those of the host's own pods.
     pub pool: Network,
-    /// Name server that machines are told.
+    /// Name server of the machines.
     pub nameserver: Ipv4Addr,
     /// Registry that machines ask for every image.
     pub mirror: Option<String>,
@@ -65,7 +65,7 @@ struct Ledger {
 }
 
 impl Host {
-    /// Takes over what an earlier run recorded in `records`.
+    /// Adopts the machines that an earlier run recorded in `records`.
     pub async fn open(settings: Settings, records: Records) -> Result<Self> {
         let mut ledger = Ledger::default();
         for record in records.read_all().await? {
@@ -89,7 +89,7 @@ impl Host {
         })
     }
 
-    /// Boots the machine unless it has been; answers what is.
+    /// Boots the machine unless it was booted before. Returns its state.
     pub async fn ensure(&self, namespace: &str, name: &str, order: &Order) -> Result<Machine, Fault> {
         let id = machine_id(namespace, name);
         let turn = self.turn(&id).await;
@@ -268,7 +268,7 @@ impl Host {
         Ok(())
     }
 
-    /// Ends what runs of the machine and takes its route and cgroups away.
+    /// Ends the processes of the machine and removes its route and cgroups.
     async fn clear(&self, record: &Record) -> Result<()> {
         nspawn::stop(record.init, record.supervisor).await?;
         routes::remove(record.pod_cidr, record.address).await?;

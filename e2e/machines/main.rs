@@ -52,7 +52,7 @@ struct Run {
     /// File with the token that the provider shows.
     #[arg(long)]
     token_file: PathBuf,
-    /// Root images, as name=directory; `default` is what templates ask for.
+    /// Root filesystem images, as name=directory; templates use `default`.
     #[arg(long = "image", required = true, value_parser = image)]
     images: Vec<(String, PathBuf)>,
     /// Bridge that machines are attached to.

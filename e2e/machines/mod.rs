@@ -1,9 +1,8 @@
 //! The machine host: boots machines of the local infrastructure as systemd-nspawn containers on this host.
 //!
-//! Owns the address pool, the machines' roots, cgroup subtrees, routes and their records on disk. It has no
-//! access to any Kubernetes API: all it learns about a machine is a name, user-data and a pod range, so what
-//! boots is what the bootstrap provider rendered and nothing else. Flags and traps: the lab's notes on
-//! systemd-nspawn machines (section 3.1).
+//! Owns the address pool, the root filesystems, cgroup subtrees and routes of the machines, and their records on disk. It
+//! has no access to any Kubernetes API. All that it receives about a machine is a name, user-data and a pod range, so a
+//! machine boots from what the bootstrap provider generated and from nothing else.
 
 pub mod addresses;
 pub mod cgroups;

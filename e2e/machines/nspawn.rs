@@ -1,7 +1,8 @@
-//! Starting and ending one systemd-nspawn container.
+//! Starts and ends a systemd-nspawn container.
 //!
-//! A machine outlives the process that started it and is ended by the recorded PID of its PID 1, which takes the
-//! whole PID namespace with it.
+//! A machine outlives the process that started it. It is ended through the recorded PID of its PID 1, which ends the
+//! whole
+//! PID namespace.
 
 use std::{os::unix::fs::PermissionsExt as _, path::Path, process::Stdio, time::Duration};
 
@@ -138,7 +139,7 @@ pub async fn stop(init: Option<Pid>, supervisor: Option<Pid>) -> Result<()> {
     Ok(())
 }
 
-/// Removes what a supervisor that was killed could not.
+/// Removes what a killed supervisor left behind.
 pub async fn forget(id: &str) {
     // Best effort: an empty directory that another run makes anew.
     let _ = fs::remove_dir(format!("/run/systemd/nspawn/propagate/{id}")).await;

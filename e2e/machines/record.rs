@@ -1,6 +1,7 @@
-//! What the host remembers of a machine: one `record.json` in a directory of its own.
+//! The record of a machine: one `record.json` in its own directory.
 //!
-//! The record is written before anything is started, so whatever a crash leaves behind can be found and removed.
+//! The record is written before anything is started, so everything that a crash leaves behind can be found and
+//! removed.
 
 use std::{
     net::Ipv4Addr,
@@ -62,12 +63,12 @@ pub struct Record {
     pub user_data_sha256: String,
     /// The container's supervisor on the host.
     pub supervisor: Option<Pid>,
-    /// The machine's own PID 1, seen from the host.
+    /// The PID, on the host, of the machine's PID 1.
     pub init: Option<Pid>,
 }
 
 impl Record {
-    /// The record as the provider sees it.
+    /// The record in the form that the provider receives.
     pub async fn report(&self) -> Machine {
         let running = match self.init {
             Some(init) if init.alive().await => Some(init.pid),
@@ -138,7 +139,7 @@ impl Records {
         Ok(())
     }
 
-    /// Forgets a machine and its disk; the record goes last.
+    /// Removes a machine's disk and then its record.
     pub async fn remove(&self, id: &str) -> Result<()> {
         let directory = self.directory(id);
         for part in ["root", "upper", "work", "containerd", "kubelet"] {

@@ -1,6 +1,6 @@
-//! The host's routes to the machines' pod ranges.
+//! Routes of the host to the pod ranges of the machines.
 //!
-//! Machines have the host as their default route, so a route on the host serves their peers too.
+//! Machines use the host as their default route, so a route on the host also serves the other machines.
 
 use std::net::Ipv4Addr;
 

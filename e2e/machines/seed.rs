@@ -1,7 +1,8 @@
-//! What is laid over a machine's root before it boots: the `NoCloud` seed, name service, container network.
+//! Files that are added to the root filesystem of a machine before it boots: the `NoCloud` seed, name resolution, container
+//! network.
 //!
-//! Pure: everything arrives as arguments, the result is a list of files. User-data is passed through byte for
-//! byte. The container network is the image's business, not the bootstrap data's, so it is written here.
+//! Pure: returns a list of files. User-data is passed through unchanged. The container network is part of the image and not
+//! of the bootstrap data, so it is written here.
 
 use std::net::Ipv4Addr;
 

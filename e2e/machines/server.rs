@@ -1,6 +1,6 @@
-//! The host's HTTP face: a bearer token, three verbs, JSON.
+//! The HTTP API of the host: a bearer token, three verbs, JSON.
 //!
-//! It listens on the bridge only; user-data never leaves this host and is never logged.
+//! It listens on the bridge only. User-data never leaves this host and is never logged.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ pub fn router(host: Arc<Host>, token: &str) -> Router {
         .with_state(host)
 }
 
-/// Digests are compared, so that the time taken tells nothing about the token.
+/// Digests are compared, so that the duration does not depend on the token.
 async fn authorize(State(expected): State<Arc<[u8]>>, request: Request, next: Next) -> Response {
     let given = request
         .headers()

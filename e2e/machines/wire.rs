@@ -1,7 +1,8 @@
-//! What the provider and the machine host say to each other: plain JSON, one object per machine.
+//! Messages between the provider and the machine host: JSON, one object for each machine.
 //!
-//! `PUT /v1/machines/{namespace}/{name}` with [`Order`] boots a machine once and answers [`Machine`], `GET`
-//! answers it again, `DELETE` answers when nothing of the machine is left.
+//! `PUT /v1/machines/{namespace}/{name}` with [`Order`] boots a machine once and returns a [`Machine`], `GET` returns
+//! it
+//! again, `DELETE` returns when nothing of the machine is left.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct Order {
     /// Host name of the machine and `local-hostname` of its metadata.
     pub hostname: String,
-    /// Root image to boot from; the host's flags say which there are.
+    /// Root filesystem image to boot from; the flags of the host name the available ones.
     pub image: String,
     /// Pod range of the cluster, from which the machine gets its own /24.
     pub cluster_pod_cidr: String,
@@ -19,7 +20,7 @@ pub struct Order {
     pub user_data: String,
 }
 
-/// What the host tells about a machine.
+/// State of a machine, as reported by the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Machine {

@@ -1,4 +1,4 @@
-//! A second `hack/quickstart` is harmless: the same CA, the same Nodes, and it ends well.
+//! A second `hack/quickstart` changes nothing: it succeeds, with the same CA and the same Nodes.
 
 use std::{collections::BTreeMap, path::Path, process::Stdio};
 

@@ -1,5 +1,6 @@
-//! What `config/` installs, on a real API server: every object is taken as it is written, and the rights do what the
-//! controllers need and no more.
+//! The manifests in `config/` on a real API server: every object is accepted unchanged, and the RBAC rules allow what
+//! the
+//! controllers need and nothing else.
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
@@ -151,7 +152,7 @@ const DENIED: &[Attempt] = &[
     ),
 ];
 
-/// A server with the components in it, which wants rights on owners from whoever blocks their deletion.
+/// A server with the components, which requires permissions on an owner to block its deletion.
 async fn installed() -> Result<Option<Arc<TestApiServer>>> {
     let options = Options {
         emulated_version: Some("1.33"),
@@ -204,7 +205,7 @@ async fn apply(client: &Client, object: &Value) -> Result<DynamicObject> {
         .await?)
 }
 
-/// Whether `user` may do `verb` on `group/resource`, of this name and in this namespace where they are said.
+/// Whether `user` may do `verb` on `group/resource`, with this name and namespace if they are not empty.
 async fn may(
     client: &Client,
     user: &str,

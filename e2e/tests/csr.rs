@@ -1,6 +1,8 @@
-//! The bootstrap provider against a real kube-apiserver and a real kube-controller-manager: one API server is both the
-//! management cluster and the tenant, so that what is seen of one is seen of the other. Machines are played: they read
-//! the bootstrap Secret and do what a kubelet does with it. Rows of bootstrap.md 7.
+//! The bootstrap provider against a real kube-apiserver and a real kube-controller-manager. One API server is both
+//! the
+//! management cluster and the workload cluster. Machines are simulated: they read the bootstrap data Secret and do
+//! what a
+//! kubelet does with it. The numbers are rows of `docs/src/reference/bootstrap.md`.
 
 use std::{
     fs,
@@ -162,39 +164,9 @@ impl World {
             _manager: manager,
             home,
         };
-        world.definitions().await?;
+        world.server.install_cluster_api().await?;
         world.cluster(&pair).await?;
         Ok(Some(world))
-    }
-
-    /// Definitions of Cluster API, as far as they are needed to keep its objects.
-    async fn definitions(&self) -> Result<()> {
-        for (kind, plural) in [
-            ("Cluster", "clusters"),
-            ("Machine", "machines"),
-            ("MachinePool", "machinepools"),
-        ] {
-            let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-            self.apply(&json!({
-                "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-                "metadata": {"name": format!("{plural}.cluster.x-k8s.io")},
-                "spec": {
-                    "group": "cluster.x-k8s.io", "scope": "Namespaced",
-                    "names": {"kind": kind, "plural": plural},
-                    "versions": [{
-                        "name": "v1beta2", "served": true, "storage": true, "subresources": {"status": {}},
-                        "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": open, "status": open}}},
-                    }],
-                },
-            }))
-            .await?;
-        }
-        let clusters = self.api("cluster.x-k8s.io/v1beta2", "Cluster");
-        until("Clusters are served", Duration::from_mins(1), async || {
-            Ok(clusters.list(&ListParams::default()).await.ok())
-        })
-        .await?;
-        Ok(())
     }
 
     /// A provisioned and initialized Cluster, its CA, and our own identity in it.
@@ -297,7 +269,7 @@ impl World {
         config.cluster_url.port_u16().context("no port")
     }
 
-    /// The authority of the API server's certificate, PEM.
+    /// The CA of the API server's certificate, PEM.
     fn authority(&self) -> Result<String> {
         use base64::Engine as _;
         let config = self.server.config()?;
@@ -555,7 +527,7 @@ async fn bootstrap_13_14_16_17_59_60_one_machine_joins_and_its_token_goes() -> R
     ensure!(cloud_config.starts_with("#cloud-config\n") && text(&data, "format") == "cloud-config");
     ensure!(data.type_.as_deref() == Some("cluster.x-k8s.io/secret"));
 
-    // 11: the token is what bootstrap.md 2.1 says, and stands nowhere but in the two Secrets.
+    // 11: the token has the form of a bootstrap token, and is in no object but the two Secrets.
     let made = world
         .secret("kube-system", &token_secret(&token))
         .await?
@@ -629,7 +601,7 @@ async fn bootstrap_13_14_16_17_59_60_one_machine_joins_and_its_token_goes() -> R
     let answer = refused(requests.create(&params, &foreign).await)?;
     ensure!(answer.contains("may only ask"), "{answer}");
 
-    // 14: a token deleted by hand is back, the same.
+    // 14: a token that was deleted by hand is restored.
     let tokens: Api<Secret> = Api::namespaced(world.admin.clone(), "kube-system");
     tokens
         .delete(&token_secret(&token), &DeleteParams::default())
@@ -684,7 +656,7 @@ async fn bootstrap_13_14_16_17_59_60_one_machine_joins_and_its_token_goes() -> R
     let second = world.ask(&machine, "m1").await?;
     ensure!(world.answer(&second, Duration::from_secs(10)).await?.0 == "Approved");
 
-    // 13: the Node appears, and the token goes, although the infrastructure has given no provider id yet.
+    // 13: the token is deleted when the Node appears, although the infrastructure has set no provider ID yet.
     world.node("m1").await?;
     let appeared = Instant::now();
     until("the token is gone", budget(5), async || {
@@ -696,7 +668,7 @@ async fn bootstrap_13_14_16_17_59_60_one_machine_joins_and_its_token_goes() -> R
     world
         .condition("m1", "ProviderIDSet", "WaitingForProviderID")
         .await?;
-    // A spent token is not made again: not by a pass that something wakes, and not by another process.
+    // A used token is not created again: not by another reconcile, and not by another process.
     let made = world.writers(&token_secret(&token))?;
     ensure!(!made.is_empty(), "the token was never made");
     for (round, restart) in [(1, false), (2, true)] {
@@ -709,7 +681,7 @@ async fn bootstrap_13_14_16_17_59_60_one_machine_joins_and_its_token_goes() -> R
             .api("cluster.x-k8s.io/v1beta2", "Machine")
             .patch("m1", &PatchParams::default(), &Patch::Merge(label))
             .await?;
-        // Another config that goes through shows that the controller had its turn.
+        // When another config is finished, the controller has reconciled this one too.
         let other = format!("other{round}");
         world.machine(&other, json!({})).await?;
         world.token(&other).await?;
@@ -813,7 +785,7 @@ async fn bootstrap_18_to_23_hostile_requests_are_denied_and_foreign_ones_left_al
         "MalformedRequest",
     )
     .await?;
-    // 17 still holds for both.
+    // 17 still applies to both.
     for (client, name) in [(&a, "a"), (&b, "b")] {
         let request = world.ask(client, name).await?;
         ensure!(world.answer(&request, soon).await?.0 == "Approved");
@@ -889,7 +861,7 @@ async fn bootstrap_18_to_23_hostile_requests_are_denied_and_foreign_ones_left_al
     Ok(())
 }
 
-/// Rows 1, 4, 6, 7, 8, 24 and what the issue lists as bad input.
+/// Rows 1, 4, 6, 7, 8, 24 and other invalid input.
 #[tokio::test(flavor = "multi_thread")]
 async fn bootstrap_01_06_07_08_24_what_cannot_be_done_is_said_and_nothing_is_lost() -> Result<()> {
     let Some(world) = World::start("refused").await? else {
@@ -972,7 +944,7 @@ async fn bootstrap_01_06_07_08_24_what_cannot_be_done_is_said_and_nothing_is_los
     ensure!(text(&world.secret(NS, "taken").await?.context("gone")?, "value") == "theirs");
     ensure!(world.secret(NS, "boss").await?.is_none());
 
-    // 4: a pause is said and nothing is written.
+    // 4: a pause is reported and nothing is written.
     let configs: Api<KamajiConfig> = Api::namespaced(world.admin.clone(), NS);
     let pause = json!({"metadata": {"annotations": {"cluster.x-k8s.io/paused": ""}}});
     configs
@@ -985,7 +957,7 @@ async fn bootstrap_01_06_07_08_24_what_cannot_be_done_is_said_and_nothing_is_los
         .await?;
     world.condition("m", "Paused", "NotPaused").await?;
 
-    // 8: the token goes with the config, which waits for nothing.
+    // 8: the token is deleted with the config, which waits for nothing.
     configs.delete("m", &DeleteParams::default()).await?;
     until("the token is gone", Duration::from_secs(10), async || {
         Ok(world

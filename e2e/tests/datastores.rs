@@ -1,5 +1,6 @@
-//! DataStores in the lab: what they say when they cannot be used, and an etcd of the user's own. The managed one serves
-//! all other suites.
+//! DataStores in the lab: the conditions of one that cannot be used, and an etcd that the user runs. The managed
+//! DataStore
+//! serves all other suites.
 
 use anyhow::{Context as _, Result, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -16,8 +17,8 @@ use e2e::{
         access::{HOST, Lab},
         cleanup::{afterwards, gone},
         clusters::VERSION,
+        conditions::{PATIENCE, contains_all, message},
         describe::not_true,
-        said::{PATIENCE, message, says},
         tenants::Scope,
         until::until,
     },
@@ -81,7 +82,7 @@ async fn a_datastore_says_why_it_is_not_ready() -> Result<()> {
             store(&stores, name, spec).await?;
         }
         for (name, _, reason, sentence) in &cases {
-            says(&message(&stores, name, reason).await?, &[sentence]);
+            contains_all(&message(&stores, name, reason).await?, &[sentence]);
         }
         Ok(())
     };
@@ -131,7 +132,7 @@ async fn a_managed_datastore_asks_for_a_default_storage_class_and_comes_up_with_
             labels::namespace::DATASTORES,
             parts::claim_name(name),
         );
-        says(&message(&stores, name, "StorageUnavailable").await?, &[&sentence]);
+        contains_all(&message(&stores, name, "StorageUnavailable").await?, &[&sentence]);
         mark("true").await?;
         ready(&stores, name).await
     };
@@ -170,7 +171,7 @@ async fn ready(stores: &Api<DataStore>, name: &str) -> Result<()> {
     .await
 }
 
-/// Lets users in by certificate alone, as an administrator of etcd does it.
+/// Enables authentication by certificate, as an etcd admin does.
 fn enable_authentication(etcd: &Etcd) -> Result<()> {
     for command in [
         &["role", "add", "root"][..],
@@ -220,7 +221,7 @@ async fn an_etcd_of_ones_own_serves_once_it_checks_who_asks_and_as_long_as_it_ho
     let test = async {
         store(&own.stores, own.name, &spec(&first)?).await?;
         let said = message(&own.stores, own.name, "DataStoreAuthenticationDisabled").await?;
-        says(
+        contains_all(
             &said,
             &["tenants could read each other: create the user and role root and run etcdctl auth enable"],
         );
@@ -261,7 +262,7 @@ async fn swapped(lab: &Lab, scope: &Scope, own: &Own, first: &Etcd, second: &Etc
             "set spec.endpoints of DataStore {} to the datastore that holds it, or restore its backup there",
             own.name
         );
-        says(
+        contains_all(
             &said,
             &[
                 "status.storage.setup: the datastore holds nothing of schema ",

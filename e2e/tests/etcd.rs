@@ -1,5 +1,6 @@
-//! The etcd driver against a real etcd: separation of tenants, crashes between any two steps, deletion that leaves
-//! nothing and touches no neighbour.
+//! The etcd driver against a real etcd: isolation of tenants, crashes between any two steps, deletion that leaves
+//! nothing
+//! behind and does not affect other tenants.
 
 use capi_kamaji::{
     hosting::driver::{Deleted, Error, Owner, TenantSchema, etcd::EtcdAdmin},
@@ -99,7 +100,7 @@ async fn hosting_beyond_10_a_set_up_cut_anywhere_converges() -> anyhow::Result<(
     admin.ensure_tenant(&a, Timestamp::now()).await?;
     let whole = etcd.listing()?;
     let permission = format!("/{}/", a.schema);
-    // Each list of commands takes back what comes after one step.
+    // Each list of commands reverts everything after one step.
     let cuts: [&[&[&str]]; 5] = [
         &[],
         &[&["user", "revoke-role", &a.user, &a.schema]],
@@ -136,7 +137,7 @@ async fn hosting_beyond_01_deletion_leaves_nothing_and_touches_no_neighbour() ->
     admin.ensure_tenant(&b, Timestamp::now()).await?;
     put(&etcd, "root", &format!("/{}/x", b.schema))?;
     let before = etcd.listing()?;
-    // Each list of commands is what a deletion had done when it was cut.
+    // Each list of commands is what an interrupted deletion had done.
     let role: &[&str] = &["role", "delete", &a.schema];
     let user: &[&str] = &["user", "delete", &a.user];
     let cuts: [&[&[&str]]; 3] = [&[], &[role], &[role, user]];
@@ -288,7 +289,7 @@ async fn an_etcd_that_does_not_hold_a_tenants_data_gets_no_empty_place() -> anyh
         assert_eq!(admin.delete_tenant(&known).await, Ok(Deleted { keys: 0 }));
         assert_eq!(etcd.listing()?, before);
     }
-    // The mark alone tells that it is the right one, and so do keys where a Kamaji left no mark.
+    // The mark alone identifies the right one, and so do keys if upstream Kamaji left no mark.
     let known = TenantSchema {
         expected: true,
         ..place("a")
@@ -366,7 +367,7 @@ async fn what_does_not_answer_is_told_with_its_cause() -> anyhow::Result<()> {
         )
     );
     assert_eq!(error.map(|error| error.class()), Some(Class::Foreign));
-    // Somebody else's authority.
+    // Another CA.
     let Some(other) = Etcd::start().await? else {
         return Ok(());
     };
@@ -381,7 +382,7 @@ async fn what_does_not_answer_is_told_with_its_cause() -> anyhow::Result<()> {
         message.contains("does not answer over TLS with these certificates"),
         "{message}"
     );
-    // A certificate that is not the administrator's.
+    // A certificate that is not the admin's.
     let a = place("a");
     admin.ensure_tenant(&a, Timestamp::now()).await?;
     let weak = etcd.credentials_of(&a.user)?;

@@ -1,5 +1,5 @@
-//! The local infrastructure provider boots what the product rendered: it can read nothing else of it. Needs the lab
-//! with a cluster (`hack/quickstart`); reads it and leaves it as it was.
+//! The local infrastructure provider boots machines from what the product generated, and can read nothing else of it.
+//! Needs a lab with a cluster (`hack/quickstart`); only reads it.
 
 use std::collections::BTreeSet;
 

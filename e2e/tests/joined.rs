@@ -1,5 +1,6 @@
-//! What must be seen after `hack/quickstart`: two machines joined by what the product rendered, and a cluster that
-//! works. Needs the lab (`hack/test e2e` brings it up); reads it and leaves it as it was.
+//! The state after `hack/quickstart`: two machines joined with the data that the product generated, and a working
+//! cluster.
+//! Needs the lab (`hack/test e2e` starts it); only reads it.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -91,7 +92,7 @@ async fn bootstrap_50_each_machine_booted_from_exactly_our_bootstrap_data() -> R
         );
         let status = inside.run(&["cloud-init", "status"]).await?;
         assert_eq!(status.trim(), "status: done", "{name}");
-        // As cloud-init itself sees it; its own warnings are no part of the verdict.
+        // As cloud-init itself reports it; its warnings are ignored.
         let schema = inside.run(&["cloud-init", "schema", "--system"]).await?;
         assert!(schema.contains("Valid cloud-config"), "{name}: {schema}");
         assert!(!schema.contains("deprecated"), "{name}: {schema}");
@@ -154,8 +155,9 @@ async fn bootstrap_50_each_machine_booted_from_exactly_our_bootstrap_data() -> R
             .find(|m| m.subresource.as_deref() == Some("approval"))
             .and_then(|m| m.manager.clone());
         assert_eq!(approver.as_deref(), Some("kamaji-bootstrap"));
-        // A name of a manager is what a client says of itself. The only other one that approves by itself is the controller
-        // manager, of whoever has this right.
+        // The // A name of a manager is what a client says of itself. The only other one that approves by itself is
+        // The // the controller
+        // manager, for identities with this permission.
         let right = json!({ "spec": {
             "user": csr.spec.username, "groups": csr.spec.groups,
             "resourceAttributes": {
@@ -361,7 +363,7 @@ async fn tokens(lab: &Lab) -> Result<BTreeMap<String, String>> {
         let name = text(&machine, "/spec/bootstrap/dataSecretName").to_owned();
         let secret = secrets.get(&name).await?;
         let token = String::from_utf8(value(&secret, "token").context("no token")?)?;
-        // What is looked for below is what the machine was given.
+        // The machine received what is searched for below.
         let data = String::from_utf8(value(&secret, "value").context("no value")?)?;
         ensure!(
             data.contains(&token),
@@ -452,7 +454,7 @@ async fn bootstrap_11_a_token_stands_in_no_log() -> Result<()> {
         .map(|token| parts(token).map(|(_, hidden)| hidden))
         .collect::<Result<_>>()?;
 
-    // Each place is first searched for what is known to stand there.
+    // Each location is first searched for text that must be there.
     let (processes, pods, requests) = (
         logs::of_processes(&lab),
         logs::of_pods(),
@@ -495,7 +497,7 @@ async fn holds(known: &str, places: &[std::path::PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// The last line that each of our processes has logged, as the API server tells it.
+/// The last log line of each of our processes, read through the API server.
 async fn last_lines(lab: &Lab) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for namespace in e2e::lab::audit::OURS {

@@ -1,5 +1,6 @@
-//! Bad input, in the lab: what the API does not refuse becomes a condition with a reason, a message that names
-//! object, field and fix, and nothing is lost. What the API itself refuses is in `api.rs`.
+//! Invalid input in the lab. What the API server does not reject becomes a condition with a reason and a message that
+//! names
+//! the object, the field and the fix, and nothing is lost. `tests/api` covers what the API server rejects.
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::{
@@ -9,8 +10,8 @@ use e2e::{
         access::{HOST, Lab, client, value, with_token},
         cleanup::{afterwards, gone},
         clusters::{Cluster, QUICKSTART, VERSION, nodes},
+        conditions::{PATIENCE, contains_all, message},
         datastore,
-        said::{PATIENCE, message, says},
         tenants::Scope,
         until::until,
     },
@@ -86,7 +87,7 @@ async fn refused(scope: &Scope) -> Result<()> {
             .with_context(|| (*name).to_owned())?;
     }
     for (name, _, reason, sentences) in &cases {
-        says(&message(&scope.tenants(), name, reason).await?, sentences);
+        contains_all(&message(&scope.tenants(), name, reason).await?, sentences);
     }
 
     // Below the ports that the API server draws by itself.
@@ -113,7 +114,7 @@ async fn refused(scope: &Scope) -> Result<()> {
     .await
 }
 
-/// Does what the message asked for: the tenant comes up.
+/// After the fix that the message names, the tenant becomes ready.
 async fn corrected(scope: &Scope, name: &str, change: Value) -> Result<()> {
     let patch = Patch::Merge(change);
     scope
@@ -136,7 +137,7 @@ async fn an_image_that_cannot_be_pulled_is_named_with_its_container() -> Result<
             .create("image", VERSION, from(NOWHERE))
             .await?;
         let said = message(&scope.tenants(), "image", "PodsFailing").await?;
-        // Which of the containers is told of is not fixed.
+        // The message may name any of the containers.
         let sentence = |name: &str| {
             format!(
                 "container {name}: the image {NOWHERE}/{name}:{VERSION} cannot be pulled; check that it exists \
@@ -168,7 +169,7 @@ async fn another_tenants_schema_is_refused_and_stays_whole() -> Result<()> {
         let sentence = format!(
             "spec.dataStoreSchema: schema {schema:?} belongs to default/quickstart of management cluster {cluster}; "
         );
-        says(&said, &[&sentence, "another name, or ", " the field", " which generates one"]);
+        contains_all(&said, &[&sentence, "another name, or ", " the field", " which generates one"]);
         Ok(())
     })
     .await?;
@@ -199,7 +200,7 @@ async fn mismatch(lab: &Lab, scope: &Scope) -> Result<()> {
     let sentence = format!(
         "{place} \"tls.key\" does not belong to the certificate in {place} \"tls.crt\": put a matching pair there"
     );
-    says(&said, &[&sentence]);
+    contains_all(&said, &[&sentence]);
     // Not by assert_eq: that would print the keys.
     ensure!(
         secrets.get("mismatch-ca").await?.data == before.data,
@@ -278,7 +279,7 @@ async fn contract_55_a_control_plane_machine_is_refused() -> Result<()> {
     let test = async {
         machine(&lab, name, json!({ labels::capi::CONTROL_PLANE: "" })).await?;
         let said = message(&configs(&lab), name, "ControlPlaneMachineNotSupported").await?;
-        says(
+        contains_all(
             &said,
             &[
                 "Machine e2e-master has the label cluster.x-k8s.io/control-plane of control planes: they run as pods of a \
@@ -309,7 +310,7 @@ async fn contract_50_a_data_secret_of_somebody_else_is_not_touched() -> Result<(
         let before = secrets.create(&PostParams::default(), &theirs).await?;
         machine(&lab, name, json!({})).await?;
         let said = message(&configs(&lab), name, "SecretNameTaken").await?;
-        says(
+        contains_all(
             &said,
             &[
                 "Secret e2e-taken is controlled by ConfigMap kube-root-ca.crt and is left alone: delete it, or use \
@@ -348,11 +349,11 @@ async fn a_control_plane_tells_what_its_tenant_was_refused_in_fields_of_its_own(
         };
         patch(json!({ "addons": { "konnectivity": {} } })).await?;
         let told = async |reason: &str| message(&control_planes, &cluster.name, reason).await;
-        says(
+        contains_all(
             &told("DataStoreNotFound").await?,
             &["DataStore nowhere does not exist; create it, or name another in spec.dataStoreName"],
         );
-        says(
+        contains_all(
             &told("FieldNotSupported").await?,
             &["spec.addons.konnectivity; remove it to clear this condition"],
         );

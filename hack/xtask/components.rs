@@ -1,7 +1,7 @@
 //! `cargo xtask components`: `config/{rbac,manager,metadata.yaml}`, and with `--out` a provider repository that
-//! clusterctl installs from. Owns which object stands in which file; the same bytes on every machine.
-//! No variables: the files can be applied as they are.
-//! Source: contract.md 4.
+//! clusterctl installs from. Owns which object is in which file; the output is the same on every machine.
+//! The files have no variables, so they can also be applied with kubectl. Layout and file names follow clusterctl's
+//! provider contract: <https://cluster-api.sigs.k8s.io/developer/providers/contracts/clusterctl>.
 
 use std::{
     collections::BTreeMap,

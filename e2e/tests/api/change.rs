@@ -1,4 +1,4 @@
-//! What is refused when an object changes; with the words that must be said.
+//! Changes of objects that the API server rejects, and their messages.
 
 #![expect(clippy::too_many_lines, reason = "tables are read as one")]
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::manifests::{kcp, merged, store, tcp};
 
-/// A row of [`refused_on_change`]: what it is, the object before and after, words of the answer.
+/// A row of [`refused_on_change`]: description, the object before and after, part of the message.
 pub type Change = (&'static str, Value, Value, &'static str);
 
 /// Objects that are refused when they change.

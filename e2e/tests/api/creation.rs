@@ -1,4 +1,4 @@
-//! What is refused, and what is taken, when an object is made; with the words that must be said.
+//! New objects that the API server rejects or accepts, and the messages of rejections.
 
 #![expect(clippy::too_many_lines, reason = "tables are read as one")]
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::manifests::{config, file, kcp, merged, minimal, node, secret, store, tcp};
 
-/// A row of [`refused_on_creation`]: what it is, the object, words of the answer.
+/// A row of [`refused_on_creation`]: description, the object, part of the message.
 pub type Creation = (&'static str, Value, &'static str);
 /// Objects that are refused when they are made.
 pub fn refused_on_creation() -> Vec<Creation> {
@@ -569,7 +569,7 @@ fn nodes() -> Vec<Creation> {
     ]
 }
 
-/// Objects shaped as the peers' users write them: nulls and empty lists where nothing is meant, versions with and
+/// Objects as users of upstream Kamaji write them: nulls and empty lists where nothing is meant, versions with and
 /// without `v`, fields that have no effect here yet.
 pub fn accepted() -> Vec<(&'static str, Value)> {
     vec![

@@ -1,5 +1,5 @@
-//! The first apply of an object that gets an owner: it makes the object or leaves what is there alone, in one request, and
-//! what it set can be given up by a later apply.
+//! The first apply of an owned object: one request either creates the object or leaves an existing one unchanged, and a
+//! later apply can remove what it set.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! The definitions on a real API server that behaves like Kubernetes 1.33, the oldest management cluster: they are
-//! served, they take what they should, they refuse what they should and say which field and what to do.
+//! The definitions on a real API server that emulates Kubernetes 1.33, the oldest supported management cluster: they are
+//! served, accept valid objects, and reject invalid ones with a message that names the field and the fix.
 
 mod change;
 mod creation;

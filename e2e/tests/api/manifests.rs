@@ -1,4 +1,4 @@
-//! What the tests of the API write: minimal objects and the parts that tables change in them. Owns data alone.
+//! Objects that the API tests write: minimal ones, and the changes that tables make to them. Data only.
 
 #![expect(
     clippy::needless_pass_by_value,

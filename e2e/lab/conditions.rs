@@ -1,4 +1,4 @@
-//! What an object says of itself: the messages of its conditions.
+//! Waits for conditions and checks their messages.
 
 use std::{fmt::Debug, time::Duration};
 
@@ -9,13 +9,13 @@ use serde_json::Value;
 
 use super::until::until;
 
-/// Time for an object to say what is wrong with it.
+/// Time until a condition is reported.
 pub const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Waits for a condition with this reason on any type, and returns its message.
 ///
 /// # Errors
-/// When the time is over, with the conditions seen last.
+/// When the time is over, with the last conditions.
 pub async fn message<K>(api: &Api<K>, name: &str, reason: &str) -> Result<String>
 where
     K: Resource + Clone + DeserializeOwned + Serialize + Debug,
@@ -35,11 +35,11 @@ where
     .await
 }
 
-/// The message says each of these sentences, as a whole.
+/// Asserts that the message contains each of these sentences.
 ///
 /// # Panics
 /// When it does not.
-pub fn says(message: &str, sentences: &[&str]) {
+pub fn contains_all(message: &str, sentences: &[&str]) {
     for sentence in sentences {
         assert!(
             message.contains(sentence),
