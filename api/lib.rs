@@ -5,6 +5,7 @@
 //! - [`bootstrap`]: bootstrap.cluster.x-k8s.io/v1alpha1, the bootstrap provider's API
 //! - [`conditions`], [`labels`]: every name that other programs look up
 //! - [`unsupported`]: fields that are accepted but have no effect yet
+//! - [`rbac`]: the form of RBAC rules, which each controller declares
 //! - [`schema`]: schemas and rules that several types share
 //! - [`crd`]: the custom resource definitions
 
@@ -28,6 +29,7 @@ pub mod labels;
 pub mod metadata;
 pub mod pod;
 pub mod probes;
+pub mod rbac;
 pub mod schema;
 pub mod service;
 pub mod tenantcontrolplane;

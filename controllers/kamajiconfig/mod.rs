@@ -17,6 +17,7 @@ mod node_join;
 mod observe;
 pub mod owner;
 mod preconditions;
+pub mod rbac;
 mod reconcile;
 mod scope;
 pub mod status;

@@ -22,6 +22,7 @@ mod network;
 mod observe;
 mod progress;
 mod publish;
+pub mod rbac;
 mod reconcile;
 mod secrets;
 mod status;

@@ -1,22 +1,21 @@
-//! The Kubernetes objects of a provider, as JSON: Namespace, account, rights, Deployment. Pure.
+//! The Kubernetes objects of a provider, as JSON: Namespace, ServiceAccount, RBAC, Deployment. Pure.
 
+use kamaji_api::rbac::Grant;
 use serde_json::{Value, json};
 
-use crate::{
-    access::{Grant, KUBEADM_READS},
-    provider::Provider,
-};
+use crate::{access::KUBEADM_READS, provider::Provider};
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 const RBAC_V1: &str = "rbac.authorization.k8s.io/v1";
-/// User and group of the process; the image has no user database that would say more.
+/// User and group of the process; the image has no user database.
 const NON_ROOT: u32 = 65532;
 /// Port of /healthz, /readyz and /metrics.
 const DIAGNOSTICS: u16 = 8080;
-/// Whoever ships an infrastructure kind lets the control plane provider hand the endpoint to it by this label.
+/// A ClusterRole with this label is aggregated: an infrastructure provider labels the one that lets the control plane
+/// provider patch the endpoint into its kind.
 const AGGREGATE_TO_INFRA: &str = "controlplane.kamaji.clastix.io/aggregate-to-infra";
 /// Cluster API's kubeadm bootstrap provider, as a user: clusterctl would move the namespace of a ServiceAccount
-/// subject to ours (contract.md 4.2), and leaves a User alone.
+/// subject to ours, and leaves a User alone.
 const KUBEADM_BOOTSTRAP: &str =
     "system:serviceaccount:capi-kubeadm-bootstrap-system:capi-kubeadm-bootstrap-manager";
 

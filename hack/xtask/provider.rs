@@ -1,10 +1,10 @@
-//! The two providers that this project ships, as clusterctl sees them: names, files, namespaces, processes, rights.
-//! Owns these facts alone; `components` makes objects of them.
-//! Source: contract.md 4, DESIGN 7 «processes» and «image».
+//! The two providers that this project ships: names, files, namespaces, processes and RBAC rules.
+//! Owns this data only; `components` generates objects from it. clusterctl derives names and files from the type of a
+//! provider: <https://cluster-api.sigs.k8s.io/developer/providers/contracts/clusterctl>.
 
-use kamaji_api::labels::namespace;
+use kamaji_api::{labels::namespace, rbac::Grant};
 
-use crate::access::{BOOTSTRAP_ROLE, CONTROL_PLANE_ROLE, Grant, HOSTING_ROLE};
+use crate::access::{BOOTSTRAP_ROLE, CONTROL_PLANE_ROLE, HOSTING_ROLE};
 
 /// Where the image is pulled from, without tag.
 pub const IMAGE_REPOSITORY: &str = "ghcr.io/capi-kamaji/capi-kamaji";

@@ -34,7 +34,9 @@ pub fn misplaced(sources: &[Source]) -> Vec<(String, String)> {
             ));
         }
         for (number, line) in (1..).zip(source.text.lines()) {
-            if line.trim_start().starts_with("#[path") {
+            // The RBAC rules of the controllers are data that xtask reads without linking the product.
+            let rules = path == "hack/xtask/access.rs" && line.ends_with("/rbac.rs\"]");
+            if line.trim_start().starts_with("#[path") && !rules {
                 let text = format!("{path}:{number}: `#[path]`: a module's file has the module's name");
                 found.push((path.to_owned(), text));
             }

@@ -1,0 +1,25 @@
+//! RBAC rules of the role `bootstrap`: KamajiConfig, and the bootstrap data Secret of each. Pure data;
+//! `cargo xtask components` writes them to `config/rbac`.
+
+use kamaji_api::rbac::{
+    EVENTS, Grant,
+    Verb::{Create, Get, List, Patch, Update, Watch},
+    grant,
+    group::{BOOTSTRAP, CAPI, CONTROL_PLANE, CORE},
+    verbs::{FOLLOW, ROOT},
+};
+
+/// Rules in the management cluster.
+pub const RULES: &[Grant] = &[
+    grant(BOOTSTRAP, &["kamajiconfigs"], ROOT),
+    grant(BOOTSTRAP, &["kamajiconfigs/status"], &[Patch]),
+    grant(BOOTSTRAP, &["kamajiconfigs/finalizers"], &[Update]),
+    grant(CAPI, &["clusters", "machines"], FOLLOW),
+    // Versions, and the endpoint for workers.
+    grant(CONTROL_PLANE, &["kamajicontrolplanes"], FOLLOW),
+    // Bootstrap data Secrets are created once and never changed. Referenced files and the kubeconfig that the control
+    // plane provider creates are read.
+    grant(CORE, &["secrets"], &[Get, List, Watch, Create]),
+    grant(CORE, &["configmaps"], &[Get]),
+    EVENTS,
+];
