@@ -14,8 +14,10 @@ const READS: [&str; 6] = [
     "list",
     "list_metadata",
 ];
-/// Where reading is: of the management cluster, of the own Lease, of tenants' API servers; and what writes reads first.
-const READERS: [&str; 4] = [
+/// Where reading is: of DataStores, of the management cluster once at the start, before a write, of the own Lease, and of
+/// tenants' API servers.
+const READERS: [&str; 5] = [
+    "controllers/hosting/engine.rs",
     "controllers/hosting/driver/",
     "controllers/k8s/",
     "controllers/runtime/",

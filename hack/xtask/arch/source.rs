@@ -53,6 +53,12 @@ impl Source {
         }
     }
 
+    /// A file of unit tests, by its name or its folder's.
+    pub fn is_test(&self) -> bool {
+        self.stem().ends_with("tests")
+            || (self.path.starts_with("controllers/") && self.path.contains("/tests/"))
+    }
+
     /// Numbers of the lines in which `word` stands as a word of its own.
     pub fn lines_with(&self, word: &str) -> Vec<usize> {
         (1..)
