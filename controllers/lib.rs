@@ -1,8 +1,8 @@
 //! capi-kamaji: Cluster API control plane and bootstrap provider with an embedded Kamaji hosting engine.
 //!
 //! `api` ← [`k8s`] ← [`capi`] ← controllers. The controllers never import each other: they meet through objects
-//! alone, so that `--hosting=external` leaves the hosting to an upstream Kamaji (DESIGN 1). Only this file knows
-//! them all.
+//! alone, so that `--hosting=external` leaves the hosting to an upstream Kamaji. Only this file knows all of
+//! them.
 
 pub mod args;
 pub mod capi;

@@ -1,7 +1,7 @@
 //! The digest of a manifest: equal digests mean «nothing to apply».
 //!
-//! The digest is written on the object as an annotation, so that a restarted process sees without a request that
-//! what it would apply is already there (DESIGN 2.11).
+//! The digest is an annotation of the object, so that a restarted process knows without a request that what it would apply
+//! is applied already.
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};

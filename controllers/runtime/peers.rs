@@ -1,4 +1,5 @@
-//! The process refuses to start while a peer engine works on the same objects (DESIGN 7, «peers' engines»).
+//! The process refuses to start while the Go implementation of one of its roles, upstream Kamaji or the Go provider, holds
+//! its Lease: both would reconcile the same objects.
 
 use std::time::Duration;
 
