@@ -7,7 +7,6 @@ use kamaji_api::{
     bootstrap::{ClientApproval, CloudProvider, KamajiConfig, ProviderIdSource, TokenStatus, VersionCheck},
     conditions::{KamajiConfigCondition, Reason},
 };
-use semver::Version;
 
 use super::{
     approval::approve::{self, Answers},
@@ -19,7 +18,7 @@ use super::{
 };
 use crate::{
     capi::machine::Machine,
-    k8s::{conditions, problem::Problem},
+    k8s::{conditions, problem::Problem, version},
     runtime::driver::Outcome,
     tenant,
 };
@@ -213,8 +212,7 @@ async fn settle_provider_id(
 
 /// Compares the version of the Node with that of the Machine.
 fn version_of(config: &KamajiConfig, machine: &Machine, found: &str) -> Result<String, String> {
-    let parse = |text: &str| Version::parse(text.trim_start_matches('v')).ok();
-    let (Some(have), Some(want)) = (parse(found), parse(&machine.spec.version)) else {
+    let (Some(have), Some(want)) = (version::parse(found), version::parse(&machine.spec.version)) else {
         return Ok(found.to_owned());
     };
     let same_minor = (have.major, have.minor) == (want.major, want.minor);

@@ -18,7 +18,7 @@ use semver::Version;
 use super::{bootstrapdata::inputs, names, observe::Observed, owner::Owner, status, validate};
 use crate::{
     capi::{cluster::Cluster, machine::Machine, owner as owners},
-    k8s::problem::Problem,
+    k8s::{problem::Problem, version as k8s_version},
 };
 
 /// The preconditions of bootstrap data, checked once.
@@ -51,7 +51,7 @@ impl Preconditions {
                 .control_plane
                 .as_ref()
                 .and_then(|known| known.status.as_ref()?.version.clone())
-                .and_then(|text| Version::parse(text.trim_start_matches('v')).ok());
+                .and_then(|text| k8s_version::parse(&text));
             problems.extend(
                 control_plane
                     .and_then(|control_plane| validate::skew(owner_name(owner), version, &control_plane)),
@@ -205,7 +205,7 @@ fn version(owner: &Owner<Arc<Machine>>) -> Result<Version, Problem> {
             ),
         ));
     }
-    Version::parse(text.trim_start_matches('v')).map_err(|_| {
+    k8s_version::parse(text).ok_or_else(|| {
         Problem::on_change(
             Reason::InvalidVersion,
             format!(

@@ -10,8 +10,15 @@ use kamaji_api::{
 };
 use kube::ResourceExt as _;
 
-use super::{bootstrapdata::inputs::Target, names};
-use crate::{capi::cluster::Cluster, k8s::problem::Problem};
+use super::bootstrapdata::inputs::Target;
+use crate::{
+    capi::cluster::Cluster,
+    k8s::{
+        host_port::{HostPort, nth_address, without_brackets},
+        names::{is_dns_name, is_dns_name_of_any_case},
+        problem::Problem,
+    },
+};
 
 /// Service network of a workload cluster whose Cluster names none.
 const DEFAULT_SERVICES: &str = "10.96.0.0/16";
@@ -31,10 +38,7 @@ pub fn target(
 ) -> Result<Target, Problem> {
     let (host, port) = endpoint(config, cluster, control_plane)?;
     let tls_server_name = config.spec.control_plane.tls_server_name.clone();
-    if tls_server_name
-        .as_deref()
-        .is_some_and(|name| !names::is_dns_name(name))
-    {
+    if tls_server_name.as_deref().is_some_and(|name| !is_dns_name(name)) {
         return Err(Problem::on_change(
             Reason::InvalidSpec,
             "spec.controlPlane.tlsServerName is not a DNS name; set one of the names in the API server's certificate",
@@ -107,25 +111,18 @@ pub fn hosts(
 }
 
 fn of_endpoint(endpoint: &Endpoint) -> Option<(String, u16)> {
-    let host = endpoint.host.trim_start_matches('[').trim_end_matches(']');
+    let host = without_brackets(&endpoint.host);
     is_host(host).then_some(())?;
     Some((host.to_owned(), endpoint.port.try_into().ok()?))
 }
 
 fn split(text: &str) -> Option<(String, u16)> {
-    let (host, port) = text.rsplit_once(':')?;
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let host = match bare {
-        Some(host) => host.parse::<std::net::Ipv6Addr>().ok().map(|_| host)?,
-        None if host.contains(':') => return None,
-        None => host,
-    };
-    is_host(host).then_some(())?;
-    Some((host.to_owned(), port.parse().ok().filter(|port| *port > 0)?))
+    let HostPort { host, port } = HostPort::parse_strict(text)?;
+    is_host(&host).then_some((host, port))
 }
 
 fn is_host(host: &str) -> bool {
-    host.parse::<IpAddr>().is_ok() || names::is_dns_name(&host.to_ascii_lowercase())
+    host.parse::<IpAddr>().is_ok() || is_dns_name_of_any_case(host)
 }
 
 /// Addresses of the DNS service: those of the control plane, else the tenth address of each service network.
@@ -141,14 +138,11 @@ fn cluster_dns(cluster: &Cluster, control_plane: Option<&KamajiControlPlane>) ->
     } else {
         ranges.as_slice()
     };
-    ranges.iter().filter_map(|range| tenth(range)).collect()
-}
-
-fn tenth(range: &str) -> Option<String> {
-    Some(match range.parse::<IpNet>().ok()?.network() {
-        IpAddr::V4(base) => std::net::Ipv4Addr::from(u32::from(base).checked_add(10)?).to_string(),
-        IpAddr::V6(base) => std::net::Ipv6Addr::from(u128::from(base).checked_add(10)?).to_string(),
-    })
+    ranges
+        .iter()
+        .filter_map(|range| nth_address(&range.parse::<IpNet>().ok()?, 10))
+        .map(|address| address.to_string())
+        .collect()
 }
 
 #[cfg(test)]

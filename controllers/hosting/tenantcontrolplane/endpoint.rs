@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use kamaji_api::{conditions::Reason, service::ServiceType, tenantcontrolplane::TenantControlPlane};
 
 use super::validate::Network;
-use crate::k8s::{problem::Problem, row::ServiceFacts};
+use crate::k8s::{host_port::HostPort, problem::Problem, row::ServiceFacts};
 
 /// Addresses of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,19 +68,11 @@ pub fn endpoint(
     hosts.push(host.clone());
     hosts.extend(advertise.map(|address| address.to_string()));
     Ok(Endpoint {
-        published: joined(&host, network.port),
+        published: HostPort::new(&host, network.port).to_string(),
         advertise,
         hosts,
-        service: joined(internal, network.port),
+        service: HostPort::new(internal, network.port).to_string(),
     })
-}
-
-fn joined(host: &str, port: u16) -> String {
-    if host.contains(':') {
-        format!("[{host}]:{port}")
-    } else {
-        format!("{host}:{port}")
-    }
 }
 
 #[cfg(test)]

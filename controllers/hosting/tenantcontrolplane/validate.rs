@@ -17,7 +17,15 @@ use super::{
     component::CONTAINERS,
     names::{Names, check_names, names_of},
 };
-use crate::{hosting::driver::names, k8s::problem::Problem};
+use crate::{
+    hosting::driver::names,
+    k8s::{
+        host_port::nth_address,
+        names::is_dns_name_of_any_case,
+        problem::Problem,
+        version::{self, Step},
+    },
+};
 
 /// Oldest minor of Kubernetes 1 whose flags and add-ons the engine renders.
 const OLDEST_MINOR: u64 = 30;
@@ -55,7 +63,7 @@ impl Network {
     pub fn service_addresses(&self) -> Vec<IpAddr> {
         self.service_cidrs
             .iter()
-            .filter_map(|cidr| nth(cidr, 1))
+            .filter_map(|cidr| nth_address(cidr, 1))
             .collect()
     }
 }
@@ -128,14 +136,9 @@ pub fn validate(tenant: &TenantControlPlane, entropy: u64) -> Result<Valid, Prob
     })
 }
 
-/// Parses a version with or without a leading `v`.
-pub fn parse_version(text: &str) -> Option<Version> {
-    Version::parse(text.strip_prefix('v').unwrap_or(text)).ok()
-}
-
 fn version(desired: &str, running: Option<&str>) -> Result<Version, Problem> {
     const FIELD: &str = "spec.kubernetes.version";
-    let version = parse_version(desired).ok_or_else(|| {
+    let version = version::parse(desired).ok_or_else(|| {
         invalid(
             Reason::InvalidVersion,
             format!("{FIELD}: {desired:?} is not a semantic version; write it like v1.36.3"),
@@ -147,29 +150,27 @@ fn version(desired: &str, running: Option<&str>) -> Result<Version, Problem> {
             format!("{FIELD}: {desired} is not supported; use v1.{OLDEST_MINOR}.0 or newer"),
         ));
     }
-    let Some((running, text)) = running.and_then(|text| Some((parse_version(text)?, text))) else {
+    let Some((running, text)) = running.and_then(|text| Some((version::parse(text)?, text))) else {
         return Ok(version);
     };
-    if version.minor < running.minor {
-        return Err(invalid(
+    match version::step(&running, &version) {
+        Step::Allowed => Ok(version),
+        Step::Downgrade => Err(invalid(
             Reason::VersionDowngrade,
             format!(
                 "{FIELD}: {desired} is below the running {text}; a control plane cannot go back a minor version; set it to \
                  v1.{} or the next minor",
                 running.minor
             ),
-        ));
-    }
-    if version.minor > running.minor + 1 {
-        return Err(invalid(
+        )),
+        Step::TooLarge => Err(invalid(
             Reason::VersionStepTooLarge,
             format!(
                 "{FIELD}: {desired} is more than one minor above the running {text}; go to v1.{} first",
                 running.minor + 1
             ),
-        ));
+        )),
     }
-    Ok(version)
 }
 
 fn network(profile: &NetworkProfile) -> Result<Network, Problem> {
@@ -228,7 +229,10 @@ fn network(profile: &NetworkProfile) -> Result<Network, Problem> {
         dns.push(parsed);
     }
     if dns.is_empty() {
-        dns = service_cidrs.iter().filter_map(|cidr| nth(cidr, 10)).collect();
+        dns = service_cidrs
+            .iter()
+            .filter_map(|cidr| nth_address(cidr, 10))
+            .collect();
     }
     Ok(Network {
         port,
@@ -243,7 +247,9 @@ fn network(profile: &NetworkProfile) -> Result<Network, Problem> {
 /// Checks the user's alternative names of the serving certificate.
 fn alternative_names(names: &[String]) -> Result<(), Problem> {
     for (index, name) in names.iter().enumerate() {
-        if name.parse::<IpAddr>().is_err() && !is_dns_name(name.strip_prefix("*.").unwrap_or(name)) {
+        if name.parse::<IpAddr>().is_err()
+            && !is_dns_name_of_any_case(name.strip_prefix("*.").unwrap_or(name))
+        {
             return Err(invalid(
                 Reason::InvalidSpec,
                 format!(
@@ -254,17 +260,6 @@ fn alternative_names(names: &[String]) -> Result<(), Problem> {
         }
     }
     Ok(())
-}
-
-/// A DNS name of RFC 1123: labels of letters, digits and hyphens.
-fn is_dns_name(name: &str) -> bool {
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    name.len() <= 253 && name.split('.').all(label)
 }
 
 fn cidrs(field: &str, texts: &[&str]) -> Result<Vec<IpNet>, Problem> {
@@ -300,15 +295,6 @@ fn parsed_address(field: &str, text: Option<&str>) -> Result<Option<IpAddr>, Pro
             })
         })
         .transpose()
-}
-
-/// The `n`th address of a range.
-fn nth(cidr: &IpNet, n: u8) -> Option<IpAddr> {
-    let address = match cidr.network() {
-        IpAddr::V4(base) => IpAddr::V4(u32::from(base).checked_add(u32::from(n))?.into()),
-        IpAddr::V6(base) => IpAddr::V6(u128::from(base).checked_add(u128::from(n))?.into()),
-    };
-    cidr.contains(&address).then_some(address)
 }
 
 /// The user's additional containers may not have the name of a container of the engine.

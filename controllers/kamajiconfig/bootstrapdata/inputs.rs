@@ -8,7 +8,10 @@ use kamaji_api::{
 };
 use semver::Version;
 
-use crate::kamajiconfig::{owner::Owner, token::Token};
+use crate::{
+    k8s::host_port::in_url,
+    kamajiconfig::{owner::Owner, token::Token},
+};
 
 /// Socket of the container runtime if the config names none.
 pub const DEFAULT_CRI_SOCKET: &str = "unix:///run/containerd/containerd.sock";
@@ -57,16 +60,7 @@ pub struct Target {
 impl Target {
     /// The host as a URL has it.
     pub fn url_host(&self) -> String {
-        url_host(&self.host)
-    }
-}
-
-/// A host as a URL has it: IPv6 addresses are in brackets.
-pub fn url_host(host: &str) -> String {
-    if host.contains(':') && !host.starts_with('[') {
-        format!("[{host}]")
-    } else {
-        host.to_owned()
+        in_url(&self.host)
     }
 }
 

@@ -7,9 +7,10 @@ use kamaji_api::{
 };
 use semver::Version;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::inputs::{DEFAULT_CRI_SOCKET, Target};
+use crate::k8s::merge_patch::merge_patch;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -48,7 +49,7 @@ struct KubeletConfiguration<'a> {
 /// The configuration that the node gets, with the user's fields merged in.
 pub fn configuration(spec: &KamajiConfigSpec, version: &Version, target: &Target) -> Value {
     let mut value = defaults(spec, version, target);
-    merge(&mut value, &Value::Object(spec.kubelet.config.clone()));
+    merge_patch(&mut value, &Value::Object(spec.kubelet.config.clone()));
     value
 }
 
@@ -106,26 +107,6 @@ fn defaults(spec: &KamajiConfigSpec, version: &Version, target: &Target) -> Valu
         feature_gates: (!spec.kubelet.feature_gates.is_empty()).then(|| json!(spec.kubelet.feature_gates)),
     };
     serde_json::to_value(configuration).unwrap_or_default()
-}
-
-/// JSON merge patch (RFC 7386): null deletes, objects merge, everything else replaces.
-fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(Map::new());
-    }
-    if let Value::Object(target) = target {
-        for (key, value) in patch {
-            if value.is_null() {
-                target.remove(key);
-            } else {
-                merge(target.entry(key).or_insert(Value::Null), value);
-            }
-        }
-    }
 }
 
 /// What the join script does on a machine with cgroup v1: `fail` or `allow`. A kubelet older than 1.31 has no such

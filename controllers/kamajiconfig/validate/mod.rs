@@ -12,11 +12,8 @@ use kamaji_api::{
 };
 use semver::Version;
 
-use super::{
-    bootstrapdata::{kubelet, render, text},
-    names,
-};
-use crate::k8s::problem::Problem;
+use super::bootstrapdata::{kubelet, render, text};
+use crate::k8s::{names, problem::Problem};
 
 mod files;
 

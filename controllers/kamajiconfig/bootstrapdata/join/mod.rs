@@ -12,6 +12,7 @@ use super::{
     inputs::{self, DEFAULT_CRI_SOCKET, Inputs, RenderError, Target},
     kubelet,
 };
+use crate::k8s::host_port::in_url;
 
 /// Where the script looks for a kubelet if the spec names no path.
 const KUBELET_PATHS: &str =
@@ -158,7 +159,7 @@ pub fn environment(inputs: &Inputs<'_>, config: &Value) -> String {
         0 => String::new(),
         port => format!(
             "{}:{port}",
-            inputs::url_host(text("healthzBindAddress").unwrap_or("127.0.0.1"))
+            in_url(text("healthzBindAddress").unwrap_or("127.0.0.1"))
         ),
     };
     let values: [(&str, String); 22] = [
