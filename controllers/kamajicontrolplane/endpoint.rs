@@ -7,8 +7,6 @@
 //! which of the two it is. It is written together with the endpoint, because later nothing else distinguishes them,
 //! such as when the TenantControlPlane was created again at another address.
 
-use std::net::IpAddr;
-
 use kamaji_api::{
     controlplane::{Endpoint, KamajiControlPlane},
     labels::ours,
@@ -16,7 +14,10 @@ use kamaji_api::{
 };
 use kube::ResourceExt;
 
-use crate::capi::cluster::Cluster;
+use crate::{
+    capi::cluster::Cluster,
+    k8s::host_port::{HostPort, in_url},
+};
 
 /// Who set an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,21 +159,16 @@ pub fn for_workers(
 
 /// Parses `host:port`; an IPv6 address may have brackets. `None` for a port above 65535.
 pub fn parse(text: &str) -> Option<Endpoint> {
-    let (host, port) = text.rsplit_once(':')?;
-    let endpoint = Endpoint {
-        host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
-        port: port.parse().ok()?,
-    };
-    (endpoint.is_valid() && endpoint.port <= 65535).then_some(endpoint)
+    HostPort::parse(text).map(|HostPort { host, port }| Endpoint {
+        host,
+        port: port.into(),
+    })
 }
 
 /// Formats `host:port`; an IPv6 address gets brackets.
 pub fn text(endpoint: &Endpoint) -> String {
     let Endpoint { host, port } = endpoint;
-    match host.parse::<IpAddr>() {
-        Ok(IpAddr::V6(_)) => format!("[{host}]:{port}"),
-        _ => format!("{host}:{port}"),
-    }
+    format!("{}:{port}", in_url(host))
 }
 
 /// The URL for `server` of a kubeconfig.

@@ -13,7 +13,10 @@ use kamaji_api::{
 };
 
 use super::endpoint::{Choice, Origin};
-use crate::capi::cluster::{ClusterNetwork, NetworkRanges};
+use crate::{
+    capi::cluster::{ClusterNetwork, NetworkRanges},
+    k8s::host_port::host_of,
+};
 
 /// Everything of the TenantControlPlane that comes from `spec.network`.
 pub struct Network {
@@ -139,11 +142,6 @@ fn gateway_spec(settings: &GatewaySettings) -> GatewaySpec {
             port: *port,
         }],
     }
-}
-
-/// `host` or `host:port`, without the port.
-fn host_of(text: &str) -> &str {
-    text.rsplit_once(':').map_or(text, |(host, _)| host)
 }
 
 /// The port that the Cluster sets, else the port of the endpoint.

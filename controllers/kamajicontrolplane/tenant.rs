@@ -9,7 +9,6 @@ use kamaji_api::{
     controlplane::KamajiControlPlane,
     tenantcontrolplane::{DeploymentStatus, TenantControlPlane, VersionPhase},
 };
-use semver::Version;
 
 use super::field_paths;
 use crate::k8s::{conditions, problem::Problem};
@@ -181,11 +180,6 @@ pub fn version_text(text: &str) -> String {
     } else {
         format!("v{text}")
     }
-}
-
-/// Parses a version with or without a leading `v`; `None` when it is no semantic version.
-pub fn parse_version(text: &str) -> Option<Version> {
-    Version::parse(text.strip_prefix('v').unwrap_or(text)).ok()
 }
 
 fn reported(tenant: &TenantControlPlane) -> &[Condition] {

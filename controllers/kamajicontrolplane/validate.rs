@@ -9,8 +9,11 @@ use kamaji_api::{
     tenantcontrolplane::TenantControlPlane,
 };
 
-use super::tenant::{parse_version, running_version};
-use crate::k8s::problem::Problem;
+use super::tenant::running_version;
+use crate::k8s::{
+    problem::Problem,
+    version::{self, Step},
+};
 
 /// Checks the spec. `tenant` knows the version that runs.
 ///
@@ -57,37 +60,34 @@ pub fn validate(
 /// A version may go up by one minor version at a time and never down a minor version: the Kubernetes version skew
 /// policy, <https://kubernetes.io/releases/version-skew-policy/>.
 fn version(desired: &str, running: Option<&str>) -> Result<(), Problem> {
-    let version = parse_version(desired).ok_or_else(|| {
+    let version = version::parse(desired).ok_or_else(|| {
         Problem::on_change(
             Reason::InvalidVersion,
             format!("spec.version: {desired:?} is not a semantic version; write it like v1.36.3"),
         )
     })?;
-    let Some((text, old)) = running.and_then(|text| Some((text, parse_version(text)?))) else {
+    let Some((text, old)) = running.and_then(|text| Some((text, version::parse(text)?))) else {
         return Ok(());
     };
-    let (from, to) = ((old.major, old.minor), (version.major, version.minor));
-    if to < from {
-        return Err(Problem::on_change(
+    match version::step(&old, &version) {
+        Step::Allowed => Ok(()),
+        Step::Downgrade => Err(Problem::on_change(
             Reason::VersionDowngrade,
             format!(
                 "spec.version: {desired} is below the running {text}; a control plane cannot go back a minor version; \
                  set it to v{}.{} or the minor version after it",
-                from.0, from.1
+                old.major, old.minor
             ),
-        ));
-    }
-    if to.0 != from.0 || to.1 > from.1 + 1 {
-        return Err(Problem::on_change(
+        )),
+        Step::TooLarge => Err(Problem::on_change(
             Reason::VersionStepTooLarge,
             format!(
                 "spec.version: {desired} is more than one minor version above the running {text}; go to v{}.{} first",
-                from.0,
-                from.1 + 1
+                old.major,
+                old.minor + 1
             ),
-        ));
+        )),
     }
-    Ok(())
 }
 
 #[cfg(test)]

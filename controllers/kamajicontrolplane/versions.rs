@@ -11,7 +11,8 @@ use kamaji_api::{
     tenantcontrolplane::{TenantControlPlane, VersionPhase},
 };
 
-use super::tenant::{deployment, parse_version, phase, running_version, version_text};
+use super::tenant::{deployment, phase, running_version, version_text};
+use crate::k8s::version;
 
 /// `status.versions`. `behind`: the engine has not observed what was last applied.
 pub fn list(
@@ -44,7 +45,7 @@ pub fn list(
         return vec![entry(&old, total)];
     }
     let mut list = vec![entry(&old, total - updated), entry(desired, updated)];
-    list.sort_by_key(|entry| parse_version(&entry.version));
+    list.sort_by_key(|entry| version::parse(&entry.version));
     list
 }
 
