@@ -106,13 +106,13 @@ pub fn refused_on_change() -> Vec<Change> {
             "managed later",
             store(json!({})),
             managed(json!({})),
-            "managed cannot be added to or taken from",
+            "managed cannot be added to or removed from",
         ),
         (
             "not managed any more",
             managed(json!({})),
             store(json!({})),
-            "managed cannot be added to or taken from",
+            "managed cannot be added to or removed from",
         ),
         (
             "more members",

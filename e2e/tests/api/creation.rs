@@ -87,7 +87,7 @@ fn tenants() -> Vec<Creation> {
                 "controlPlane": {"service": {"serviceType": "LoadBalancer"}},
                 "networkProfile": {"loadBalancerSourceRanges": ["10.0.0.0"]},
             })),
-            "every entry must be a range of addresses such as 10.96.0.0/16",
+            "every entry must be a CIDR range such as 10.96.0.0/16",
         ),
         (
             "ingress and gateway",
@@ -107,7 +107,7 @@ fn tenants() -> Vec<Creation> {
         (
             "service range",
             tcp(json!({"networkProfile": {"serviceCidr": "10.96.0.0"}})),
-            "must be empty or a range of addresses such as 10.96.0.0/16",
+            "must be empty or a CIDR range such as 10.96.0.0/16",
         ),
         (
             "three pod ranges",
@@ -117,7 +117,7 @@ fn tenants() -> Vec<Creation> {
         (
             "pod range",
             tcp(json!({"networkProfile": {"podCidrs": ["nowhere"]}})),
-            "every entry must be a range of addresses",
+            "every entry must be a CIDR range",
         ),
         (
             "port",
@@ -310,7 +310,7 @@ fn stores() -> Vec<Creation> {
                 "certificateAuthority": {"certificate": secret("ca.crt")},
                 "clientCertificate": {"certificate": {}, "privateKey": secret("tls.key")},
             }})),
-            "or leave clientCertificate out",
+            "or omit clientCertificate",
         ),
         (
             "managed with endpoints",
@@ -415,7 +415,7 @@ fn configs() -> Vec<Creation> {
             config(json!({"users": [{
                 "name": "a", "passwd": "x", "passwdFrom": {"secret": {"name": "a", "key": "b"}},
             }]})),
-            "users[] takes one of passwd and passwdFrom",
+            "users[] needs at most one of passwd and passwdFrom",
         ),
         (
             "join timeout",
