@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Namespace;
 use kamaji_api::{
     datastore::DataStore,
     labels::{field_manager, ours},
@@ -14,7 +13,7 @@ use kamaji_api::{
 };
 use kube::{Api, Client, runtime::watcher};
 
-use super::{driver::Pool, usage};
+use super::{driver::Pool, observe, usage};
 use crate::{
     k8s::{apply::Applier, events::Events, index::ChildIndex, key::RootKey, store::Store},
     runtime::{queue::Queue, role::Role, watch::Watches},
@@ -54,13 +53,7 @@ impl Engine {
     /// The namespace `kube-system` cannot be read.
     pub async fn new(role: &Role) -> anyhow::Result<Arc<Self>> {
         let client = role.client.clone();
-        let namespaces: Api<Namespace> = Api::all(client.clone());
-        let cluster_id = namespaces
-            .get("kube-system")
-            .await?
-            .metadata
-            .uid
-            .unwrap_or_default();
+        let cluster_id = observe::cluster_id(&client).await?;
         let index = Arc::new(ChildIndex::default());
         Ok(Arc::new(Self {
             applier: Applier::new(client.clone(), field_manager::HOSTING, index.clone()),

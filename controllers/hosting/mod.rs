@@ -7,6 +7,7 @@ pub mod datastore;
 pub mod driver;
 pub mod engine;
 mod hardened;
+mod observe;
 pub mod rbac;
 pub mod tenantcontrolplane;
 pub mod usage;

@@ -44,8 +44,14 @@ macro_rules! watched {
     ($kind:ident, full) => { $kind };
 }
 
+/// A kind of the table. The engine renders objects of these kinds only: those of another kind would be neither watched nor
+/// deleted.
+pub trait Listed: Resource<DynamicType = ()> {}
+
 macro_rules! children {
     ($($kind:ident: $how:ident,)*) => {
+        $(impl Listed for $kind {})*
+
         /// Calls `visitor` once for each kind of the table.
         pub fn each(visitor: &mut impl Visitor) {
             $(visitor.visit::<watched!($kind, $how)>();)*

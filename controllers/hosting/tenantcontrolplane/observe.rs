@@ -9,8 +9,19 @@ use k8s_openapi::api::{
 use kamaji_api::labels::kamaji;
 use kube::Api;
 
-use super::{context::Context, observed::Rows, phase};
+use super::{context::Context, phase};
 use crate::k8s::{error::ApiError, key::RootKey, problem::Problem, row::Row};
+
+/// Rows of the index at the end of the reconcile.
+#[derive(Clone, Debug, Default)]
+pub struct Rows {
+    /// The Deployment.
+    pub deployment: Option<Arc<Row>>,
+    /// The Service.
+    pub service: Option<Arc<Row>>,
+    /// What keeps a pod from running, while the Deployment is not complete.
+    pub trouble: Option<String>,
+}
 
 /// Reads one Secret; `None` when it does not exist.
 ///

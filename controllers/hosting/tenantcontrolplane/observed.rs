@@ -1,9 +1,7 @@
 //! What one reconcile observed of a tenant, step by step: the input of its status. Pure.
 
-use std::sync::Arc;
-
 use super::{certificates::Certificates, storage::Placed};
-use crate::k8s::{problem::Problem, report::Step, row::Row};
+use crate::k8s::{problem::Problem, report::Step};
 
 /// What was observed in the workload cluster.
 #[derive(Clone, Debug)]
@@ -49,15 +47,4 @@ pub struct Observed {
     pub rendered: Option<String>,
     /// The workload cluster, where this reconcile looked at it.
     pub tenant_api: Option<TenantApi>,
-}
-
-/// Rows of the index at the end of the reconcile.
-#[derive(Clone, Debug, Default)]
-pub struct Rows {
-    /// The Deployment.
-    pub deployment: Option<Arc<Row>>,
-    /// The Service.
-    pub service: Option<Arc<Row>>,
-    /// What keeps a pod from running, while the Deployment is not complete.
-    pub trouble: Option<String>,
 }

@@ -5,7 +5,7 @@ use kamaji_api::{
     tenantcontrolplane::{TenantControlPlane, VersionPhase, VersionStatus},
 };
 
-use super::{observed::Rows, phase};
+use super::{observe::Rows, phase};
 use crate::k8s::{
     conditions::{self, Verdict},
     report::Step,

@@ -27,6 +27,7 @@ use serde_json::{Value, json};
 use super::{
     Result, containers,
     inputs::Inputs,
+    manifest_with,
     metadata::{labels_of, metadata, selector},
     volumes,
 };
@@ -80,7 +81,7 @@ pub fn render(inputs: &Inputs<'_>) -> Result<Manifest> {
         }),
         ..Deployment::default()
     };
-    Manifest::with_overlay(&deployment, |body| {
+    manifest_with(&deployment, |body| {
         overlay(body, user, &selector(tenant));
     })
 }

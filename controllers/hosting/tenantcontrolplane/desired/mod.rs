@@ -21,13 +21,24 @@ mod tests;
 
 use k8s_openapi::api::{networking::v1::NetworkPolicy, policy::v1::PodDisruptionBudget};
 use kamaji_api::tenantcontrolplane::TenantControlPlane;
-use kube::Resource;
+use serde::Serialize;
+use serde_json::Value;
 
 use super::names::Names;
-use crate::k8s::{kind::Kind, manifest::Manifest};
+use crate::k8s::{children::Listed, kind::Kind, manifest::Manifest};
 
 /// A manifest, or the error of serialising an object that was just built. No Kubernetes type causes that error.
 pub type Result<T> = std::result::Result<T, serde_json::Error>;
+
+/// The manifest of an object. A kind that is not in the table of [`crate::k8s::children`] does not compile.
+fn manifest<K: Listed + Serialize>(object: &K) -> Result<Manifest> {
+    Manifest::of(object)
+}
+
+/// The manifest of an object, with `overlay` merged over its JSON.
+fn manifest_with<K: Listed + Serialize>(object: &K, overlay: impl FnOnce(&mut Value)) -> Result<Manifest> {
+    Manifest::with_overlay(object, overlay)
+}
 
 /// An object that is applied between the Service and the Deployment.
 pub enum Companion {
@@ -38,7 +49,7 @@ pub enum Companion {
 }
 
 impl Companion {
-    fn optional<K: Resource<DynamicType = ()>>(manifest: Option<Manifest>) -> Self {
+    fn optional<K: Listed>(manifest: Option<Manifest>) -> Self {
         manifest.map_or_else(|| Self::Absent(Kind::of::<K>()), Self::Present)
     }
 }

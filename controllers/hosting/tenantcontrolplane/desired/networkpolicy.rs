@@ -8,7 +8,7 @@ use kamaji_api::tenantcontrolplane::TenantControlPlane;
 use kube::ResourceExt;
 
 use super::{
-    Result,
+    Result, manifest,
     metadata::{metadata, selector},
     service::protocol,
     switch::Switch,
@@ -49,5 +49,5 @@ pub fn render(tenant: &TenantControlPlane) -> Result<Option<Manifest>> {
             egress: None,
         }),
     };
-    Manifest::of(&policy).map(Some)
+    manifest(&policy).map(Some)
 }

@@ -8,7 +8,7 @@ use kamaji_api::tenantcontrolplane::TenantControlPlane;
 use kube::ResourceExt;
 
 use super::{
-    Result,
+    Result, manifest,
     metadata::{metadata, selector},
 };
 use crate::k8s::manifest::Manifest;
@@ -34,5 +34,5 @@ pub fn render(tenant: &TenantControlPlane) -> Result<Option<Manifest>> {
         }),
         ..PodDisruptionBudget::default()
     };
-    Manifest::of(&budget).map(Some)
+    manifest(&budget).map(Some)
 }

@@ -9,7 +9,7 @@ use kamaji_api::{
 };
 use kube::ResourceExt;
 
-use super::{Result, metadata::metadata};
+use super::{Result, manifest, metadata::metadata};
 use crate::{
     hosting::tenantcontrolplane::names::Names,
     k8s::manifest::Manifest,
@@ -42,7 +42,7 @@ pub fn material(tenant: &TenantControlPlane, spec: &SecretSpec, material: &Mater
         annotations.insert(kamaji::CHECKSUM.to_owned(), digest);
     }
     metadata.annotations = Some(annotations);
-    Manifest::of(&Secret {
+    manifest(&Secret {
         metadata,
         type_: Some(spec.secret_type.to_owned()),
         data: Some(material.to_data()),
@@ -67,7 +67,7 @@ pub fn datastore_config(tenant: &TenantControlPlane, names: &Names) -> Result<Ma
         (ours::CONTENT_HASH.to_owned(), hash.clone()),
         (kamaji::CHECKSUM.to_owned(), hash),
     ]));
-    Manifest::of(&Secret {
+    manifest(&Secret {
         metadata,
         type_: Some("Opaque".to_owned()),
         data: Some(datastore_config_data(names)),

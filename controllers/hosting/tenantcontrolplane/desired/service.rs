@@ -11,7 +11,7 @@ use kamaji_api::{
 use kube::ResourceExt;
 
 use super::{
-    Result,
+    Result, manifest,
     metadata::{metadata, selector},
 };
 use crate::k8s::manifest::Manifest;
@@ -60,7 +60,7 @@ pub fn render(tenant: &TenantControlPlane) -> Result<Manifest> {
         }),
         ..Service::default()
     };
-    Manifest::of(&service)
+    manifest(&service)
 }
 
 fn additional(user: &AdditionalPort) -> ServicePort {

@@ -21,7 +21,8 @@ use crate::{
     hosting::tenantcontrolplane::{
         certificates::Certificates,
         desired::secrets,
-        observed::{Observed, Rows, TenantApi},
+        observe::Rows,
+        observed::{Observed, TenantApi},
         phase,
         storage::Placed,
     },

@@ -12,7 +12,8 @@ use kamaji_api::{
 };
 
 use super::{
-    observed::{Observed, Rows, TenantApi},
+    observe::Rows,
+    observed::{Observed, TenantApi},
     rollout,
 };
 use crate::k8s::{
