@@ -42,7 +42,8 @@ pub struct Engine {
     pub store_queue: Arc<Queue>,
     /// Connections to datastores.
     pub pool: Pool,
-    /// ID of the management cluster: the UID of its namespace `kube-system`. It is part of the ownership marks in datastores.
+    /// ID of the management cluster: the UID of its namespace `kube-system`. It is part of the ownership marks in
+    /// datastores.
     pub cluster_id: String,
 }
 

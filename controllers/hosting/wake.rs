@@ -120,3 +120,60 @@ fn tenant_of_failing_pod(row: &Row) -> Option<RootKey> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{hosting::testing::tenant::tenant, k8s::child::Child};
+
+    fn claim(metadata: &Value) -> Row {
+        let claim: PersistentVolumeClaim = serde_json::from_value(json!({ "metadata": metadata })).unwrap();
+        claim.row()
+    }
+
+    #[test]
+    fn a_child_wakes_the_datastore_that_owns_it_or_without_one_the_datastore_of_its_label() {
+        let labels = json!({ ours::DATASTORE: "labelled" });
+        let owner = |kind: &str| json!([{ "apiVersion": "v1", "kind": kind, "name": "owner", "uid": "1", "controller": true }]);
+        let row = |owners: Value| claim(&json!({ "name": "a", "labels": labels, "ownerReferences": owners }));
+        let woken = |row: &Row| data_store_of_child(row).map(|key| key.name);
+        assert_eq!(woken(&row(owner("DataStore"))).as_deref(), Some("owner"));
+        assert_eq!(woken(&row(json!([]))).as_deref(), Some("labelled"));
+        assert_eq!(woken(&claim(&json!({ "name": "a" }))), None);
+    }
+
+    #[test]
+    fn a_tenant_wakes_the_datastores_that_it_starts_or_stops_using() {
+        let (old, mut new) = (tenant(), tenant());
+        let woken = |old: Option<&TenantControlPlane>, new: Option<&TenantControlPlane>| {
+            let keys = data_stores_of_tenant(old, new, Some("default")).into_iter();
+            keys.map(|key| key.name).collect::<Vec<_>>()
+        };
+        assert_eq!(woken(Some(&old), Some(&old)), Vec::<String>::new());
+        assert_eq!(woken(None, Some(&old)), ["default"]);
+        assert_eq!(woken(Some(&old), None), ["default"]);
+        new.spec.data_store = Some("silver".to_owned());
+        assert_eq!(woken(Some(&old), Some(&new)), ["default", "silver"]);
+    }
+
+    #[test]
+    fn only_a_pod_that_does_not_run_wakes_its_tenant() {
+        let pod = |state: Value| {
+            let pod: Pod = serde_json::from_value(json!({
+                "metadata": { "name": "alpha-1", "namespace": "demo", "labels": { kamaji::NAME: "alpha" } },
+                "status": { "containerStatuses": [{
+                    "name": "kube-apiserver", "image": "a", "imageID": "", "ready": false, "restartCount": 0,
+                    "state": state,
+                }] },
+            }))
+            .unwrap();
+            tenant_of_failing_pod(&pod.row())
+        };
+        assert_eq!(pod(json!({ "running": {} })), None);
+        let failing = json!({ "waiting": { "reason": "ImagePullBackOff" } });
+        assert_eq!(pod(failing), Some(RootKey::new("demo", "alpha")));
+    }
+}

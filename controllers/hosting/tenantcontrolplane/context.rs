@@ -1,5 +1,5 @@
-//! The state of the controller: the engine, connections to tenants, and what it remembers between reconciles. All of the
-//! memory may be lost: a new process reads again what it needs.
+//! The state of the controller: the engine, connections to tenants, and what it remembers between reconciles. All of
+//! the memory may be lost: a new process reads again what it needs.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -124,7 +124,8 @@ impl Context {
         *memory.audits.entry(key.clone()).or_insert_with(first)
     }
 
-    /// What belongs into the workload cluster was applied and read back: the next audit is due in a day, give or take 10 %.
+    /// What belongs into the workload cluster was applied and read back: the next audit is due in a day, give or take
+    /// 10 %.
     pub fn audited(&self, key: &RootKey, now: Timestamp) {
         let next = later(now, 0.9 + 0.2 * rand::random::<f64>());
         self.set_audit(key, next);

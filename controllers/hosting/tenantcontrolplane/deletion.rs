@@ -1,7 +1,7 @@
 //! Deletion of a tenant: its pods, then its data, then its objects, then the finalizer.
 //!
-//! The Deployment is deleted in the foreground instead of being scaled to 0: it is gone only after its pods, and its own
-//! delete event ends the wait, so that pods need not be polled.
+//! The Deployment is deleted in the foreground instead of being scaled to 0: it is gone only after its pods, and its
+//! own delete event ends the wait, so that pods need not be polled.
 
 use k8s_openapi::{api::apps::v1::Deployment, jiff::Timestamp};
 use kamaji_api::{

@@ -1,11 +1,12 @@
-//! Decides which transitions of a TenantControlPlane's conditions emit a Warning Event: conditions that become unhealthy for
-//! a reason that is not part of normal start-up or rollout. Pure.
+//! Decides which transitions of a TenantControlPlane's conditions emit a Warning Event: conditions that become
+//! unhealthy for a reason that is not part of normal start-up or rollout. Pure.
 
 use kamaji_api::conditions::{Reason, TenantControlPlaneCondition as On};
 
 use crate::k8s::report::{Except, Rule, When};
 
-/// The table. `Ready` and `Paused` are not in it: `Ready` summarises the other conditions, and a pause is the user's own act.
+/// The table. `Ready` and `Paused` are not in it: `Ready` summarises the other conditions, and a pause is the user's
+/// own act.
 pub const RULES: [Rule; 1] = [Rule {
     conditions: &[
         On::SpecValid.as_str(),

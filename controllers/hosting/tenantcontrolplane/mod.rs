@@ -1,8 +1,8 @@
 //! The TenantControlPlane controller: a hosted Kubernetes control plane as pods of the management cluster.
 //!
 //! One reconcile, in [`reconcile`]: [`validate`] → [`storage`] → Service and [`endpoint`] → [`certificates`] →
-//! [`workload`] → [`tenant_api`] → [`status`]. [`desired`] renders the objects. A reconcile brings up all that can be brought
-//! up; what it waits for is a condition, and a watched change or a backoff ends the wait. Nothing is polled.
+//! [`workload`] → [`tenant_api`] → [`status`]. [`desired`] renders the objects. A reconcile brings up all that can be
+//! brought up; what it waits for is a condition, and a watched change or a backoff ends the wait. Nothing is polled.
 //!
 //! It reads and writes nothing of Cluster API. Others use only the objects and the status of a TenantControlPlane.
 

@@ -18,8 +18,8 @@ pub struct Names {
     pub adopted: bool,
 }
 
-/// The names of `tenant`. Status has precedence, since it records what holds the data; then the annotations, then the spec.
-/// Without any of them they are generated from `entropy`.
+/// The names of `tenant`. Status has precedence, since it records what holds the data; then the annotations, then the
+/// spec. Without any of them they are generated from `entropy`.
 pub fn names_of(tenant: &TenantControlPlane, entropy: u64) -> Names {
     let noted = |key: &str| set(tenant.annotations().get(key));
     let (schema, user) = (noted(ours::SCHEMA), noted(ours::USER));

@@ -1,5 +1,5 @@
-//! Computes `status.kubernetesResources.version.status`, the nine phases of upstream Kamaji, from what is observed now and
-//! never from the previous phase. Pure.
+//! Computes `status.kubernetesResources.version.status`, the nine phases of upstream Kamaji, from what is observed
+//! now and never from the previous phase. Pure.
 //!
 //! Two phases differ from upstream Kamaji: a tenant that never ran is `Provisioning` instead of `NotReady`, and `Ready`
 //! requires that the API server answered.

@@ -1,7 +1,7 @@
 //! One reconcile of one TenantControlPlane: the steps in their order.
 //!
-//! A step is a function that returns `Result<T, Problem>`. The first problem ends the reconcile; what the steps before it
-//! observed is reported all the same.
+//! A step is a function that returns `Result<T, Problem>`. The first problem ends the reconcile; what the steps
+//! before it observed is reported all the same.
 
 use std::{sync::Arc, time::Duration};
 

@@ -110,8 +110,9 @@ fn endpoints(store: &DataStore) -> Result<Vec<String>, Problem> {
     })
 }
 
-/// Digest of what schema and user are created for; when it changes, they are created again. The generation of the DataStore
-/// is no part of it: it grows with the deletion, which waits for the tenants, and with the resources of a managed one.
+/// Digest of what schema and user are created for; when it changes, they are created again. The generation of the
+/// DataStore is no part of it: it grows with the deletion, which waits for the tenants, and with the resources of a
+/// managed one.
 fn setup_digest(store: &DataStore, names: &Names) -> String {
     digest::of(&json!({
         "store": store.metadata.uid,

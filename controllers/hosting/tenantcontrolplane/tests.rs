@@ -1,5 +1,6 @@
-//! Convergence of the controller in memory: real reconciles against an API server that forgets nothing. The test plays the
-//! Deployment controller, the allocator of Service addresses, the datastore, and the API server of the tenant.
+//! Convergence of the controller in memory: real reconciles against an API server that forgets nothing. The test
+//! plays the Deployment controller, the allocator of Service addresses, the datastore, and the API server of the
+//! tenant.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! Checks the spec of a TenantControlPlane, as far as spec, annotations and recorded status allow. Pure.
 //!
-//! The CRD checks most of this by schema and CEL. It is checked again here because an object may be older than the rules.
-//! What needs other objects is checked in the step that reads them.
+//! The CRD checks most of this by schema and CEL. It is checked again here because an object may be older than the
+//! rules. What needs other objects is checked in the step that reads them.
 
 use std::net::IpAddr;
 

@@ -1,5 +1,5 @@
-//! What the convergence tests of the engine's controllers share: an engine on an in-memory API server, its watches, and one
-//! turn of a queue. Tests only.
+//! What the convergence tests of the engine's controllers share: an engine on an in-memory API server, its watches,
+//! and one turn of a queue. Tests only.
 
 pub(in crate::hosting) mod tenant;
 

@@ -8,7 +8,6 @@ use super::source::{Source, paths};
 
 /// Circles that exist today: the folder, and its members from first to last. The list only becomes shorter.
 pub const KNOWN: &[&str] = &[
-    "controllers/hosting/tenantcontrolplane: certificates, observe, observed, trust_roots",
     "controllers/kamajicontrolplane: delete, reconcile",
     "controllers/kamajicontrolplane: health, validate, versions",
 ];

@@ -14,10 +14,9 @@ const READS: [&str; 6] = [
     "list",
     "list_metadata",
 ];
-/// Where reading is: of DataStores, of the management cluster once at the start, before a write, of the own Lease, and of
+/// Where reading is: of DataStores, before a write, of the own Lease, and of
 /// tenants' API servers.
-const READERS: [&str; 5] = [
-    "controllers/hosting/engine.rs",
+const READERS: [&str; 4] = [
     "controllers/hosting/driver/",
     "controllers/k8s/",
     "controllers/runtime/",

@@ -1,5 +1,5 @@
-//! The Deployment of a tenant. Typed for the fields that the engine sets; the user's opaque fields are merged over it as
-//! JSON, so that a field of a newer Kubernetes is kept. Pure.
+//! The Deployment of a tenant. Typed for the fields that the engine sets; the user's opaque fields are merged over it
+//! as JSON, so that a field of a newer Kubernetes is kept. Pure.
 
 use std::collections::BTreeMap;
 
@@ -86,7 +86,8 @@ pub fn render(inputs: &Inputs<'_>) -> Result<Manifest> {
     })
 }
 
-/// One extra pod while rolling, never one less. The field's default in the CRD, which is upstream Kamaji's, counts as unset.
+/// One extra pod while rolling, never one less. The field's default in the CRD, which is upstream Kamaji's, counts as
+/// unset.
 fn strategy() -> DeploymentStrategy {
     DeploymentStrategy {
         type_: Some("RollingUpdate".to_owned()),
@@ -162,8 +163,8 @@ fn pod(inputs: &Inputs<'_>) -> PodSpec {
     }
 }
 
-/// Merges the user's opaque fields over the Deployment. Every field of the user's spec is named here: the ones that the typed
-/// part renders are ignored.
+/// Merges the user's opaque fields over the Deployment. Every field of the user's spec is named here: the ones that
+/// the typed part renders are ignored.
 fn overlay(body: &mut Value, user: &UserSpec, selector: &BTreeMap<String, String>) {
     let UserSpec {
         registry_settings: _,

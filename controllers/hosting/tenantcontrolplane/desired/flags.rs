@@ -1,9 +1,9 @@
 //! Command-line flags of the hosted components. Pure.
 //!
-//! One rule of precedence for all three: a flag of the user replaces the engine's flag of the same name. The exception are
-//! flags that other parts have to agree with: etcd, certificates, ports, addresses and the list of admission plugins.
-//! The engine owns them ([`OWNED`]); the user's are dropped, and [`ignored`] names them. The engine's flags come first,
-//! sorted by name. The user's follow in their order, since a flag may repeat.
+//! One rule of precedence for all three: a flag of the user replaces the engine's flag of the same name. The
+//! exception are flags that other parts have to agree with: etcd, certificates, ports, addresses and the list of
+//! admission plugins. The engine owns them ([`OWNED`]); the user's are dropped, and [`ignored`] names them. The
+//! engine's flags come first, sorted by name. The user's follow in their order, since a flag may repeat.
 
 use std::{collections::BTreeMap, net::IpAddr};
 

@@ -121,8 +121,8 @@ fn resources(
         rendered: rendered.or(installed.as_deref()),
         answered,
     });
-    // A tenant with 0 replicas runs nothing. To record its rendered version, as upstream Kamaji does, would let the next
-    // upgrade skip a minor.
+    // A tenant with 0 replicas runs nothing. To record its rendered version, as upstream Kamaji does, would let the
+    // next upgrade skip a minor.
     let rolled_out = match phase {
         VersionPhase::Ready => true,
         VersionPhase::Sleeping => installed.is_none(),

@@ -1,7 +1,7 @@
 //! The status of a TenantControlPlane, from what was observed. Pure.
 //!
-//! The paths are those of upstream Kamaji, with conditions beside them. A step that was not reached keeps its condition;
-//! the condition of a step that was never reached is `Unknown`.
+//! The paths are those of upstream Kamaji, with conditions beside them. A step that was not reached keeps its
+//! condition; the condition of a step that was never reached is `Unknown`.
 
 mod fields;
 
