@@ -234,6 +234,9 @@ named! {
         FieldNotSupported,
         /// A field violates a rule that the API server cannot check; the message names the field and the fix.
         InvalidSpec,
+        /// The object does not decode in this version; the message names the path and what is expected there. Nothing is
+        /// done for the object until it decodes.
+        NotDecodable,
         /// An object of the desired name exists and has another owner. It is not changed.
         OwnedByAnother,
         /// Another hosting engine holds its Lease and may own this object. This version does not set it.

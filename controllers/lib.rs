@@ -46,7 +46,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         readiness.set(name, false);
         let role = Role {
             name,
-            client: client::for_role(name)
+            client: client::for_role(name, &metrics)
                 .await
                 .context("no management cluster: set KUBECONFIG, or run as a pod with a ServiceAccount")?,
             settings: settings.clone(),
@@ -100,10 +100,12 @@ fn outcome(ended: Option<Result<anyhow::Result<()>, JoinError>>) -> anyhow::Resu
 /// Holds the role's lease and runs its controllers.
 async fn lead(role: Role, elect: bool) -> anyhow::Result<()> {
     if !elect {
+        role.metrics.leads(role.name, true);
         return until_stopped(role).await;
     }
     // Standing by is ready: a Deployment with two replicas has one leader.
     role.readiness.set(role.name, true);
+    role.metrics.leads(role.name, false);
     let candidate = Candidate::new(
         role.client.clone(),
         &role.settings.own_namespace,
@@ -114,6 +116,7 @@ async fn lead(role: Role, elect: bool) -> anyhow::Result<()> {
         return Ok(());
     };
     role.readiness.set(role.name, false);
+    role.metrics.leads(role.name, true);
     // The wait may have been long: a peer may have come meanwhile.
     held.during(async {
         runtime::peers::refuse_beside(role.name, &role.client).await?;

@@ -250,10 +250,10 @@ pub struct VersionStatus {
 }
 
 /// Phase of a tenant: the nine values that Kamaji defines.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[schemars(inline)]
 pub enum VersionPhase {
-    /// A rollout that is none of the other phases.
+    /// A rollout that is none of the other phases; also what a later version of Kamaji may write.
     Unknown,
     /// No pod was ready yet.
     #[default]
@@ -274,7 +274,29 @@ pub enum VersionPhase {
     WriteLimited,
 }
 
+/// A phase that this version does not know is [`VersionPhase::Unknown`].
+impl<'de> Deserialize<'de> for VersionPhase {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let known = Self::ALL.into_iter().find(|phase| phase.as_str() == text);
+        Ok(known.unwrap_or(Self::Unknown))
+    }
+}
+
 impl VersionPhase {
+    /// Every phase.
+    pub const ALL: [Self; 9] = [
+        Self::Unknown,
+        Self::Provisioning,
+        Self::CertificateAuthorityRotating,
+        Self::Upgrading,
+        Self::Migrating,
+        Self::Ready,
+        Self::NotReady,
+        Self::Sleeping,
+        Self::WriteLimited,
+    ];
+
     /// The value as it is spelled in the object.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -7,18 +7,22 @@
 use std::sync::Arc;
 
 use kamaji_api::{
+    conditions::{DataStoreCondition, TenantControlPlaneCondition},
     datastore::DataStore,
     labels::{field_manager, ours},
     tenantcontrolplane::TenantControlPlane,
 };
-use kube::{Api, Client, runtime::watcher};
+use kube::{Client, runtime::watcher};
 
 use super::{driver::Pool, observe, usage};
 use crate::{
-    k8s::{apply::Applier, events::Events, index::ChildIndex, key::RootKey, store::Store},
+    k8s::{apply::Applier, cache::By, events::Events, index::ChildIndex, key::RootKey, store::Store},
     runtime::{queue::Queue, role::Role, watch::Watches},
     settings::Settings,
 };
+
+/// TenantControlPlanes by the DataStores of [`usage::stores_of`].
+const BY_STORE: By = By("store");
 
 /// The engine, while its process leads.
 pub struct Engine {
@@ -56,13 +60,19 @@ impl Engine {
         let client = role.client.clone();
         let cluster_id = observe::cluster_id(&client).await?;
         let index = Arc::new(ChildIndex::default());
+        let (tenants, settings): (Arc<Store<TenantControlPlane>>, _) =
+            (Arc::default(), role.settings.clone());
+        tenants.index_by(BY_STORE, move |tenant| {
+            let names = usage::stores_of(tenant, settings.default_datastore.name());
+            names.into_iter().map(|name| RootKey::new("", name))
+        });
         Ok(Arc::new(Self {
             applier: Applier::new(client.clone(), field_manager::HOSTING, index.clone()),
             events: Events::new(client.clone(), field_manager::HOSTING, role.instance()),
             client,
             settings: role.settings.clone(),
             index,
-            tenants: Arc::default(),
+            tenants,
             stores: Arc::default(),
             tenant_queue: Arc::default(),
             store_queue: Arc::default(),
@@ -72,24 +82,31 @@ impl Engine {
     }
 
     /// Starts one watch for each kind that the engine reads.
-    pub fn watch(&self) -> Watches {
+    pub fn watch(&self, role: &Role) -> Watches {
         let made =
             watcher::Config::default().labels(&format!("{}={}", ours::MANAGED_BY, field_manager::HOSTING));
-        let mut watches = Watches::default();
-        let client = || self.client.clone();
+        let mut watches = Watches::new(role, field_manager::HOSTING);
         watches.all_children(&self.client, &made, &self.index);
-        watches.store::<DataStore>(Api::all(client()), watcher::Config::default(), &self.stores);
-        watches.store::<TenantControlPlane>(Api::all(client()), watcher::Config::default(), &self.tenants);
+        let all = watcher::Config::default;
+        let (client, condition) = (self.client.clone(), DataStoreCondition::Validation.as_str());
+        watches.roots::<DataStore>(client, all(), &self.stores, condition);
+        let (client, condition) = (
+            self.client.clone(),
+            TenantControlPlaneCondition::SpecValid.as_str(),
+        );
+        watches.roots::<TenantControlPlane>(client, all(), &self.tenants, condition);
         watches
     }
 
     /// Wakes the tenants of the DataStore `store`, whose readiness changed.
     pub fn wake_tenants_of(&self, store: &str) {
-        let default = self.settings.default_datastore.name();
-        for tenant in self.tenants.all() {
-            if usage::stores_of(&tenant, default).contains(store) {
-                self.tenant_queue.add(RootKey::of(&*tenant));
-            }
+        for tenant in self.tenants_of(store) {
+            self.tenant_queue.add(RootKey::of(&*tenant));
         }
+    }
+
+    /// The tenants that use a DataStore or are about to, sorted by key.
+    pub fn tenants_of(&self, store: &str) -> Vec<Arc<TenantControlPlane>> {
+        self.tenants.by(BY_STORE, &RootKey::new("", store))
     }
 }

@@ -28,7 +28,7 @@ use crate::runtime::role::Role;
 pub async fn start(role: Role) -> anyhow::Result<()> {
     let engine = Engine::new(&role).await?;
     wake::connect(&engine);
-    let mut watches = engine.watch();
+    let mut watches = engine.watch(&role);
     if !role.listed(&mut watches).await {
         return Ok(());
     }

@@ -88,9 +88,9 @@ fn deleted<K: Resource<DynamicType = ()>>(old: Option<&K>, new: Option<&K>) -> O
 fn data_store_of_child(row: &Row) -> Option<RootKey> {
     let owner = row.owner.as_ref().filter(|owner| owner.is::<DataStore>());
     let name = owner
-        .map(|owner| &owner.name)
+        .map(|owner| owner.name.as_str())
         .or_else(|| row.labels.get(ours::DATASTORE))?;
-    Some(RootKey::new("", name.as_str()))
+    Some(RootKey::new("", name))
 }
 
 /// The DataStores that the tenant starts or stops using.
@@ -114,9 +114,7 @@ fn data_stores_of_tenant(
 /// The tenant of a pod that does not run. Every other change of its pods is a change of its Deployment.
 fn tenant_of_failing_pod(row: &Row) -> Option<RootKey> {
     match (&row.facts, row.labels.get(kamaji::NAME)) {
-        (Facts::Pod { trouble: Some(_) }, Some(name)) => {
-            Some(RootKey::new(row.key.namespace.clone(), name.as_str()))
-        }
+        (Facts::Pod { trouble: Some(_) }, Some(name)) => Some(RootKey::new(row.key.namespace.clone(), name)),
         _ => None,
     }
 }

@@ -16,8 +16,11 @@
 //! apply could never remove them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
@@ -25,7 +28,6 @@ use kube::{
     Client, Resource, ResourceExt,
     api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions},
 };
-use parking_lot::Mutex;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -144,14 +146,26 @@ pub struct Applier {
     client: Client,
     field_manager: &'static str,
     index: Arc<ChildIndex>,
-    memo: Mutex<HashMap<ObjectKey, Memo>>,
+    counts: Arc<Counts>,
 }
 
-/// How the object looked after our last apply, and what we applied.
-#[derive(PartialEq)]
-struct Memo {
-    fingerprint: (String, u64),
-    digest: String,
+/// How many applies there were.
+#[derive(Debug, Default)]
+pub struct Counts {
+    sent: AtomicU64,
+    skipped: AtomicU64,
+}
+
+impl Counts {
+    /// Requests that were sent.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Applies without a request, since nothing differs.
+    pub fn skipped(&self) -> u64 {
+        self.skipped.load(Ordering::Relaxed)
+    }
 }
 
 /// What happens to the dependents of a deleted object.
@@ -179,8 +193,13 @@ impl Applier {
             client,
             field_manager,
             index,
-            memo: Mutex::default(),
+            counts: Arc::default(),
         }
+    }
+
+    /// Applies so far.
+    pub fn counts(&self) -> &Arc<Counts> {
+        &self.counts
     }
 
     /// The index this applier writes through to.
@@ -194,7 +213,10 @@ impl Applier {
     /// What the API server answered; [`ApiError::is_foreign`] when the object is there and not ours.
     pub async fn apply(&self, manifest: &Manifest) -> Result<Applied, ApiError> {
         match self.in_place(manifest) {
-            Some(row) => Ok(Applied { row, sent: false }),
+            Some(row) => {
+                self.counts.skipped.fetch_add(1, Ordering::Relaxed);
+                Ok(Applied { row, sent: false })
+            }
             None => self.write(manifest).await,
         }
     }
@@ -209,7 +231,7 @@ impl Applier {
         manifest: &Manifest,
         live: Option<&K>,
     ) -> Result<Applied, ApiError> {
-        let cold = !self.memo.lock().contains_key(&manifest.key);
+        let cold = !self.index.is_known(&manifest.key);
         let differs = |live| {
             let live = serde_json::to_value(live).unwrap_or_default();
             !contains(&live, &manifest.body)
@@ -264,6 +286,7 @@ impl Applier {
     }
 
     async fn send(&self, manifest: &Manifest, body: &Value) -> Result<Applied, ApiError> {
+        self.counts.sent.fetch_add(1, Ordering::Relaxed);
         let params = PatchParams::apply(self.field_manager).force();
         let object = self
             .api_of(&manifest.key)
@@ -431,32 +454,13 @@ impl Applier {
 
     fn untouched_with(&self, key: &ObjectKey, digest: &str) -> Option<Arc<Row>> {
         let row = self.index.get(key)?;
-        if row.digest() != Some(digest) || row.deleting {
-            return None;
-        }
-        let now = Memo {
-            fingerprint: row.fingerprint(),
-            digest: digest.to_owned(),
-        };
-        let mut memo = self.memo.lock();
-        match memo.get(key) {
-            Some(then) if *then != now => None,
-            Some(_) => Some(row),
-            None => {
-                memo.insert(key.clone(), now);
-                Some(row)
-            }
-        }
+        let there = row.digest() == Some(digest) && !row.deleting && self.index.is_untouched(&row);
+        there.then_some(row)
     }
 
     fn note(&self, manifest: &Manifest, object: &DynamicObject) -> Applied {
         let row = row_of(manifest.key.kind, object);
-        let memo = Memo {
-            fingerprint: row.fingerprint(),
-            digest: manifest.digest.clone(),
-        };
-        self.memo.lock().insert(manifest.key.clone(), memo);
-        self.index.put(row.clone());
+        self.index.put_applied(row.clone());
         Applied {
             row: Arc::new(row),
             sent: true,

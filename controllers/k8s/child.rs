@@ -9,7 +9,7 @@ use kube::{Resource, api::PartialObjectMeta};
 use super::{
     kind::Kind,
     pod,
-    row::{DeploymentFacts, Facts, Row, ServiceFacts},
+    row::{ClaimFacts, DeploymentFacts, Facts, Row, ServiceFacts},
 };
 
 /// A type that a watch brings and the index keeps as a row.
@@ -80,21 +80,21 @@ impl Observed for StatefulSet {
 
 impl Observed for PersistentVolumeClaim {
     fn facts(&self) -> Facts {
-        Facts::Claim {
+        Facts::Claim(Box::new(ClaimFacts {
             phase: self
                 .status
                 .as_ref()
                 .and_then(|s| s.phase.clone())
                 .unwrap_or_default(),
             class: self.spec.as_ref().and_then(|s| s.storage_class_name.clone()),
-        }
+        }))
     }
 }
 
 impl Observed for Pod {
     fn facts(&self) -> Facts {
         Facts::Pod {
-            trouble: pod::trouble(self),
+            trouble: pod::trouble(self).map(String::into_boxed_str),
         }
     }
 }

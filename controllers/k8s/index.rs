@@ -4,62 +4,67 @@
 //! reconcile never acts on a state older than its own last write, and so that the watch event of our own write
 //! wakes nobody. Kube's shared streams drop deletes; here they trigger owners as any change does.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use kube::{Resource, runtime::watcher::Event};
 use parking_lot::RwLock;
 
 use super::{
+    cache::{By, Cache, Change, WatchId},
     key::{ObjectKey, RootKey},
+    routes::Routes,
     row::{Facts, Row},
 };
 
-/// Receives each foreign change: the new row, or the last one of a deleted object.
-type Route = Box<dyn Fn(&Row) + Send + Sync>;
+/// Rows by UID of their controller owner.
+const BY_OWNER: By = By("owner");
+/// Pods that do not come up, by label.
+const BY_TROUBLE: By = By("trouble");
 
-/// Rows of all watched kinds, with a secondary index by owner.
-#[derive(Default)]
+/// Rows of all watched kinds, by key, by owner, and by what else somebody asked for.
 pub struct ChildIndex {
-    state: RwLock<State>,
-    routes: RwLock<Vec<Route>>,
+    cache: RwLock<Cache<Row>>,
+    routes: Routes<dyn Fn(&Row) + Send + Sync>,
 }
 
-/// One watch that feeds an index: a bit in the rows that it holds. Two watches of one kind may hold the same row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WatchId(u16);
-
-#[cfg(test)]
-impl WatchId {
-    /// For tests, which fold changes of all kinds without lists.
-    pub const ONLY: Self = Self(1);
+impl Default for ChildIndex {
+    fn default() -> Self {
+        let mut cache = Cache::default();
+        let owners = |row: &Row| row.owner.iter().map(|owner| owner_key(&owner.uid)).collect();
+        cache.index_by(BY_OWNER, Box::new(owners));
+        cache.index_by(BY_TROUBLE, Box::new(trouble_keys));
+        Self {
+            cache: RwLock::new(cache),
+            routes: Routes::default(),
+        }
+    }
 }
 
-#[derive(Default)]
-struct State {
-    rows: HashMap<ObjectKey, Slot>,
-    /// By owner UID.
-    owned: HashMap<String, BTreeSet<ObjectKey>>,
-    watches: u32,
+/// Rows with this owner, in the secondary index.
+fn owner_key(uid: &str) -> RootKey {
+    RootKey::new("", uid)
 }
 
-struct Slot {
-    row: Arc<Row>,
-    /// The watches that brought the row; none for one that a write of ours returned before its watch did.
-    held: u16,
-    /// The watches that are in the middle of a list which has not brought the row yet.
-    unlisted: u16,
+/// Labels of a pod that does not come up, in the secondary index.
+fn trouble_keys(row: &Row) -> Vec<RootKey> {
+    if row.deleting || !matches!(row.facts, Facts::Pod { trouble: Some(_) }) {
+        return Vec::new();
+    }
+    let namespace = row.key.namespace.as_str();
+    let labels = row.labels.iter();
+    labels
+        .map(|(label, value)| trouble_key(namespace, label, value))
+        .collect()
+}
+
+fn trouble_key(namespace: &str, label: &str, value: &str) -> RootKey {
+    RootKey::new(namespace, format!("{label}={value}"))
 }
 
 impl ChildIndex {
     /// A new watch to [`fold`](Self::fold) from.
     pub fn watch(&self) -> WatchId {
-        let mut state = self.state.write();
-        let id = WatchId(1 << state.watches.min(u16::BITS - 1));
-        state.watches += 1;
-        id
+        self.cache.write().watch()
     }
 
     /// Calls `wake` for each foreign change of a row whose controller owner is a `K`.
@@ -73,12 +78,26 @@ impl ChildIndex {
 
     /// Calls `route` for each foreign change: with the new row, or the last one for a delete.
     pub fn route(&self, route: impl Fn(&Row) + Send + Sync + 'static) {
-        self.routes.write().push(Box::new(route));
+        self.routes.add(Box::new(route));
+    }
+
+    /// Finds rows by the keys that `keys` makes of them, without a scan: see [`by`](Self::by).
+    pub fn index_by<I>(&self, by: By, keys: impl Fn(&Row) -> I + Send + Sync + 'static)
+    where
+        I: IntoIterator<Item = RootKey>,
+    {
+        let keys = move |row: &Row| keys(row).into_iter().collect();
+        self.cache.write().index_by(by, Box::new(keys));
+    }
+
+    /// The rows that index `by` has under `key`, sorted by their own key.
+    pub fn by(&self, by: By, key: &RootKey) -> Vec<Arc<Row>> {
+        self.cache.read().by(by, key).to_vec()
     }
 
     /// The row of `key`, if the object exists.
     pub fn get(&self, key: &ObjectKey) -> Option<Arc<Row>> {
-        self.state.read().rows.get(key).map(|slot| slot.row.clone())
+        self.cache.read().get(key).cloned()
     }
 
     /// The row of the `K` `namespace`/`name`, if the object exists.
@@ -88,164 +107,98 @@ impl ChildIndex {
 
     /// All rows whose controller owner has this UID, sorted by key.
     pub fn owned_by(&self, uid: &str) -> Vec<Arc<Row>> {
-        let state = self.state.read();
-        state
-            .owned
-            .get(uid)
-            .into_iter()
-            .flatten()
-            .filter_map(|key| state.rows.get(key).map(|slot| slot.row.clone()))
-            .collect()
+        self.by(BY_OWNER, &owner_key(uid))
     }
 
     /// All rows that `keep` accepts. A scan: for rare questions only.
     pub fn filter(&self, keep: impl Fn(&Row) -> bool) -> Vec<Arc<Row>> {
-        self.state
-            .read()
-            .rows
-            .values()
-            .filter(|slot| keep(&slot.row))
-            .map(|slot| slot.row.clone())
-            .collect()
+        let cache = self.cache.read();
+        cache.iter().filter(|row| keep(row)).cloned().collect()
     }
 
-    /// What keeps a pod with this label from running: of several, the first by name. A scan, as [`Self::filter`].
+    /// What keeps a pod with this label from running: of several, the first by name. The label has one of the
+    /// prefixes that rows keep.
     pub fn pod_trouble(&self, namespace: &str, label: &str, value: &str) -> Option<String> {
-        let pods = self.filter(|row| {
-            matches!(row.facts, Facts::Pod { trouble: Some(_) })
-                && row.key.namespace == namespace
-                && !row.deleting
-                && row.labels.get(label).is_some_and(|found| found == value)
-        });
-        let first = pods.iter().min_by(|a, b| a.key.cmp(&b.key))?;
-        match &first.facts {
-            Facts::Pod { trouble } => trouble.clone(),
-            _ => None,
-        }
+        let pods = self.by(BY_TROUBLE, &trouble_key(namespace, label, value));
+        let Facts::Pod { trouble } = &pods.first()?.facts else {
+            return None;
+        };
+        trouble.as_deref().map(str::to_owned)
     }
 
     /// Writes through what one of our own writes returned: newest wins. Nobody is woken, unless the answer carries
-    /// a status that we had not seen: its own event will be dropped as old news.
+    /// a status that we had not observed: the event of that status is older than our write and will be dropped.
     pub fn put(&self, row: Row) {
-        let news = {
-            let mut state = self.state.write();
-            let facts = state.rows.get(&row.key).map(|known| known.row.facts.clone());
-            state
-                .insert(row, None)
-                .filter(|new| facts.is_some_and(|facts| facts != new.facts))
-        };
-        if let Some(row) = news {
-            self.routes.read().iter().for_each(|route| route(&row));
+        let change = self.cache.write().put(row);
+        if let Some((Some(old), Some(new))) = change
+            && old.facts != new.facts
+        {
+            self.notify([(Some(old), Some(new))]);
         }
+    }
+
+    /// Like [`put`](Self::put), for a row that is as we applied or read it: see [`is_untouched`](Self::is_untouched).
+    pub fn put_applied(&self, row: Row) {
+        let (key, fingerprint) = (row.key.clone(), row.fingerprint());
+        self.put(row);
+        self.cache.write().set_applied(&key, fingerprint);
+    }
+
+    /// Nobody has changed the object since we last applied it or read it as a whole. What a process finds when it starts
+    /// counts as unchanged.
+    pub fn is_untouched(&self, row: &Row) -> bool {
+        let now = row.fingerprint();
+        if let Some(then) = self.applied(&row.key) {
+            return then == now;
+        }
+        self.cache.write().set_applied(&row.key, now);
+        true
+    }
+
+    /// We read the object as it is in `row`, and it is as it should be.
+    pub fn set_untouched(&self, row: &Row) {
+        self.cache.write().set_applied(&row.key, row.fingerprint());
+    }
+
+    /// This process has applied or read the object.
+    pub(super) fn is_known(&self, key: &ObjectKey) -> bool {
+        self.applied(key).is_some()
+    }
+
+    fn applied(&self, key: &ObjectKey) -> Option<u64> {
+        self.cache.read().applied(key)
     }
 
     /// Forgets an object that one of our own deletes ended.
     pub fn forget(&self, key: &ObjectKey) {
-        self.state.write().remove(key);
+        self.cache.write().remove(key);
     }
 
     /// Folds one event of `watch` and wakes the routes where something really changed.
     pub fn fold(&self, watch: WatchId, event: Event<Row>) {
-        let changed: Vec<Arc<Row>> = {
-            let mut state = self.state.write();
-            match event {
-                Event::Init => {
-                    state.begin_list(watch);
-                    Vec::new()
-                }
-                Event::InitApply(row) | Event::Apply(row) => {
-                    state.insert(row, Some(watch)).into_iter().collect()
-                }
-                Event::Delete(row) => state.release(&row.key, watch).into_iter().collect(),
-                Event::InitDone => state.end_list(watch),
-            }
-        };
-        if !changed.is_empty() {
-            let routes = self.routes.read();
-            for row in &changed {
-                routes.iter().for_each(|route| route(row));
-            }
-        }
+        let changes = self.cache.write().fold(watch, event);
+        self.notify(changes);
     }
-}
 
-impl State {
-    /// Marks what `watch` holds, and what no watch holds yet, until its list brings it again.
-    fn begin_list(&mut self, watch: WatchId) {
-        for slot in self.rows.values_mut() {
-            if slot.held & watch.0 != 0 || slot.held == 0 {
-                slot.unlisted |= watch.0;
-            }
+    /// Wakes nobody from now on, until [`Self::release`].
+    pub fn hold(&self) {
+        self.routes.hold();
+    }
+
+    /// Everything was listed: wakes the routes once for each row, and from now on for each change.
+    pub fn release(&self) {
+        if self.routes.release() {
+            let all: Vec<_> = self.cache.read().iter().cloned().collect();
+            self.notify(all.into_iter().map(|row| (None, Some(row))));
         }
     }
 
-    /// Removes what the list of `watch` did not bring, unless another watch holds it.
-    fn end_list(&mut self, watch: WatchId) -> Vec<Arc<Row>> {
-        let gone: Vec<_> = self
-            .rows
-            .iter()
-            .filter(|(_, slot)| slot.unlisted & watch.0 != 0)
-            .map(|(key, _)| key.clone())
-            .collect();
-        gone.iter().filter_map(|key| self.release(key, watch)).collect()
-    }
-
-    /// Lets `watch` go of a row. The row, when no other watch holds it.
-    fn release(&mut self, key: &ObjectKey, watch: WatchId) -> Option<Arc<Row>> {
-        let slot = self.rows.get_mut(key)?;
-        slot.held &= !watch.0;
-        slot.unlisted &= !watch.0;
-        if slot.held == 0 { self.remove(key) } else { None }
-    }
-
-    /// Takes a row from a watch, or from a write of ours. The row, when something changed.
-    fn insert(&mut self, row: Row, watch: Option<WatchId>) -> Option<Arc<Row>> {
-        let mut held = watch.map_or(0, |watch| watch.0);
-        let mut unlisted = 0;
-        if let Some(known) = self.rows.get_mut(&row.key) {
-            known.held |= held;
-            // What we wrote ourselves exists, whichever list is under way.
-            known.unlisted &= watch.map_or(0, |watch| !watch.0);
-            if row.is_older_than(&known.row) || *known.row == row {
-                return None;
+    fn notify(&self, changes: impl IntoIterator<Item = Change<Row>>) {
+        self.routes.each(changes, |route, (old, new)| {
+            if let Some(row) = new.as_ref().or(old.as_ref()) {
+                route(row);
             }
-            (held, unlisted) = (known.held, known.unlisted);
-            if let Some(owner) = &known.row.owner {
-                let (uid, key) = (owner.uid.clone(), row.key.clone());
-                self.disown(&uid, &key);
-            }
-        }
-        if let Some(owner) = &row.owner {
-            self.owned
-                .entry(owner.uid.clone())
-                .or_default()
-                .insert(row.key.clone());
-        }
-        let row = Arc::new(row);
-        let slot = Slot {
-            row: row.clone(),
-            held,
-            unlisted,
-        };
-        self.rows.insert(row.key.clone(), slot);
-        Some(row)
-    }
-
-    fn remove(&mut self, key: &ObjectKey) -> Option<Arc<Row>> {
-        let row = self.rows.remove(key)?.row;
-        if let Some(owner) = &row.owner {
-            self.disown(&owner.uid, key);
-        }
-        Some(row)
-    }
-
-    fn disown(&mut self, uid: &str, key: &ObjectKey) {
-        if let Some(keys) = self.owned.get_mut(uid) {
-            keys.remove(key);
-            if keys.is_empty() {
-                self.owned.remove(uid);
-            }
-        }
+        });
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod apply;
 pub mod backoff;
+pub mod cache;
 pub mod child;
 pub mod children;
 pub mod conditions;
@@ -20,10 +21,13 @@ pub mod manifest;
 pub mod merge_patch;
 pub mod meta;
 pub mod names;
+pub mod notes;
 pub mod pod;
 pub mod problem;
 pub mod report;
+pub mod routes;
 pub mod row;
 pub mod status;
 pub mod store;
+pub mod undecodable;
 pub mod version;

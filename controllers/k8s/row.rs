@@ -1,15 +1,17 @@
 //! What the index keeps of one object: about a hundred bytes instead of the whole (style.md 3.9).
 
-use std::collections::BTreeMap;
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+};
 
 use k8s_openapi::{
     api::{apps::v1::DeploymentStatus, core::v1::ServicePort},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::Resource;
-use sha2::{Digest as _, Sha256};
 
-use super::{digest, key::ObjectKey, kind::Kind};
+use super::{cache::Entry, digest, key::ObjectKey, kind::Kind, notes::Notes};
 
 /// Annotation and label prefixes whose values the index keeps: ours, Kamaji's and Cluster API's.
 const KEPT: [&str; 4] = [
@@ -60,16 +62,11 @@ pub enum Facts {
         observed: bool,
     },
     /// A PersistentVolumeClaim.
-    Claim {
-        /// `Pending`, `Bound` or `Lost`.
-        phase: String,
-        /// Storage class the claim ended up with, if any.
-        class: Option<String>,
-    },
+    Claim(Box<ClaimFacts>),
     /// A Pod: what keeps it from running.
     Pod {
         /// See [`super::pod::trouble`].
-        trouble: Option<String>,
+        trouble: Option<Box<str>>,
     },
 }
 
@@ -95,6 +92,15 @@ pub struct ServiceFacts {
     pub ingress: Vec<String>,
 }
 
+/// What we read of a PersistentVolumeClaim.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ClaimFacts {
+    /// `Pending`, `Bound` or `Lost`.
+    pub phase: String,
+    /// Storage class the claim ended up with, if any.
+    pub class: Option<String>,
+}
+
 /// One object, folded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
@@ -107,11 +113,11 @@ pub struct Row {
     /// Generation, where the kind has one.
     pub generation: Option<i64>,
     /// The controller owner, if there is one.
-    pub owner: Option<Owner>,
+    pub owner: Option<Arc<Owner>>,
     /// Labels with one of the kept prefixes.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Notes,
     /// Annotations with one of the kept prefixes.
-    pub annotations: BTreeMap<String, String>,
+    pub annotations: Notes,
     /// It carries a deletion timestamp.
     pub deleting: bool,
     /// Hash of labels, annotations and owners: metadata edits do not move the generation.
@@ -133,22 +139,18 @@ impl Row {
 
     /// The row of an object with this metadata and these facts.
     pub fn new(kind: Kind, meta: &ObjectMeta, facts: Facts) -> Self {
-        let kept = |map: &Option<BTreeMap<String, String>>| -> BTreeMap<String, String> {
-            map.iter()
-                .flatten()
-                .filter(|(k, _)| KEPT.iter().any(|prefix| k.starts_with(prefix)))
-                .map(|(k, v)| (k.clone(), v.clone()))
-                .collect()
-        };
+        let kept = |key: &str| KEPT.iter().any(|prefix| key.starts_with(prefix));
         let owner = meta
             .owner_references
             .iter()
             .flatten()
             .find(|o| o.controller == Some(true))
-            .map(|o| Owner {
-                kind: o.kind.clone(),
-                name: o.name.clone(),
-                uid: o.uid.clone(),
+            .map(|o| {
+                Arc::new(Owner {
+                    kind: o.kind.clone(),
+                    name: o.name.clone(),
+                    uid: o.uid.clone(),
+                })
             });
         Self {
             key: ObjectKey::new(
@@ -160,8 +162,8 @@ impl Row {
             resource_version: meta.resource_version.clone().unwrap_or_default(),
             generation: meta.generation,
             owner,
-            labels: kept(&meta.labels),
-            annotations: kept(&meta.annotations),
+            labels: Notes::of(meta.labels.as_ref(), kept),
+            annotations: Notes::of(meta.annotations.as_ref(), kept),
             deleting: meta.deletion_timestamp.is_some(),
             metadata_hash: metadata_hash(meta),
             facts,
@@ -175,51 +177,44 @@ impl Row {
 
     /// The digest of the manifest last applied, if we applied one.
     pub fn digest(&self) -> Option<&str> {
-        self.annotations.get(digest::ANNOTATION).map(String::as_str)
+        self.annotations.get(digest::ANNOTATION)
     }
 
     /// What changes when somebody edits the object: its generation (or the version, for kinds without one) and
     /// its metadata.
-    pub(super) fn fingerprint(&self) -> (String, u64) {
-        let version = self
-            .generation
-            .map_or_else(|| self.resource_version.clone(), |g| g.to_string());
-        (version, self.metadata_hash)
-    }
-
-    /// `self` was read from the API server before `other` was.
-    pub(super) fn is_older_than(&self, other: &Self) -> bool {
-        older(&self.resource_version, &other.resource_version)
+    pub(super) fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        match self.generation {
+            Some(generation) => generation.hash(&mut hasher),
+            None => self.resource_version.hash(&mut hasher),
+        }
+        self.metadata_hash.hash(&mut hasher);
+        hasher.finish()
     }
 }
 
-/// Resource versions are revisions of the API server's store and grow (KEP-5504 makes this a promise).
-pub(super) fn older(a: &str, b: &str) -> bool {
-    matches!((a.parse::<u64>(), b.parse::<u64>()), (Ok(a), Ok(b)) if a < b)
+impl Entry for Row {
+    type Key = ObjectKey;
+
+    fn key(&self) -> &ObjectKey {
+        &self.key
+    }
+
+    fn resource_version(&self) -> &str {
+        &self.resource_version
+    }
 }
 
 fn metadata_hash(meta: &ObjectMeta) -> u64 {
-    let mut hash = Sha256::new();
-    for (key, value) in meta
-        .labels
-        .iter()
-        .flatten()
-        .chain(meta.annotations.iter().flatten())
-    {
-        if FOREIGN.iter().any(|prefix| key.starts_with(prefix)) {
-            continue;
-        }
-        for part in [key, value] {
-            hash.update(part.as_bytes());
-            hash.update([0]);
+    let mut hasher = DefaultHasher::new();
+    let labels = meta.labels.iter().flatten();
+    for note in labels.chain(meta.annotations.iter().flatten()) {
+        if !FOREIGN.iter().any(|prefix| note.0.starts_with(prefix)) {
+            note.hash(&mut hasher);
         }
     }
     for owner in meta.owner_references.iter().flatten() {
-        hash.update(owner.uid.as_bytes());
-        hash.update([1]);
+        owner.uid.hash(&mut hasher);
     }
-    let digest = hash.finalize();
-    let mut head = [0; 8];
-    head.copy_from_slice(&digest[..8]);
-    u64::from_be_bytes(head)
+    hasher.finish()
 }

@@ -2,15 +2,16 @@
 
 use std::fmt::Debug;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
-    Resource, ResourceExt,
-    api::{Api, Patch, PatchParams},
+    Client, Resource, ResourceExt,
+    api::{Api, DynamicObject, Patch, PatchParams},
     core::object::HasStatus,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::{digest, error::ApiError, key::RootKey, store::Store};
+use super::{digest, error::ApiError, key::RootKey, kind::Kind, store::Store};
 
 /// What has to hold for a status to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,4 +75,40 @@ where
         Err(error) => return Err(ApiError::new(action(), error)),
     }
     Ok(true)
+}
+
+/// Applies one condition to the status of the `K` of which `meta` alone is known, and nothing else: what other field
+/// managers wrote stays, in whatever form.
+///
+/// # Errors
+/// What the API server answered; a missing object, or another one of the same name, is fine.
+pub async fn apply_condition<K: Resource<DynamicType = ()>>(
+    client: &Client,
+    meta: &ObjectMeta,
+    condition: &Value,
+    field_manager: &str,
+) -> Result<(), ApiError> {
+    let (resource, name) = (Kind::of::<K>().resource(), meta.name.clone().unwrap_or_default());
+    let api: Api<DynamicObject> = match meta.namespace.as_deref() {
+        Some(namespace) if !namespace.is_empty() => {
+            Api::namespaced_with(client.clone(), namespace, &resource)
+        }
+        _ => Api::all_with(client.clone(), &resource),
+    };
+    let patch = json!({
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        // The UID keeps the condition from landing on a successor of the same name.
+        "metadata": { "name": name, "uid": meta.uid },
+        "status": { "conditions": [condition] },
+    });
+    let params = PatchParams::apply(field_manager).force();
+    match api.patch_status(&name, &params, &Patch::Apply(patch)).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
+        Err(error) => {
+            let action = format!("apply a condition of {} {name}", resource.kind);
+            Err(ApiError::new(action, error))
+        }
+    }
 }

@@ -1,32 +1,57 @@
 //! The live copy of all objects of one kind that a role reads whole: its roots and the few kinds it refers to.
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    sync::Arc,
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
+use kube::{Resource, runtime::watcher::Event};
+use parking_lot::{Mutex, RwLock};
+
+use super::{
+    cache::{By, Cache, Change, Entry, WatchId},
+    key::RootKey,
+    routes::Routes,
 };
 
-use kube::{Resource, ResourceExt, runtime::watcher::Event};
-use parking_lot::RwLock;
+/// Annotation in which `kubectl apply` keeps a whole object.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-use super::{key::RootKey, row::older};
+/// Receives a change: the object before and after; `None` for "did not exist" and "is gone".
+type Route<K> = dyn Fn(Option<&K>, Option<&K>) + Send + Sync;
 
-/// Told of a change: the object before and after; `None` for «did not exist» and «is gone».
-type Route<K> = Box<dyn Fn(Option<&K>, Option<&K>) + Send + Sync>;
-
-/// Objects by key. Our own writes are written through, so a reconcile never sees a root older than its own last
-/// write.
+/// Objects by key. Our own writes are written through, so a reconcile never acts on a root that is older than its own
+/// last write. Managed fields and what `kubectl apply` noted are not kept.
 pub struct Store<K> {
-    objects: RwLock<HashMap<RootKey, Arc<K>>>,
-    listing: RwLock<Option<HashSet<RootKey>>>,
-    routes: RwLock<Vec<Route<K>>>,
+    cache: RwLock<Cache<Kept<K>>>,
+    routes: Routes<Route<K>>,
+    /// Objects that exist and do not decode; `false` for those that a list under way has not brought yet.
+    undecodable: Mutex<BTreeMap<RootKey, bool>>,
+}
+
+/// An object beside its key.
+struct Kept<K> {
+    key: RootKey,
+    version: String,
+    object: Arc<K>,
+}
+
+impl<K> Entry for Kept<K> {
+    type Key = RootKey;
+
+    fn key(&self) -> &RootKey {
+        &self.key
+    }
+
+    fn resource_version(&self) -> &str {
+        &self.version
+    }
 }
 
 impl<K> Default for Store<K> {
     fn default() -> Self {
         Self {
-            objects: RwLock::default(),
-            listing: RwLock::default(),
-            routes: RwLock::default(),
+            cache: RwLock::default(),
+            routes: Routes::default(),
+            undecodable: Mutex::default(),
         }
     }
 }
@@ -34,7 +59,7 @@ impl<K> Default for Store<K> {
 impl<K: Resource<DynamicType = ()>> Store<K> {
     /// Calls `route` for each change that was not our own.
     pub fn route(&self, route: impl Fn(Option<&K>, Option<&K>) + Send + Sync + 'static) {
-        self.routes.write().push(Box::new(route));
+        self.routes.add(Box::new(route));
     }
 
     /// Calls `wake` where a root changed in what a controller acts on: spec, deletion, finalizers, labels,
@@ -47,109 +72,162 @@ impl<K: Resource<DynamicType = ()>> Store<K> {
         });
     }
 
-    /// The object of this key.
-    pub fn get(&self, key: &RootKey) -> Option<Arc<K>> {
-        self.objects.read().get(key).cloned()
+    /// Finds objects by the keys that `keys` makes of them, without a scan: see [`by`](Self::by).
+    pub fn index_by<I>(&self, by: By, keys: impl Fn(&K) -> I + Send + Sync + 'static)
+    where
+        I: IntoIterator<Item = RootKey>,
+    {
+        let keys = move |kept: &Kept<K>| keys(&kept.object).into_iter().collect();
+        self.cache.write().index_by(by, Box::new(keys));
     }
 
-    /// All objects, sorted by key.
+    /// The objects that index `by` has under `key`, sorted by their own key.
+    pub fn by(&self, by: By, key: &RootKey) -> Vec<Arc<K>> {
+        let cache = self.cache.read();
+        cache.by(by, key).iter().map(|kept| kept.object.clone()).collect()
+    }
+
+    /// The object of this key.
+    pub fn get(&self, key: &RootKey) -> Option<Arc<K>> {
+        self.cache.read().get(key).map(|kept| kept.object.clone())
+    }
+
+    /// All objects, sorted by key. Clones and sorts: not for what happens often.
     pub fn all(&self) -> Vec<Arc<K>> {
         let sorted: BTreeMap<_, _> = self
-            .objects
+            .cache
             .read()
             .iter()
-            .map(|(key, object)| (key.clone(), object.clone()))
+            .map(|kept| (kept.key.clone(), kept.object.clone()))
             .collect();
         sorted.into_values().collect()
     }
 
     /// Writes through what one of our own writes returned: newest wins. Nobody is woken, unless the answer carries
     /// what somebody else changed meanwhile: the watch event of that change is older than our write and will be
-    /// dropped, so this is the only time it is seen.
+    /// dropped, so this is the only time it is observed.
     pub fn put(&self, object: K) {
-        let key = RootKey::of(&object);
-        if let Some(seen) = self.listing.write().as_mut() {
-            seen.insert(key.clone());
-        }
-        let new = Arc::new(object);
-        let old = {
-            let mut objects = self.objects.write();
-            if objects.get(&key).is_some_and(|known| is_older(&*new, known)) {
-                return;
-            }
-            objects.insert(key, new.clone())
-        };
-        if old.as_ref().is_some_and(|old| intent(&**old) != intent(&*new)) {
-            self.routes
-                .read()
-                .iter()
-                .for_each(|route| route(old.as_deref(), Some(&new)));
+        let change = self.cache.write().put(Kept::of(object));
+        if let Some((Some(old), Some(new))) = change
+            && intent(&*old.object) != intent(&*new.object)
+        {
+            self.notify([(Some(old), Some(new))]);
         }
     }
 
     /// Folds one watch event and wakes the routes where something really changed.
     pub fn fold(&self, event: Event<K>) {
-        match event {
-            Event::Init => *self.listing.write() = Some(HashSet::new()),
-            Event::InitApply(object) => {
-                if let Some(seen) = self.listing.write().as_mut() {
-                    seen.insert(RootKey::of(&object));
-                }
-                self.insert(object);
+        let event = match event {
+            Event::Init => {
+                self.undecodable
+                    .lock()
+                    .values_mut()
+                    .for_each(|listed| *listed = false);
+                Event::Init
             }
-            Event::Apply(object) => self.insert(object),
-            Event::Delete(object) => self.remove(&RootKey::of(&object)),
             Event::InitDone => {
-                let seen = self.listing.write().take().unwrap_or_default();
-                let gone: Vec<_> = self
-                    .objects
-                    .read()
-                    .keys()
-                    .filter(|key| !seen.contains(*key))
-                    .cloned()
-                    .collect();
-                for key in &gone {
-                    self.remove(key);
-                }
+                self.undecodable.lock().retain(|_, listed| *listed);
+                Event::InitDone
             }
+            Event::InitApply(object) => Event::InitApply(self.decoded(object)),
+            Event::Apply(object) => Event::Apply(self.decoded(object)),
+            Event::Delete(object) => Event::Delete(self.decoded(object)),
+        };
+        let changes = self.cache.write().fold(WatchId::ONLY, event);
+        self.notify(changes);
+    }
+
+    fn decoded(&self, object: K) -> Kept<K> {
+        let kept = Kept::of(object);
+        self.undecodable.lock().remove(&kept.key);
+        kept
+    }
+
+    /// The watch brought an object that does not decode. The last version that did stays, so that nothing else takes it
+    /// for deleted; its own controller leaves it alone (see [`is_undecodable`](Self::is_undecodable)).
+    pub fn skip(&self, meta: &ObjectMeta) {
+        let key = RootKey::new(
+            meta.namespace.clone().unwrap_or_default(),
+            meta.name.clone().unwrap_or_default(),
+        );
+        self.cache.write().keep(WatchId::ONLY, &key);
+        self.undecodable.lock().insert(key, true);
+    }
+
+    /// An object that did not decode is gone.
+    pub fn gone(&self, meta: &ObjectMeta) {
+        let key = RootKey::new(
+            meta.namespace.clone().unwrap_or_default(),
+            meta.name.clone().unwrap_or_default(),
+        );
+        self.undecodable.lock().remove(&key);
+        let old = self.cache.write().remove(&key);
+        if let Some(old) = old {
+            self.notify([(Some(old), None)]);
         }
     }
 
-    fn insert(&self, object: K) {
-        let key = RootKey::of(&object);
-        let new = Arc::new(object);
-        let old = {
-            let mut objects = self.objects.write();
-            let old = objects.get(&key).cloned();
-            if old.as_ref().is_some_and(|known| {
-                is_older(&*new, known) || known.resource_version() == new.resource_version()
-            }) {
-                return;
-            }
-            objects.insert(key, new.clone());
-            old
-        };
-        self.routes
-            .read()
-            .iter()
-            .for_each(|route| route(old.as_deref(), Some(&new)));
+    /// The object exists and does not decode now.
+    pub fn is_undecodable(&self, key: &RootKey) -> bool {
+        self.undecodable.lock().contains_key(key)
     }
 
-    fn remove(&self, key: &RootKey) {
-        let old = self.objects.write().remove(key);
-        if let Some(old) = old {
-            self.routes
-                .read()
-                .iter()
-                .for_each(|route| route(Some(&old), None));
+    /// Some objects exist that do not decode: what is not found here may be there all the same.
+    pub fn undecodable(&self) -> Vec<RootKey> {
+        self.undecodable.lock().keys().cloned().collect()
+    }
+
+    /// Wakes nobody from now on, until [`Self::release`].
+    pub fn hold(&self) {
+        self.routes.hold();
+    }
+
+    /// Everything was listed: wakes the routes once for each object, and from now on for each change.
+    pub fn release(&self) {
+        if self.routes.release() {
+            let all: Vec<_> = self.cache.read().iter().cloned().collect();
+            self.notify(all.into_iter().map(|kept| (None, Some(kept))));
+        }
+    }
+
+    fn notify(&self, changes: impl IntoIterator<Item = Change<Kept<K>>>) {
+        self.routes.each(changes, |route, (old, new)| {
+            let object = |kept: &Option<Arc<Kept<K>>>| kept.as_ref().map(|kept| kept.object.clone());
+            route(object(old).as_deref(), object(new).as_deref());
+        });
+    }
+}
+
+impl<K: Resource<DynamicType = ()>> Kept<K> {
+    fn of(mut object: K) -> Self {
+        let meta = object.meta_mut();
+        let version = meta.resource_version.clone().unwrap_or_default();
+        strip(meta);
+        Self {
+            key: RootKey::of(&object),
+            version,
+            object: Arc::new(object),
         }
     }
 }
 
-fn is_older<K: Resource>(a: &K, b: &K) -> bool {
-    match (&a.meta().resource_version, &b.meta().resource_version) {
-        (Some(a), Some(b)) => older(a, b),
-        _ => false,
+/// Drops what nobody reads. Fields of a spec that a replaced writer holds stay until the next event of the watch, which
+/// has none: [`apply::disown`](super::apply::disown) finds them in what our own writes return.
+fn strip(meta: &mut ObjectMeta) {
+    let replaced = |entry: &ManagedFieldsEntry| {
+        entry.operation.as_deref() == Some("Update")
+            && entry
+                .fields_v1
+                .as_ref()
+                .is_some_and(|fields| fields.0.get("f:spec").is_some())
+    };
+    // All or none: whoever replaces the list has to name every entry.
+    meta.managed_fields = meta
+        .managed_fields
+        .take()
+        .filter(|fields| fields.iter().any(replaced));
+    if let Some(annotations) = &mut meta.annotations {
+        annotations.remove(LAST_APPLIED);
     }
 }
 

@@ -34,10 +34,11 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Secret;
 use kamaji_api::{
     bootstrap::KamajiConfig,
+    conditions::KamajiConfigCondition,
     controlplane::KamajiControlPlane,
     labels::{capi, field_manager},
 };
-use kube::{Api, Client, api::PartialObjectMeta, runtime::watcher::Config};
+use kube::{Client, api::PartialObjectMeta, runtime::watcher::Config};
 
 use crate::{
     capi::{cluster::Cluster, machine::Machine},
@@ -77,6 +78,7 @@ impl Context {
         let index = Arc::new(ChildIndex::default());
         let queue: Arc<Queue> = Arc::default();
         let configs: Arc<Store<KamajiConfig>> = Arc::default();
+        wake::index(&configs);
         let context = Arc::new(Self {
             applier: Applier::new(client.clone(), field_manager::BOOTSTRAP, index.clone()),
             events: Events::new(client.clone(), field_manager::BOOTSTRAP, instance),
@@ -95,15 +97,16 @@ impl Context {
     }
 
     /// One watch for each kind.
-    fn watch(&self) -> Watches {
+    fn watch(&self, role: &Role) -> Watches {
         let client = || self.client.clone();
-        let mut watches = Watches::default();
-        watches.store(Api::all(client()), Config::default(), &self.configs);
-        watches.store(Api::all(client()), Config::default(), &self.machines);
-        watches.store(Api::all(client()), Config::default(), &self.clusters);
-        watches.store(Api::all(client()), Config::default(), &self.control_planes);
-        watches.children(
-            Api::<PartialObjectMeta<Secret>>::all(client()),
+        let mut watches = Watches::new(role, field_manager::BOOTSTRAP);
+        let condition = KamajiConfigCondition::SpecValid.as_str();
+        watches.roots(client(), Config::default(), &self.configs, condition);
+        watches.store(client(), Config::default(), &self.machines);
+        watches.store(client(), Config::default(), &self.clusters);
+        watches.store(client(), Config::default(), &self.control_planes);
+        watches.children::<PartialObjectMeta<Secret>>(
+            client(),
             Config::default().labels(capi::CLUSTER_NAME),
             &self.index,
         );
@@ -123,7 +126,7 @@ pub async fn start(role: Role) -> anyhow::Result<()> {
         role.instance(),
         move |namespace| settings.acts_on(namespace),
     );
-    let mut watches = context.watch();
+    let mut watches = context.watch(&role);
     if !role.listed(&mut watches).await {
         return Ok(());
     }

@@ -33,6 +33,9 @@ use crate::{
 /// # Errors
 /// What the API server answered, unless a condition reports it.
 pub async fn reconcile(context: &Context, key: &RootKey) -> Reconciled {
+    if context.configs.is_undecodable(key) {
+        return Ok(Outcome::Done);
+    }
     let config = context.configs.get(key);
     let Some(config) = config.filter(|config| config.metadata.deletion_timestamp.is_none()) else {
         forget(context, key).await;

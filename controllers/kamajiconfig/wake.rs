@@ -23,8 +23,19 @@ use kube::ResourceExt as _;
 use super::Context;
 use crate::{
     capi::{cluster::Cluster, machine::Machine, owner},
-    k8s::{key::RootKey, row::Row, store::Store},
+    k8s::{cache::By, key::RootKey, row::Row, store::Store},
 };
+
+/// Configs by the Cluster that their label names.
+pub const BY_CLUSTER: By = By("cluster");
+
+/// Adds the index [`BY_CLUSTER`].
+pub fn index(configs: &Store<KamajiConfig>) {
+    configs.index_by(BY_CLUSTER, |config| {
+        let cluster = owner::cluster_label(config)?;
+        Some(RootKey::new(config.namespace().unwrap_or_default(), cluster))
+    });
+}
 
 /// Connects the watched kinds of `context` with its queue, for the namespaces that `acts_on` accepts.
 pub fn connect(context: &Context, acts_on: impl Fn(&str) -> bool + Send + Sync + 'static) {
@@ -142,7 +153,7 @@ fn credentials_changed(configs: &Store<KamajiConfig>, row: &Row) -> Vec<RootKey>
     let Some(cluster) = row.labels.get(capi::CLUSTER_NAME) else {
         return Vec::new();
     };
-    let suffix = row.key.name.strip_prefix(cluster.as_str()).unwrap_or_default();
+    let suffix = row.key.name.strip_prefix(cluster).unwrap_or_default();
     if ![capi::CA_SUFFIX, ours::BOOTSTRAP_KUBECONFIG_SUFFIX].contains(&suffix) {
         return Vec::new();
     }
@@ -172,10 +183,8 @@ fn of_cluster(
     keep: impl Fn(&KamajiConfig) -> bool,
 ) -> Vec<RootKey> {
     configs
-        .all()
+        .by(BY_CLUSTER, &RootKey::new(namespace, cluster))
         .iter()
-        .filter(|config| config.namespace().as_deref() == Some(namespace))
-        .filter(|config| owner::cluster_label(&***config) == Some(cluster))
         .filter(|config| keep(config))
         .map(|config| RootKey::of(&**config))
         .collect()

@@ -35,6 +35,7 @@ pub struct ObservedSecret {
 
 /// Content that was read.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub enum Read {
     /// None.
     Nothing,

@@ -38,11 +38,12 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
 use kamaji_api::{
+    conditions::KamajiControlPlaneCondition,
     controlplane::KamajiControlPlane,
     labels::{capi, field_manager},
     tenantcontrolplane::TenantControlPlane,
 };
-use kube::{Api, Client, api::PartialObjectMeta, runtime::watcher::Config};
+use kube::{Client, api::PartialObjectMeta, runtime::watcher::Config};
 
 use crate::{
     capi::{
@@ -111,30 +112,19 @@ impl Context {
     }
 
     /// One watch for each kind and selector.
-    fn watch(&self) -> Watches {
+    fn watch(&self, role: &Role) -> Watches {
         let client = || self.client.clone();
         let of_clusters = || Config::default().labels(capi::CLUSTER_NAME);
-        let mut watches = Watches::default();
-        watches.store(Api::all(client()), Config::default(), &self.control_planes);
-        watches.store(Api::all(client()), Config::default(), &self.clusters);
-        watches.store(Api::all(client()), Config::default(), &self.tenants);
-        watches.children(
-            Api::<PartialObjectMeta<Secret>>::all(client()),
-            of_clusters(),
-            &self.index,
-        );
-        watches.children(
-            Api::<PartialObjectMeta<Machine>>::all(client()),
-            of_clusters(),
-            &self.index,
-        );
-        watches.children(
-            Api::<PartialObjectMeta<MachinePool>>::all(client()),
-            of_clusters(),
-            &self.index,
-        );
-        watches.children(
-            Api::<PartialObjectMeta<Secret>>::all(client()),
+        let mut watches = Watches::new(role, field_manager::CONTROL_PLANE);
+        let condition = KamajiControlPlaneCondition::SpecValid.as_str();
+        watches.roots(client(), Config::default(), &self.control_planes, condition);
+        watches.store(client(), Config::default(), &self.clusters);
+        watches.store(client(), Config::default(), &self.tenants);
+        watches.children::<PartialObjectMeta<Secret>>(client(), of_clusters(), &self.index);
+        watches.children::<PartialObjectMeta<Machine>>(client(), of_clusters(), &self.index);
+        watches.children::<PartialObjectMeta<MachinePool>>(client(), of_clusters(), &self.index);
+        watches.children::<PartialObjectMeta<Secret>>(
+            client(),
             Config::default().labels(&secrets::sources()),
             &self.engine,
         );
@@ -152,7 +142,7 @@ pub async fn start(role: Role) -> anyhow::Result<()> {
     let context = Context::new(role.client.clone(), role.instance(), hosting, move |namespace| {
         settings.acts_on(namespace)
     });
-    let mut watches = context.watch();
+    let mut watches = context.watch(&role);
     if !role.listed(&mut watches).await {
         return Ok(());
     }

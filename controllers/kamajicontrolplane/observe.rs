@@ -53,6 +53,9 @@ pub struct Observed {
 
 /// Observes one control plane, without a request; `None` when it is gone.
 pub fn observe(context: &Context, key: &RootKey) -> Option<Observed> {
+    if context.control_planes.is_undecodable(key) {
+        return None;
+    }
     let control_plane = context.control_planes.get(key)?;
     let cluster_name = owner::cluster(&*control_plane).map(str::to_owned);
     let cluster = cluster_name.as_ref().and_then(|name| {
@@ -180,7 +183,7 @@ async fn same_ca(
     used: &Row,
 ) -> Result<(), Problem> {
     let used_print = match used.annotations.get(ours::CA_FINGERPRINT) {
-        Some(recorded) => Some(recorded.clone()),
+        Some(recorded) => Some(recorded.to_owned()),
         None => fingerprint(context, control_plane, used).await?,
     };
     let given_print = fingerprint(context, control_plane, given).await?;

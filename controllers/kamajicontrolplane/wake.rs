@@ -23,12 +23,7 @@ use kube::{ResourceExt, runtime::watcher::Event};
 use super::{Context, secrets::Part};
 use crate::{
     capi::{cluster::Cluster, owner},
-    k8s::{
-        index::{ChildIndex, WatchId},
-        key::RootKey,
-        row::Row,
-        store::Store,
-    },
+    k8s::{cache::WatchId, index::ChildIndex, key::RootKey, row::Row, store::Store},
 };
 
 /// Connects the watched objects with the queue. Only keys in namespaces that `acts_on` accepts become due.
@@ -119,7 +114,7 @@ fn woken_by_row(
         return Vec::new();
     }
     let namespace = row.key.namespace.as_str();
-    let mut keys = match clusters.get(&RootKey::new(namespace, cluster.clone())) {
+    let mut keys = match clusters.get(&RootKey::new(namespace, cluster)) {
         Some(cluster) => control_planes_of(&cluster, control_planes),
         // The Cluster can be gone while its control plane is still being deleted.
         None => control_planes_named(namespace, cluster, control_planes),

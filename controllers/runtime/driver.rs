@@ -6,6 +6,7 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::{metrics::Metrics, queue::Queue};
 use crate::k8s::{
@@ -51,6 +52,20 @@ impl Failure {
         Self {
             class,
             source: source.into(),
+        }
+    }
+}
+
+impl Failure {
+    /// The reason of a problem, else the class. One of few, for metrics.
+    fn reason(&self) -> &'static str {
+        match (self.source.downcast_ref::<Problem>(), self.class) {
+            (Some(problem), _) => problem.reason.as_str(),
+            (None, Class::Transient) => "Transient",
+            (None, Class::Conflict) => "Conflict",
+            (None, Class::Invalid) => "Invalid",
+            (None, Class::Denied) => "Denied",
+            (None, Class::Foreign) => "Foreign",
         }
     }
 }
@@ -102,6 +117,7 @@ pub async fn drive<F>(
 ) where
     F: Fn(RootKey) -> BoxFuture<'static, Reconciled>,
 {
+    metrics.queue(controller, &queue);
     let failures: Arc<Mutex<HashMap<RootKey, Failing>>> = Arc::default();
     let mut running = JoinSet::new();
     loop {
@@ -111,7 +127,9 @@ pub async fn drive<F>(
             Some(_) = running.join_next() => continue,
             key = queue.next(), if running.len() < concurrency => key,
         };
-        let work = reconcile(key.clone());
+        // Every line that a reconcile logs carries controller and object.
+        let span = tracing::info_span!("reconcile", controller, object = %key);
+        let work = reconcile(key.clone()).instrument(span);
         let (queue, failures, metrics) = (queue.clone(), failures.clone(), metrics.clone());
         running.spawn(async move {
             let started = Instant::now();
@@ -122,6 +140,9 @@ pub async fn drive<F>(
                 ))
             });
             metrics.reconciled(controller, outcome_label(&result), started.elapsed());
+            if let Err(failure) = &result {
+                metrics.failed(controller, failure.reason());
+            }
             let again = next_run(controller, &key, result, started, &mut failures.lock());
             queue.done(key, again);
         });

@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod driver;
+pub mod guard;
 pub mod http;
 pub mod leader;
 pub mod metrics;

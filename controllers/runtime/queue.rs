@@ -108,6 +108,13 @@ impl Queue {
         self.changed.notify_one();
     }
 
+    /// For how long the longest waiting key has been due; `None` while none is.
+    pub fn oldest_due(&self) -> Option<Duration> {
+        let state = self.state.lock();
+        let (when, _) = state.due.first()?;
+        Instant::now().checked_duration_since(*when)
+    }
+
     /// Keys that wait, due or not.
     pub fn len(&self) -> usize {
         self.state.lock().due.len()
@@ -158,5 +165,15 @@ mod tests {
         let _working = queue.next().await;
         queue.add(key("b"));
         assert_eq!(queue.next().await, key("b"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_age_of_the_oldest_due_key_is_that_of_its_wait() {
+        let queue = Queue::default();
+        queue.add_after(key("later"), Duration::from_mins(1));
+        assert_eq!(queue.oldest_due(), None);
+        queue.add(key("now"));
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(queue.oldest_due(), Some(Duration::from_secs(5)));
     }
 }

@@ -6,7 +6,7 @@ use kube::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::driver::{self, Reconciled};
-use super::{http::Readiness, metrics::Metrics, queue::Queue, watch::Watches};
+use super::{http::Readiness, metrics::Metrics, queue::Queue};
 use crate::{
     k8s::key::RootKey,
     settings::{RoleName, Settings},
@@ -33,14 +33,6 @@ impl Role {
     /// Name of the pod, for events; `None` outside a pod.
     pub fn instance(&self) -> Option<String> {
         self.settings.pod_name.clone()
-    }
-
-    /// Waits until everything watched was listed once; `false` when the process stops before.
-    pub async fn listed(&self, watches: &mut Watches) -> bool {
-        tokio::select! {
-            () = watches.listed() => true,
-            () = self.stop.cancelled() => false,
-        }
     }
 
     /// Runs one controller until the process stops: `reconcile` for each due key of `queue`, `concurrency` at once.

@@ -1,8 +1,13 @@
 //! Logs: JSON or text on standard error.
 
 use clap::ValueEnum;
+use tracing::Metadata;
 use tracing_subscriber::{
-    EnvFilter, filter::LevelFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt,
+    EnvFilter,
+    filter::{FilterFn, LevelFilter},
+    fmt,
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
 };
 
 /// How log lines look.
@@ -40,13 +45,21 @@ pub fn checked(filter: &str) -> Result<String, String> {
     }
 }
 
+/// kube's client logs what it cannot decode as a whole: a list of KamajiConfigs with their files, or a Secret. What went
+/// wrong is in the error that it returns, so nothing of that module is logged at any level.
+fn shows_bodies(line: &Metadata<'_>) -> bool {
+    line.target().starts_with("kube_client::client")
+}
+
 /// Installs the log subscriber. `filter` is in `tracing-subscriber`'s directive syntax, for example
 /// `info,capi_kamaji=debug`.
 ///
 /// # Errors
 /// When the filter does not parse.
 pub fn install(format: LogFormat, filter: &str) -> anyhow::Result<()> {
-    let registry = tracing_subscriber::registry().with(EnvFilter::try_new(filter)?);
+    let registry = tracing_subscriber::registry()
+        .with(EnvFilter::try_new(filter)?)
+        .with(FilterFn::new(|line| !shows_bodies(line)));
     match format {
         LogFormat::Json => registry
             .with(fmt::layer().json().with_writer(std::io::stderr))

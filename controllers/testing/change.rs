@@ -5,9 +5,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::k8s::{
+    cache::WatchId,
     child::Child,
     children::{self, Visitor, Watched},
-    index::{ChildIndex, WatchId},
+    index::ChildIndex,
     kind::Kind,
 };
 

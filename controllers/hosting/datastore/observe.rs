@@ -216,7 +216,7 @@ pub fn members(engine: &Engine, managed: &Managed) -> Members {
     let claim = index.find::<PersistentVolumeClaim>(namespace::DATASTORES, &parts::claim_name(name));
     let claim = claim.map(|row| {
         let (bound, class) = match &row.facts {
-            Facts::Claim { phase, class } => (phase == "Bound", class.clone()),
+            Facts::Claim(found) => (found.phase == "Bound", found.class.clone()),
             _ => (true, None),
         };
         Claim {

@@ -35,6 +35,9 @@ use crate::{
 /// # Errors
 /// When the management cluster refuses a request, or does not answer.
 pub async fn reconcile(engine: Arc<Engine>, key: RootKey) -> Reconciled {
+    if engine.stores.is_undecodable(&key) {
+        return Ok(Outcome::Done);
+    }
     let Some(store) = engine.stores.get(&key) else {
         engine.pool.forget(&key.name);
         return create_default(&engine, &key.name).await.or_else(Problem::settle);
@@ -52,6 +55,8 @@ pub async fn reconcile(engine: Arc<Engine>, key: RootKey) -> Reconciled {
     }
     let deleting = store.metadata.deletion_timestamp.is_some();
     match (deleting, progress.users.is_empty()) {
+        // A tenant that does not decode may use any DataStore.
+        (true, true) if !engine.tenants.undecodable().is_empty() => return Ok(Outcome::Waiting),
         (true, true) => {
             engine.pool.forget(&key.name);
             finalizer::remove(&api, &engine.stores, &*store, &[kamaji::DATASTORE_FINALIZER]).await?;
@@ -206,7 +211,7 @@ async fn publish(
 }
 
 fn users(engine: &Engine, name: &str) -> Vec<String> {
-    let tenants = engine.tenants.all();
+    let tenants = engine.tenants_of(name);
     usage::users_of(
         name,
         tenants.iter().map(|tenant| &**tenant),

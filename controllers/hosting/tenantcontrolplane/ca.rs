@@ -62,6 +62,6 @@ pub fn unusable(error: &material::Error) -> Problem {
 pub fn recorded_hash(row: &Row) -> String {
     row.annotations
         .get(ours::CONTENT_HASH)
-        .cloned()
+        .map(str::to_owned)
         .unwrap_or_default()
 }

@@ -11,10 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::ca::ProvidedCa;
 use crate::{
     hosting::engine::Engine,
-    k8s::{
-        key::{ObjectKey, RootKey},
-        row::Row,
-    },
+    k8s::{key::RootKey, row::Row},
     pki::kubeconfig::Kubeconfig,
     tenant::{self, Clients, Connection},
 };
@@ -40,8 +37,6 @@ pub struct Context {
 struct Memory {
     /// CAs that users provide, with the resource version at which they were read, where the Secret is watched.
     provided_cas: HashMap<RootKey, (Option<String>, ProvidedCa)>,
-    /// Resource versions of key material that the engine wrote, or read and found unchanged.
-    untouched: HashMap<ObjectKey, String>,
     /// When each tenant is next audited.
     audits: HashMap<RootKey, Timestamp>,
 }
@@ -78,10 +73,6 @@ impl Context {
         let mut memory = self.memory.lock();
         memory.provided_cas.remove(key);
         memory.audits.remove(key);
-        let prefix = format!("{}-", key.name);
-        memory
-            .untouched
-            .retain(|known, _| known.namespace != key.namespace || !known.name.starts_with(&prefix));
         drop(memory);
         self.clients.forget(&key.to_string());
     }
@@ -101,20 +92,12 @@ impl Context {
 
     /// Nobody else wrote the object since the engine wrote or read it. After a restart, what exists is believed.
     pub fn is_untouched(&self, row: &Row) -> bool {
-        let mut memory = self.memory.lock();
-        if let Some(version) = memory.untouched.get(&row.key) {
-            return *version == row.resource_version;
-        }
-        memory
-            .untouched
-            .insert(row.key.clone(), row.resource_version.clone());
-        true
+        self.engine.index.is_untouched(row)
     }
 
     /// Remembers the object as the engine wrote or read it.
     pub fn remember(&self, row: &Row) {
-        let version = row.resource_version.clone();
-        self.memory.lock().untouched.insert(row.key.clone(), version);
+        self.engine.index.set_untouched(row);
     }
 
     /// When the workload cluster of a tenant is next audited. A new process spreads the first audits over a day.

@@ -39,6 +39,9 @@ const SHORTEST: Duration = Duration::from_mins(1);
 /// # Errors
 /// What the driver retries with backoff.
 pub async fn reconcile(context: &Context, key: &RootKey) -> Reconciled {
+    if context.engine.tenants.is_undecodable(key) {
+        return Ok(Outcome::Done);
+    }
     let Some(tenant) = context.engine.tenants.get(key) else {
         context.forget(key);
         return Ok(Outcome::Done);

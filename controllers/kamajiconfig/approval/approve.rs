@@ -7,7 +7,7 @@ use k8s_openapi::{api::certificates::v1::CertificateSigningRequest, jiff::Timest
 use kamaji_api::{
     bootstrap::{KamajiConfig, NodeStatus},
     conditions::Reason,
-    labels::{capi, field_manager, ours},
+    labels::{field_manager, ours},
 };
 use kube::{Api, ResourceExt as _};
 
@@ -15,6 +15,7 @@ use super::csr::{self, Decision, MachineFacts, Requester};
 use crate::{
     capi::machine::Machine,
     k8s::{
+        key::RootKey,
         problem::Problem,
         status::{self, Guard},
     },
@@ -26,6 +27,7 @@ use crate::{
         scope::Scope,
         status::seconds,
         tenants::{NodeFacts, Tenant},
+        wake,
     },
     tenant,
 };
@@ -145,13 +147,13 @@ fn facts(machine: &Machine) -> MachineFacts<'_> {
 
 /// Another config of the Cluster that claimed the name. Scans all configs, once for each request.
 fn claimed_by(context: &Context, config: &KamajiConfig, node: &str) -> Option<String> {
-    let cluster = config.labels().get(capi::CLUSTER_NAME);
+    let cluster = crate::capi::owner::cluster_label(config)?;
+    let key = RootKey::new(config.namespace().unwrap_or_default(), cluster);
     context
         .configs
-        .all()
+        .by(wake::BY_CLUSTER, &key)
         .iter()
-        .filter(|other| other.uid() != config.uid() && other.namespace() == config.namespace())
-        .filter(|other| other.labels().get(capi::CLUSTER_NAME) == cluster)
+        .filter(|other| other.uid() != config.uid())
         .filter(|other| other.metadata.deletion_timestamp.is_none())
         .find(|other| {
             let claim = other.status.as_ref().and_then(|status| status.node.as_ref());

@@ -7,16 +7,12 @@ use std::{
     time::Duration,
 };
 
-use futures::{Stream, StreamExt as _};
+use futures::Stream;
 use k8s_openapi::api::{
     certificates::v1::CertificateSigningRequest,
     core::v1::{Event as CoreEvent, Node, Secret},
 };
-use kamaji_api::{
-    bootstrap::KamajiConfig,
-    conditions::Reason,
-    labels::{capi, ours},
-};
+use kamaji_api::{bootstrap::KamajiConfig, conditions::Reason, labels::ours};
 use kube::{
     ResourceExt as _,
     api::PartialObjectMeta,
@@ -27,7 +23,7 @@ use super::{
     Mark, NodeFacts, Tenant, report,
     requests::{self, Requests, most_of_a_token},
 };
-use crate::k8s::key::RootKey;
+use crate::{k8s::key::RootKey, kamajiconfig::wake::BY_CLUSTER, runtime::watch};
 
 /// How long a request with an unknown token waits before it is denied: its KamajiConfig may not be listed yet.
 const UNKNOWN_FOR: Duration = Duration::from_secs(30);
@@ -133,15 +129,10 @@ impl Tenant {
 
     /// The config of this Cluster whose status has the token. Scans all configs, once for each request of an unknown token.
     fn holder(&self, token: &str) -> Option<RootKey> {
-        let configs = self.configs.all();
+        let configs = self.configs.by(BY_CLUSTER, &self.cluster);
         let holds = |config: &KamajiConfig| {
-            config.namespace().as_deref() == Some(self.cluster.namespace.as_str())
-                && config.labels().get(capi::CLUSTER_NAME) == Some(&self.cluster.name)
-                && config
-                    .status
-                    .as_ref()
-                    .and_then(|status| status.token.as_ref()?.id.as_deref())
-                    == Some(token)
+            let known = config.status.as_ref().and_then(|status| status.token.as_ref());
+            known.and_then(|known| known.id.as_deref()) == Some(token)
         };
         configs
             .iter()
@@ -282,21 +273,14 @@ fn id_of(secret: &PartialObjectMeta<Secret>) -> String {
 async fn follow<T: Send + 'static>(
     what: &'static str,
     stream: impl Stream<Item = watcher::Result<Event<T>>> + Send + 'static,
-    mut fold: impl FnMut(Event<T>) + Send + 'static,
+    fold: impl FnMut(Event<T>) + Send + 'static,
 ) {
-    let mut stream = Box::pin(stream);
-    let mut broken = false;
-    while let Some(event) = stream.next().await {
-        match event {
-            Ok(event) => {
-                broken = false;
-                fold(event);
-            }
-            Err(error) if broken => tracing::debug!(what, %error, "watch of a workload cluster still fails"),
-            Err(error) => {
-                broken = true;
-                tracing::info!(what, %error, "watch of a workload cluster failed, retries with backoff");
-            }
+    watch::follow(stream, fold, |first, error| {
+        if first {
+            tracing::info!(what, %error, "watch of a workload cluster failed, retries with backoff");
+        } else {
+            tracing::debug!(what, %error, "watch of a workload cluster still fails");
         }
-    }
+    })
+    .await;
 }
