@@ -243,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bootstrap_12_the_rule_names_every_reserved_path() {
+    fn bootstrap_34_the_rule_names_every_reserved_path() {
         let rules = path_rules();
         let rule = rules[1]["rule"].as_str().unwrap();
         for path in RESERVED_PATHS {
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn bootstrap_12_folders_are_reserved_with_what_is_below() {
+    fn bootstrap_34_folders_are_reserved_with_what_is_below() {
         for path in [
             "/var/lib/kubelet/pki",
             "/var/lib/kubelet/pki/kubelet-client-current.pem",
