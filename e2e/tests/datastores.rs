@@ -223,7 +223,9 @@ async fn an_etcd_of_ones_own_serves_once_it_checks_who_asks_and_as_long_as_it_ho
         let said = message(&own.stores, own.name, "DataStoreAuthenticationDisabled").await?;
         contains_all(
             &said,
-            &["tenants could read each other: create the user and role root and run etcdctl auth enable"],
+            &[
+                "tenants could read each other's data; create the user root with the role root and run `etcdctl auth enable`",
+            ],
         );
         enable_authentication(&first)?;
         ready(&own.stores, own.name).await?;

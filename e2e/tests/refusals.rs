@@ -282,8 +282,8 @@ async fn contract_55_a_control_plane_machine_is_refused() -> Result<()> {
         contains_all(
             &said,
             &[
-                "Machine e2e-master has the label cluster.x-k8s.io/control-plane of control planes: they run as pods of a \
-               KamajiControlPlane, use KamajiConfig for workers alone",
+                "Machine e2e-master has the label cluster.x-k8s.io/control-plane of control plane machines, but the control \
+                 plane runs in pods of a KamajiControlPlane: use a KamajiConfig for worker machines only",
             ],
         );
         Ok(())
@@ -313,8 +313,8 @@ async fn contract_50_a_data_secret_of_somebody_else_is_not_touched() -> Result<(
         contains_all(
             &said,
             &[
-                "Secret e2e-taken is controlled by ConfigMap kube-root-ca.crt and is left alone: delete it, or use \
-               another name",
+                "Secret e2e-taken is controlled by ConfigMap kube-root-ca.crt and is not changed: delete it, or delete the \
+                 Machine to get one with another name",
             ],
         );
         assert_eq!(secrets.get(name).await?.data, before.data);
