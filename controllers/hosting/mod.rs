@@ -42,6 +42,11 @@ pub async fn start(role: Role) -> anyhow::Result<()> {
         move |key| datastore::reconcile(shared.clone(), key),
     ));
     let tenants = Context::new(engine.clone());
+    // Both controllers of the engine write through one applier.
+    role.metrics.applies("hosting", engine.applier.counts());
+    let shared = tenants.clone();
+    role.metrics
+        .connections(tenantcontrolplane::CONTROLLER, move || shared.clients.len());
     controllers.spawn(tenants.clone().sweep(role.stop.clone()));
     controllers.spawn(role.drive(
         tenantcontrolplane::CONTROLLER,

@@ -1,19 +1,19 @@
-//! The one way objects are created, changed and deleted in the management cluster.
+//! Creates, changes and deletes objects in the management cluster. Nothing else does.
 //!
-//! An apply that provably changes nothing is not sent: the row carries the digest of what was applied last, and the
-//! memo remembers how the object looked right after. A foreign edit moves the row's fingerprint, and the next
-//! reconcile repairs it by one server-side apply. After a restart the memo is cold and the digest annotation is
-//! believed, so that N unchanged tenants cost 0 writes (DESIGN 2.11). What somebody edited while no process ran is
-//! noticed only in an object that is held whole ([`Applier::apply_over`]).
+//! An apply that changes nothing is not sent. The row of an object has the digest of the manifest that was last applied,
+//! and the fingerprint of the object after that apply. An edit by somebody else changes the fingerprint, and the next
+//! reconcile repairs the object by one server-side apply. A process that just started has no fingerprints and trusts the
+//! digest annotation, so a restart with unchanged tenants writes nothing. It therefore notices an edit that was made
+//! while no process ran only in an object that is watched as a whole ([`Applier::apply_over`]).
 //!
-//! Roots of trust (keys that must never change) are created, never applied, when they are missing: two replicas that
-//! race get `AlreadyExists`, not each other's keys.
+//! Objects with keys that must never change are created, never applied: of two replicas that race, one gets
+//! `AlreadyExists`, and neither replaces the other's keys.
 //!
-//! What the index does not know may be there all the same, as somebody else's. The first apply of an object that gets
-//! an owner therefore asks for a version that no object has: it makes the object or conflicts, in one request. Only
-//! after a conflict the object is read; it is taken over where its owner is ours already, or where it has none and the
-//! labels are Kamaji's. A plain create would do as well, but fields that a create set are kept alive by it: a later
-//! apply could never remove them.
+//! An object that is missing in the index may exist without our label and belong to somebody else. The first apply of an
+//! object with an owner therefore requires a resourceVersion that no object has: the one request either creates the
+//! object or fails with a conflict. Only after a conflict is the object read. It is adopted if its owner is the expected
+//! one, or if it has no owner and Kamaji's labels. The first request is no plain create, because a create owns the fields
+//! it sets, and a later apply could not remove them.
 
 use std::{
     collections::BTreeMap,
@@ -41,11 +41,11 @@ use super::{
     store::Store,
 };
 
-/// The version of no object: the store's first write has a higher one.
+/// A resourceVersion that no object has: the first write of an etcd has a higher revision.
 const OF_NONE: &str = "1";
 
-/// Applies `spec` and `annotations`, and nothing else, to a root object, and writes the result through to `store`. For
-/// the few paths of a user's object that are ours: fields we do not name stay whose they are.
+/// Applies `spec` and `annotations` to a root object, and writes the result through to `store`. It is for the few fields
+/// of a user's object that a controller sets; other managers keep all other fields.
 ///
 /// # Errors
 /// What the API server answered; a conflict when the object is another one by now.
@@ -85,8 +85,8 @@ where
     Ok(())
 }
 
-/// Takes the spec away from field managers that write no more: what they hold could be removed by nobody else. Values
-/// stay. Watches drop managed fields, so this sees them in what one of our own writes returned.
+/// Removes the ownership of `spec` from obsolete field managers, so that later applies can delete those fields. Values do
+/// not change. The store keeps managed fields only of objects that need this.
 ///
 /// # Errors
 /// What the API server answered; a conflict when somebody else wrote meanwhile.
@@ -113,7 +113,7 @@ where
     Ok(())
 }
 
-/// The entries without the spec of `managers`; `None` when none of them has any of it.
+/// The entries without the ownership that `managers` have of the spec; `None` when they have none.
 fn without_spec(fields: &[ManagedFieldsEntry], managers: &[&str]) -> Option<Vec<ManagedFieldsEntry>> {
     let stale = |entry: &ManagedFieldsEntry| {
         entry.operation.as_deref() == Some("Update")
@@ -141,7 +141,7 @@ fn without_spec(fields: &[ManagedFieldsEntry], managers: &[&str]) -> Option<Vec<
     Some(left.collect())
 }
 
-/// Writes with one field manager and keeps the index current.
+/// Writes as one field manager and updates the index with each answer.
 pub struct Applier {
     client: Client,
     field_manager: &'static str,
@@ -149,7 +149,7 @@ pub struct Applier {
     counts: Arc<Counts>,
 }
 
-/// How many applies there were.
+/// Counters of applies.
 #[derive(Debug, Default)]
 pub struct Counts {
     sent: AtomicU64,
@@ -168,19 +168,20 @@ impl Counts {
     }
 }
 
-/// What happens to the dependents of a deleted object.
+/// Order in which an object and its dependents are deleted; see
+/// <https://kubernetes.io/docs/concepts/architecture/garbage-collection/#cascading-deletion>.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deletion {
-    /// They go after it.
+    /// The object first, its dependents later.
     Background,
-    /// It goes after them.
+    /// The dependents first.
     Foreground,
 }
 
-/// What an apply came to.
+/// The result of an apply.
 #[derive(Clone, Debug)]
 pub struct Applied {
-    /// The object as it stands now.
+    /// The object as it is now.
     pub row: Arc<Row>,
     /// A request was sent.
     pub sent: bool,
@@ -197,7 +198,7 @@ impl Applier {
         }
     }
 
-    /// Applies so far.
+    /// Counters of the applies so far.
     pub fn counts(&self) -> &Arc<Counts> {
         &self.counts
     }
@@ -207,7 +208,7 @@ impl Applier {
         &self.index
     }
 
-    /// Applies `manifest` by forced server-side apply, unless it is known to be in place.
+    /// Applies `manifest` by forced server-side apply, unless the object is known to match it.
     ///
     /// # Errors
     /// What the API server answered; [`ApiError::is_foreign`] when the object is there and not ours.
@@ -221,8 +222,8 @@ impl Applier {
         }
     }
 
-    /// Like [`Applier::apply`], for an object of which the watch brings the whole: after a restart its digest is
-    /// believed only where `live` is what we want.
+    /// Like [`Applier::apply`], for an object that is watched as a whole: after a restart its digest annotation is trusted
+    /// only if `live` matches the manifest.
     ///
     /// # Errors
     /// What the API server answered; [`ApiError::is_foreign`] when the object is there and not ours.
@@ -253,7 +254,7 @@ impl Applier {
         }
     }
 
-    /// Goes on with an object that is there without being in the index, if it is ours.
+    /// Applies over an object that exists and is missing in the index, if it is ours.
     async fn take_over(&self, manifest: &Manifest, conflict: ApiError) -> Result<Applied, ApiError> {
         let action = || format!("get {}", manifest.key);
         let found = self
@@ -328,15 +329,15 @@ impl Applier {
         Ok(self.note(manifest, &object))
     }
 
-    /// The row of `key`, when we applied the object and nobody touched it since (or since the process started). For
-    /// objects whose manifest costs a request to build: what they were made from stands in an annotation.
+    /// The row of `key`, if we applied the object and nobody has changed it since then, or since the process started. For
+    /// objects whose manifest takes a request to build; an annotation records what they were made from.
     pub fn untouched(&self, key: &ObjectKey) -> Option<Arc<Row>> {
         let row = self.index.get(key)?;
         let digest = row.digest()?.to_owned();
         self.untouched_with(key, &digest)
     }
 
-    /// Adds labels to an object that somebody else makes, and nothing else: no digest, no fields.
+    /// Adds labels to an object of somebody else. It gets no digest annotation, and no other field changes.
     ///
     /// # Errors
     /// What the API server answered; a conflict when the object is another one by now.
@@ -361,8 +362,8 @@ impl Applier {
         Ok(())
     }
 
-    /// Lays `metadata` over that of an object which is ours without saying so, and nothing else: by a merge, since an
-    /// apply of ours could give up what an earlier one set.
+    /// Merges `metadata` into that of an object which is ours but has no label yet. It is a merge patch, because an apply
+    /// would remove the fields that an earlier apply set.
     ///
     /// # Errors
     /// What the API server answered; a conflict when the object is another one by now.
@@ -387,7 +388,7 @@ impl Applier {
         Ok(Arc::new(row))
     }
 
-    /// Takes our owner reference off an object, so that it outlives its owner.
+    /// Removes our owner reference from an object, so that the object outlives its owner.
     ///
     /// # Errors
     /// What the API server answered; a missing object is fine.
@@ -409,8 +410,8 @@ impl Applier {
         Ok(())
     }
 
-    /// Deletes the object of this row, and only that one (UID precondition). Missing is fine. `true` when it is
-    /// gone already, `false` while finalizers or dependents hold it.
+    /// Deletes the object of this row, and no other one of its name (UID precondition). A missing object is no error.
+    /// Returns `true` if the object is gone, `false` while finalizers or dependents keep it.
     ///
     /// # Errors
     /// What the API server answered.
@@ -418,7 +419,7 @@ impl Applier {
         self.delete_as(row, Deletion::Background).await
     }
 
-    /// Like [`Applier::delete`], with a choice of what happens to dependents.
+    /// Like [`Applier::delete`], with this order for dependents.
     ///
     /// # Errors
     /// What the API server answered.
@@ -447,7 +448,7 @@ impl Applier {
         }
     }
 
-    /// The row, when it carries this manifest and nobody touched it since.
+    /// The row, if this manifest was applied last and nobody has changed the object since.
     fn in_place(&self, manifest: &Manifest) -> Option<Arc<Row>> {
         self.untouched_with(&manifest.key, &manifest.digest)
     }
@@ -477,7 +478,7 @@ impl Applier {
     }
 }
 
-/// `live` has everything that `wanted` says; defaults and what others added may stand beside it.
+/// `live` has every field of `wanted`. It may have more: defaults, and fields that others added.
 fn contains(live: &Value, wanted: &Value) -> bool {
     match (live, wanted) {
         (Value::Object(live), Value::Object(wanted)) => wanted
@@ -509,7 +510,7 @@ mod tests {
         Manifest::of(&serde_json::from_value::<ConfigMap>(object).unwrap()).unwrap()
     }
 
-    /// A process that just started and has listed what is there.
+    /// A process that just started and has listed what exists.
     fn started(api: &FakeApi) -> (Applier, Option<ConfigMap>) {
         let index = Arc::new(ChildIndex::default());
         let live = api.get(PATH);

@@ -1,4 +1,4 @@
-//! How a watched object folds into a row.
+//! How a watched object becomes a row.
 
 use k8s_openapi::api::{
     apps::v1::{Deployment, StatefulSet},
@@ -18,7 +18,7 @@ pub trait Child {
     fn row(&self) -> Row;
 }
 
-/// A kind of which controllers read more than the metadata.
+/// A kind of which controllers read more than metadata.
 pub trait Observed: Resource<DynamicType = ()> {
     /// What they read.
     fn facts(&self) -> Facts;

@@ -32,9 +32,9 @@ impl<K: Child + Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + 
 {
 }
 
-/// Something to do for each kind of the table.
+/// Visits each kind of the table.
 pub trait Visitor {
-    /// Does it for the kind that is watched as `K`.
+    /// Visits the kind that is watched as `K`.
     fn visit<K: Watched>(&mut self);
 }
 

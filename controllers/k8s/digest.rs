@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 pub use kamaji_api::labels::ours::DIGEST as ANNOTATION;
 
 /// 128 bits of SHA-256 over the canonical JSON of `body` as 32 hexadecimal digits. `serde_json` keeps maps sorted;
-/// nulls and empty maps and lists are left out, as the API server would.
+/// nulls are left out, so that an absent field and a null have the same digest.
 pub fn of(body: &Value) -> String {
     let mut canonical = body.clone();
     prune(&mut canonical);

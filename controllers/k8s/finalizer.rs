@@ -1,4 +1,4 @@
-//! Finalizers: added before the first side effect, removed after the last.
+//! Finalizers: added before the first side effect, removed after the last one.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 
 use super::{error::ApiError, key::RootKey, store::Store};
 
-/// `object` carries `finalizer`.
+/// `object` has `finalizer`.
 pub fn has<K: Resource>(object: &K, finalizer: &str) -> bool {
     object.finalizers().iter().any(|f| f == finalizer)
 }
 
-/// Adds `finalizer` unless it is there. One request, guarded by the resource version.
+/// Adds `finalizer` if it is missing. One request, guarded by the resource version.
 ///
 /// # Errors
 /// What the API server answered; a conflict when somebody else wrote meanwhile.
@@ -38,8 +38,8 @@ where
     Ok(())
 }
 
-/// Adds `finalizer` and `annotations` in one request, unless all of them are there: what was drawn once for an
-/// object is recorded together with the promise to clean up after it.
+/// Adds `finalizer` and `annotations` in one request, unless all of them exist: names that were generated for an object
+/// are recorded together with the promise to clean up after it.
 ///
 /// # Errors
 /// What the API server answered; a conflict when somebody else wrote meanwhile.
@@ -74,7 +74,7 @@ where
     Ok(())
 }
 
-/// Removes every finalizer in `ours`. A missing object is fine.
+/// Removes every finalizer in `ours`. A missing object is no error.
 ///
 /// # Errors
 /// What the API server answered; a conflict when somebody else wrote meanwhile.

@@ -1,8 +1,8 @@
-//! One in-memory index of the objects that our roots own: rows instead of cached objects, deletes included.
+//! The objects that roots own, in memory: one row an object.
 //!
-//! Watches fold into it ([`ChildIndex::fold`]); the apply path writes through ([`ChildIndex::put`]), so that a
-//! reconcile never acts on a state older than its own last write, and so that the watch event of our own write
-//! wakes nobody. Kube's shared streams drop deletes; here they trigger owners as any change does.
+//! Watches feed it ([`ChildIndex::fold`]), and so do the answers to our own writes ([`ChildIndex::put`]). A reconcile
+//! therefore never acts on a state older than its last write, and the watch event of our own write wakes nobody. A delete
+//! wakes the owner as any other change does; kube's shared streams drop deletes.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ const BY_OWNER: By = By("owner");
 /// Pods that do not come up, by label.
 const BY_TROUBLE: By = By("trouble");
 
-/// Rows of all watched kinds, by key, by owner, and by what else somebody asked for.
+/// Rows of all watched kinds, by key, by owner and by further secondary indexes.
 pub struct ChildIndex {
     cache: RwLock<Cache<Row>>,
     routes: Routes<dyn Fn(&Row) + Send + Sync>,
@@ -67,7 +67,7 @@ impl ChildIndex {
         self.cache.write().watch()
     }
 
-    /// Calls `wake` for each foreign change of a row whose controller owner is a `K`.
+    /// Calls `wake` for each change by somebody else of a row whose controller owner is a `K`.
     pub fn wake_owner<K: Resource<DynamicType = ()>>(&self, wake: impl Fn(RootKey) + Send + Sync + 'static) {
         self.route(move |row| {
             if let Some(owner) = row.owner.as_ref().filter(|owner| owner.is::<K>()) {
@@ -76,7 +76,7 @@ impl ChildIndex {
         });
     }
 
-    /// Calls `route` for each foreign change: with the new row, or the last one for a delete.
+    /// Calls `route` for each change by somebody else: with the new row, or with the last one after a delete.
     pub fn route(&self, route: impl Fn(&Row) + Send + Sync + 'static) {
         self.routes.add(Box::new(route));
     }
@@ -110,13 +110,13 @@ impl ChildIndex {
         self.by(BY_OWNER, &owner_key(uid))
     }
 
-    /// All rows that `keep` accepts. A scan: for rare questions only.
+    /// All rows that `keep` accepts. It scans all rows, so it is not for hot paths.
     pub fn filter(&self, keep: impl Fn(&Row) -> bool) -> Vec<Arc<Row>> {
         let cache = self.cache.read();
         cache.iter().filter(|row| keep(row)).cloned().collect()
     }
 
-    /// What keeps a pod with this label from running: of several, the first by name. The label has one of the
+    /// Why a pod with this label does not run; of several pods, that of the first by name. The label needs one of the
     /// prefixes that rows keep.
     pub fn pod_trouble(&self, namespace: &str, label: &str, value: &str) -> Option<String> {
         let pods = self.by(BY_TROUBLE, &trouble_key(namespace, label, value));
@@ -126,8 +126,8 @@ impl ChildIndex {
         trouble.as_deref().map(str::to_owned)
     }
 
-    /// Writes through what one of our own writes returned: newest wins. Nobody is woken, unless the answer carries
-    /// a status that we had not observed: the event of that status is older than our write and will be dropped.
+    /// Stores the answer to one of our own writes, unless a newer version is known. It wakes nobody, unless the answer
+    /// contains a status that was not observed yet: the watch event of that status is older than the write and is dropped.
     pub fn put(&self, row: Row) {
         let change = self.cache.write().put(row);
         if let Some((Some(old), Some(new))) = change
@@ -137,7 +137,7 @@ impl ChildIndex {
         }
     }
 
-    /// Like [`put`](Self::put), for a row that is as we applied or read it: see [`is_untouched`](Self::is_untouched).
+    /// Like [`put`](Self::put), for a row that is as we applied or read it; see [`is_untouched`](Self::is_untouched).
     pub fn put_applied(&self, row: Row) {
         let (key, fingerprint) = (row.key.clone(), row.fingerprint());
         self.put(row);
@@ -169,23 +169,23 @@ impl ChildIndex {
         self.cache.read().applied(key)
     }
 
-    /// Forgets an object that one of our own deletes ended.
+    /// Removes an object that one of our own deletes removed.
     pub fn forget(&self, key: &ObjectKey) {
         self.cache.write().remove(key);
     }
 
-    /// Folds one event of `watch` and wakes the routes where something really changed.
+    /// Stores one event of `watch` and calls the routes if something changed.
     pub fn fold(&self, watch: WatchId, event: Event<Row>) {
         let changes = self.cache.write().fold(watch, event);
         self.notify(changes);
     }
 
-    /// Wakes nobody from now on, until [`Self::release`].
+    /// Calls no route until [`Self::release`].
     pub fn hold(&self) {
         self.routes.hold();
     }
 
-    /// Everything was listed: wakes the routes once for each row, and from now on for each change.
+    /// Calls the routes once for each row, and from now on for each change. For when every watch has listed.
     pub fn release(&self) {
         if self.routes.release() {
             let all: Vec<_> = self.cache.read().iter().cloned().collect();

@@ -1,4 +1,4 @@
-//! Names of objects: a root of a controller, or any object the index holds.
+//! Keys of objects: of a root of a controller, or of any object in the index.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use kube::{Resource, ResourceExt};
 
 use super::kind::Kind;
 
-/// A root object of one controller: the controller knows the kind. Cluster-scoped kinds have an empty namespace.
+/// Key of a root object of one controller, which knows the kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RootKey {
     /// Namespace, empty for cluster-scoped kinds.
@@ -40,7 +40,7 @@ impl fmt::Display for RootKey {
     }
 }
 
-/// Any object of the management cluster that the index or the apply path names.
+/// Key of any object of the management cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectKey {
     /// Kind.

@@ -1,4 +1,4 @@
-//! An object as we want it, ready to be applied: pure data, built by `desired` and `render`.
+//! A desired object, ready to be applied. Pure data that `desired` builds.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kamaji_api::labels::{kamaji, ours};
@@ -16,7 +16,7 @@ pub struct Manifest {
     pub key: ObjectKey,
     /// The whole object, the digest annotation included.
     pub(super) body: Value,
-    /// The digest that stands in the annotation.
+    /// The digest, which is also in the annotation.
     pub(super) digest: String,
 }
 
@@ -40,8 +40,8 @@ impl Manifest {
         Ok(Self::finish(ObjectKey::of::<K>(namespace, name), body))
     }
 
-    /// Like [`Manifest::of`], with `merge` laid over the serialised object first. For parts that are kept as opaque
-    /// JSON in our API (pod types), which no typed object could carry without loss.
+    /// Like [`Manifest::of`], with `merge` merged into the serialised object first. For pod types that our API keeps as
+    /// opaque JSON, since a typed object would lose unknown fields.
     ///
     /// # Errors
     /// As [`Manifest::of`].
@@ -75,7 +75,7 @@ impl Manifest {
         Self { key, body, digest }
     }
 
-    /// The object as it will be sent.
+    /// The object as it is sent.
     pub fn body(&self) -> &Value {
         &self.body
     }
@@ -87,15 +87,15 @@ impl Manifest {
         body
     }
 
-    /// Who will control the object; nobody for what belongs to all.
+    /// The controller owner of the object, if it has one.
     pub(super) fn owner(&self) -> Option<OwnerReference> {
         let owners = self.body.pointer("/metadata/ownerReferences")?;
         let owners: Vec<OwnerReference> = serde_json::from_value(owners.clone()).ok()?;
         owners.into_iter().find(|owner| owner.controller == Some(true))
     }
 
-    /// Whether an object that stands in this one's place is its owner's already: the owner by kind and name, since one
-    /// that was moved or restored has another UID; or nobody, where the labels are those that Kamaji gives.
+    /// Whether an existing object of this name is ours to apply over. It is if it has the same owner by kind and name
+    /// (an owner that was moved or restored has another UID), or if it has no owner and Kamaji's labels.
     pub(super) fn fits(&self, found: &ObjectMeta) -> bool {
         let Some(owner) = self.owner() else {
             return true;
@@ -115,7 +115,7 @@ impl Manifest {
     }
 }
 
-/// Whether `found` is controlled by `kind` `name`, or by nobody and labelled as `label` says its objects are.
+/// Whether `found` is controlled by `kind` `name`, or has no controller and the label `label`.
 pub fn belongs(found: &ObjectMeta, kind: &str, name: &str, label: impl Fn(&str) -> Option<String>) -> bool {
     let owners = found.owner_references.iter().flatten();
     if let Some(owner) = owners.clone().find(|owner| owner.controller == Some(true)) {

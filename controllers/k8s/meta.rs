@@ -1,4 +1,4 @@
-//! Metadata of what we write: owners and labels.
+//! Metadata of the objects that controllers write: owners and labels.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};

@@ -1,7 +1,9 @@
-//! What every controller needs of Kubernetes: the index of children, the one way to write, conditions and names.
+//! What every controller needs of Kubernetes: watched objects in memory, writes, conditions and names.
 //!
-//! Reads live in each controller's `observe`; the only writes to the management cluster are in [`apply`],
-//! [`finalizer`] and [`status`] (style.md 3.3, rule 2). Nothing here knows a controller.
+//! Only [`apply`], [`finalizer`] and [`status`] write to the management cluster; each controller reads in its `observe`.
+//! No controller is imported here. What is specific to this product are the annotation prefixes that [`row`] keeps, the
+//! table of the engine's child kinds in [`children`], and the labels by which [`manifest`] recognizes Kamaji's objects.
+//! See *Architecture* in `docs/src/architecture.md`.
 
 pub mod apply;
 pub mod backoff;

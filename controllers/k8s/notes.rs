@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt};
 
 use kamaji_api::labels::{capi, kamaji, ours};
 
-/// Frequent keys, by number. Others are spelled out, so this list saves room and decides nothing.
+/// Frequent keys, by number. Other keys are spelled out: the list only saves memory.
 const FREQUENT: [&str; 14] = [
     kamaji::PROJECT,
     kamaji::NAME,
@@ -24,7 +24,7 @@ const FREQUENT: [&str; 14] = [
     ours::CONTENT_HASH,
     ours::CA_FINGERPRINT,
 ];
-/// In front of a key that is spelled out.
+/// Precedes a key that is spelled out.
 const SPELLED: u8 = u8::MAX;
 
 /// Keys with values, in no particular order.
@@ -54,7 +54,7 @@ impl Notes {
             .map(|(_, value)| value)
     }
 
-    /// There is a value of `key`.
+    /// Whether `key` has a value.
     pub fn contains_key(&self, key: &str) -> bool {
         self.get(key).is_some()
     }
@@ -73,7 +73,7 @@ impl Notes {
         })
     }
 
-    /// Unpacked.
+    /// The labels or annotations as a map.
     pub fn to_map(&self) -> BTreeMap<String, String> {
         let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
         self.iter().map(owned).collect()
@@ -97,7 +97,7 @@ fn push(bytes: &mut Vec<u8>, text: &str) {
     bytes.extend_from_slice(text.as_bytes());
 }
 
-/// Takes what [`push`] appended off the front.
+/// Removes from the front what [`push`] appended.
 fn pull<'a>(bytes: &mut &'a [u8]) -> Option<&'a str> {
     let (mut length, mut shift) = (0_usize, 0);
     loop {

@@ -1,14 +1,14 @@
-//! Why a pod does not come up, in one sentence that stays the same while the cause does. Pure.
+//! Why a pod does not run, in one sentence that stays the same while the cause does. Pure.
 //!
-//! Kubernetes tells it in the pod alone: a Deployment says for ten minutes that it progresses. Times, counts and pod
-//! names are left out, or a condition that carries the sentence would change with every try.
+//! Only the pod reports the cause: a Deployment reports progress for ten minutes. Times, counts and pod names are left
+//! out, because a condition with the sentence would change with every try.
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
-/// A container that ended this often does not only wait for another one.
+/// A container that ended this often does not just wait for another container.
 const PATIENT_RESTARTS: i32 = 2;
 
-/// What keeps `pod` from running; `None` while nothing does that does not pass by itself.
+/// Why `pod` does not run; `None` if it runs, or if the cause passes by itself.
 pub fn trouble(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;
     let unplaced = status

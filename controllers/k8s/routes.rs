@@ -1,10 +1,10 @@
-//! Who is called when something in memory changed, and when nobody is called yet.
+//! Callbacks for changes of watched objects in memory.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
 
-/// Callbacks. While they are held, none is called: what was listed before everything was is no change to anybody.
+/// Callbacks that can be held: while a role lists its objects, none is called.
 pub struct Routes<F: ?Sized> {
     all: RwLock<Vec<Box<F>>>,
     held: AtomicBool,
@@ -20,22 +20,22 @@ impl<F: ?Sized> Default for Routes<F> {
 }
 
 impl<F: ?Sized> Routes<F> {
-    /// One more.
+    /// Adds a callback.
     pub fn add(&self, route: Box<F>) {
         self.all.write().push(route);
     }
 
-    /// Calls none from now on.
+    /// Calls no callback until [`Self::release`].
     pub fn hold(&self) {
         self.held.store(true, Ordering::SeqCst);
     }
 
-    /// Calls them again; `true` when they were held.
+    /// Ends [`Self::hold`]; `true` if the callbacks were held.
     pub fn release(&self) -> bool {
         self.held.swap(false, Ordering::SeqCst)
     }
 
-    /// Calls `call` with each callback and each of `changes`, unless they are held.
+    /// Calls `call` with each callback and each of `changes`, unless callbacks are held.
     pub fn each<C>(&self, changes: impl IntoIterator<Item = C>, call: impl Fn(&F, &C)) {
         if self.held.load(Ordering::SeqCst) {
             return;

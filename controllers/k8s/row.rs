@@ -1,4 +1,5 @@
-//! What the index keeps of one object: about a hundred bytes instead of the whole (style.md 3.9).
+//! What the index keeps of one object: its names, its versions, a few labels and annotations, and the facts that some
+//! controller reads. That is less than a kilobyte, where the whole object takes several.
 
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
@@ -20,7 +21,7 @@ const KEPT: [&str; 4] = [
     "certs.kamaji.clastix.io/",
     "cluster.x-k8s.io/",
 ];
-/// Annotations that Kubernetes itself, and the engine on a TenantControlPlane, write on what was applied.
+/// Prefixes of annotations that Kubernetes, and the engine on a TenantControlPlane, add to an applied object.
 const FOREIGN: [&str; 3] = [
     "deployment.kubernetes.io/",
     "pv.kubernetes.io/",
@@ -32,7 +33,7 @@ const FOREIGN: [&str; 3] = [
 pub struct Owner {
     /// Kind of the owner.
     pub kind: String,
-    /// Name of the owner; it lives in the same namespace or is cluster-scoped.
+    /// Name of the owner, which is in the same namespace or cluster-scoped.
     pub name: String,
     /// UID of the owner.
     pub uid: String,
@@ -45,7 +46,7 @@ impl Owner {
     }
 }
 
-/// The status facts that some controller reads, by kind.
+/// The facts that some controller reads, by kind.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Facts {
     /// Nothing but metadata is known.
@@ -58,7 +59,7 @@ pub enum Facts {
     StatefulSet {
         /// Pods that are ready.
         ready: i32,
-        /// The status speaks of the current generation.
+        /// The status is of the current generation.
         observed: bool,
     },
     /// A PersistentVolumeClaim.
@@ -75,7 +76,7 @@ pub enum Facts {
 pub struct DeploymentFacts {
     /// Desired replicas.
     pub desired: i32,
-    /// The status as a whole, since TenantControlPlane shows it inline.
+    /// The whole status, because the status of a TenantControlPlane contains it.
     pub status: DeploymentStatus,
 }
 
@@ -101,7 +102,7 @@ pub struct ClaimFacts {
     pub class: Option<String>,
 }
 
-/// One object, folded.
+/// One object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     /// Kind, namespace and name.
@@ -118,9 +119,9 @@ pub struct Row {
     pub labels: Notes,
     /// Annotations with one of the kept prefixes.
     pub annotations: Notes,
-    /// It carries a deletion timestamp.
+    /// It has a deletion timestamp.
     pub deleting: bool,
-    /// Hash of labels, annotations and owners: metadata edits do not move the generation.
+    /// Hash of labels, annotations and owners, since an edit of metadata does not change the generation.
     pub(super) metadata_hash: u64,
     /// Status facts.
     pub facts: Facts,
@@ -175,13 +176,13 @@ impl Row {
         self.key.kind == Kind::of::<K>()
     }
 
-    /// The digest of the manifest last applied, if we applied one.
+    /// The digest of the manifest that was last applied, if we applied one.
     pub fn digest(&self) -> Option<&str> {
         self.annotations.get(digest::ANNOTATION)
     }
 
-    /// What changes when somebody edits the object: its generation (or the version, for kinds without one) and
-    /// its metadata.
+    /// A hash that changes when somebody edits the object: of its generation (or resource version, for kinds without
+    /// generation) and its metadata.
     pub(super) fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         match self.generation {

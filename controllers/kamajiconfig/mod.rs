@@ -126,6 +126,10 @@ pub async fn start(role: Role) -> anyhow::Result<()> {
         role.instance(),
         move |namespace| settings.acts_on(namespace),
     );
+    role.metrics.applies(CONTROLLER, context.applier.counts());
+    let shared = context.clone();
+    role.metrics
+        .connections(CONTROLLER, move || shared.tenants.count());
     let mut watches = context.watch(&role);
     if !role.listed(&mut watches).await {
         return Ok(());

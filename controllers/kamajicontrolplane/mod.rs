@@ -142,6 +142,7 @@ pub async fn start(role: Role) -> anyhow::Result<()> {
     let context = Context::new(role.client.clone(), role.instance(), hosting, move |namespace| {
         settings.acts_on(namespace)
     });
+    role.metrics.applies(CONTROLLER, context.applier.counts());
     let mut watches = context.watch(&role);
     if !role.listed(&mut watches).await {
         return Ok(());

@@ -45,10 +45,11 @@ pub fn checked(filter: &str) -> Result<String, String> {
     }
 }
 
-/// kube's client logs what it cannot decode as a whole: a list of KamajiConfigs with their files, or a Secret. What went
-/// wrong is in the error that it returns, so nothing of that module is logged at any level.
-fn shows_bodies(line: &Metadata<'_>) -> bool {
-    line.target().starts_with("kube_client::client")
+/// Keeps bodies of objects out of the log, at every level. kube's client logs the whole answer when it cannot decode it,
+/// such as a list of KamajiConfigs with their files, or a Secret. The error that it returns names the cause, so nothing
+/// of that module is logged.
+pub fn without_bodies() -> FilterFn {
+    FilterFn::new(|line: &Metadata<'_>| !line.target().starts_with("kube_client::client"))
 }
 
 /// Installs the log subscriber. `filter` is in `tracing-subscriber`'s directive syntax, for example
@@ -59,7 +60,7 @@ fn shows_bodies(line: &Metadata<'_>) -> bool {
 pub fn install(format: LogFormat, filter: &str) -> anyhow::Result<()> {
     let registry = tracing_subscriber::registry()
         .with(EnvFilter::try_new(filter)?)
-        .with(FilterFn::new(|line| !shows_bodies(line)));
+        .with(without_bodies());
     match format {
         LogFormat::Json => registry
             .with(fmt::layer().json().with_writer(std::io::stderr))

@@ -145,6 +145,11 @@ impl Tenants {
         self.open.lock().get(cluster).cloned()
     }
 
+    /// How many workload clusters are open.
+    pub fn count(&self) -> usize {
+        self.open.lock().len()
+    }
+
     /// Opens the workload cluster of `cluster`, which has the UID `uid`, and starts its watches. Configs that waited before
     /// go on waiting.
     pub fn open(&self, cluster: &RootKey, uid: &str, version: &str, session: Session) -> Arc<Tenant> {
