@@ -20,6 +20,11 @@ pub mod tenant;
 #[cfg(test)]
 mod testing;
 
+/// The allocator of the binary, so that tests measure what it takes.
+#[cfg(all(test, target_os = "linux"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 use std::sync::Arc;
 
 use anyhow::Context as _;

@@ -14,6 +14,8 @@ pub mod usage;
 pub mod wake;
 
 #[cfg(test)]
+mod memory_tests;
+#[cfg(test)]
 mod testing;
 
 use tokio::task::JoinSet;

@@ -29,7 +29,7 @@ pub mod validate;
 mod workload;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 /// Name of this controller in metrics and logs.
 pub const CONTROLLER: &str = "tenantcontrolplane";

@@ -188,6 +188,14 @@ impl World {
     }
 }
 
+/// All objects of the management cluster once a default tenant is ready, the tenant among them.
+pub(in crate::hosting) async fn ready_objects() -> Vec<Value> {
+    let world = World::new().await;
+    world.settle().await;
+    world.assert_ready();
+    world.api.objects()
+}
+
 async fn start(api: &FakeApi, tenant_api: &FakeApi, store: &Memory) -> (Arc<Engine>, Arc<Context>) {
     let engine = testing::engine(api, DefaultDatastore::None).await;
     testing::list(&engine, api);
