@@ -38,7 +38,7 @@ use settings::RoleName;
 /// Runs the roles that `args` names until SIGTERM or SIGINT. Any task that ends early ends the process.
 ///
 /// # Errors
-/// When a role cannot start, loses its lease or ends; when a peer engine holds its lease.
+/// When a role cannot start, loses its lease or ends; when upstream Kamaji or the Go provider holds its Lease.
 pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     telemetry::install(args.log_format, &args.log_level)?;
     let names = args.roles()?;
@@ -64,7 +64,8 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let listener = http::bind(args.diagnostics_address).await?;
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
     tasks.spawn(http::serve(listener, readiness, metrics, stop.clone()));
-    // None begins where one of them must not: what the control plane role applies, a peer of the engine would take up.
+    // Checked for all roles before any of them starts: upstream Kamaji would reconcile what the control plane role
+    // applies.
     for role in &roles {
         runtime::peers::refuse_beside(role.name, &role.client).await?;
     }
@@ -122,7 +123,7 @@ async fn lead(role: Role, elect: bool) -> anyhow::Result<()> {
     };
     role.readiness.set(role.name, false);
     role.metrics.leads(role.name, true);
-    // The wait may have been long: a peer may have come meanwhile.
+    // Checked again, since another engine may have started during the wait.
     held.during(async {
         runtime::peers::refuse_beside(role.name, &role.client).await?;
         until_stopped(role).await

@@ -46,7 +46,7 @@ pub struct TestApiServer {
     _etcd: Process,
     home: Home,
     url: String,
-    authority: Vec<u8>,
+    ca: Vec<u8>,
     token: String,
 }
 
@@ -121,7 +121,7 @@ impl TestApiServer {
                 format!("--initial-cluster=etcd-0={peer_url}"),
             ],
         )?;
-        let authority = certificates(&home)?;
+        let ca = certificates(&home)?;
         let token = format!("{:032x}", rand::random::<u128>());
         fs::write(
             home.file("tokens.csv"),
@@ -155,7 +155,7 @@ impl TestApiServer {
             _etcd: etcd,
             home,
             url,
-            authority,
+            ca,
             token,
         };
         this.ready().await?;
@@ -190,7 +190,7 @@ impl TestApiServer {
     /// How to connect, as a member of `system:masters`.
     pub fn config(&self) -> anyhow::Result<Config> {
         let mut config = Config::new(self.url.parse()?);
-        config.root_cert = Some(vec![self.authority.clone()]);
+        config.root_cert = Some(vec![self.ca.clone()]);
         config.auth_info = AuthInfo {
             token: Some(self.token.clone().into()),
             ..AuthInfo::default()
@@ -357,14 +357,12 @@ impl Drop for Home {
 
 /// Writes a CA and a serving certificate for loopback. Returns the certificate of the CA in DER.
 fn certificates(home: &Home) -> anyhow::Result<Vec<u8>> {
-    let mut authority = rcgen::CertificateParams::default();
-    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    authority
-        .distinguished_name
-        .push(rcgen::DnType::CommonName, "test authority");
-    let authority_key = rcgen::KeyPair::generate()?;
-    let certificate = authority.self_signed(&authority_key)?;
-    let issuer = rcgen::Issuer::new(authority, authority_key);
+    let mut ca = rcgen::CertificateParams::default();
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    ca.distinguished_name.push(rcgen::DnType::CommonName, "test CA");
+    let ca_key = rcgen::KeyPair::generate()?;
+    let certificate = ca.self_signed(&ca_key)?;
+    let issuer = rcgen::Issuer::new(ca, ca_key);
     let key = rcgen::KeyPair::generate()?;
     let mut server = rcgen::CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()])?;
     server

@@ -51,8 +51,8 @@ pub struct Etcd {
     home: PathBuf,
     endpoint: String,
     peer_port: u16,
-    authority: Ca,
-    authority_pair: Issued,
+    ca: Ca,
+    ca_pair: Issued,
 }
 
 impl Etcd {
@@ -77,19 +77,15 @@ impl Etcd {
         let number = NUMBER.fetch_add(1, Ordering::SeqCst);
         let home = std::env::temp_dir().join(format!("kamaji-etcd-{}-{number}", std::process::id()));
         fs::create_dir_all(&home)?;
-        let authority_pair = issue::ca("etcd", &AltNames::default(), Timestamp::now())?;
-        let authority = read(&authority_pair)?;
+        let ca_pair = issue::ca("etcd", &AltNames::default(), Timestamp::now())?;
+        let ca = read(&ca_pair)?;
         let Content::Certificate { mut leaf, .. } = parts::server(STORE).content else {
             bail!("the server's Secret holds no certificate");
         };
         leaf.names.ip.insert(address);
         fs::create_dir_all(home.join("pki"))?;
-        fs::write(home.join("pki/ca.crt"), authority.certificate_pem())?;
-        store(
-            &home,
-            "pki/tls",
-            &issue::leaf(&leaf, &authority, Timestamp::now())?,
-        )?;
+        fs::write(home.join("pki/ca.crt"), ca.certificate_pem())?;
+        store(&home, "pki/tls", &issue::leaf(&leaf, &ca, Timestamp::now())?)?;
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let (client, peer_port, probes) = (free_port(address)?, free_port(loopback)?, free_port(loopback)?);
         let endpoint = SocketAddr::new(address, client).to_string();
@@ -113,8 +109,8 @@ impl Etcd {
             home,
             endpoint,
             peer_port,
-            authority,
-            authority_pair,
+            ca,
+            ca_pair,
         };
         this.identity("root")?;
         for _ in 0..100 {
@@ -135,8 +131,8 @@ impl Etcd {
     }
 
     /// The CA of its certificates.
-    pub fn authority(&self) -> &Issued {
-        &self.authority_pair
+    pub fn ca(&self) -> &Issued {
+        &self.ca_pair
     }
 
     /// A certificate of the admin.
@@ -145,11 +141,7 @@ impl Etcd {
     }
 
     fn client(&self, user: &str) -> anyhow::Result<Issued> {
-        Ok(issue::leaf(
-            &Leaf::client(user),
-            &self.authority,
-            Timestamp::now(),
-        )?)
+        Ok(issue::leaf(&Leaf::client(user), &self.ca, Timestamp::now())?)
     }
 
     /// The admin's credentials.
@@ -162,11 +154,11 @@ impl Etcd {
         let issued = self.client(user)?;
         Ok(Credentials {
             endpoints: vec![self.endpoint.clone()],
-            ca_pem: self.authority_pair.cert_pem.clone(),
-            ca_key: Some(self.authority_pair.key_pem.clone()),
+            ca_pem: self.ca_pair.cert_pem.clone(),
+            ca_key: Some(self.ca_pair.key_pem.clone()),
             certificate_pem: issued.cert_pem,
             key: issued.key_pem,
-            ca_locations: ("the test's authority".to_owned(), "the test's key".to_owned()),
+            ca_locations: ("the test's CA".to_owned(), "the test's key".to_owned()),
         })
     }
 

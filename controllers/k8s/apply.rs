@@ -309,7 +309,7 @@ impl Applier {
         Ok(all)
     }
 
-    /// Creates `manifest`; the error tells when it exists already. For objects with random content.
+    /// Creates `manifest`; the error reports an object that exists. For objects with random content.
     ///
     /// # Errors
     /// What the API server answered; see [`ApiError::is_already_exists`].

@@ -65,13 +65,13 @@ mod tests {
 
     use super::*;
 
-    fn told(status: &Value) -> Option<String> {
+    fn reported(status: &Value) -> Option<String> {
         let pod = json!({ "metadata": { "name": "alpha-7d9", "namespace": "demo" }, "status": status });
         trouble(&serde_json::from_value(pod).unwrap())
     }
 
     fn container(reason: &str, restarts: i32) -> Option<String> {
-        told(&json!({ "containerStatuses": [
+        reported(&json!({ "containerStatuses": [
             { "name": "scheduler", "image": "r/scheduler:v1", "imageID": "", "ready": true, "restartCount": 0,
               "state": { "running": {} } },
             { "name": "apiserver", "image": "r/apiserver:v1", "imageID": "", "ready": false,
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn what_keeps_a_pod_from_running() {
-        let unschedulable = told(&json!({ "conditions": [
+        let unschedulable = reported(&json!({ "conditions": [
             { "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes: Insufficient cpu" },
         ] }));
         assert_eq!(
@@ -114,7 +114,7 @@ mod tests {
             None,
             "it waits for another container"
         );
-        assert_eq!(told(&json!({})), None);
+        assert_eq!(reported(&json!({})), None);
     }
 
     #[test]

@@ -285,7 +285,7 @@ mod tests {
     fn an_owner_that_came_with_the_answer_to_our_own_write_wakes() {
         let (store, woken) = counted();
         store.put(object(3, true));
-        // The event of the owner's own write comes late and is old news.
+        // The event of the owner's own write comes late and is older.
         store.fold(Event::Apply(object(2, true)));
         assert_eq!(woken.load(Ordering::SeqCst), 2);
     }

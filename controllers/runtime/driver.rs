@@ -24,7 +24,7 @@ pub enum Outcome {
     Done,
     /// Run again after this time at the latest: a computed time (expiry), never a poll of what can be watched.
     After(Duration),
-    /// Something that no watch tells of is not there yet (a foreign system): run again with backoff.
+    /// Something in another system that no watch reports does not exist yet: run again with backoff.
     Waiting,
 }
 
@@ -207,19 +207,20 @@ fn next_run(
     let unit: f64 = rand::random();
     let class = failure.as_ref().map(|failure| failure.class);
     let wait = match class {
-        // The first conflicts are somebody else's writes; one that stays is trouble like any other.
+        // The first conflicts come from writes of somebody else; a conflict that persists is handled as any failure.
         Some(Class::Conflict) if times <= PATIENT_CONFLICTS => Duration::from_millis(100).mul_f64(0.5 + unit),
         Some(Class::Denied | Class::Invalid) => backoff::wait(times, unit).max(Duration::from_secs(30)),
         _ => backoff::wait(times, unit),
     };
-    let told = if class == Some(Class::Conflict) {
+    // The failure that is logged as a warning; those after it are logged at debug level.
+    let warned = if class == Some(Class::Conflict) {
         PATIENT_CONFLICTS + 1
     } else {
         1
     };
     match failure {
         None => tracing::debug!(controller, object = %key, wait_seconds = wait.as_secs(), "waiting"),
-        Some(failure) if times == told => {
+        Some(failure) if times == warned => {
             tracing::warn!(controller, object = %key, %failure, "reconcile failed, will retry");
         }
         Some(failure) => {
@@ -237,7 +238,7 @@ mod tests {
 
     use super::*;
 
-    /// Lets the key fail, and waits as long as it is told to.
+    /// Lets the key fail, and waits for the backoff.
     async fn fail(failures: &mut HashMap<RootKey, Failing>, class: Class) -> Duration {
         let failure = Failure::new(class, "down");
         let started = Instant::now();
@@ -295,13 +296,13 @@ mod tests {
         }
         let stop = CancellationToken::new();
         let ran = Arc::new(AtomicU32::new(0));
-        let (count, told) = (ran.clone(), stop.clone());
+        let (count, stopped) = (ran.clone(), stop.clone());
         let started = Instant::now();
         drive("test", queue, 1, Metrics::default(), stop, move |_| {
             count.fetch_add(1, Ordering::SeqCst);
-            let told = told.clone();
+            let stopped = stopped.clone();
             Box::pin(async move {
-                told.cancel();
+                stopped.cancel();
                 tokio::time::sleep(Duration::from_mins(1)).await;
                 Ok(Outcome::Done)
             })

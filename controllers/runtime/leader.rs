@@ -213,10 +213,10 @@ impl Candidate {
 
 impl Held {
     /// Does `work` while the lease is ours, and gives it back when the work has ended. When the lease is lost, the work
-    /// is dropped where it stands.
+    /// is cancelled at its current await.
     ///
     /// # Errors
-    /// When the lease is lost; else what the work came to.
+    /// When the lease is lost, or the error of the work.
     pub async fn during(mut self, work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
         tokio::select! {
             lost = self.lost() => Err(lost),
@@ -248,7 +248,7 @@ impl Held {
         }
     }
 
-    /// Tries until the lease is renewed; otherwise tells whose it is.
+    /// Tries until the lease is renewed; otherwise returns who holds it.
     async fn renew(&mut self) -> Result<(), String> {
         loop {
             let sent = Instant::now();

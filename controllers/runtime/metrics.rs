@@ -1,7 +1,7 @@
 //! Metrics in Prometheus' text format. Labels hold controllers, roles, kinds and outcomes, never names of objects.
 //!
-//! Counters are told by those who count. What is a state (a queue's length, open connections) is asked for when the
-//! metrics are read. `cargo xtask docs` makes a page of the registrations below.
+//! Callers increment counters. A state, such as the length of a queue or the number of open connections, is computed when
+//! the metrics are read. `cargo xtask docs` makes a page of the registrations below.
 
 use std::{
     fmt,
@@ -188,7 +188,7 @@ impl Metrics {
             .set(rounded(objects));
     }
 
-    /// Counts a request to the management cluster; `code` 0 stands for no answer.
+    /// Counts a request to the management cluster; `code` 0 means no answer.
     pub fn requested(&self, role: RoleName, verb: &'static str, code: u16) {
         let role = role.as_str();
         self.requests.get_or_create(&Request { role, verb, code }).inc();

@@ -22,10 +22,11 @@ const PEERS: [(RoleName, &str, &str); 2] = [
 /// Time for the API server to answer: nothing begins before, and a Lease may be held.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Fails while a peer of `role` holds its lease in any namespace.
+/// Fails while upstream Kamaji (for the hosting role) or the Go provider (for the control plane role) holds its Lease in
+/// any namespace.
 ///
 /// # Errors
-/// Names the lease, its holder and the way out; or tells that leases cannot be listed.
+/// Names the Lease, its holder and the fix, or the reason why Leases cannot be listed.
 pub async fn refuse_beside(role: RoleName, client: &Client) -> anyhow::Result<()> {
     let Some((_, lease, peer)) = PEERS.iter().find(|(of, _, _)| *of == role) else {
         return Ok(());
@@ -51,7 +52,7 @@ pub async fn refuse_beside(role: RoleName, client: &Client) -> anyhow::Result<()
     }
 }
 
-/// Who holds the lease at `now`: nobody once it ran out.
+/// Who holds the Lease at `now`; nobody after it expired.
 fn holder(lease: &Lease, now: Timestamp) -> Option<&str> {
     let spec = lease.spec.as_ref()?;
     let holder = spec.holder_identity.as_deref().filter(|h| !h.is_empty())?;

@@ -72,7 +72,7 @@ mod tests {
         let error: anyhow::Error = Result::<()>::unwrap_err(error);
         assert_eq!(error.to_string(), "wrong");
         let failing = async {
-            assert_eq!(runs.get(), 1, "told on");
+            assert_eq!(runs.get(), 1, "runs before the clean-up");
             Ok(())
         };
         let panic = AssertUnwindSafe(afterwards(failing, count)).catch_unwind().await;
@@ -81,11 +81,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failed_clean_up_is_told_unless_the_test_failed_first() {
+    async fn a_failed_clean_up_is_reported_unless_the_test_failed_first() {
         let failing = async || bail!("left");
-        let told = afterwards(async { Ok(()) }, failing).await;
-        assert_eq!(told.unwrap_err().to_string(), "left");
-        let told: Result<()> = afterwards(async { bail!("first") }, failing).await;
-        assert_eq!(told.unwrap_err().to_string(), "first");
+        let result = afterwards(async { Ok(()) }, failing).await;
+        assert_eq!(result.unwrap_err().to_string(), "left");
+        let result: Result<()> = afterwards(async { bail!("first") }, failing).await;
+        assert_eq!(result.unwrap_err().to_string(), "first");
     }
 }

@@ -123,7 +123,7 @@ async fn host() -> Result<Vec<String>> {
     for kind in KINDS {
         ensure!(
             lines.iter().any(|line| line.starts_with(kind)),
-            "hack/lib/trace.sh tells of no {kind}"
+            "hack/lib/trace.sh prints no {kind}"
         );
     }
     Ok(lines)

@@ -186,7 +186,7 @@ impl Host {
         })
     }
 
-    /// Draws address and pod range, and writes them down before anything is started.
+    /// Chooses address and pod range, and records them before anything is started.
     async fn allot(
         &self,
         id: String,

@@ -187,10 +187,10 @@ impl World {
         self.apply(&json!({
             "apiVersion": "v1", "kind": "Secret", "type": "cluster.x-k8s.io/secret",
             "metadata": {"name": format!("{CLUSTER}-ca"), "namespace": NS, "labels": labels},
-            "stringData": {"tls.crt": self.authority()?},
+            "stringData": {"tls.crt": self.ca()?},
         }))
         .await?;
-        let authority = Ca::from_pem(
+        let ca = Ca::from_pem(
             &Found {
                 location: "certificate".to_owned(),
                 bytes: pair.cert_pem.as_bytes(),
@@ -201,12 +201,12 @@ impl World {
             },
             None,
         )?;
-        let leaf = issue::leaf(&Leaf::client(BOOTSTRAP_USER), &authority, Timestamp::now())?;
+        let leaf = issue::leaf(&Leaf::client(BOOTSTRAP_USER), &ca, Timestamp::now())?;
         let kubeconfig = Kubeconfig {
             cluster: CLUSTER.to_owned(),
             user: BOOTSTRAP_USER.to_owned(),
             server: format!("https://127.0.0.1:{}", self.port()?),
-            ca_pem: self.authority()?,
+            ca_pem: self.ca()?,
             certificate_pem: leaf.cert_pem,
             key_pem: leaf.key_pem,
         };
@@ -270,15 +270,10 @@ impl World {
     }
 
     /// The CA of the API server's certificate, PEM.
-    fn authority(&self) -> Result<String> {
+    fn ca(&self) -> Result<String> {
         use base64::Engine as _;
         let config = self.server.config()?;
-        let der = config
-            .root_cert
-            .into_iter()
-            .flatten()
-            .next()
-            .context("no authority")?;
+        let der = config.root_cert.into_iter().flatten().next().context("no CA")?;
         let text = base64::engine::general_purpose::STANDARD.encode(der);
         let lines: Vec<_> = text
             .as_bytes()

@@ -144,7 +144,7 @@ async fn a_managed_datastore_asks_for_a_default_storage_class_and_comes_up_with_
 }
 
 /// Spec of a DataStore on an etcd of the user's own.
-fn external(endpoint: &str, authority: &Issued, client: &Issued) -> Value {
+fn external(endpoint: &str, ca: &Issued, client: &Issued) -> Value {
     let pair = |issued: &Issued| {
         json!({
             "certificate": { "content": STANDARD.encode(&issued.cert_pem) },
@@ -154,7 +154,7 @@ fn external(endpoint: &str, authority: &Issued, client: &Issued) -> Value {
     json!({
         "driver": "etcd",
         "endpoints": [endpoint],
-        "tlsConfig": { "certificateAuthority": pair(authority), "clientCertificate": pair(client) },
+        "tlsConfig": { "certificateAuthority": pair(ca), "clientCertificate": pair(client) },
     })
 }
 
@@ -202,7 +202,7 @@ impl Own {
 }
 
 fn spec(etcd: &Etcd) -> Result<Value> {
-    Ok(external(etcd.endpoint(), etcd.authority(), &etcd.admin()?))
+    Ok(external(etcd.endpoint(), etcd.ca(), &etcd.admin()?))
 }
 
 async fn etcd() -> Result<Etcd> {

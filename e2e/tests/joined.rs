@@ -434,7 +434,7 @@ async fn bootstrap_11_a_token_stands_in_no_event_status_or_object_but_its_secret
         }
     }
     assert_eq!(own, WORKERS, "the search does not find what is there");
-    assert!(found.is_empty(), "a token stands in {found:#?}");
+    assert!(found.is_empty(), "a token is in {found:#?}");
     Ok(())
 }
 
@@ -486,7 +486,7 @@ async fn bootstrap_11_a_token_stands_in_no_log() -> Result<()> {
             found.push(format!("the logs of machine {name}"));
         }
     }
-    assert!(found.is_empty(), "a token stands in {found:#?}");
+    assert!(found.is_empty(), "a token is in {found:#?}");
     Ok(())
 }
 

@@ -296,7 +296,7 @@ async fn kill(lab: &Lab, cluster: &Cluster, number: usize, random: &mut StdRng) 
     Ok(stage)
 }
 
-/// Tells every bootstrap token that appears in the cluster, from the moment its API server answers.
+/// Collects every bootstrap token that appears in the cluster, from the moment its API server answers.
 async fn watch_tokens(lab: Lab, cluster: Cluster, found: UnboundedSender<String>) {
     loop {
         if let Ok(tenant) = cluster.client(&lab).await {

@@ -90,7 +90,7 @@ async fn refused(scope: &Scope) -> Result<()> {
         contains_all(&message(&scope.tenants(), name, reason).await?, sentences);
     }
 
-    // Below the ports that the API server draws by itself.
+    // Below the ports that the API server allocates by itself.
     let free = json!({ "spec": { "networkProfile": { "port": 30043 } } });
     corrected(scope, "outofrange", free).await?;
     message(&scope.tenants(), "outofrange", "EndpointReady").await?;
@@ -185,8 +185,8 @@ async fn a_ca_whose_key_does_not_match_is_named_and_not_touched() -> Result<()> 
 }
 
 async fn mismatch(lab: &Lab, scope: &Scope) -> Result<()> {
-    let (one, key) = authority()?;
-    let (_, two) = authority()?;
+    let (one, key) = ca()?;
+    let (_, two) = ca()?;
     let secret: Secret = serde_json::from_value(json!({
         "metadata": { "name": "mismatch-ca" },
         "type": "Opaque",
@@ -214,7 +214,7 @@ async fn mismatch(lab: &Lab, scope: &Scope) -> Result<()> {
     Ok(())
 }
 
-fn authority() -> Result<(String, String)> {
+fn ca() -> Result<(String, String)> {
     let key = rcgen::KeyPair::generate()?;
     let mut params = rcgen::CertificateParams::new(Vec::<String>::new())?;
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -348,13 +348,13 @@ async fn a_control_plane_tells_what_its_tenant_was_refused_in_fields_of_its_own(
                 .await
         };
         patch(json!({ "addons": { "konnectivity": {} } })).await?;
-        let told = async |reason: &str| message(&control_planes, &cluster.name, reason).await;
+        let reported = async |reason: &str| message(&control_planes, &cluster.name, reason).await;
         contains_all(
-            &told("DataStoreNotFound").await?,
+            &reported("DataStoreNotFound").await?,
             &["DataStore nowhere does not exist; create it, or name another in spec.dataStoreName"],
         );
         contains_all(
-            &told("FieldNotSupported").await?,
+            &reported("FieldNotSupported").await?,
             &["spec.addons.konnectivity; remove it to clear this condition"],
         );
         patch(json!({ "dataStoreName": "default", "addons": { "konnectivity": null } })).await?;

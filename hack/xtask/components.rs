@@ -119,7 +119,7 @@ fn metadata() -> Value {
     })
 }
 
-/// A strict version, of a series that metadata.yaml tells the contract of.
+/// A strict version of a series whose contract is in metadata.yaml.
 fn listed(version: &str) -> bool {
     let Some(numbers) = version.strip_prefix('v') else {
         return false;

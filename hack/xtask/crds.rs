@@ -1,5 +1,5 @@
 //! `cargo xtask crds`: writes `config/crd`, one file a definition, the same bytes on every machine.
-//! Owns the files' names and layout; what stands in them comes from `kamaji_api::crd`.
+//! Owns the names and layout of the files; their content comes from `kamaji_api::crd`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -191,7 +191,7 @@ fn resolve(definitions: &Map<String, Value>, schema: &Value, depth: usize) -> an
                 remove_default(&mut inner);
                 out.insert(key.clone(), inner);
             }
-            // Go's zero values are spelled as defaults of required fields; a marker's default stands on an optional one.
+            // Go's zero values are spelled as defaults of required fields; a marker's default is on an optional one.
             "default" if *value != json!({}) => {
                 out.insert(key.clone(), value.clone());
             }

@@ -118,7 +118,7 @@ fn names(statement: &str, module: &str) -> bool {
         })
 }
 
-/// What stands in a group of imports, up to the brace that closes it; groups inside stay whole.
+/// The content of a group of imports, up to the brace that closes it; groups inside stay whole.
 fn members(group: &str) -> Vec<&str> {
     let (mut all, mut depth, mut from) = (Vec::new(), 0_usize, 0);
     for (at, c) in group.char_indices() {

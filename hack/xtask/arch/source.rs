@@ -59,7 +59,7 @@ impl Source {
             || (self.path.starts_with("controllers/") && self.path.contains("/tests/"))
     }
 
-    /// Numbers of the lines in which `word` stands as a word of its own.
+    /// Numbers of the lines that contain `word` as a whole word.
     pub fn lines_with(&self, word: &str) -> Vec<usize> {
         (1..)
             .zip(&self.code)
@@ -69,7 +69,7 @@ impl Source {
     }
 }
 
-/// `word` stands in `line` and is no part of a longer name.
+/// `line` contains `word`, and not as part of a longer name.
 fn mentions(line: &str, word: &str) -> bool {
     let part_of_name = |c: char| c.is_alphanumeric() || c == '_';
     let bounded =
