@@ -23,7 +23,7 @@ FULL_SUITES='
 soak|-|
 ten-at-once|-|
 kills|-|
-kubernetes-1.35|6|etcd etcdctl kube-controller-manager kubectl clusterctl kube-apiserver-v1.35.4
+kubernetes-1.35|2|etcd etcdctl kube-controller-manager kubectl clusterctl kube-apiserver-v1.35.4
 '
 
 full_suites() { awk -F'|' 'NF > 1 { print $1 }' <<<"$FULL_SUITES"; }
