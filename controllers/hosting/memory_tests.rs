@@ -3,7 +3,7 @@
 //! The tenants are copies of one that the convergence model made ready, with every object that the engine makes for it
 //! and its pods. Heap is counted for this thread alone, as the allocator of the binary counts it: other tests run beside.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kamaji_api::{
@@ -145,9 +145,9 @@ async fn engine() -> std::sync::Arc<Engine> {
     testing::engine(&api, DefaultDatastore::Managed).await
 }
 
-/// Lists so many tenants as the watches do. The time, and the heap before anybody is woken.
+/// Lists so many tenants as the watches do. Returns the processor time, and the heap before anybody is woken.
 fn fill(engine: &Engine, template: &Template, tenants: usize) -> (Duration, u64) {
-    let (before, started) = (heap(), Instant::now());
+    let (before, started) = (heap(), processor_time());
     let watch = engine.index.watch();
     engine.index.hold();
     engine.tenants.hold();
@@ -178,7 +178,7 @@ fn fill(engine: &Engine, template: &Template, tenants: usize) -> (Duration, u64)
     engine.index.release();
     engine.tenants.release();
     assert_eq!(engine.tenant_queue.len(), tenants, "each is woken once");
-    (started.elapsed(), bytes)
+    (processor_time().saturating_sub(started), bytes)
 }
 
 /// Bytes that this thread has taken and not given back, in size classes of the allocator.
@@ -194,6 +194,12 @@ fn heap() -> u64 {
     0
 }
 
+/// Time that this thread has spent on a processor: unlike the time of day, it does not grow while other processes run.
+fn processor_time() -> Duration {
+    let fields = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(fields.split(' ').next().unwrap().parse().unwrap())
+}
+
 #[tokio::test]
 async fn ten_thousand_tenants_fit_in_memory_and_are_listed_in_linear_time() {
     let template = Template::new().await;
@@ -201,7 +207,8 @@ async fn ten_thousand_tenants_fit_in_memory_and_are_listed_in_linear_time() {
     for _ in 0..3 {
         few = few.min(fill(&*engine().await, &template, FEW).0);
     }
-    let (many, bytes) = fill(&*engine().await, &template, MANY);
+    let (first, bytes) = fill(&*engine().await, &template, MANY);
+    let many = first.min(fill(&*engine().await, &template, MANY).0);
     let each = bytes / u64::try_from(MANY).unwrap();
     let ratio = many.as_secs_f64() / few.as_secs_f64();
     eprintln!(
