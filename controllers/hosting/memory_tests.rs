@@ -3,6 +3,8 @@
 //! The tenants are copies of one that the convergence model made ready, with every object that the engine makes for it
 //! and its pods. Heap is counted for this thread alone, as the allocator of the binary counts it: other tests run beside.
 
+#![cfg(target_os = "linux")]
+
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -113,7 +115,7 @@ impl Visitor for Rows<'_> {
     }
 }
 
-/// Names, UIDs and versions as long as in life.
+/// Sets a name, UIDs and a version of realistic length.
 fn rename(meta: &mut ObjectMeta, number: usize, part: usize) {
     let tenant = format!("tenant-{number:06}");
     let uid = |part: usize| format!("{number:08x}-{part:04x}-4000-8000-000000000000");
@@ -145,7 +147,7 @@ async fn engine() -> std::sync::Arc<Engine> {
     testing::engine(&api, DefaultDatastore::Managed).await
 }
 
-/// Lists so many tenants as the watches do. Returns the processor time, and the heap before anybody is woken.
+/// Lists this many tenants as the watches do. Returns the processor time, and the heap before anybody is woken.
 fn fill(engine: &Engine, template: &Template, tenants: usize) -> (Duration, u64) {
     let (before, started) = (heap(), processor_time());
     let watch = engine.index.watch();
@@ -164,7 +166,7 @@ fn fill(engine: &Engine, template: &Template, tenants: usize) -> (Duration, u64)
     }
     engine.index.fold(watch, Event::InitDone);
     engine.tenants.fold(Event::InitDone);
-    // What was applied is known of each.
+    // Each row has a fingerprint, as after an apply.
     for row in engine.index.filter(|_| true) {
         assert!(engine.index.is_untouched(&row));
     }
@@ -181,17 +183,11 @@ fn fill(engine: &Engine, template: &Template, tenants: usize) -> (Duration, u64)
     (processor_time().saturating_sub(started), bytes)
 }
 
-/// Bytes that this thread has taken and not given back, in size classes of the allocator.
-#[cfg(target_os = "linux")]
+/// Bytes that this thread has allocated and not freed, rounded up to size classes of the allocator.
 fn heap() -> u64 {
     use tikv_jemalloc_ctl::thread;
-    let taken = thread::allocatedp::read().unwrap().get();
-    taken - thread::deallocatedp::read().unwrap().get()
-}
-
-#[cfg(not(target_os = "linux"))]
-fn heap() -> u64 {
-    0
+    let allocated = thread::allocatedp::read().unwrap().get();
+    allocated - thread::deallocatedp::read().unwrap().get()
 }
 
 /// Time that this thread has spent on a processor: unlike the time of day, it does not grow while other processes run.
