@@ -101,12 +101,12 @@ impl Engine {
     /// Wakes the tenants of the DataStore `store`, whose readiness changed.
     pub fn wake_tenants_of(&self, store: &str) {
         for tenant in self.tenants_of(store) {
-            self.tenant_queue.add(RootKey::of(&*tenant));
+            self.tenant_queue.add(tenant);
         }
     }
 
     /// The tenants that use a DataStore or are about to, sorted by key.
-    pub fn tenants_of(&self, store: &str) -> Vec<Arc<TenantControlPlane>> {
-        self.tenants.by(BY_STORE, &RootKey::new("", store))
+    pub fn tenants_of(&self, store: &str) -> Vec<RootKey> {
+        self.tenants.keys_by(BY_STORE, &RootKey::new("", store))
     }
 }

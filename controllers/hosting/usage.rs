@@ -4,8 +4,6 @@ use std::collections::BTreeSet;
 
 use kamaji_api::tenantcontrolplane::TenantControlPlane;
 
-use crate::k8s::key::RootKey;
-
 /// Names of the DataStores that a tenant uses or will use: the one of its status, the one of its spec or the default, and
 /// those of its overrides.
 pub fn stores_of(tenant: &TenantControlPlane, default: Option<&str>) -> BTreeSet<String> {
@@ -37,42 +35,21 @@ pub fn is_set_up(tenant: &TenantControlPlane, store: &str) -> bool {
         .is_some_and(|storage| storage.data_store_name.as_deref() == Some(store) && storage.setup.is_some())
 }
 
-/// `namespace/name` of the tenants of a DataStore, sorted.
-pub fn users_of<'a>(
-    store: &str,
-    tenants: impl Iterator<Item = &'a TenantControlPlane>,
-    default: Option<&str>,
-) -> Vec<String> {
-    let mut users: Vec<String> = tenants
-        .filter(|tenant| stores_of(tenant, default).contains(store))
-        .map(|tenant| RootKey::of(tenant).to_string())
-        .collect();
-    users.sort_unstable();
-    users
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use kamaji_api::tenantcontrolplane::TenantControlPlaneSpec;
 
-    fn tenant(name: &str, spec: Option<&str>) -> TenantControlPlane {
-        let mut tenant = TenantControlPlane::new(
-            name,
-            kamaji_api::tenantcontrolplane::TenantControlPlaneSpec::default(),
-        );
-        tenant.metadata.namespace = Some("demo".to_owned());
-        tenant.spec.data_store = spec.map(str::to_owned);
-        tenant
-    }
+    use super::*;
 
     #[test]
     fn a_tenant_without_a_datastore_uses_the_default() {
-        let tenants = [tenant("b", None), tenant("a", None), tenant("c", Some("other"))];
-        assert_eq!(
-            users_of("default", tenants.iter(), Some("default")),
-            ["demo/a", "demo/b"]
-        );
-        assert_eq!(users_of("other", tenants.iter(), Some("default")), ["demo/c"]);
-        assert!(users_of("default", tenants.iter(), None).is_empty());
+        let stores = |named: Option<&str>, default: Option<&str>| {
+            let mut tenant = TenantControlPlane::new("a", TenantControlPlaneSpec::default());
+            tenant.spec.data_store = named.map(str::to_owned);
+            Vec::from_iter(stores_of(&tenant, default))
+        };
+        assert_eq!(stores(None, Some("default")), ["default"]);
+        assert_eq!(stores(Some("other"), Some("default")), ["other"]);
+        assert!(stores(None, None).is_empty());
     }
 }

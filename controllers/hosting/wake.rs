@@ -89,7 +89,7 @@ fn data_store_of_child(row: &Row) -> Option<RootKey> {
     let owner = row.owner.as_ref().filter(|owner| owner.is::<DataStore>());
     let name = owner
         .map(|owner| owner.name.as_str())
-        .or_else(|| row.labels.get(ours::DATASTORE))?;
+        .or_else(|| row.labels.get(ours::DATASTORE).map(String::as_str))?;
     Some(RootKey::new("", name))
 }
 

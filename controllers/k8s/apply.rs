@@ -25,10 +25,10 @@ use std::{
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::{
-    Client, Resource, ResourceExt,
+    Client, ResourceExt,
     api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions},
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
@@ -38,7 +38,7 @@ use super::{
     key::{ObjectKey, RootKey},
     manifest::Manifest,
     row::Row,
-    store::Store,
+    store::{Storable, Store},
 };
 
 /// A resourceVersion that no object has: the first write of an etcd has a higher revision.
@@ -58,7 +58,7 @@ pub async fn root_spec<K>(
     field_manager: &str,
 ) -> Result<(), ApiError>
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+    K: Storable + std::fmt::Debug,
 {
     let name = object.name_any();
     let annotations: BTreeMap<_, _> = annotations.iter().copied().collect();
@@ -92,7 +92,7 @@ where
 /// What the API server answered; a conflict when somebody else wrote meanwhile.
 pub async fn disown<K>(api: &Api<K>, store: &Store<K>, object: &K, managers: &[&str]) -> Result<(), ApiError>
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+    K: Storable + std::fmt::Debug,
 {
     let Some(left) = without_spec(object.managed_fields(), managers) else {
         return Ok(());

@@ -4,6 +4,7 @@
 use std::{
     collections::{HashMap, hash_map::RandomState},
     hash::{BuildHasher, Hash},
+    num::NonZeroU64,
     sync::Arc,
 };
 
@@ -12,16 +13,30 @@ use kube::runtime::watcher::Event;
 
 use super::key::RootKey;
 
-/// Something that is kept by key.
-pub trait Entry {
+/// Something that is kept by key, in a packed form that takes less memory.
+pub trait Entry: Sized {
     /// Its key.
     type Key: Eq + Ord + Hash;
+    /// The form in which it is kept.
+    type Packed;
 
     /// The key.
     fn key(&self) -> &Self::Key;
 
     /// Resource version as the API server gave it; empty when there is none.
     fn resource_version(&self) -> &str;
+
+    /// The form in which it is kept.
+    fn pack(&self) -> Self::Packed;
+
+    /// What [`pack`](Self::pack) was called on.
+    fn unpack(packed: &Self::Packed) -> Self;
+
+    /// The key of what is packed.
+    fn packed_key(packed: &Self::Packed) -> Self::Key;
+
+    /// The resource version of what is packed.
+    fn packed_version(packed: &Self::Packed) -> String;
 }
 
 /// One watch that feeds a cache: a bit in what it holds. Two watches may hold the same object.
@@ -38,7 +53,7 @@ impl WatchId {
 pub struct By(pub &'static str);
 
 /// A change: before and after. `None` before means that it is new, `None` after that it is gone.
-pub type Change<V> = (Option<Arc<V>>, Option<Arc<V>>);
+pub type Change<V> = (Option<V>, Option<V>);
 
 /// Objects by key, and by what secondary indexes make of them.
 pub struct Cache<V: Entry> {
@@ -48,10 +63,10 @@ pub struct Cache<V: Entry> {
     watches: u32,
 }
 
-struct Slot<V> {
-    value: Arc<V>,
+struct Slot<V: Entry> {
+    packed: Arc<V::Packed>,
     /// Fingerprint of the object when we last applied or read it. It goes with the object.
-    applied: Option<u64>,
+    applied: Option<NonZeroU64>,
     /// The watches that brought it; none for what a write of ours returned before its watch did.
     held: u16,
     /// The watches that are in the middle of a list which has not brought it yet.
@@ -60,11 +75,11 @@ struct Slot<V> {
 
 type Keys<V> = Box<dyn Fn(&V) -> Vec<RootKey> + Send + Sync>;
 
-struct Index<V> {
+struct Index<V: Entry> {
     by: By,
     keys: Keys<V>,
     /// Sorted by key of the object.
-    found: HashMap<RootKey, Vec<Arc<V>>>,
+    found: HashMap<RootKey, Vec<Arc<V::Packed>>>,
 }
 
 impl<V: Entry> Default for Cache<V> {
@@ -94,13 +109,23 @@ impl<V: Entry> Cache<V> {
             found: HashMap::new(),
         };
         for slot in &self.slots {
-            index.add(&slot.value);
+            index.add(&V::unpack(&slot.packed), &slot.packed);
         }
         self.indexes.push(index);
     }
 
     /// The objects that index `by` has under `key`, sorted by their own key.
-    pub fn by(&self, by: By, key: &RootKey) -> &[Arc<V>] {
+    pub fn by(&self, by: By, key: &RootKey) -> impl Iterator<Item = V> {
+        self.packed_by(by, key).iter().map(|packed| V::unpack(packed))
+    }
+
+    /// The keys of the objects that index `by` has under `key`, sorted.
+    pub fn keys_by(&self, by: By, key: &RootKey) -> impl Iterator<Item = V::Key> {
+        self.packed_by(by, key).iter().map(|packed| V::packed_key(packed))
+    }
+
+    /// Like [`by`](Self::by), as they are kept.
+    pub fn packed_by(&self, by: By, key: &RootKey) -> &[Arc<V::Packed>] {
         let index = self.indexes.iter().find(|index| index.by == by);
         debug_assert!(index.is_some(), "no index {by:?}");
         index
@@ -109,22 +134,27 @@ impl<V: Entry> Cache<V> {
     }
 
     /// The object of this key.
-    pub fn get(&self, key: &V::Key) -> Option<&Arc<V>> {
-        self.slot(key).map(|slot| &slot.value)
+    pub fn get(&self, key: &V::Key) -> Option<V> {
+        self.slot(key).map(|slot| V::unpack(&slot.packed))
     }
 
     /// All objects, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<V>> {
-        self.slots.iter().map(|slot| &slot.value)
+    pub fn iter(&self) -> impl Iterator<Item = V> {
+        self.packed().map(|packed| V::unpack(packed))
+    }
+
+    /// All objects as they are kept, in no order.
+    pub fn packed(&self) -> impl Iterator<Item = &Arc<V::Packed>> {
+        self.slots.iter().map(|slot| &slot.packed)
     }
 
     /// The fingerprint that [`set_applied`](Self::set_applied) recorded for the object.
-    pub fn applied(&self, key: &V::Key) -> Option<u64> {
+    pub fn applied(&self, key: &V::Key) -> Option<NonZeroU64> {
         self.slot(key)?.applied
     }
 
     /// Records how the object looked when we last applied or read it.
-    pub fn set_applied(&mut self, key: &V::Key, fingerprint: u64) {
+    pub fn set_applied(&mut self, key: &V::Key, fingerprint: NonZeroU64) {
         if let Some(slot) = self.slot_mut(key) {
             slot.applied = Some(fingerprint);
         }
@@ -136,14 +166,14 @@ impl<V: Entry> Cache<V> {
     }
 
     /// Forgets an object.
-    pub fn remove(&mut self, key: &V::Key) -> Option<Arc<V>> {
+    pub fn remove(&mut self, key: &V::Key) -> Option<V> {
         let hash = self.hasher.hash_one(key);
-        let found = self.slots.find_entry(hash, |slot| slot.value.key() == key).ok()?;
-        let (slot, _) = found.remove();
+        let found = self.slots.find_entry(hash, |slot| slot.is(key)).ok()?;
+        let old = V::unpack(&found.remove().0.packed);
         for index in &mut self.indexes {
-            index.remove(&slot.value);
+            index.remove(&old);
         }
-        Some(slot.value)
+        Some(old)
     }
 
     /// Folds one event of `watch`. What really changed.
@@ -184,11 +214,9 @@ impl<V: Entry> Cache<V> {
             .slots
             .iter()
             .filter(missing)
-            .map(|slot| slot.value.clone())
+            .map(|slot| V::packed_key(&slot.packed))
             .collect();
-        gone.iter()
-            .filter_map(|value| self.release(value.key(), watch))
-            .collect()
+        gone.iter().filter_map(|key| self.release(key, watch)).collect()
     }
 
     /// Lets `watch` go of an object; it is gone when no other watch holds it.
@@ -203,70 +231,78 @@ impl<V: Entry> Cache<V> {
     }
 
     /// Takes an object from a watch, or from a write of ours.
-    fn insert(&mut self, value: V, watch: Option<WatchId>) -> Option<Change<V>> {
+    fn insert(&mut self, new: V, watch: Option<WatchId>) -> Option<Change<V>> {
         let held = watch.map_or(0, |watch| watch.0);
-        let new = Arc::new(value);
         let Some(slot) = self.slot_mut(new.key()) else {
+            let packed = Arc::new(new.pack());
             let slot = Slot {
-                value: new.clone(),
+                packed: packed.clone(),
                 applied: None,
                 held,
                 unlisted: 0,
             };
             let hash = self.hasher.hash_one(new.key());
-            self.slots
-                .insert_unique(hash, slot, |slot| self.hasher.hash_one(slot.value.key()));
+            self.slots.insert_unique(hash, slot, |slot| {
+                self.hasher.hash_one(V::packed_key(&slot.packed))
+            });
             for index in &mut self.indexes {
-                index.add(&new);
+                index.add(&new, &packed);
             }
             return Some((None, Some(new)));
         };
         slot.held |= held;
         // What a write of ours returned exists, whichever list is under way.
         slot.unlisted &= watch.map_or(0, |watch| !watch.0);
-        let (known, version) = (slot.value.resource_version(), new.resource_version());
-        if older(version, known) || (known == version && !version.is_empty()) {
+        let (known, version) = (V::packed_version(&slot.packed), new.resource_version());
+        if older(version, &known) || (known == version && !version.is_empty()) {
             return None;
         }
-        let old = std::mem::replace(&mut slot.value, new.clone());
+        let packed = Arc::new(new.pack());
+        let old = V::unpack(std::mem::replace(&mut slot.packed, packed.clone()).as_ref());
         for index in &mut self.indexes {
             index.remove(&old);
-            index.add(&new);
+            index.add(&new, &packed);
         }
         Some((Some(old), Some(new)))
     }
 
     fn slot(&self, key: &V::Key) -> Option<&Slot<V>> {
         let hash = self.hasher.hash_one(key);
-        self.slots.find(hash, |slot| slot.value.key() == key)
+        self.slots.find(hash, |slot| slot.is(key))
     }
 
     fn slot_mut(&mut self, key: &V::Key) -> Option<&mut Slot<V>> {
         let hash = self.hasher.hash_one(key);
-        self.slots.find_mut(hash, |slot| slot.value.key() == key)
+        self.slots.find_mut(hash, |slot| slot.is(key))
+    }
+}
+
+impl<V: Entry> Slot<V> {
+    fn is(&self, key: &V::Key) -> bool {
+        V::packed_key(&self.packed) == *key
     }
 }
 
 impl<V: Entry> Index<V> {
-    fn add(&mut self, value: &Arc<V>) {
+    fn add(&mut self, value: &V, packed: &Arc<V::Packed>) {
         for key in (self.keys)(value) {
             let found = self.found.entry(key).or_default();
-            if let Err(at) = found.binary_search_by(|known| known.key().cmp(value.key())) {
+            if let Err(at) = position::<V>(found, value.key()) {
                 if found.len() == found.capacity() {
                     // Most have few, and some have all: a quarter more at a time.
                     found.reserve_exact(1 + found.len() / 4);
                 }
-                found.insert(at, value.clone());
+                found.insert(at, packed.clone());
             }
         }
     }
 
-    fn remove(&mut self, value: &Arc<V>) {
+    fn remove(&mut self, value: &V) {
         for key in (self.keys)(value) {
             let Some(found) = self.found.get_mut(&key) else {
                 continue;
             };
-            if let Ok(at) = found.binary_search_by(|known| known.key().cmp(value.key())) {
+            if let Ok(at) = position::<V>(found, value.key()) {
                 found.remove(at);
             }
             if found.is_empty() {
@@ -274,6 +310,11 @@ impl<V: Entry> Index<V> {
             }
         }
     }
+}
+
+/// Where the object of this key is, or belongs.
+fn position<V: Entry>(found: &[Arc<V::Packed>], key: &V::Key) -> Result<usize, usize> {
+    found.binary_search_by(|packed| V::packed_key(packed).cmp(key))
 }
 
 /// Resource versions are revisions of the API server's store and grow (KEP-5504 makes this a promise).

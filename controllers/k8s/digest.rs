@@ -3,6 +3,7 @@
 //! The digest is an annotation of the object, so that a restarted process knows without a request that what it would apply
 //! is applied already.
 
+use data_encoding::HEXLOWER;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -14,18 +15,7 @@ pub use kamaji_api::labels::ours::DIGEST as ANNOTATION;
 pub fn of(body: &Value) -> String {
     let mut canonical = body.clone();
     prune(&mut canonical);
-    hex(&Sha256::digest(canonical.to_string().as_bytes())[..16])
-}
-
-/// `bytes` as lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-            let _ = write!(out, "{byte:02x}");
-            out
-        })
+    HEXLOWER.encode(&Sha256::digest(canonical.to_string().as_bytes())[..16])
 }
 
 /// Removes nulls everywhere, so that an absent and a null field apply alike.

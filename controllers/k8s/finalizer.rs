@@ -6,10 +6,13 @@ use kube::{
     Resource, ResourceExt,
     api::{Api, Patch, PatchParams},
 };
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{error::ApiError, key::RootKey, store::Store};
+use super::{
+    error::ApiError,
+    key::RootKey,
+    store::{Storable, Store},
+};
 
 /// `object` has `finalizer`.
 pub fn has<K: Resource>(object: &K, finalizer: &str) -> bool {
@@ -22,7 +25,7 @@ pub fn has<K: Resource>(object: &K, finalizer: &str) -> bool {
 /// What the API server answered; a conflict when somebody else wrote meanwhile.
 pub async fn add<K>(api: &Api<K>, store: &Store<K>, object: &K, finalizer: &str) -> Result<(), ApiError>
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+    K: Storable + std::fmt::Debug,
 {
     if has(object, finalizer) {
         return Ok(());
@@ -51,7 +54,7 @@ pub async fn claim<K>(
     annotations: &[(&str, &str)],
 ) -> Result<(), ApiError>
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+    K: Storable + std::fmt::Debug,
 {
     let known = |(key, value): &(&str, &str)| object.annotations().get(*key).is_some_and(|v| v == value);
     if has(object, finalizer) && annotations.iter().all(known) {
@@ -80,7 +83,7 @@ where
 /// What the API server answered; a conflict when somebody else wrote meanwhile.
 pub async fn remove<K>(api: &Api<K>, store: &Store<K>, object: &K, ours: &[&str]) -> Result<(), ApiError>
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+    K: Storable + std::fmt::Debug,
 {
     let left: Vec<_> = object
         .finalizers()
@@ -104,7 +107,7 @@ where
 
 async fn write<K>(api: &Api<K>, object: &K, finalizers: Vec<String>) -> Result<K, ApiError>
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+    K: Storable + std::fmt::Debug,
 {
     let patch = json!({
         "metadata": { "resourceVersion": object.resource_version(), "finalizers": finalizers }
@@ -114,7 +117,7 @@ where
 
 async fn patched<K>(api: &Api<K>, object: &K, action: &str, patch: &Value) -> Result<K, ApiError>
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+    K: Storable + std::fmt::Debug,
 {
     api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(patch))
         .await

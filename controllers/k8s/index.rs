@@ -4,7 +4,7 @@
 //! therefore never acts on a state older than its last write, and the watch event of our own write wakes nobody. A delete
 //! wakes the owner as any other change does; kube's shared streams drop deletes.
 
-use std::sync::Arc;
+use std::{num::NonZeroU64, sync::Arc};
 
 use kube::{Resource, runtime::watcher::Event};
 use parking_lot::RwLock;
@@ -48,7 +48,7 @@ fn owner_key(uid: &str) -> RootKey {
 /// The row with the same allocation for its owner as the owner's other rows, which saves some 190 bytes a row.
 fn with_shared_owner(cache: &Cache<Row>, mut row: Row) -> Row {
     if let Some(owner) = &row.owner {
-        let siblings = cache.by(BY_OWNER, &owner_key(&owner.uid));
+        let siblings = cache.packed_by(BY_OWNER, &owner_key(&owner.uid));
         if let Some(known) = siblings.first().filter(|known| known.owner == row.owner) {
             row.owner.clone_from(&known.owner);
         }
@@ -103,12 +103,12 @@ impl ChildIndex {
 
     /// The rows that index `by` has under `key`, sorted by their own key.
     pub fn by(&self, by: By, key: &RootKey) -> Vec<Arc<Row>> {
-        self.cache.read().by(by, key).to_vec()
+        self.cache.read().by(by, key).map(Arc::new).collect()
     }
 
     /// The row of `key`, if the object exists.
     pub fn get(&self, key: &ObjectKey) -> Option<Arc<Row>> {
-        self.cache.read().get(key).cloned()
+        self.cache.read().get(key).map(Arc::new)
     }
 
     /// The row of the `K` `namespace`/`name`, if the object exists.
@@ -124,7 +124,7 @@ impl ChildIndex {
     /// All rows that `keep` accepts. It scans all rows, so it is not for hot paths.
     pub fn filter(&self, keep: impl Fn(&Row) -> bool) -> Vec<Arc<Row>> {
         let cache = self.cache.read();
-        cache.iter().filter(|row| keep(row)).cloned().collect()
+        cache.iter().filter(|row| keep(row)).map(Arc::new).collect()
     }
 
     /// Why a pod with this label does not run; of several pods, that of the first by name. The label needs one of the
@@ -179,7 +179,7 @@ impl ChildIndex {
         self.applied(key).is_some()
     }
 
-    fn applied(&self, key: &ObjectKey) -> Option<u64> {
+    fn applied(&self, key: &ObjectKey) -> Option<NonZeroU64> {
         self.cache.read().applied(key)
     }
 
@@ -209,8 +209,9 @@ impl ChildIndex {
     /// Calls the routes once for each row, and from now on for each change. For when every watch has listed.
     pub fn release(&self) {
         if self.routes.release() {
-            let all: Vec<_> = self.cache.read().iter().cloned().collect();
-            self.notify(all.into_iter().map(|row| (None, Some(row))));
+            // Unpacked one by one: together they may not fit.
+            let all: Vec<_> = self.cache.read().packed().cloned().collect();
+            self.notify(all.iter().map(|packed| (None, Some(packed.unpack()))));
         }
     }
 

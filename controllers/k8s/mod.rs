@@ -23,7 +23,7 @@ pub mod manifest;
 pub mod merge_patch;
 pub mod meta;
 pub mod names;
-pub mod notes;
+mod packed;
 pub mod pod;
 pub mod problem;
 pub mod report;

@@ -8,10 +8,16 @@ use kube::{
     api::{Api, DynamicObject, Patch, PatchParams},
     core::object::HasStatus,
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{digest, error::ApiError, key::RootKey, kind::Kind, store::Store};
+use super::{
+    digest,
+    error::ApiError,
+    key::RootKey,
+    kind::Kind,
+    store::{Storable, Store},
+};
 
 /// What has to hold for a status to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +43,7 @@ pub async fn apply<K>(
     guard: Guard,
 ) -> Result<bool, ApiError>
 where
-    K: Resource<DynamicType = ()> + HasStatus + Clone + DeserializeOwned + Debug,
+    K: Storable + HasStatus + Debug,
     K::Status: Serialize,
 {
     let action = || format!("apply status of {} {}", K::kind(&()), RootKey::of(object));

@@ -126,7 +126,7 @@ pub fn action(control_plane: &KamajiControlPlane, rows: &Rows, inputs: &str) -> 
     match target {
         Some(row)
             if rows.untouched
-                && row.annotations.get(ours::SOURCE) == Some(source.as_str())
+                && row.annotations.get(ours::SOURCE) == Some(&source)
                 && row.owner.as_ref().map(|owner| owner.uid.as_str())
                     == control_plane.metadata.uid.as_deref() =>
         {

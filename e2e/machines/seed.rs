@@ -6,6 +6,7 @@
 
 use std::net::Ipv4Addr;
 
+use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -43,22 +44,17 @@ pub struct Identity<'a> {
 
 /// A short name, unique by namespace and name: it must fit an interface name with a three letter prefix.
 pub fn machine_id(namespace: &str, name: &str) -> String {
-    let mut text = format!("m{}", hex(&Sha256::digest(format!("{namespace}/{name}"))));
+    let mut text = format!(
+        "m{}",
+        HEXLOWER.encode(&Sha256::digest(format!("{namespace}/{name}")))
+    );
     text.truncate(12);
     text
 }
 
 /// sha256 of `bytes` in hex.
 pub fn sha256_hex(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    HEXLOWER.encode(&Sha256::digest(bytes))
 }
 
 /// Every file laid over the root of one machine.

@@ -61,7 +61,7 @@ pub(super) async fn ensure(
         let decision = policy::decide(Input {
             spec: &spec,
             tenant: &managed.name,
-            observed: row.as_ref().map(|row| row.annotations.to_map()).as_ref(),
+            observed: row.as_ref().map(|row| &row.annotations),
             ca: Some(&fingerprint),
             now,
         });
@@ -99,7 +99,7 @@ async fn ca(
 ) -> Result<String, Problem> {
     let spec = parts::ca(&managed.name);
     let row = engine.index.find::<Secret>(namespace::DATASTORES, &spec.name);
-    if let Some(known) = row.and_then(|row| row.annotations.get(on::CA_FINGERPRINT).map(str::to_owned)) {
+    if let Some(known) = row.and_then(|row| row.annotations.get(on::CA_FINGERPRINT).cloned()) {
         return Ok(known);
     }
     if let Some(found) = observe::secret(&engine.client, namespace::DATASTORES, &spec.name).await? {
@@ -139,9 +139,12 @@ fn witness(engine: &Engine, managed: &Managed) -> Option<String> {
         Some(row.key.to_string())
     });
     part.or_else(|| {
-        let tenants = engine.tenants_of(name);
-        let tenant = tenants.iter().find(|tenant| usage::is_set_up(tenant, name))?;
-        Some(format!("TenantControlPlane {}", RootKey::of(&**tenant)))
+        let mut tenants = engine.tenants_of(name).into_iter();
+        let is_set_up = |key: &RootKey| {
+            let tenant = engine.tenants.get(key);
+            tenant.is_some_and(|tenant| usage::is_set_up(&tenant, name))
+        };
+        Some(format!("TenantControlPlane {}", tenants.find(is_set_up)?))
     })
 }
 

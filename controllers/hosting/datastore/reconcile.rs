@@ -17,7 +17,7 @@ use super::{
     validate::{self, Managed, Valid},
 };
 use crate::{
-    hosting::{engine::Engine, usage},
+    hosting::engine::Engine,
     k8s::{
         error::ApiError,
         finalizer,
@@ -210,13 +210,12 @@ async fn publish(
     Ok(())
 }
 
+/// `namespace/name` of the tenants of a DataStore, sorted.
 fn users(engine: &Engine, name: &str) -> Vec<String> {
-    let tenants = engine.tenants_of(name);
-    usage::users_of(
-        name,
-        tenants.iter().map(|tenant| &**tenant),
-        engine.settings.default_datastore.name(),
-    )
+    let tenants = engine.tenants_of(name).into_iter();
+    let mut users: Vec<_> = tenants.map(|key| key.to_string()).collect();
+    users.sort_unstable();
+    users
 }
 
 /// Reconciles again at a computed time.

@@ -62,6 +62,6 @@ pub fn unusable(error: &material::Error) -> Problem {
 pub fn recorded_hash(row: &Row) -> String {
     row.annotations
         .get(ours::CONTENT_HASH)
-        .map(str::to_owned)
+        .cloned()
         .unwrap_or_default()
 }

@@ -217,7 +217,7 @@ async fn leaf(scope: &Scope<'_>, spec: &SecretSpec, print: Option<String>) -> Re
     let Some(row) = context.engine.index.find::<Secret>(&key.namespace, &spec.name) else {
         return Ok(Leaf::Due);
     };
-    let recorded = row.annotations.get(ours::CA_FINGERPRINT).map(str::to_owned);
+    let recorded = row.annotations.get(ours::CA_FINGERPRINT).cloned();
     // The CA of the datastore is read when its DataStore changes. Until then it counts as unchanged.
     let print = print.or_else(|| {
         (spec.signer() == Some(Signer::Datastore))
@@ -227,7 +227,7 @@ async fn leaf(scope: &Scope<'_>, spec: &SecretSpec, print: Option<String>) -> Re
     let decision = policy::decide(policy::Input {
         spec,
         tenant: &key.to_string(),
-        observed: Some(&row.annotations.to_map()),
+        observed: Some(&row.annotations),
         ca: print.as_deref(),
         now: scope.now,
     });

@@ -175,7 +175,7 @@ fn is_recorded(tenant: &TenantControlPlane, spec: &SecretSpec, row: &Row, now: T
     let decision = policy::decide(policy::Input {
         spec,
         tenant: &RootKey::of(tenant).to_string(),
-        observed: Some(&row.annotations.to_map()),
+        observed: Some(&row.annotations),
         ca: None,
         now,
     });
@@ -185,7 +185,7 @@ fn is_recorded(tenant: &TenantControlPlane, spec: &SecretSpec, row: &Row, now: T
 fn kept(row: &Row) -> TrustRoot {
     TrustRoot::Kept {
         hash: recorded_hash(row),
-        fingerprint: row.annotations.get(ours::CA_FINGERPRINT).map(str::to_owned),
+        fingerprint: row.annotations.get(ours::CA_FINGERPRINT).cloned(),
     }
 }
 

@@ -18,8 +18,8 @@ use kamaji_api::{
     datastore::DataStoreStatus,
     tenantcontrolplane::TenantControlPlaneStatus,
 };
-use kube::{Api, Resource, core::object::HasStatus};
-use serde::{Serialize, de::DeserializeOwned};
+use kube::{Api, core::object::HasStatus};
+use serde::Serialize;
 
 use super::{
     conditions::{self, Verdict},
@@ -28,7 +28,7 @@ use super::{
     key::RootKey,
     problem::Problem,
     status::{self, Guard},
-    store::Store,
+    store::{Storable, Store},
 };
 
 /// How one step of a reconcile ended.
@@ -321,7 +321,7 @@ impl HasConditions for DataStoreStatus {
 }
 
 /// Where a status and its Events go.
-pub struct Publisher<'a, K> {
+pub struct Publisher<'a, K: Storable> {
     /// The kind, in the namespace of the object where it has one.
     pub api: &'a Api<K>,
     /// The in-memory store of the kind.
@@ -353,7 +353,7 @@ pub async fn publish<K>(
     compute: impl FnOnce(&K) -> K::Status,
 ) -> Result<Option<Written<K>>, ApiError>
 where
-    K: Resource<DynamicType = ()> + HasStatus + Clone + DeserializeOwned + Debug,
+    K: Storable + HasStatus + Debug,
     K::Status: Serialize + HasConditions,
 {
     let Some(object) = to.roots.get(key) else {

@@ -1,6 +1,7 @@
 //! The one way from a plan to bootstrap data, whatever its format. Pure, and byte-deterministic: the same plan always
 //! gives the same bytes.
 
+use data_encoding::HEXLOWER;
 use kamaji_api::bootstrap::Format;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
@@ -11,7 +12,6 @@ use super::{
     inputs::RenderError,
     node::NodePlan,
 };
-use crate::k8s::digest::hex;
 
 /// Largest bootstrap data in bytes. A Secret holds 1 MiB (<https://kubernetes.io/docs/concepts/configuration/secret/>);
 /// the rest is room for its other keys.
@@ -63,7 +63,7 @@ pub fn within(limit: usize, format: Format, plan: &NodePlan) -> Result<Rendered,
         });
     }
     Ok(Rendered {
-        sha256: hex(&Sha256::digest(text.as_bytes())),
+        sha256: HEXLOWER.encode(&Sha256::digest(text.as_bytes())),
         gzip_bytes: gzip(text.as_bytes()).len(),
         text,
     })

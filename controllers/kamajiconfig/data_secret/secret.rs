@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use data_encoding::HEXLOWER;
 use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kamaji_api::{
     bootstrap::{BootstrapDataStatus, KamajiConfig},
@@ -18,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     k8s::{
-        digest::{self, hex},
+        digest,
         error::Class,
         manifest::Manifest,
         meta,
@@ -104,7 +105,7 @@ async fn find(scope: &Scope<'_>) -> Result<Option<Stored>, Problem> {
         .and_then(|bytes| std::str::from_utf8(bytes).ok())
         .and_then(Token::parse);
     let figures = BootstrapDataStatus {
-        sha256: Some(hex(&Sha256::digest(bytes))),
+        sha256: Some(HEXLOWER.encode(&Sha256::digest(bytes))),
         bytes: i64::try_from(bytes.len()).ok(),
         gzip_bytes: None,
         spec_hash: secret.annotations().get(ours::INPUTS_HASH).cloned(),

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use data_encoding::HEXLOWER;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use rcgen::{
@@ -20,7 +21,7 @@ mod tests;
 use super::{
     annotations as on,
     kubeconfig::{self, Kubeconfig},
-    material::{Ca, PrivateKeyPem, SecretBytes, fingerprint, hex},
+    material::{Ca, PrivateKeyPem, SecretBytes, fingerprint},
     spec::{AltNames, Content, KubeconfigIdentity, Leaf, SecretSpec, Signer, Usage},
 };
 
@@ -375,7 +376,7 @@ pub fn content_hash<'a>(data: impl Iterator<Item = (&'a str, &'a [u8])>) -> Stri
             digest.update(part);
         }
     }
-    let mut text = hex(&digest.finalize());
+    let mut text = HEXLOWER.encode(&digest.finalize());
     text.truncate(32);
     text
 }

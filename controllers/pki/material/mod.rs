@@ -3,6 +3,7 @@
 //!
 //! Every error names the Secret and the key in it, since users read it in a condition.
 
+use data_encoding::HEXLOWER;
 use rcgen::{KeyPair, PublicKeyData};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use sha2::{Digest, Sha256};
@@ -166,18 +167,7 @@ pub fn is_pair(public: &Found<'_>, private: &Found<'_>) -> Result<bool, Error> {
 
 /// SHA-256 of a DER certificate, as 64 lower-case hexadecimal digits.
 pub fn fingerprint(certificate: &[u8]) -> String {
-    hex(&Sha256::digest(certificate))
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    HEXLOWER.encode(&Sha256::digest(certificate))
 }
 
 fn pem_of(list: &[CertificateDer<'_>]) -> String {

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
+use data_encoding::HEXLOWER;
 use kamaji_api::labels::kamaji::{LIFECYCLE_KUBECONFIG, LIFECYCLE_X509};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -15,7 +16,7 @@ pub use self::tenant::{
     ADMINS_GROUP, BOOTSTRAP_USER, Tenant, admin_name, bootstrap, bootstrap_name, ca, ca_name, component,
     datastore, datastore_name, front_proxy_ca_name, tenant,
 };
-use super::material::{CLUSTER_CA_KEYS, CaKeys, FRONT_PROXY_CA_KEYS, hex};
+use super::material::{CLUSTER_CA_KEYS, CaKeys, FRONT_PROXY_CA_KEYS};
 
 /// The CA that signs a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, strum::Display)]
@@ -220,7 +221,7 @@ impl SecretSpec {
     pub fn inputs_hash(&self) -> String {
         // Plain structs of strings always serialise. If they did not, the constant digest would only cause a renewal.
         let inputs = serde_json::to_vec(&("v1", &self.content)).unwrap_or_default();
-        let mut digest = hex(&Sha256::digest(inputs));
+        let mut digest = HEXLOWER.encode(&Sha256::digest(inputs));
         digest.truncate(32);
         digest
     }

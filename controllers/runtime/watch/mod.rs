@@ -40,7 +40,7 @@ use crate::{
         key::RootKey,
         kind::Kind,
         row::Row,
-        store::Store,
+        store::{Storable, Store},
         undecodable::Reporter,
     },
     settings::Settings,
@@ -50,12 +50,9 @@ use crate::{
 const REPORT_TRIES: u32 = 5;
 
 /// A kind that a store can hold.
-pub trait Object:
-    Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static
-{
-}
+pub trait Object: Storable + Debug + Send + Sync + 'static {}
 
-impl<K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static> Object for K {}
+impl<K: Storable + Debug + Send + Sync + 'static> Object for K {}
 
 /// What wakes nobody before everything was listed.
 trait Held: Send {

@@ -1,8 +1,13 @@
 //! What the index keeps of one object: its names, its versions, a few labels and annotations, and the facts that some
-//! controller reads. That is less than a kilobyte, where the whole object takes several.
+//! controller reads. Packed, that is some 300 bytes, where the whole
+//! object takes several kilobytes.
+
+mod packed;
 
 use std::{
+    collections::BTreeMap,
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    num::NonZeroU64,
     sync::Arc,
 };
 
@@ -12,7 +17,8 @@ use k8s_openapi::{
 };
 use kube::Resource;
 
-use super::{cache::Entry, digest, key::ObjectKey, kind::Kind, notes::Notes};
+pub use self::packed::PackedRow;
+use super::{cache::Entry, digest, key::ObjectKey, kind::Kind};
 
 /// Annotation and label prefixes whose values the index keeps: ours, Kamaji's and Cluster API's.
 const KEPT: [&str; 4] = [
@@ -116,9 +122,9 @@ pub struct Row {
     /// The controller owner, if there is one.
     pub owner: Option<Arc<Owner>>,
     /// Labels with one of the kept prefixes.
-    pub labels: Notes,
+    pub labels: BTreeMap<String, String>,
     /// Annotations with one of the kept prefixes.
-    pub annotations: Notes,
+    pub annotations: BTreeMap<String, String>,
     /// It has a deletion timestamp.
     pub deleting: bool,
     /// Hash of labels, annotations and owners, since an edit of metadata does not change the generation.
@@ -140,7 +146,6 @@ impl Row {
 
     /// The row of an object with this metadata and these facts.
     pub fn new(kind: Kind, meta: &ObjectMeta, facts: Facts) -> Self {
-        let kept = |key: &str| KEPT.iter().any(|prefix| key.starts_with(prefix));
         let owner = meta
             .owner_references
             .iter()
@@ -163,8 +168,8 @@ impl Row {
             resource_version: meta.resource_version.clone().unwrap_or_default(),
             generation: meta.generation,
             owner,
-            labels: Notes::of(meta.labels.as_ref(), kept),
-            annotations: Notes::of(meta.annotations.as_ref(), kept),
+            labels: kept(meta.labels.as_ref()),
+            annotations: kept(meta.annotations.as_ref()),
             deleting: meta.deletion_timestamp.is_some(),
             metadata_hash: metadata_hash(meta),
             facts,
@@ -178,24 +183,25 @@ impl Row {
 
     /// The digest of the manifest that was last applied, if we applied one.
     pub fn digest(&self) -> Option<&str> {
-        self.annotations.get(digest::ANNOTATION)
+        self.annotations.get(digest::ANNOTATION).map(String::as_str)
     }
 
     /// A hash that changes when somebody edits the object: of its generation (or resource version, for kinds without
     /// generation) and its metadata.
-    pub(super) fn fingerprint(&self) -> u64 {
+    pub(super) fn fingerprint(&self) -> NonZeroU64 {
         let mut hasher = DefaultHasher::new();
         match self.generation {
             Some(generation) => generation.hash(&mut hasher),
             None => self.resource_version.hash(&mut hasher),
         }
         self.metadata_hash.hash(&mut hasher);
-        hasher.finish()
+        NonZeroU64::new(hasher.finish()).unwrap_or(NonZeroU64::MIN)
     }
 }
 
 impl Entry for Row {
     type Key = ObjectKey;
+    type Packed = PackedRow;
 
     fn key(&self) -> &ObjectKey {
         &self.key
@@ -204,6 +210,31 @@ impl Entry for Row {
     fn resource_version(&self) -> &str {
         &self.resource_version
     }
+
+    fn pack(&self) -> PackedRow {
+        PackedRow::of(self)
+    }
+
+    fn unpack(packed: &PackedRow) -> Self {
+        packed.unpack()
+    }
+
+    fn packed_key(packed: &PackedRow) -> ObjectKey {
+        packed.key()
+    }
+
+    fn packed_version(packed: &PackedRow) -> String {
+        packed.resource_version()
+    }
+}
+
+/// Those with one of the kept prefixes.
+fn kept(map: Option<&BTreeMap<String, String>>) -> BTreeMap<String, String> {
+    map.into_iter()
+        .flatten()
+        .filter(|(key, _)| KEPT.iter().any(|prefix| key.starts_with(prefix)))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
 }
 
 fn metadata_hash(meta: &ObjectMeta) -> u64 {

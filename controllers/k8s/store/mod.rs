@@ -1,11 +1,15 @@
 //! The live copy of all objects of one kind that a role reads whole: its roots and the few kinds it refers to.
 
+mod packed;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use kube::{Resource, runtime::watcher::Event};
 use parking_lot::{Mutex, RwLock};
+use serde::{Serialize, de::DeserializeOwned};
 
+use self::packed::PackedObject;
 use super::{
     cache::{By, Cache, Change, Entry, WatchId},
     key::RootKey,
@@ -18,9 +22,14 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Receives a change: the object before and after; `None` for "did not exist" and "is gone".
 type Route<K> = dyn Fn(Option<&K>, Option<&K>) + Send + Sync;
 
-/// Objects by key. Our own writes are written through, so a reconcile never acts on a root that is older than its own
+/// A kind that a store can hold.
+pub trait Storable: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned {}
+
+impl<K: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned> Storable for K {}
+
+/// Objects by key, packed: each read decodes the object, so a caller reads it once. Our own writes are written through, so a reconcile never acts on a root that is older than its own
 /// last write. Managed fields and what `kubectl apply` noted are not kept.
-pub struct Store<K> {
+pub struct Store<K: Storable> {
     cache: RwLock<Cache<Kept<K>>>,
     routes: Routes<Route<K>>,
     /// Objects that exist and do not decode; `false` for those that a list under way has not brought yet.
@@ -34,8 +43,9 @@ struct Kept<K> {
     object: Arc<K>,
 }
 
-impl<K> Entry for Kept<K> {
+impl<K: Storable> Entry for Kept<K> {
     type Key = RootKey;
+    type Packed = PackedObject<K>;
 
     fn key(&self) -> &RootKey {
         &self.key
@@ -44,9 +54,29 @@ impl<K> Entry for Kept<K> {
     fn resource_version(&self) -> &str {
         &self.version
     }
+
+    fn pack(&self) -> PackedObject<K> {
+        PackedObject::of(self)
+    }
+
+    fn unpack(packed: &PackedObject<K>) -> Self {
+        Self {
+            key: packed.key.clone(),
+            version: packed.version.to_string(),
+            object: Arc::new(packed.unpack()),
+        }
+    }
+
+    fn packed_key(packed: &PackedObject<K>) -> RootKey {
+        packed.key.clone()
+    }
+
+    fn packed_version(packed: &PackedObject<K>) -> String {
+        packed.version.to_string()
+    }
 }
 
-impl<K> Default for Store<K> {
+impl<K: Storable> Default for Store<K> {
     fn default() -> Self {
         Self {
             cache: RwLock::default(),
@@ -56,7 +86,7 @@ impl<K> Default for Store<K> {
     }
 }
 
-impl<K: Resource<DynamicType = ()>> Store<K> {
+impl<K: Storable> Store<K> {
     /// Calls `route` for each change that was not our own.
     pub fn route(&self, route: impl Fn(Option<&K>, Option<&K>) + Send + Sync + 'static) {
         self.routes.add(Box::new(route));
@@ -83,23 +113,23 @@ impl<K: Resource<DynamicType = ()>> Store<K> {
 
     /// The objects that index `by` has under `key`, sorted by their own key.
     pub fn by(&self, by: By, key: &RootKey) -> Vec<Arc<K>> {
-        let cache = self.cache.read();
-        cache.by(by, key).iter().map(|kept| kept.object.clone()).collect()
+        self.cache.read().by(by, key).map(|kept| kept.object).collect()
+    }
+
+    /// The keys of the objects that index `by` has under `key`, sorted. Decodes none of them.
+    pub fn keys_by(&self, by: By, key: &RootKey) -> Vec<RootKey> {
+        self.cache.read().keys_by(by, key).collect()
     }
 
     /// The object of this key.
     pub fn get(&self, key: &RootKey) -> Option<Arc<K>> {
-        self.cache.read().get(key).map(|kept| kept.object.clone())
+        self.cache.read().get(key).map(|kept| kept.object)
     }
 
-    /// All objects, sorted by key. Clones and sorts: not for what happens often.
+    /// All objects, sorted by key. Decodes and sorts: not for what happens often.
     pub fn all(&self) -> Vec<Arc<K>> {
-        let sorted: BTreeMap<_, _> = self
-            .cache
-            .read()
-            .iter()
-            .map(|kept| (kept.key.clone(), kept.object.clone()))
-            .collect();
+        let cache = self.cache.read();
+        let sorted: BTreeMap<_, _> = cache.iter().map(|kept| (kept.key, kept.object)).collect();
         sorted.into_values().collect()
     }
 
@@ -185,20 +215,21 @@ impl<K: Resource<DynamicType = ()>> Store<K> {
     /// Everything was listed: wakes the routes once for each object, and from now on for each change.
     pub fn release(&self) {
         if self.routes.release() {
-            let all: Vec<_> = self.cache.read().iter().cloned().collect();
-            self.notify(all.into_iter().map(|kept| (None, Some(kept))));
+            // Decoded one by one: together they may not fit.
+            let all: Vec<_> = self.cache.read().packed().cloned().collect();
+            self.notify(all.iter().map(|packed| (None, Some(Kept::unpack(packed)))));
         }
     }
 
     fn notify(&self, changes: impl IntoIterator<Item = Change<Kept<K>>>) {
         self.routes.each(changes, |route, (old, new)| {
-            let object = |kept: &Option<Arc<Kept<K>>>| kept.as_ref().map(|kept| kept.object.clone());
+            let object = |kept: &Option<Kept<K>>| kept.as_ref().map(|kept| kept.object.clone());
             route(object(old).as_deref(), object(new).as_deref());
         });
     }
 }
 
-impl<K: Resource<DynamicType = ()>> Kept<K> {
+impl<K: Storable> Kept<K> {
     fn of(mut object: K) -> Self {
         let meta = object.meta_mut();
         let version = meta.resource_version.clone().unwrap_or_default();
