@@ -6,6 +6,7 @@
 //! - [`conditions`], [`labels`]: every name that other programs look up
 //! - [`unsupported`]: fields that are accepted but have no effect yet
 //! - [`rbac`]: the form of RBAC rules, which each controller declares
+//! - [`children`]: the kinds of Kubernetes that the engine makes, with what it may do with each
 //! - [`schema`]: schemas and rules that several types share
 //! - [`crd`]: the custom resource definitions
 
@@ -19,6 +20,7 @@ mod named;
 pub mod addons;
 pub mod admission;
 pub mod bootstrap;
+pub mod children;
 pub mod conditions;
 pub mod controlplane;
 pub mod crd;

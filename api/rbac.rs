@@ -96,6 +96,10 @@ pub mod verbs {
     pub const PART: &[Verb] = &[List, Watch, Create, Patch];
     /// Create, watch and delete. An object with one of our names but without our label is read, to report its owner.
     pub const CHILD: &[Verb] = &[Get, List, Watch, Create, Patch, Delete];
+    /// Create, watch and read; deleted with its owner.
+    pub const MEMBER: &[Verb] = &[Get, List, Watch, Create, Patch];
+    /// Watch what others create, and become its owner.
+    pub const ADOPTED: &[Verb] = &[List, Watch, Patch];
 }
 
 /// Events about the controller's objects.

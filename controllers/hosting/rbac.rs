@@ -1,19 +1,23 @@
 //! RBAC rules of the role `hosting`: TenantControlPlane and DataStore, and the objects that run them. Pure data;
 //! `cargo xtask components` writes them to `config/rbac`.
 
+use k8s_openapi::Resource;
 use kamaji_api::{
     labels::namespace,
     rbac::{
         EVENTS, Grant, PEER_LEASES,
-        Verb::{Create, Get, List, Patch, Update, Watch},
+        Verb::{Create, Get, List, Patch, Update},
         grant,
-        group::{APPS, CORE, KAMAJI},
-        verbs::{CHILD, FOLLOW, PART, ROOT},
+        group::{CORE, KAMAJI},
+        verbs::{self, PART, ROOT},
     },
 };
 
-/// Rules in the management cluster.
-pub const RULES: &[Grant] = &[
+macro_rules! rules {
+    ($($kind:path: $how:ident, $verbs:ident;)*) => {
+        /// Rules in the management cluster; those of the objects that the engine makes are in the table of
+        /// [`kamaji_api::children`].
+        pub const RULES: &[Grant] = &[
     grant(KAMAJI, &["tenantcontrolplanes"], ROOT),
     // `--default-datastore=managed` creates the DataStore `default`.
     grant(KAMAJI, &["datastores"], PART),
@@ -27,18 +31,11 @@ pub const RULES: &[Grant] = &[
         &["tenantcontrolplanes/finalizers", "datastores/finalizers"],
         &[Update],
     ),
-    // Key material of tenants and DataStores. Secrets that DataStores and users refer to are read by name.
-    grant(CORE, &["secrets"], CHILD),
-    grant(CORE, &["services"], CHILD),
-    grant(APPS, &["deployments"], CHILD),
-    // Members of managed DataStores.
-    grant(APPS, &["statefulsets"], &[Get, List, Watch, Create, Patch]),
-    grant("networking.k8s.io", &["networkpolicies"], CHILD),
-    grant("policy", &["poddisruptionbudgets"], CHILD),
-    // Claims of managed DataStores, which their StatefulSets create: whether they are bound, and their owner references.
-    grant(CORE, &["persistentvolumeclaims"], &[List, Watch, Patch]),
-    // The reason why pods of control planes and members do not become ready.
-    grant(CORE, &["pods"], FOLLOW),
+            $(grant(
+                <$kind as Resource>::GROUP,
+                &[<$kind as Resource>::URL_PATH_SEGMENT],
+                verbs::$verbs,
+            ),)*
     grant("storage.k8s.io", &["storageclasses"], &[List]),
     Grant {
         group: CORE,
@@ -56,3 +53,7 @@ pub const RULES: &[Grant] = &[
     EVENTS,
     PEER_LEASES,
 ];
+    };
+}
+
+kamaji_api::child_kinds!(rules);

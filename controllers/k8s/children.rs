@@ -1,18 +1,8 @@
-//! The kinds of Kubernetes that the hosting engine's objects are made of, in one table.
-//!
-//! Everything that has to know each of them is generated from it or iterates over it: the watched type, the row of an
-//! object that a write returned, the watches of the engine, the watches of the convergence tests, and the check of the
-//! engine's RBAC rules. A new kind is one line here. One of which more than the metadata is read (`full`) also needs
-//! its [`Observed`](super::child::Observed) facts, without which it does not compile.
+//! The table of [`kamaji_api::children`] as types: what a watch brings of each kind, and the row of an object that a write
+//! returned.
 
 use std::fmt::Debug;
 
-use k8s_openapi::api::{
-    apps::v1::{Deployment, StatefulSet},
-    core::v1::{PersistentVolumeClaim, Pod, Secret, Service},
-    networking::v1::NetworkPolicy,
-    policy::v1::PodDisruptionBudget,
-};
 use kube::{
     Resource,
     api::{DynamicObject, PartialObjectMeta},
@@ -40,8 +30,8 @@ pub trait Visitor {
 
 /// The type as which a kind is watched.
 macro_rules! watched {
-    ($kind:ident, metadata) => { PartialObjectMeta<$kind> };
-    ($kind:ident, full) => { $kind };
+    ($kind:path, metadata) => { PartialObjectMeta<$kind> };
+    ($kind:path, full) => { $kind };
 }
 
 /// A kind of the table. The engine renders objects of these kinds only: those of another kind would be neither watched nor
@@ -49,17 +39,12 @@ macro_rules! watched {
 pub trait Listed: Resource<DynamicType = ()> {}
 
 macro_rules! children {
-    ($($kind:ident: $how:ident,)*) => {
+    ($($kind:path: $how:ident, $verbs:ident;)*) => {
         $(impl Listed for $kind {})*
 
         /// Calls `visitor` once for each kind of the table.
         pub fn each(visitor: &mut impl Visitor) {
             $(visitor.visit::<watched!($kind, $how)>();)*
-        }
-
-        /// The kinds of the table.
-        pub fn kinds() -> Vec<Kind> {
-            vec![$(Kind::of::<$kind>()),*]
         }
 
         /// The row of an object that one of our writes returned. Of kinds that are not in the table, as of those that
@@ -76,10 +61,10 @@ macro_rules! children {
 
 /// The row of an object of which more than the metadata is kept.
 macro_rules! decoded {
-    ($kind:ident, metadata, $object:ident) => {
+    ($kind:path, metadata, $object:ident) => {
         None
     };
-    ($kind:ident, full, $object:ident) => {
+    ($kind:path, full, $object:ident) => {
         serde_json::to_value($object)
             .and_then(serde_json::from_value::<$kind>)
             .ok()
@@ -87,13 +72,4 @@ macro_rules! decoded {
     };
 }
 
-children! {
-    Secret: metadata,
-    NetworkPolicy: metadata,
-    PodDisruptionBudget: metadata,
-    Service: full,
-    Deployment: full,
-    StatefulSet: full,
-    PersistentVolumeClaim: full,
-    Pod: full,
-}
+kamaji_api::child_kinds!(children);
