@@ -138,11 +138,6 @@ impl<V: Entry> Cache<V> {
         self.slot(key).map(|slot| V::unpack(&slot.packed))
     }
 
-    /// All objects, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = V> {
-        self.packed().map(|packed| V::unpack(packed))
-    }
-
     /// All objects as they are kept, in no order.
     pub fn packed(&self) -> impl Iterator<Item = &Arc<V::Packed>> {
         self.slots.iter().map(|slot| &slot.packed)

@@ -121,10 +121,10 @@ impl ChildIndex {
         self.by(BY_OWNER, &owner_key(uid))
     }
 
-    /// All rows that `keep` accepts. It scans all rows, so it is not for hot paths.
-    pub fn filter(&self, keep: impl Fn(&Row) -> bool) -> Vec<Arc<Row>> {
-        let cache = self.cache.read();
-        cache.iter().filter(|row| keep(row)).map(Arc::new).collect()
+    /// All rows.
+    #[cfg(test)]
+    pub fn all(&self) -> Vec<Row> {
+        self.cache.read().packed().map(|row| row.unpack()).collect()
     }
 
     /// Why a pod with this label does not run; of several pods, that of the first by name. The label needs one of the

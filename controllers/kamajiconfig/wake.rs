@@ -29,8 +29,12 @@ use crate::{
 /// Configs by the Cluster that their label names.
 pub const BY_CLUSTER: By = By("cluster");
 
-/// Adds the index [`BY_CLUSTER`].
+/// Configs by their UID.
+pub const BY_UID: By = By("uid");
+
+/// Adds the indexes [`BY_CLUSTER`] and [`BY_UID`].
 pub fn index(configs: &Store<KamajiConfig>) {
+    configs.index_by(BY_UID, |config| Some(RootKey::new("", config.uid()?)));
     configs.index_by(BY_CLUSTER, |config| {
         let cluster = owner::cluster_label(config)?;
         Some(RootKey::new(config.namespace().unwrap_or_default(), cluster))

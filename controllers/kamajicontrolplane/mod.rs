@@ -70,7 +70,7 @@ pub struct Context {
     tenants: Arc<Store<TenantControlPlane>>,
     /// TenantControlPlanes, and what has the label of a Cluster: Secrets, Machines, MachinePools.
     index: Arc<ChildIndex>,
-    /// The engine's Secrets that are copied. An index has one watch for each kind, so they have an index of their own.
+    /// The engine's Secrets that are copied. They have an index of their own, since they wake by their owner.
     engine: Arc<ChildIndex>,
     /// Writes to the management cluster.
     applier: Applier,

@@ -26,6 +26,7 @@ use crate::{
         owner, paused,
     },
     k8s::{
+        cache::By,
         error::ApiError,
         key::{ObjectKey, RootKey},
         problem::Problem,
@@ -34,6 +35,9 @@ use crate::{
     pki::spec,
     settings::Hosting,
 };
+
+/// Machines and MachinePools by the Cluster that their label names.
+pub const WORKERS: By = By("worker");
 
 /// What is in memory about one control plane.
 pub struct Observed {
@@ -226,24 +230,22 @@ pub async fn unlabelled(context: &Context, namespace: &str, name: &str) -> Resul
     Ok(found.map(|secret| Row::of::<Secret>(&secret.metadata)))
 }
 
-/// Machines and MachinePools of a Cluster that still exist, as `Kind/name`, sorted. It scans the index, and is for a
-/// deletion only.
+/// Machines and MachinePools of a Cluster that still exist, as `Kind/name`, sorted.
 pub fn workers(context: &Context, namespace: &str, cluster: &str) -> Vec<String> {
-    let mut names: Vec<_> = context
-        .index
-        .filter(|row| {
-            (row.is::<Machine>() || row.is::<MachinePool>())
-                && row.key.namespace == namespace
-                && row
-                    .labels
-                    .get(capi::CLUSTER_NAME)
-                    .is_some_and(|name| name == cluster)
-        })
+    let rows = context.index.by(WORKERS, &RootKey::new(namespace, cluster));
+    let mut names: Vec<_> = rows
         .iter()
         .map(|row| format!("{}/{}", row.key.kind, row.key.name))
         .collect();
     names.sort();
     names
+}
+
+/// The Cluster that the label of a Machine or MachinePool names: its key in the index [`WORKERS`].
+pub fn cluster_of_worker(row: &Row) -> Option<RootKey> {
+    let cluster = row.labels.get(capi::CLUSTER_NAME)?;
+    let is_worker = row.is::<Machine>() || row.is::<MachinePool>();
+    is_worker.then(|| RootKey::new(row.key.namespace.as_str(), cluster))
 }
 
 /// Fingerprint of a certificate, with the version of the Secret it was read from; `None` where the Secret has none.

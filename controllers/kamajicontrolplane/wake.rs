@@ -10,7 +10,7 @@
 //! | Secret with the label of a Cluster | [`ca_copy_changed`] | the control plane that it is the CA of |
 //! | Machine, MachinePool with the label of a Cluster | [`worker_changed_while_deleting`] | the control planes of that Cluster |
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use k8s_openapi::api::core::v1::Secret;
 use kamaji_api::{
@@ -20,14 +20,42 @@ use kamaji_api::{
 };
 use kube::{ResourceExt, runtime::watcher::Event};
 
-use super::{Context, secrets::Part};
+use super::{
+    Context,
+    observe::{WORKERS, cluster_of_worker},
+    secrets::Part,
+};
 use crate::{
     capi::{cluster::Cluster, owner},
-    k8s::{cache::WatchId, index::ChildIndex, key::RootKey, row::Row, store::Store},
+    k8s::{
+        cache::{By, WatchId},
+        index::ChildIndex,
+        key::RootKey,
+        row::Row,
+        store::Store,
+    },
 };
+
+/// Control planes by the Clusters that their owner and their label name.
+const BY_CLUSTER: By = By("cluster");
+
+/// Adds the index [`BY_CLUSTER`].
+fn index(control_planes: &Store<KamajiControlPlane>) {
+    control_planes.index_by(BY_CLUSTER, |control_plane| {
+        let namespace = control_plane.namespace().unwrap_or_default();
+        let named = [owner::cluster(control_plane), owner::cluster_label(control_plane)];
+        let clusters: BTreeSet<_> = named.into_iter().flatten().collect();
+        clusters
+            .into_iter()
+            .map(|cluster| RootKey::new(namespace.as_str(), cluster))
+            .collect::<Vec<_>>()
+    });
+}
 
 /// Connects the watched objects with the queue. Only keys in namespaces that `acts_on` accepts become due.
 pub fn connect(context: &Context, acts_on: impl Fn(&str) -> bool + Send + Sync + 'static) {
+    index(&context.control_planes);
+    context.index.index_by(WORKERS, cluster_of_worker);
     let queue = context.queue.clone();
     let wake = Arc::new(move |key: RootKey| {
         if acts_on(&key.namespace) {
@@ -168,22 +196,13 @@ fn control_planes_of(cluster: &Cluster, control_planes: &Store<KamajiControlPlan
     }
 }
 
-/// Control planes whose owner or label names a Cluster. It scans all control planes, so it is for rare changes.
+/// Control planes whose owner or label names a Cluster.
 fn control_planes_named(
     namespace: &str,
     cluster: &str,
     control_planes: &Store<KamajiControlPlane>,
 ) -> Vec<RootKey> {
-    control_planes
-        .all()
-        .iter()
-        .filter(|known| {
-            known.metadata.namespace.as_deref() == Some(namespace)
-                && (owner::cluster(&***known) == Some(cluster)
-                    || owner::cluster_label(&***known) == Some(cluster))
-        })
-        .map(|known| RootKey::of(&**known))
-        .collect()
+    control_planes.keys_by(BY_CLUSTER, &RootKey::new(namespace, cluster))
 }
 
 #[cfg(test)]
@@ -229,6 +248,7 @@ mod tests {
     ) {
         for (deleting, expected) in [(false, wakes), (true, wakes_while_deleting)] {
             let (clusters, control_planes) = (Store::default(), Store::default());
+            super::index(&control_planes);
             clusters.fold(Event::Apply(example::cluster()));
             let mut control_plane = example::control_plane();
             control_plane.metadata.deletion_timestamp = deleting.then(|| Time(example::now()));

@@ -126,13 +126,6 @@ impl<K: Storable> Store<K> {
         self.cache.read().get(key).map(|kept| kept.object)
     }
 
-    /// All objects, sorted by key. Decodes and sorts: not for what happens often.
-    pub fn all(&self) -> Vec<Arc<K>> {
-        let cache = self.cache.read();
-        let sorted: BTreeMap<_, _> = cache.iter().map(|kept| (kept.key, kept.object)).collect();
-        sorted.into_values().collect()
-    }
-
     /// Writes through what one of our own writes returned: newest wins. Nobody is woken, unless the answer carries
     /// what somebody else changed meanwhile: the watch event of that change is older than our write and will be
     /// dropped, so this is the only time it is observed.

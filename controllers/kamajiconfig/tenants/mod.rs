@@ -12,7 +12,7 @@ mod trouble;
 mod watch;
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -26,7 +26,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     k8s::{key::RootKey, store::Store},
-    kamajiconfig::scope::Scope,
+    kamajiconfig::{scope::Scope, wake},
     runtime::queue::Queue,
     tenant::nodes::Session,
 };
@@ -322,14 +322,14 @@ impl Tenant {
         if ours.is_empty() || self.uid.is_empty() {
             return Vec::new();
         }
-        let configs = self.configs.all();
-        let living: HashSet<_> = configs
-            .iter()
-            .filter(|config| config.metadata.deletion_timestamp.is_none())
-            .filter_map(|config| config.metadata.uid.as_deref())
-            .collect();
+        let lives = |uid: &str| {
+            let configs = self.configs.by(wake::BY_UID, &RootKey::new("", uid));
+            configs
+                .iter()
+                .any(|config| config.metadata.deletion_timestamp.is_none())
+        };
         ours.into_iter()
-            .filter(|(_, owner)| !living.contains(owner.as_str()))
+            .filter(|(_, owner)| !lives(owner))
             .map(|(id, _)| id)
             .collect()
     }
