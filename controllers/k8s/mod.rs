@@ -1,6 +1,6 @@
 //! What every controller needs of Kubernetes: watched objects in memory, writes, conditions and names.
 //!
-//! Only [`apply`], [`finalizer`] and [`status`] write to the management cluster; each controller reads in its `observe`.
+//! Only [`apply`], [`finalizer`], [`root`] and [`status`] write to the management cluster; each controller reads in its `observe`.
 //! No controller is imported here. What is specific to this product are the annotation prefixes that [`row`] keeps, the
 //! table of the engine's child kinds in [`children`], and the labels by which [`manifest`] recognizes Kamaji's objects.
 //! See *Architecture* in `docs/src/architecture.md`.
@@ -27,6 +27,7 @@ mod packed;
 pub mod pod;
 pub mod problem;
 pub mod report;
+pub mod root;
 pub mod routes;
 pub mod row;
 pub mod status;

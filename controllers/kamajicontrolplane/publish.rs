@@ -20,10 +20,10 @@ use super::{
 };
 use crate::{
     k8s::{
-        apply,
         error::Class,
         manifest::Manifest,
         problem::{Problem, Retry},
+        root,
     },
     runtime::driver::Outcome,
 };
@@ -84,7 +84,7 @@ async fn publish_endpoint(
         return Ok(());
     };
     let namespace = control_plane.namespace().unwrap_or_default();
-    apply::root_spec(
+    root::apply_spec(
         &Api::namespaced(context.client.clone(), &namespace),
         &context.control_planes,
         control_plane,

@@ -24,12 +24,12 @@ use super::{
 use crate::{
     capi::cluster::Cluster,
     k8s::{
-        apply::disown,
         error::ApiError,
         finalizer,
         key::RootKey,
         problem::Problem,
         report::{self, Publisher, Step},
+        root,
     },
     runtime::driver::{Outcome, Reconciled},
 };
@@ -88,7 +88,7 @@ async fn claim(context: &Context, key: &RootKey, observed: &Observed) -> Result<
     )
     .await?;
     match roots.get(key) {
-        Some(written) => disown(&api, roots, &*written, &go_provider::FIELD_MANAGERS).await,
+        Some(written) => root::disown(&api, roots, &*written, &go_provider::FIELD_MANAGERS).await,
         None => Ok(()),
     }
 }

@@ -236,7 +236,7 @@ impl<K: Storable> Kept<K> {
 }
 
 /// Drops what nobody reads. Fields of a spec that a replaced writer holds stay until the next event of the watch, which
-/// has none: [`apply::disown`](super::apply::disown) finds them in what our own writes return.
+/// has none: [`root::disown`](super::root::disown) finds them in what our own writes return.
 fn strip(meta: &mut ObjectMeta) {
     let replaced = |entry: &ManagedFieldsEntry| {
         entry.operation.as_deref() == Some("Update")

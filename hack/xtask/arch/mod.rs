@@ -67,9 +67,10 @@ const WRITES: [&str; 9] = [
     "patch_subresource",
 ];
 /// Where writing is: to the management cluster, of the process's own Lease, and to foreign systems.
-const WRITERS: [&str; 6] = [
-    "controllers/k8s/apply.rs",
+const WRITERS: [&str; 7] = [
+    "controllers/k8s/apply/",
     "controllers/k8s/finalizer.rs",
+    "controllers/k8s/root.rs",
     "controllers/k8s/status.rs",
     "controllers/runtime/leader.rs",
     "controllers/hosting/driver/",

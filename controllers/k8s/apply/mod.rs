@@ -15,131 +15,31 @@
 //! one, or if it has no owner and Kamaji's labels. The first request is no plain create, because a create owns the fields
 //! it sets, and a later apply could not remove them.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+mod others;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::{
-    Client, ResourceExt,
-    api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions},
+    Client,
+    api::{Api, DynamicObject, Patch, PatchParams, PostParams},
 };
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     children::row_of,
     error::{ApiError, Class},
     index::ChildIndex,
-    key::{ObjectKey, RootKey},
+    key::ObjectKey,
     manifest::Manifest,
     row::Row,
-    store::{Storable, Store},
 };
 
 /// A resourceVersion that no object has: the first write of an etcd has a higher revision.
 const OF_NONE: &str = "1";
-
-/// Applies `spec` and `annotations` to a root object, and writes the result through to `store`. It is for the few fields
-/// of a user's object that a controller sets; other managers keep all other fields.
-///
-/// # Errors
-/// What the API server answered; a conflict when the object is another one by now.
-pub async fn root_spec<K>(
-    api: &Api<K>,
-    store: &Store<K>,
-    object: &K,
-    annotations: &[(&str, &str)],
-    spec: Value,
-    field_manager: &str,
-) -> Result<(), ApiError>
-where
-    K: Storable + std::fmt::Debug,
-{
-    let name = object.name_any();
-    let annotations: BTreeMap<_, _> = annotations.iter().copied().collect();
-    let patch = json!({
-        "apiVersion": K::api_version(&()),
-        "kind": K::kind(&()),
-        "metadata": { "name": name, "uid": object.uid(), "annotations": annotations },
-        "spec": spec,
-    });
-    let written = api
-        .patch(
-            &name,
-            &PatchParams::apply(field_manager).force(),
-            &Patch::Apply(patch),
-        )
-        .await
-        .map_err(|e| {
-            ApiError::new(
-                format!("apply spec of {} {}", K::kind(&()), RootKey::of(object)),
-                e,
-            )
-        })?;
-    store.put(written);
-    Ok(())
-}
-
-/// Removes the ownership of `spec` from obsolete field managers, so that later applies can delete those fields. Values do
-/// not change. The store keeps managed fields only of objects that need this.
-///
-/// # Errors
-/// What the API server answered; a conflict when somebody else wrote meanwhile.
-pub async fn disown<K>(api: &Api<K>, store: &Store<K>, object: &K, managers: &[&str]) -> Result<(), ApiError>
-where
-    K: Storable + std::fmt::Debug,
-{
-    let Some(left) = without_spec(object.managed_fields(), managers) else {
-        return Ok(());
-    };
-    let patch = json!({
-        "metadata": { "resourceVersion": object.resource_version(), "managedFields": left }
-    });
-    let written = api
-        .patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(patch))
-        .await
-        .map_err(|e| {
-            ApiError::new(
-                format!("set managed fields of {} {}", K::kind(&()), RootKey::of(object)),
-                e,
-            )
-        })?;
-    store.put(written);
-    Ok(())
-}
-
-/// The entries without the ownership that `managers` have of the spec; `None` when they have none.
-fn without_spec(fields: &[ManagedFieldsEntry], managers: &[&str]) -> Option<Vec<ManagedFieldsEntry>> {
-    let stale = |entry: &ManagedFieldsEntry| {
-        entry.operation.as_deref() == Some("Update")
-            && entry.subresource.as_deref().unwrap_or_default().is_empty()
-            && managers.contains(&entry.manager.as_deref().unwrap_or_default())
-            && entry
-                .fields_v1
-                .as_ref()
-                .is_some_and(|known| known.0.get("f:spec").is_some())
-    };
-    if !fields.iter().any(stale) {
-        return None;
-    }
-    let left = fields.iter().filter_map(|entry| {
-        let mut left = entry.clone();
-        if stale(entry) {
-            let known = left.fields_v1.as_mut()?.0.as_object_mut()?;
-            known.remove("f:spec");
-            if known.is_empty() {
-                return None;
-            }
-        }
-        Some(left)
-    });
-    Some(left.collect())
-}
 
 /// Writes as one field manager and updates the index with each answer.
 pub struct Applier {
@@ -337,117 +237,6 @@ impl Applier {
         self.untouched_with(key, &digest)
     }
 
-    /// Adds labels to an object of somebody else. It gets no digest annotation, and no other field changes.
-    ///
-    /// # Errors
-    /// What the API server answered; a conflict when the object is another one by now.
-    pub async fn label(&self, row: &Row, labels: &BTreeMap<String, String>) -> Result<(), ApiError> {
-        let resource = row.key.kind.resource();
-        let patch = json!({
-            "apiVersion": resource.api_version,
-            "kind": resource.kind,
-            // The UID keeps this from making an empty object where the one meant is gone.
-            "metadata": { "name": row.key.name, "uid": row.uid, "labels": labels },
-        });
-        let object = self
-            .api_of(&row.key)
-            .patch(
-                &row.key.name,
-                &PatchParams::apply(self.field_manager).force(),
-                &Patch::Apply(patch),
-            )
-            .await
-            .map_err(|e| ApiError::new(format!("label {}", row.key), e))?;
-        self.index.put(row_of(row.key.kind, &object));
-        Ok(())
-    }
-
-    /// Merges `metadata` into that of an object which is ours but has no label yet. It is a merge patch, because an apply
-    /// would remove the fields that an earlier apply set.
-    ///
-    /// # Errors
-    /// What the API server answered; a conflict when the object is another one by now.
-    pub async fn record(
-        &self,
-        key: &ObjectKey,
-        uid: &str,
-        mut metadata: Value,
-    ) -> Result<Arc<Row>, ApiError> {
-        metadata["uid"] = uid.into();
-        let params = PatchParams {
-            field_manager: Some(self.field_manager.to_owned()),
-            ..PatchParams::default()
-        };
-        let object = self
-            .api_of(key)
-            .patch(&key.name, &params, &Patch::Merge(json!({ "metadata": metadata })))
-            .await
-            .map_err(|e| ApiError::new(format!("record {key}"), e))?;
-        let row = row_of(key.kind, &object);
-        self.index.put(row.clone());
-        Ok(Arc::new(row))
-    }
-
-    /// Removes our owner reference from an object, so that the object outlives its owner.
-    ///
-    /// # Errors
-    /// What the API server answered; a missing object is fine.
-    pub async fn release(&self, row: &Row) -> Result<(), ApiError> {
-        let patch = json!({ "metadata": { "uid": row.uid, "ownerReferences": null } });
-        let params = PatchParams {
-            field_manager: Some(self.field_manager.to_owned()),
-            ..PatchParams::default()
-        };
-        let written = self
-            .api_of(&row.key)
-            .patch(&row.key.name, &params, &Patch::Merge(patch))
-            .await;
-        match written {
-            Ok(object) => self.index.put(row_of(row.key.kind, &object)),
-            Err(kube::Error::Api(status)) if status.code == 404 => self.index.forget(&row.key),
-            Err(error) => return Err(ApiError::new(format!("release {}", row.key), error)),
-        }
-        Ok(())
-    }
-
-    /// Deletes the object of this row, and no other one of its name (UID precondition). A missing object is no error.
-    /// Returns `true` if the object is gone, `false` while finalizers or dependents keep it.
-    ///
-    /// # Errors
-    /// What the API server answered.
-    pub async fn delete(&self, row: &Row) -> Result<bool, ApiError> {
-        self.delete_as(row, Deletion::Background).await
-    }
-
-    /// Like [`Applier::delete`], with this order for dependents.
-    ///
-    /// # Errors
-    /// What the API server answered.
-    pub async fn delete_as(&self, row: &Row, deletion: Deletion) -> Result<bool, ApiError> {
-        let how = match deletion {
-            Deletion::Background => DeleteParams::background(),
-            Deletion::Foreground => DeleteParams::foreground(),
-        };
-        let params = how.preconditions(Preconditions {
-            uid: Some(row.uid.clone()),
-            resource_version: None,
-        });
-        match self.api_of(&row.key).delete(&row.key.name, &params).await {
-            Ok(either) => {
-                let gone = either.is_right();
-                if gone {
-                    self.index.forget(&row.key);
-                }
-                Ok(gone)
-            }
-            Err(kube::Error::Api(status)) if status.code == 404 => {
-                self.index.forget(&row.key);
-                Ok(true)
-            }
-            Err(error) => Err(ApiError::new(format!("delete {}", row.key), error)),
-        }
-    }
-
     /// The row, if this manifest was applied last and nobody has changed the object since.
     fn in_place(&self, manifest: &Manifest) -> Option<Arc<Row>> {
         self.untouched_with(&manifest.key, &manifest.digest)
@@ -499,6 +288,7 @@ fn contains(live: &Value, wanted: &Value) -> bool {
 mod tests {
     use k8s_openapi::api::core::v1::ConfigMap;
     use kube::runtime::watcher::Event;
+    use serde_json::json;
 
     use super::*;
     use crate::{k8s::kind::Kind, testing::FakeApi};
