@@ -70,7 +70,8 @@ where
     }
 }
 
-/// Kubernetes' verb for a request. Lists and reads of one object are both `get` here: only the path tells them apart.
+/// Kubernetes' verb for a request; see
+/// <https://kubernetes.io/docs/reference/access-authn-authz/authorization/#determine-the-request-verb>.
 fn verb<B>(request: &Request<B>) -> &'static str {
     let watches = || {
         request
@@ -78,23 +79,66 @@ fn verb<B>(request: &Request<B>) -> &'static str {
             .query()
             .is_some_and(|query| query.contains("watch=true"))
     };
+    let of_one = || is_of_one_object(request.uri().path());
     match *request.method() {
         Method::GET if watches() => "watch",
-        Method::GET => "get",
+        Method::GET if of_one() => "get",
+        Method::GET => "list",
         Method::POST => "create",
         Method::PUT => "update",
         Method::PATCH => "patch",
-        Method::DELETE => "delete",
+        Method::DELETE if of_one() => "delete",
+        Method::DELETE => "deletecollection",
         _ => "other",
+    }
+}
+
+/// The path names one object, or is no path of a resource, such as `/version`.
+fn is_of_one_object(path: &str) -> bool {
+    let segments: Vec<_> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    let (["api", _version, of_version @ ..] | ["apis", _, _version, of_version @ ..]) = segments.as_slice()
+    else {
+        return true;
+    };
+    match of_version {
+        ["namespaces", _namespace, resource @ ..] if !resource.is_empty() => resource.len() > 1,
+        resource => resource.len() != 1,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use http::StatusCode;
+    use rstest::rstest;
     use tower::ServiceExt as _;
 
     use super::*;
+
+    #[rstest]
+    #[case(Method::GET, "/api/v1/pods", "list")]
+    #[case(Method::GET, "/api/v1/pods?watch=true", "watch")]
+    #[case(Method::GET, "/api/v1/namespaces", "list")]
+    #[case(Method::GET, "/api/v1/namespaces/demo", "get")]
+    #[case(Method::GET, "/api/v1/namespaces/demo/secrets", "list")]
+    #[case(Method::GET, "/api/v1/namespaces/demo/secrets/a", "get")]
+    #[case(Method::GET, "/apis/kamaji.clastix.io/v1alpha1/datastores/default", "get")]
+    #[case(Method::GET, "/apis/kamaji.clastix.io/v1alpha1", "get")]
+    #[case(Method::GET, "/version", "get")]
+    #[case(Method::PATCH, "/apis/apps/v1/namespaces/demo/deployments/a/status", "patch")]
+    #[case(Method::DELETE, "/apis/apps/v1/namespaces/demo/deployments/a", "delete")]
+    #[case(
+        Method::DELETE,
+        "/apis/apps/v1/namespaces/demo/deployments",
+        "deletecollection"
+    )]
+    fn a_request_has_the_verb_that_kubernetes_gives_it(
+        #[case] method: Method,
+        #[case] uri: &str,
+        #[case] expected: &str,
+    ) {
+        let request = Request::builder().method(method).uri(uri).body(()).unwrap();
+        assert_eq!(verb(&request), expected);
+    }
 
     #[tokio::test]
     async fn a_request_is_counted_by_verb_and_code() {
