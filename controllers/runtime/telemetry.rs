@@ -71,3 +71,63 @@ pub fn install(format: LogFormat, filter: &str) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        io::Write,
+        sync::{Arc, Mutex},
+    };
+
+    use http::{Request, Response};
+    use k8s_openapi::api::core::v1::Secret;
+    use kube::{
+        Client,
+        api::{Api, ListParams},
+        client::Body,
+    };
+    use rstest::rstest;
+
+    use super::*;
+
+    const NEEDLE: &str = "needle-of-a-secret";
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Without the filter kube's client logs the body: when this no longer holds, the filter may go.
+    #[rstest]
+    #[case::filtered(true)]
+    #[case::unfiltered(false)]
+    #[tokio::test]
+    async fn an_answer_that_does_not_decode_is_kept_out_of_the_log(#[case] filtered: bool) {
+        let service = tower::service_fn(|_: Request<Body>| async {
+            let body =
+                format!(r#"{{ "items": [{{ "stringData": {{ "key": "{NEEDLE}" }}, "immutable": "no" }}] }}"#);
+            Ok::<_, Infallible>(Response::new(Body::from(body.into_bytes())))
+        });
+        let (log, client) = (Log::default(), Client::new(service, "demo"));
+        let writer = log.clone();
+        let lines = fmt::layer().with_writer(move || writer.clone());
+        let subscriber = tracing_subscriber::registry()
+            .with(EnvFilter::new("trace"))
+            .with(filtered.then(without_bodies))
+            .with(lines);
+        let _installed = tracing::subscriber::set_default(subscriber);
+        let listed = Api::<Secret>::all(client).list(&ListParams::default()).await;
+        assert!(listed.is_err(), "{listed:?}");
+        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.contains(NEEDLE), !filtered, "{text}");
+    }
+}
