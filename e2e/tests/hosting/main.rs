@@ -311,13 +311,14 @@ async fn slept(lab: &Lab, scope: &Scope) -> Result<()> {
             .patch_scale("sleep", &PatchParams::default(), &Patch::Merge(scale))
             .await?;
         scope.reaches("sleep", status, VERSION).await?;
-        let live = deployments
-            .get("sleep")
-            .await?
-            .status
-            .and_then(|s| s.ready_replicas)
-            .unwrap_or(0);
-        assert_eq!(live, replicas);
+        // The phase follows the desired replicas, the pods come after it.
+        until(&format!("{replicas} ready pods"), PATIENCE, async || {
+            let live = deployments.get("sleep").await?.status;
+            let live = live.and_then(|status| status.ready_replicas).unwrap_or(0);
+            ensure!(live == replicas, "{live} are ready");
+            Ok(Some(()))
+        })
+        .await?;
     }
     // Not by assert_eq: that would print the key.
     ensure!(secrets.get("sleep-ca").await?.data == ca.data, "another CA");
