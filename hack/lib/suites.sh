@@ -20,9 +20,9 @@ FULL_ONLY_SUITES=(soak)
 # A suite whose minutes are not recorded yet is left out of .ci/run; hack/test full runs it.
 # The function full_NAME in hack/test runs the suite, with `_` for `-` and `.`.
 FULL_SUITES='
-soak|-|
-ten-at-once|-|
-kills|-|
+soak|15|
+ten-at-once|4|
+kills|6|
 kubernetes-1.35|2|etcd etcdctl kube-controller-manager kubectl clusterctl kube-apiserver-v1.35.4
 '
 
