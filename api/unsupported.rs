@@ -125,10 +125,6 @@ impl UnsupportedFields for KamajiControlPlaneSpec {
             is_set: |s| !s.kine.is_empty(),
         },
         Unsupported {
-            path: "spec.deployment.externalClusterReference",
-            is_set: |s| s.deployment.external_cluster_reference.is_some(),
-        },
-        Unsupported {
             path: "spec.kubelet.cgroupfs=cgroupfs",
             is_set: |s| s.kubelet.cgroupfs == Some(CgroupDriver::Cgroupfs),
         },

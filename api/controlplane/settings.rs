@@ -148,7 +148,7 @@ pub struct DeploymentSettings {
     /// Volumes that are placed before those of the engine.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub extra_volumes: Vec<Volume>,
-    /// Another management cluster that runs the pods. Accepted but has no effect yet.
+    /// Another management cluster that runs the pods. Not supported yet: a control plane with it is left as it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external_cluster_reference: Option<ExternalClusterReference>,
 }

@@ -70,7 +70,7 @@ fn set(inputs: Inputs<'_>, condition: Own, report: &mut Report) {
         Own::ScalingUp => report.set(negative(condition, scaling_up(inputs), Reason::NotScalingUp)),
         Own::ScalingDown => report.set(negative(condition, scaling_down(inputs), Reason::NotScalingDown)),
         Own::InfrastructureClusterPatched => report.set(infrastructure_cluster_patched()),
-        Own::FoundExternalReferenceClient => report.set(found_external_reference_client(inputs)),
+        Own::FoundExternalReferenceClient => report.set(found_external_reference_client()),
         Own::FieldNotSupported => report.unsupported(inputs.control_plane.spec.unsupported_message()),
         Own::Ready => {}
     }
@@ -275,17 +275,16 @@ pub fn initialized(inputs: Inputs<'_>) -> Known {
     }
 }
 
-fn found_external_reference_client(inputs: Inputs<'_>) -> Verdict {
+fn found_external_reference_client() -> Verdict {
     let condition = Own::FoundExternalReferenceClient.as_str();
-    let reference = &inputs.control_plane.spec.deployment.external_cluster_reference;
-    if reference.is_some() {
-        Verdict::no(
-            condition,
-            Reason::FieldNotSupported,
-            "spec.deployment.externalClusterReference is not supported yet: the pods run in this cluster; remove it",
-        )
-    } else {
-        Verdict::yes(condition, Reason::NotApplicable, "the pods run in this cluster")
+    Verdict::yes(condition, Reason::NotApplicable, "the pods run in this cluster")
+}
+
+/// Reports a control plane whose pods another management cluster runs: what is refused, and nothing about the rest.
+pub fn report_elsewhere(problem: &Problem, report: &mut Report) {
+    for condition in [Own::SpecValid, Own::FoundExternalReferenceClient, Own::Ready] {
+        let message = problem.message.clone();
+        report.set(Verdict::no(condition.as_str(), problem.reason.as_str(), message));
     }
 }
 

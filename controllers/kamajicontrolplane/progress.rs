@@ -8,6 +8,8 @@ use crate::k8s::{problem::Problem, report::Step};
 pub struct Progress {
     /// Why nothing is done: the Cluster or the object is paused.
     pub paused: Option<String>,
+    /// Why nothing is done: another management cluster runs the pods. Whatever the object and its status hold of it stays.
+    pub elsewhere: Option<Problem>,
     /// What the deletion waits for.
     pub deleting: Option<Problem>,
     /// What is missing before a TenantControlPlane can be applied: the owner, or its Cluster.

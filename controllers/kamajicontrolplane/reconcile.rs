@@ -19,7 +19,7 @@ use super::{
     progress::Progress,
     publish::publish,
     status,
-    validate::validate,
+    validate::{hosted_here, validate},
 };
 use crate::{
     capi::cluster::Cluster,
@@ -48,7 +48,8 @@ pub async fn reconcile(context: &Context, key: &RootKey) -> Reconciled {
         paused: observed.paused.clone(),
         ..Progress::default()
     };
-    let result = if progress.paused.is_some() {
+    progress.elsewhere = hosted_here(&observed.control_plane).err();
+    let result = if progress.paused.is_some() || progress.elsewhere.is_some() {
         Ok(Outcome::Done)
     } else if observed.control_plane.metadata.deletion_timestamp.is_some() {
         progress.deleting = match delete::delete(context, &observed).await {

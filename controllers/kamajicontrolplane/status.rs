@@ -40,6 +40,11 @@ pub fn status(
         status.conditions = report.into_conditions();
         return status;
     }
+    if let Some(problem) = &progress.elsewhere {
+        conditions::report_elsewhere(problem, &mut report);
+        status.conditions = report.into_conditions();
+        return status;
+    }
     if progress.spec.is_done() && progress.tenant.is_done() {
         status.observed_generation = generation;
     }

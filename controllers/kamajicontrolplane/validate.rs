@@ -5,15 +5,41 @@
 //! only the engine can check is reported by its conditions, which [`super::conditions`] mirrors.
 
 use kamaji_api::{
-    conditions::Reason, controlplane::KamajiControlPlane, service::ServiceType,
+    conditions::Reason, controlplane::KamajiControlPlane, labels::ours, service::ServiceType,
     tenantcontrolplane::TenantControlPlane,
 };
 
 use super::tenant::running_version;
 use crate::k8s::{
+    finalizer,
     problem::Problem,
     version::{self, Step},
 };
+
+/// The pods run in this management cluster. A control plane whose pods run in another one has its CA and its kubeconfig
+/// here, and they must not be replaced. One that got our finalizer was hosted here before the field was set: it goes on,
+/// and [`validate`] refuses the field.
+///
+/// # Errors
+/// The field, and what to do.
+pub fn hosted_here(control_plane: &KamajiControlPlane) -> Result<(), Problem> {
+    if finalizer::has(control_plane, ours::CONTROL_PLANE_FINALIZER) {
+        return Ok(());
+    }
+    external_reference(control_plane)
+}
+
+fn external_reference(control_plane: &KamajiControlPlane) -> Result<(), Problem> {
+    if control_plane.spec.deployment.external_cluster_reference.is_none() {
+        return Ok(());
+    }
+    Err(Problem::on_change(
+        Reason::FieldNotSupported,
+        "spec.deployment.externalClusterReference: pods in another management cluster are not supported; nothing of \
+         this control plane is changed, and the provider that made it has to go on with it; for a control plane that is \
+         hosted here, create one without this field",
+    ))
+}
 
 /// Checks the spec. `tenant` knows the version that runs.
 ///
@@ -23,6 +49,7 @@ pub fn validate(
     control_plane: &KamajiControlPlane,
     tenant: Option<&TenantControlPlane>,
 ) -> Result<(), Problem> {
+    external_reference(control_plane)?;
     let spec = &control_plane.spec;
     let running = tenant.and_then(|tenant| running_version(control_plane, tenant));
     version(&spec.version, running.as_deref())?;

@@ -3,5 +3,6 @@
 
 mod bring_up;
 mod deletion;
+mod elsewhere;
 mod secrets;
 mod world;
