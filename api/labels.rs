@@ -43,6 +43,8 @@ pub mod capi {
     pub const CONTRACT: &str = "cluster.x-k8s.io/v1beta2";
     /// Annotation that `clusterctl move` sets on the objects that it deletes at the source: their data must be kept.
     pub const DELETE_FOR_MOVE: &str = "clusterctl.cluster.x-k8s.io/delete-for-move";
+    /// Annotation that makes `clusterctl move` wait, and then give up.
+    pub const BLOCK_MOVE: &str = "clusterctl.cluster.x-k8s.io/block-move";
     /// Annotation that makes `clusterctl` skip the name check of a CRD outside the contract.
     pub const SKIP_CRD_NAME_CHECK: &str = "clusterctl.cluster.x-k8s.io/skip-crd-name-preflight-check";
     /// Group of Cluster, Machine, MachinePool.
@@ -133,6 +135,8 @@ pub mod go_provider {
 
 /// Names of this project.
 pub mod ours {
+    /// Value of `kamaji.clastix.io/paused` on a TenantControlPlane that is paused because its Cluster is.
+    pub const PAUSED_WITH_CLUSTER: &str = "with-cluster";
     /// Finalizer of a KamajiControlPlane.
     pub const CONTROL_PLANE_FINALIZER: &str = "kamaji.controlplane.cluster.x-k8s.io/finalizer";
     /// Label of every child object: the field manager that created it. Watches of children select by it.

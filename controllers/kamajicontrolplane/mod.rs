@@ -20,6 +20,7 @@ mod example;
 mod field_paths;
 mod network;
 mod observe;
+mod pause;
 mod progress;
 mod publish;
 pub mod rbac;

@@ -36,6 +36,10 @@ use crate::{
     settings::Hosting,
 };
 
+/// What a paused control plane tells somebody who tries to move it.
+const MOVE_IS_BLOCKED: &str = "; clusterctl move is blocked, because it takes no data along: to go on here after it gave up, set \
+     spec.paused of the Cluster to false";
+
 /// Machines and MachinePools by the Cluster that their label names.
 pub const WORKERS: By = By("worker");
 
@@ -67,7 +71,12 @@ pub fn observe(context: &Context, key: &RootKey) -> Option<Observed> {
             .clusters
             .get(&RootKey::new(key.namespace.clone(), name.clone()))
     });
-    let paused = paused::because(&*control_plane, cluster.as_deref());
+    let mut paused = paused::because(&*control_plane, cluster.as_deref());
+    if let Some(why) = &mut paused
+        && control_plane.annotations().contains_key(capi::BLOCK_MOVE)
+    {
+        why.push_str(MOVE_IS_BLOCKED);
+    }
     Some(Observed {
         tenant: context.tenants.get(key),
         tenant_row: context.index.get(&tenant_key(key)),

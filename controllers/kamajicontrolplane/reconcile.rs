@@ -5,9 +5,9 @@ use std::sync::Arc;
 use k8s_openapi::jiff::Timestamp;
 use kamaji_api::{
     conditions::Reason,
-    labels::{field_manager, go_provider, ours},
+    labels::{capi, field_manager, go_provider, ours},
 };
-use kube::Api;
+use kube::{Api, ResourceExt as _};
 
 use super::{
     Context,
@@ -16,6 +16,7 @@ use super::{
     desired::{self, Inputs},
     endpoint, events,
     observe::{self, Observed, observe},
+    pause,
     progress::Progress,
     publish::publish,
     status,
@@ -49,6 +50,9 @@ pub async fn reconcile(context: &Context, key: &RootKey) -> Reconciled {
         ..Progress::default()
     };
     progress.elsewhere = hosted_here(&observed.control_plane).err();
+    if progress.elsewhere.is_none() {
+        pause::hand_down(context, &mut observed).await?;
+    }
     let result = if progress.paused.is_some() || progress.elsewhere.is_some() {
         Ok(Outcome::Done)
     } else if observed.control_plane.metadata.deletion_timestamp.is_some() {
@@ -77,15 +81,22 @@ pub async fn reconcile(context: &Context, key: &RootKey) -> Reconciled {
     Ok(outcome)
 }
 
-/// Adds the finalizer, and takes over the fields of the spec that the Go provider owned.
+/// Adds the finalizer and the annotation that blocks `clusterctl move`, and takes over the fields of the spec that the Go
+/// provider owned. A move copies objects and no data: at the target an engine would make an empty control plane.
 async fn claim(context: &Context, key: &RootKey, observed: &Observed) -> Result<(), ApiError> {
     let api = Api::namespaced(context.client.clone(), &key.namespace);
     let roots = &context.control_planes;
-    finalizer::add(
+    let blocked = observed
+        .control_plane
+        .annotations()
+        .contains_key(capi::BLOCK_MOVE);
+    let block: &[_] = if blocked { &[] } else { &[(capi::BLOCK_MOVE, "")] };
+    finalizer::claim(
         &api,
         roots,
-        &observed.control_plane,
+        &*observed.control_plane,
         ours::CONTROL_PLANE_FINALIZER,
+        block,
     )
     .await?;
     match roots.get(key) {

@@ -4,5 +4,6 @@
 mod bring_up;
 mod deletion;
 mod elsewhere;
+mod pause;
 mod secrets;
 mod world;
