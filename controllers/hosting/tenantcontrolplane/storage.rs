@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
 use kamaji_api::{
     conditions::{Reason, TenantControlPlaneCondition as On},
     datastore::DataStore,
@@ -32,6 +32,7 @@ use crate::{
         problem::{Problem, Retry},
         report::Step,
     },
+    pki::spec,
     settings::DefaultDatastore,
 };
 
@@ -193,11 +194,11 @@ pub async fn set_up(
     now: Timestamp,
 ) -> Result<Arc<Access>, Problem> {
     let access = datastore::access(engine, store).await?;
-    match access
-        .admin
-        .ensure_tenant(&schema_of(engine, tenant, names), now)
-        .await
-    {
+    let schema = TenantSchema {
+        expected: is_set_up(tenant) || has_keys(engine, tenant),
+        ..schema_of(engine, tenant, names)
+    };
+    match access.admin.ensure_tenant(&schema, now).await {
         Ok(()) => Ok(access),
         Err(error) => Err(failed(engine, tenant, store, &error)),
     }
@@ -280,10 +281,18 @@ fn reported(tenant: &TenantControlPlane, store: &str, error: &driver::Error) -> 
             user,
         ),
         Error::DataMissing { schema: _ } => {
-            let message = format!(
-                "status.storage.setup: {error}, but the data of this cluster should be there; set spec.endpoints of \
-                 DataStore {store} to the datastore that holds it, or restore its backup there"
+            let find = format!(
+                "set spec.endpoints of DataStore {store} to the datastore that holds it, or restore its backup there"
             );
+            let message = if is_set_up(tenant) {
+                format!("status.storage.setup: {error}, but the data of this cluster should be there; {find}")
+            } else {
+                let keys = key_names(tenant).join(", ");
+                format!(
+                    "the keys of this cluster exist ({keys}), and its data does not: {error}; {find}; for an empty \
+                     cluster with new keys, delete these Secrets"
+                )
+            };
             return Problem::backoff(error.class(), error.reason(), message);
         }
         Error::Name(refusal) => {
@@ -318,6 +327,29 @@ fn reported(tenant: &TenantControlPlane, store: &str, error: &driver::Error) -> 
         )
     };
     Problem::on_change(error.reason(), message)
+}
+
+/// Secrets with keys that are made once, after schema and user.
+fn key_names(tenant: &TenantControlPlane) -> [String; 2] {
+    let name = tenant.name_any();
+    [
+        spec::front_proxy_ca_name(&name),
+        spec::service_account_name(&name),
+    ]
+}
+
+/// The engine made keys for this tenant, so it made schema and user before. A backup, or a copy of the objects in another
+/// management cluster, has the keys and no status.
+fn has_keys(engine: &Engine, tenant: &TenantControlPlane) -> bool {
+    let namespace = tenant.namespace().unwrap_or_default();
+    key_names(tenant).iter().any(|name| {
+        let row = engine.index.find::<Secret>(&namespace, name);
+        row.is_some_and(|row| {
+            let owner = row.owner.as_ref().map(|owner| owner.uid.as_str());
+            // The keys of a deleted object of this name are about to be collected.
+            owner.is_none() || owner == tenant.metadata.uid.as_deref()
+        })
+    })
 }
 
 fn schema_of(engine: &Engine, tenant: &TenantControlPlane, names: &Names) -> TenantSchema {

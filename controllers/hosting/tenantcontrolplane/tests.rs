@@ -468,6 +468,32 @@ async fn in_a_datastore_that_lost_the_data_no_empty_schema_is_created() {
 }
 
 #[tokio::test]
+async fn a_tenant_that_comes_back_with_its_keys_and_without_its_status_gets_no_empty_schema() {
+    let mut world = World::new().await;
+    world.settle().await;
+    let held = world.store.empty();
+    // A backup has no status, and neither has what clusterctl creates at the target of a move.
+    world.api.edit(TENANT, &json!({ "status": null }));
+    world.restart().await;
+    world.wake();
+    some_rounds(&world).await;
+    let (status, reason, message) = world.condition(On::DataStoreReady);
+    assert_eq!(
+        (status.as_str(), reason.as_str()),
+        ("False", "DataMissing"),
+        "{message}"
+    );
+    assert!(message.contains("alpha-sa-certificate"), "{message}");
+    assert!(message.contains("delete these Secrets"), "{message}");
+    assert!(world.store.schemas().is_empty(), "nothing was created there");
+    world.store.restore(held);
+    world.wake();
+    some_rounds(&world).await;
+    world.settle().await;
+    world.assert_ready();
+}
+
+#[tokio::test]
 async fn a_tenant_whose_pods_fail_because_its_data_is_lost_reports_it() {
     let world = World::new().await;
     world.settle().await;

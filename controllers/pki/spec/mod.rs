@@ -14,7 +14,7 @@ mod tests;
 
 pub use self::tenant::{
     ADMINS_GROUP, BOOTSTRAP_USER, Tenant, admin_name, bootstrap, bootstrap_name, ca, ca_name, component,
-    datastore, datastore_name, front_proxy_ca_name, tenant,
+    datastore, datastore_name, front_proxy_ca_name, service_account_name, tenant,
 };
 use super::material::{CLUSTER_CA_KEYS, CaKeys, FRONT_PROXY_CA_KEYS};
 

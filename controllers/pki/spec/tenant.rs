@@ -77,6 +77,11 @@ pub fn front_proxy_ca_name(tenant: &str) -> String {
     format!("{tenant}-front-proxy-ca-certificate")
 }
 
+/// Name of the Secret with the key pair of ServiceAccount tokens.
+pub fn service_account_name(tenant: &str) -> String {
+    format!("{tenant}-sa-certificate")
+}
+
 /// Name of the Secret with the kubeconfigs of admins.
 pub fn admin_name(tenant: &str) -> String {
     format!("{tenant}-admin-kubeconfig")
@@ -156,7 +161,7 @@ fn front_proxy_ca(tenant: &str) -> SecretSpec {
 
 fn service_account(tenant: &str) -> SecretSpec {
     SecretSpec {
-        name: format!("{tenant}-sa-certificate"),
+        name: service_account_name(tenant),
         component: component::SERVICE_ACCOUNT,
         secret_type: "Opaque",
         renewal: Renewal::LastThird,
