@@ -72,8 +72,8 @@ pub fn is_available(observed: &Observed) -> Result<(), Problem> {
     }
 }
 
-/// Applies the TenantControlPlane and reports it in `progress`. Returns what was applied. `None`: the API server refuses
-/// to change the TenantControlPlane, the spec is reported as invalid, and what exists goes on.
+/// Applies the TenantControlPlane and reports it in `progress`. Returns what was applied. `None`: the API server, or a
+/// policy, refuses to change the TenantControlPlane, the spec is reported as invalid, and what exists goes on.
 ///
 /// # Errors
 /// When there is no TenantControlPlane to go on with.
@@ -102,12 +102,16 @@ pub async fn apply_tenant_control_plane(
         Class::Transient | Class::Conflict | Class::Foreign => Reason::InternalError,
     };
     let class = error.class();
-    let problem = Problem::new(Retry::from(class), reason, error.to_string());
+    // A policy may have refused it, and nothing reports that a policy changed.
+    let retry = match Retry::from(class) {
+        Retry::OnChange => Retry::Unwatched,
+        retry => retry,
+    };
+    let problem = Problem::new(retry, reason, error.to_string());
     if class != Class::Invalid {
         progress.tenant = Step::Failed(problem.clone());
         return Err(problem);
     }
-    // Only a change of an object helps, and all of them are watched.
     progress.spec = Step::Failed(problem.clone());
     if observed.tenant_row.is_some() {
         Ok(None)

@@ -151,6 +151,9 @@ async fn bring_up(
         observed.tenant = observed.tenant.take().or_else(|| applied.map(Arc::new));
     }
     let outcome = publish(context, observed, &secrets, &name, ca_is_copied, progress).await?;
+    if let Some(refused) = progress.spec.problem() {
+        return Err(refused.clone());
+    }
     let restart = desired::rollout_after(&control_plane).filter(|after| *after > now);
     let wait = restart.and_then(|after| std::time::Duration::try_from(after.duration_since(now)).ok());
     Ok(wait.map_or(outcome, |wait| outcome.or_after(wait)))

@@ -46,6 +46,8 @@ struct State {
     changes: Vec<Change>,
     /// `METHOD path` of reads and writes.
     requests: Vec<String>,
+    /// Objects below this path cannot be written, as if a policy denied it.
+    denied: Option<String>,
     /// Writes that still succeed; after them every request fails, as if the process had died.
     lives: Option<usize>,
 }
@@ -64,6 +66,12 @@ impl FakeApi {
     /// Answers `writes` more writes, and fails every request after them. `None` ends that.
     pub fn die_after(&self, writes: Option<usize>) {
         self.state.lock().lives = writes;
+    }
+
+    /// Denies writes to objects whose path starts with `path`, as a webhook does that gives no code: with 400. `None` ends
+    /// that.
+    pub fn deny(&self, path: Option<&str>) {
+        self.state.lock().denied = path.map(str::to_owned);
     }
 
     /// Another connection to the same objects; [`FakeApi::fall_silent`] concerns only one of the two.
@@ -139,6 +147,17 @@ impl State {
         let writes = method != Method::GET && !uri.path().contains("/events");
         if let Some(lives) = self.lives.as_mut().filter(|_| writes) {
             *lives -= 1;
+        }
+        let denied = self
+            .denied
+            .as_deref()
+            .is_some_and(|path| uri.path().starts_with(path));
+        if writes && denied {
+            return failure(
+                400,
+                "BadRequest",
+                "admission webhook \"policy.example\" denied the request: not today",
+            );
         }
         let status = uri.path().ends_with("/status");
         let path = uri.path().trim_end_matches("/status").to_owned();

@@ -9,7 +9,12 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::world::{CONTROL_PLANE, TENANT, World, fold};
-use crate::{kamajicontrolplane::example, testing::path};
+use crate::{
+    k8s::key::RootKey,
+    kamajicontrolplane::{example, reconcile::reconcile},
+    runtime::driver::Outcome,
+    testing::path,
+};
 
 #[tokio::test]
 async fn a_control_plane_is_initialized_and_then_nothing_is_written() {
@@ -147,6 +152,30 @@ async fn contract_14_edits_while_paused_are_applied_when_the_pause_ends() {
         world.api.edit(pause.0, &pause.2);
         world.settle().await;
         assert_eq!(world.condition("Paused").0, "False");
+        assert_eq!(world.tenant().spec.control_plane.deployment.replicas, 3);
+    }
+}
+
+#[tokio::test]
+async fn what_a_policy_refused_is_tried_again() {
+    for running in [false, true] {
+        let mut world = World::new();
+        if running {
+            world.settle().await;
+        }
+        world.api.deny(Some(TENANT));
+        world.api.edit(CONTROL_PLANE, &json!({"spec": {"replicas": 3}}));
+        world.settle().await;
+        let (status, reason, message) = world.condition("SpecValid");
+        assert_eq!((status.as_str(), reason.as_str()), ("False", "InvalidSpec"));
+        assert!(message.contains("policy.example"), "{message}");
+        let key = RootKey::new("demo", "alpha");
+        let outcome = reconcile(&world.context, &key).await.unwrap();
+        assert_eq!(outcome, Outcome::Waiting, "nothing reports that a policy changed");
+        world.api.deny(None);
+        world.context.queue.add(key);
+        world.settle().await;
+        assert_eq!(world.condition("SpecValid").0, "True");
         assert_eq!(world.tenant().spec.control_plane.deployment.replicas, 3);
     }
 }
