@@ -41,6 +41,7 @@ use settings::RoleName;
 /// When a role cannot start, loses its lease or ends; when upstream Kamaji or the Go provider holds its Lease.
 pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     telemetry::install(args.log_format, &args.log_level)?;
+    telemetry::log_panics();
     let names = args.roles()?;
     let stop = CancellationToken::new();
     let readiness = http::Readiness::default();

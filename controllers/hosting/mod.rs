@@ -31,7 +31,7 @@ pub async fn start(role: Role) -> anyhow::Result<()> {
     let engine = Engine::new(&role).await?;
     wake::connect(&engine);
     let mut watches = engine.watch(&role);
-    if !role.listed(&mut watches).await {
+    if !role.listed(&mut watches).await? {
         return Ok(());
     }
     datastore::prime(&engine);
@@ -60,12 +60,15 @@ pub async fn start(role: Role) -> anyhow::Result<()> {
         },
     ));
     role.readiness.set(role.name, true);
-    while let Some(ended) = controllers.join_next().await {
-        ended?;
-        anyhow::ensure!(
-            role.stop.is_cancelled(),
-            "a controller of the hosting engine ended"
-        );
-    }
-    Ok(())
+    let controllers = async {
+        while let Some(ended) = controllers.join_next().await {
+            ended?;
+            anyhow::ensure!(
+                role.stop.is_cancelled(),
+                "a controller of the hosting engine ended"
+            );
+        }
+        Ok(())
+    };
+    watches.during(controllers).await?
 }

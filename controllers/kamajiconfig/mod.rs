@@ -131,7 +131,7 @@ pub async fn start(role: Role) -> anyhow::Result<()> {
     role.metrics
         .connections(CONTROLLER, move || shared.tenants.count());
     let mut watches = context.watch(&role);
-    if !role.listed(&mut watches).await {
+    if !role.listed(&mut watches).await? {
         return Ok(());
     }
     role.readiness.set(role.name, true);
@@ -140,7 +140,6 @@ pub async fn start(role: Role) -> anyhow::Result<()> {
         let context = shared.clone();
         async move { reconcile::reconcile(&context, &key).await }
     };
-    role.drive(CONTROLLER, &context.queue, role.settings.concurrency, reconcile)
-        .await;
-    Ok(())
+    let driven = role.drive(CONTROLLER, &context.queue, role.settings.concurrency, reconcile);
+    watches.during(driven).await
 }

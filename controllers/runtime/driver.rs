@@ -1,8 +1,8 @@
 //! Runs one controller: takes due keys from its queue, reconciles them with bounded concurrency, backs off per key.
 
-use std::{collections::HashMap, error::Error, fmt, sync::Arc, time::Duration};
+use std::{collections::HashMap, error::Error, fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use futures::future::BoxFuture;
+use futures::{FutureExt as _, future::BoxFuture};
 use parking_lot::Mutex;
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -59,6 +59,9 @@ impl Failure {
 impl Failure {
     /// The reason of a problem, else the class. One of few, for metrics.
     fn reason(&self) -> &'static str {
+        if self.source.is::<Panicked>() {
+            return "Panicked";
+        }
         match (self.source.downcast_ref::<Problem>(), self.class) {
             (Some(problem), _) => problem.reason.as_str(),
             (None, Class::Transient) => "Transient",
@@ -69,6 +72,11 @@ impl Failure {
         }
     }
 }
+
+/// A reconcile that panicked. The panic hook logs where; see [`super::telemetry::log_panics`].
+#[derive(Debug, thiserror::Error)]
+#[error("the reconcile panicked; the line before in the log says where")]
+struct Panicked;
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -129,16 +137,20 @@ pub async fn drive<F>(
         };
         // Every line that a reconcile logs carries controller and object.
         let span = tracing::info_span!("reconcile", controller, object = %key);
-        let work = reconcile(key.clone()).instrument(span);
+        // What panics for one object must not end the others: it backs off like any failure. The future is dropped, and
+        // no lock of ours stays poisoned.
+        let work = AssertUnwindSafe(reconcile(key.clone()).instrument(span)).catch_unwind();
         let (queue, failures, metrics) = (queue.clone(), failures.clone(), metrics.clone());
         running.spawn(async move {
             let started = Instant::now();
-            let result = tokio::time::timeout(LIMIT, work).await.unwrap_or_else(|_| {
-                Err(Failure::new(
+            let result = match tokio::time::timeout(LIMIT, work).await {
+                Ok(Ok(result)) => result,
+                Ok(Err(_)) => Err(Failure::new(Class::Transient, Panicked)),
+                Err(_) => Err(Failure::new(
                     Class::Transient,
                     format!("gave up after {} s", LIMIT.as_secs()),
-                ))
-            });
+                )),
+            };
             metrics.reconciled(controller, outcome_label(&result), started.elapsed());
             if let Err(failure) = &result {
                 metrics.failed(controller, failure.reason());
@@ -341,5 +353,35 @@ mod tests {
             (3.5..=7.1).contains(&waited),
             "1 + 2 + 4 s with jitter, was {waited}"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reconcile_that_panics_is_counted_backs_off_and_ends_nothing_else() {
+        let queue = Arc::new(Queue::default());
+        let (metrics, stop) = (Metrics::default(), CancellationToken::new());
+        let tries = Arc::new(AtomicU32::new(0));
+        let (count, done) = (tries.clone(), stop.clone());
+        queue.add(RootKey::new("ns", "panics"));
+        queue.add(RootKey::new("ns", "works"));
+        drive("test", queue, 4, metrics.clone(), stop, move |key| {
+            let (count, done) = (count.clone(), done.clone());
+            Box::pin(async move {
+                if key.name == "works" {
+                    return Ok(Outcome::Done);
+                }
+                assert!(count.fetch_add(1, Ordering::SeqCst) > 0, "the first time");
+                done.cancel();
+                Ok(Outcome::Done)
+            })
+        })
+        .await;
+        assert_eq!(tries.load(Ordering::SeqCst), 2, "it is tried again");
+        let text = metrics.text().unwrap();
+        for sample in [
+            "reconcile_errors_total{controller=\"test\",reason=\"Panicked\"} 1",
+            "reconciles_total{controller=\"test\",outcome=\"done\"} 2",
+        ] {
+            assert!(text.contains(sample), "no {sample}: {text}");
+        }
     }
 }

@@ -72,6 +72,14 @@ pub fn install(format: LogFormat, filter: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Logs where a panic happened, and nothing of what it says: that may quote an object.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(location, "panicked");
+    }));
+}
+
 #[cfg(test)]
 mod tests {
     use std::{

@@ -8,6 +8,7 @@
 
 use std::{collections::HashMap, fmt::Debug, sync::Arc, time::Duration};
 
+use anyhow::{Context as _, anyhow};
 use futures::{Stream, StreamExt as _, future::BoxFuture};
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
 use kube::{
@@ -73,7 +74,8 @@ impl<K: Object> Held for Arc<Store<K>> {
 
 /// The watches of one role. They end when this is dropped.
 pub struct Watches {
-    tasks: JoinSet<()>,
+    /// Each ends with its kind.
+    tasks: JoinSet<&'static str>,
     listed: Vec<(&'static str, Receiver<bool>)>,
     held: Vec<Box<dyn Held>>,
     settings: Arc<Settings>,
@@ -92,6 +94,7 @@ impl Watches {
             while let Some(report) = waiting.recv().await {
                 report.await;
             }
+            "reports"
         });
         Self {
             tasks,
@@ -255,28 +258,59 @@ impl Watches {
                 }
             },
         );
-        self.tasks.spawn(follow);
+        self.tasks.spawn(async move {
+            follow.await;
+            kind
+        });
     }
 
     /// Waits until every kind was listed once, then lets changes wake their routes. Until then nothing may be pruned or
     /// created.
-    pub async fn listed(&mut self) {
+    ///
+    /// # Errors
+    /// A watch ended before its first list.
+    pub async fn listed(&mut self) -> anyhow::Result<()> {
         for (kind, observed) in &mut self.listed {
             tracing::debug!(kind, "waiting for the first list");
-            if observed.wait_for(|done| *done).await.is_err() {
-                tracing::error!(kind, "watch ended");
-            }
+            observed
+                .wait_for(|done| *done)
+                .await
+                .with_context(|| format!("the watch of {kind} ended before its first list"))?;
         }
         self.held.drain(..).for_each(|held| held.release());
+        Ok(())
+    }
+
+    /// Runs `work` while every watch goes on.
+    ///
+    /// # Errors
+    /// A watch ended: from then on `work` would act on what was true then.
+    pub async fn during<T>(&mut self, work: impl Future<Output = T>) -> anyhow::Result<T> {
+        let ended = async {
+            match self.tasks.join_next().await {
+                Some(Err(panic)) => anyhow!("a watch panicked: {panic}"),
+                Some(Ok(kind)) => anyhow!("the watch of {kind} ended"),
+                None => std::future::pending().await,
+            }
+        };
+        // Boxed: a role is a large future.
+        let work = Box::pin(work);
+        tokio::select! {
+            result = work => Ok(result),
+            ended = ended => Err(ended),
+        }
     }
 }
 
 impl Role {
     /// Waits until everything watched was listed once; `false` when the process stops before.
-    pub async fn listed(&self, watches: &mut Watches) -> bool {
+    ///
+    /// # Errors
+    /// A watch ended.
+    pub async fn listed(&self, watches: &mut Watches) -> anyhow::Result<bool> {
         tokio::select! {
-            () = watches.listed() => true,
-            () = self.stop.cancelled() => false,
+            listed = watches.listed() => listed.map(|()| true),
+            () = self.stop.cancelled() => Ok(false),
         }
     }
 }

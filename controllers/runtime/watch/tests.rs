@@ -129,7 +129,7 @@ async fn a_root_that_does_not_decode_blinds_nobody_is_reported_and_heals() {
     store.wake_on_intent(move |key| wakes.lock().push(key.name));
     watches.roots(script.client(), watcher::Config::default(), &store, "SpecValid");
     assert!(woken.lock().is_empty());
-    watches.listed().await;
+    watches.listed().await.unwrap();
     let (healthy, broken) = (RootKey::new("demo", "good"), RootKey::new("demo", "bad"));
     assert!(store.get(&healthy).is_some(), "also with a phase of tomorrow");
     assert!(store.get(&broken).is_none() && store.is_undecodable(&broken));
@@ -200,7 +200,7 @@ async fn a_child_that_does_not_decode_is_a_row_of_its_metadata() {
     let (mut watches, metrics) = script.watches();
     let index = Arc::new(ChildIndex::default());
     watches.children::<Service>(script.client(), watcher::Config::default(), &index);
-    watches.listed().await;
+    watches.listed().await.unwrap();
     let facts = |name: &str| index.find::<Service>("demo", name).unwrap().facts.clone();
     assert_eq!(facts("bad"), crate::k8s::row::Facts::Metadata);
     assert!(matches!(facts("good"), crate::k8s::row::Facts::Service(_)));
@@ -211,4 +211,30 @@ async fn a_child_that_does_not_decode_is_a_row_of_its_metadata() {
             .contains("undecodable_objects{kind=\"Service\"} 1")
     );
     assert!(script.written.lock().is_empty(), "it is nobody's root");
+}
+
+#[tokio::test]
+async fn a_watch_that_ends_ends_what_relies_on_it() {
+    let script = Script::default();
+    let (mut watches, _metrics) = script.watches();
+    watches.spawn(
+        "Service",
+        futures::stream::iter([Ok(Event::<Service>::InitDone)]),
+        |_| {},
+    );
+    watches.listed().await.unwrap();
+    let error = watches.during(std::future::pending::<()>()).await.unwrap_err();
+    assert_eq!(error.to_string(), "the watch of Service ended");
+
+    let (mut watches, _metrics) = script.watches();
+    watches.spawn(
+        "Service",
+        futures::stream::iter([Ok(Event::<Service>::Init)]),
+        |_| {},
+    );
+    let error = watches.listed().await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the watch of Service ended before its first list"
+    );
 }
