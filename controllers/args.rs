@@ -7,7 +7,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 use clap_complete::Shell;
 
 use crate::{
-    runtime::telemetry::{self, LogFormat},
+    runtime::{
+        http,
+        telemetry::{self, LogFormat},
+    },
     settings::{DefaultDatastore, Hosting, RoleName, Settings},
 };
 
@@ -126,12 +129,13 @@ pub struct RunArgs {
     /// Name of this pod: it holds the Leases and reports the events under it; a random one when left out.
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pub pod_name: Option<String>,
-    /// Where /healthz, /readyz and /metrics are served.
+    /// Where /healthz, /readyz and /metrics are served. Without an IP address: every IPv6 and IPv4 address of the pod.
     #[arg(
         long,
         env = "CAPI_KAMAJI_DIAGNOSTICS_ADDRESS",
-        value_name = "IP:PORT",
-        default_value = "0.0.0.0:8080"
+        value_name = "[IP]:PORT",
+        value_parser = http::listen_address,
+        default_value = ":8080"
     )]
     pub diagnostics_address: SocketAddr,
     /// How many objects of one kind are reconciled at the same time.
