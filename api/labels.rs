@@ -201,6 +201,8 @@ pub mod ours {
     pub const TENANT_BOOTSTRAP_SUFFIX: &str = "-bootstrap-kubeconfig";
     /// Annotation of a KamajiControlPlane: the source of `spec.controlPlaneEndpoint`, written together with it.
     pub const ENDPOINT_ORIGIN: &str = "capi-kamaji.io/endpoint-origin";
+    /// Annotation of a KamajiControlPlane: type, port and address of the Service that has the published endpoint.
+    pub const PUBLISHED_SERVICE: &str = "capi-kamaji.io/published-service";
     /// Annotation of a copied Secret: digest of its source. If the digest of the source differs, it is copied again.
     pub const SOURCE: &str = "capi-kamaji.io/source";
     /// Group of the bootstrap tokens of our nodes. It differs from kubeadm's group, so that bindings made for kubeadm,

@@ -20,6 +20,9 @@ pub enum ServiceType {
 }
 
 impl ServiceType {
+    /// Every type.
+    pub const ALL: [Self; 3] = [Self::ClusterIp, Self::NodePort, Self::LoadBalancer];
+
     /// The value as Kubernetes spells it.
     pub const fn as_str(self) -> &'static str {
         match self {

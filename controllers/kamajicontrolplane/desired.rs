@@ -25,6 +25,7 @@ use kube::ResourceExt;
 
 use super::{
     endpoint::Choice,
+    kept::Kept,
     network::{self, Network},
     tenant::version_text,
 };
@@ -85,7 +86,13 @@ pub fn tenant(inputs: Inputs<'_>) -> TenantControlPlane {
         service,
         ingress,
         gateway,
-    } = network::network(network, addons, &cluster.spec.cluster_network, endpoint);
+    } = network::network(
+        network,
+        addons,
+        &cluster.spec.cluster_network,
+        endpoint,
+        Kept::recorded(control_plane).as_ref(),
+    );
     let components = Components {
         registry,
         api_server,

@@ -92,6 +92,8 @@ pub fn choose(
         });
     }
     let recorded = Origin::recorded(control_plane);
+    let is_unrecorded =
+        recorded.is_none() || !control_plane.annotations().contains_key(ours::PUBLISHED_SERVICE);
     let origin = recorded.unwrap_or_else(|| guess(control_plane, tenant, endpoint));
     let drift = reported
         .as_ref()
@@ -107,8 +109,11 @@ pub fn choose(
     Some(Choice {
         endpoint: endpoint.clone(),
         origin,
-        // An endpoint set by a user or by the Go provider is recorded once the tenant reports its address.
-        write: own.is_none() || (recorded.is_none() && reported.is_some()),
+        // An endpoint that is there before the tenant was set by a user, which is recorded at once. One of the Go provider
+        // is recorded when the tenant reports its address, as is the Service that has it.
+        write: own.is_none()
+            || (is_unrecorded && reported.is_some())
+            || (recorded.is_none() && tenant.is_none()),
         drift,
     })
 }
@@ -242,6 +247,7 @@ mod tests {
     fn record(control_plane: &mut KamajiControlPlane, origin: Origin) {
         let annotations = control_plane.metadata.annotations.get_or_insert_default();
         annotations.insert(ours::ENDPOINT_ORIGIN.into(), origin.as_str().into());
+        annotations.insert(ours::PUBLISHED_SERVICE.into(), "LoadBalancer:6443".into());
     }
 
     #[test]

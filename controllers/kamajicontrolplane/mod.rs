@@ -18,6 +18,7 @@ mod events;
 #[cfg(test)]
 mod example;
 mod field_paths;
+mod kept;
 mod network;
 mod observe;
 mod pause;

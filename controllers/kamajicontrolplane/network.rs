@@ -4,7 +4,7 @@
 
 use kamaji_api::{
     controlplane::{
-        AddonSettings, CoreDnsSettings, Endpoint, GatewaySettings, IngressSettings, LoadBalancerSettings,
+        AddonSettings, CoreDnsSettings, GatewaySettings, IngressSettings, LoadBalancerSettings,
         NetworkSettings,
     },
     gateway::ParentReference,
@@ -12,7 +12,10 @@ use kamaji_api::{
     tenantcontrolplane::{GatewaySpec, IngressSpec, NetworkProfile, ServiceSpec},
 };
 
-use super::endpoint::{Choice, Origin};
+use super::{
+    endpoint::{Choice, Origin},
+    kept::Kept,
+};
 use crate::{
     capi::cluster::{ClusterNetwork, NetworkRanges},
     k8s::host_port::host_of,
@@ -30,12 +33,13 @@ pub struct Network {
     pub gateway: Option<GatewaySpec>,
 }
 
-/// Maps `spec.network`, the DNS addresses of `spec.addons`, and `spec.clusterNetwork` of the Cluster.
+/// Maps `spec.network`, the DNS addresses of `spec.addons`, and `spec.clusterNetwork` of the Cluster. What is `kept` wins.
 pub fn network(
     settings: &NetworkSettings,
     addons: &AddonSettings,
     cluster: &ClusterNetwork,
     endpoint: Option<&Choice>,
+    kept: Option<&Kept>,
 ) -> Network {
     let NetworkSettings {
         service_type,
@@ -62,12 +66,19 @@ pub fn network(
     } = load_balancer_config.clone().unwrap_or_default();
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let defaults = NetworkProfile::default();
+    let (service_type, service_address) = match (kept, endpoint) {
+        (Some(kept), Some(choice)) => kept.service(settings, choice),
+        _ => (*service_type, given(service_address)),
+    };
     let (service_cidr, service_cidrs) = ranges(services, defaults.service_cidr);
     let (pod_cidr, pod_cidrs) = ranges(pods, defaults.pod_cidr);
     let profile = NetworkProfile {
-        address: given(service_address),
+        address: service_address,
         advertise_address: given(advertise_address),
-        port: port(*api_server_port, endpoint.map(|choice| &choice.endpoint)).unwrap_or(defaults.port),
+        port: kept
+            .map(|kept| kept.port)
+            .or_else(|| port(*api_server_port, endpoint))
+            .unwrap_or(defaults.port),
         cluster_domain: Some(service_domain.clone())
             .filter(|domain| !domain.is_empty())
             .unwrap_or(defaults.cluster_domain),
@@ -83,7 +94,7 @@ pub fn network(
         load_balancer_source_ranges,
     };
     let service = ServiceSpec {
-        service_type: *service_type,
+        service_type,
         additional_metadata: AdditionalMetadata {
             labels: service_labels.clone(),
             annotations: service_annotations.clone(),
@@ -144,11 +155,14 @@ fn gateway_spec(settings: &GatewaySettings) -> GatewaySpec {
     }
 }
 
-/// The port that the Cluster sets, else the port of the endpoint.
-fn port(api_server_port: i32, endpoint: Option<&Endpoint>) -> Option<i32> {
-    Some(api_server_port)
-        .filter(|port| *port != 0)
-        .or_else(|| endpoint.map(|endpoint| endpoint.port))
+/// The port of an endpoint that was published, else the one that the Cluster sets, else that of a preset endpoint.
+fn port(api_server_port: i32, endpoint: Option<&Choice>) -> Option<i32> {
+    let published = endpoint.filter(|choice| choice.origin == Origin::Published);
+    let set = Some(api_server_port).filter(|port| *port != 0);
+    published
+        .map(|choice| choice.endpoint.port)
+        .or(set)
+        .or_else(|| endpoint.map(|choice| choice.endpoint.port))
 }
 
 /// The DNS addresses of `spec.network`, else those of the CoreDNS addon.
@@ -192,6 +206,7 @@ fn cert_sans(network: &NetworkSettings, endpoint: Option<&Choice>) -> Vec<String
 
 #[cfg(test)]
 mod tests {
+    use kamaji_api::controlplane::Endpoint;
     use serde_json::json;
 
     use super::*;
@@ -210,6 +225,7 @@ mod tests {
             &settings.network,
             &settings.addons,
             &cluster.spec.cluster_network,
+            None,
             None,
         )
         .profile;

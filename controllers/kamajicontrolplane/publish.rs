@@ -13,6 +13,7 @@ use super::{
     Context,
     apply::label,
     copies::{self, ObservedSecret, Write},
+    kept::Kept,
     observe::{self, Observed, ObservedSecrets},
     progress::Progress,
     secrets::{Action, Part},
@@ -69,26 +70,32 @@ pub async fn publish(
         return Err(problem);
     }
     if progress.ca.is_done() && progress.kubeconfig.is_done() {
-        publish_endpoint(context, &observed.control_plane, progress).await?;
+        publish_endpoint(context, observed, progress).await?;
     }
     Ok(outcome)
 }
 
 /// Writes `spec.controlPlaneEndpoint`, the one field of the spec that this controller writes.
-async fn publish_endpoint(
+pub async fn publish_endpoint(
     context: &Context,
-    control_plane: &KamajiControlPlane,
+    observed: &Observed,
     progress: &Progress,
 ) -> Result<(), Problem> {
+    let control_plane = &*observed.control_plane;
     let Some(choice) = progress.endpoint.as_ref().filter(|choice| choice.write) else {
         return Ok(());
     };
+    let kept = Kept::recorded(control_plane).or_else(|| Kept::of(observed.tenant.as_deref()?));
+    let service = kept.map(|kept| kept.text());
+    let origin = (ours::ENDPOINT_ORIGIN, choice.origin.as_str());
+    let service = service.as_deref().map(|text| (ours::PUBLISHED_SERVICE, text));
+    let annotations: Vec<_> = [origin].into_iter().chain(service).collect();
     let namespace = control_plane.namespace().unwrap_or_default();
     root::apply_spec(
         &Api::namespaced(context.client.clone(), &namespace),
         &context.control_planes,
         control_plane,
-        &[(ours::ENDPOINT_ORIGIN, choice.origin.as_str())],
+        &annotations,
         json!({ "controlPlaneEndpoint": choice.endpoint }),
         field_manager::CONTROL_PLANE,
     )

@@ -14,11 +14,11 @@ use super::{
     apply::{apply_tenant_control_plane, apply_user_ca, is_available},
     delete,
     desired::{self, Inputs},
-    endpoint, events,
+    endpoint, events, kept,
     observe::{self, Observed, observe},
     pause,
     progress::Progress,
-    publish::publish,
+    publish::{publish, publish_endpoint},
     status,
     validate::{hosted_here, validate},
 };
@@ -116,7 +116,8 @@ async fn bring_up(
     let (name, cluster) = owning_cluster(observed).inspect_err(|problem| {
         progress.waiting = Some(problem.clone());
     })?;
-    progress.endpoint = endpoint::choose(&control_plane, &cluster, observed.tenant.as_deref());
+    progress.endpoint = endpoint::choose(&control_plane, &cluster, observed.tenant.as_deref())
+        .map(|choice| kept::with_refused(choice, &control_plane, &cluster));
     progress.spec = Step::of(&validate(&control_plane, observed.tenant.as_deref()));
     if progress.spec.is_done()
         && let Err(problem) = is_available(observed)
@@ -131,6 +132,13 @@ async fn bring_up(
     let address = endpoint.as_ref().map(|choice| &choice.endpoint);
     let secrets = observe::secrets(context, observed, &name, address).await;
     let mut ca_is_copied = false;
+    if observed.tenant.is_none() && control_plane.spec.control_plane_endpoint.is_some() {
+        // Before there is a tenant, only a user can have set it. Later its address would tell nothing about that.
+        publish_endpoint(context, observed, progress).await?;
+        if let Some(choice) = &mut progress.endpoint {
+            choice.write = false;
+        }
+    }
     if progress.spec.is_done() {
         ca_is_copied = apply_user_ca(context, &secrets.user_ca, &name)
             .await

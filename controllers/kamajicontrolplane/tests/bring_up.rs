@@ -3,7 +3,7 @@
 use kamaji_api::{
     conditions::TenantControlPlaneCondition as Tenant,
     controlplane::Endpoint,
-    labels::{capi, go_provider},
+    labels::{capi, go_provider, ours},
 };
 use kube::ResourceExt;
 use serde_json::{Value, json};
@@ -153,6 +153,74 @@ async fn contract_14_edits_while_paused_are_applied_when_the_pause_ends() {
         world.settle().await;
         assert_eq!(world.condition("Paused").0, "False");
         assert_eq!(world.tenant().spec.control_plane.deployment.replicas, 3);
+    }
+}
+
+#[tokio::test]
+async fn an_edit_that_would_move_a_published_endpoint_is_reported_and_not_applied() {
+    for (path, edit, named) in [
+        (
+            path::cluster("alpha").as_str(),
+            json!({"spec": {"clusterNetwork": {"apiServerPort": 443}}}),
+            "apiServerPort",
+        ),
+        (
+            CONTROL_PLANE,
+            json!({"spec": {"network": {"serviceType": "ClusterIP"}}}),
+            "serviceType",
+        ),
+        (
+            CONTROL_PLANE,
+            json!({"spec": {"network": {"serviceAddress": "192.0.2.77"}}}),
+            "serviceAddress",
+        ),
+    ] {
+        let mut world = World::new();
+        world.settle().await;
+        let before = world.tenant().spec;
+        world.api.edit(path, &edit);
+        world.api.edit(CONTROL_PLANE, &json!({"spec": {"replicas": 3}}));
+        world.settle().await;
+        let (status, reason, message) = world.condition("ControlPlaneEndpointPatched");
+        assert_eq!(
+            (status.as_str(), reason.as_str()),
+            ("False", "EndpointChanged"),
+            "{named}"
+        );
+        assert!(message.contains(named), "{message}");
+        let mut after = world.tenant().spec;
+        assert_eq!(
+            after.control_plane.deployment.replicas, 3,
+            "every other edit is applied"
+        );
+        after.control_plane.deployment.replicas = before.control_plane.deployment.replicas;
+        assert_eq!(after, before, "{named}");
+    }
+}
+
+#[tokio::test]
+async fn a_preset_endpoint_that_the_user_also_names_in_the_certificate_stays_preset() {
+    for crash in [false, true] {
+        let mut world = World::new();
+        world.api.edit(
+            CONTROL_PLANE,
+            &json!({"spec": {
+                "controlPlaneEndpoint": {"host": "api.example.org", "port": 443},
+                "network": {"certSANs": ["api.example.org"]},
+            }}),
+        );
+        if crash {
+            // The finalizer, the record of the endpoint, the TenantControlPlane; then the process dies.
+            world.api.die_after(Some(3));
+            while world.round().await.is_ok_and(|worked| worked) {}
+            world.api.die_after(None);
+            world.restart();
+        }
+        world.settle().await;
+        let annotations = world.control_plane().metadata.annotations.unwrap();
+        assert_eq!(annotations[ours::ENDPOINT_ORIGIN], "preset");
+        assert_eq!(world.condition("ControlPlaneEndpointPatched").0, "True");
+        assert_eq!(world.condition("Ready").0, "True");
     }
 }
 
