@@ -115,6 +115,13 @@ impl Cluster {
             .is_some_and(|status| status.initialization.infrastructure_provisioned)
     }
 
+    /// The infrastructure object as `Kind name`, while it is not provisioned and the Cluster has an endpoint for it.
+    pub fn waiting_infrastructure(&self) -> Option<String> {
+        let reference = self.spec.infrastructure_ref.as_ref()?;
+        let waits = self.endpoint().is_some() && !self.infrastructure_provisioned();
+        waits.then(|| format!("{} {}", reference.kind, reference.name))
+    }
+
     /// Whether the control plane object is initialized.
     pub fn control_plane_initialized(&self) -> bool {
         self.status

@@ -69,7 +69,7 @@ fn set(inputs: Inputs<'_>, condition: Own, report: &mut Report) {
         Own::RollingOut => report.set(negative(condition, rolling_out(inputs), Reason::NotRollingOut)),
         Own::ScalingUp => report.set(negative(condition, scaling_up(inputs), Reason::NotScalingUp)),
         Own::ScalingDown => report.set(negative(condition, scaling_down(inputs), Reason::NotScalingDown)),
-        Own::InfrastructureClusterPatched => report.set(infrastructure_cluster_patched()),
+        Own::InfrastructureClusterPatched => report.set(infrastructure_cluster_patched(inputs)),
         Own::FoundExternalReferenceClient => report.set(found_external_reference_client()),
         Own::FieldNotSupported => report.unsupported(inputs.control_plane.spec.unsupported_message()),
         Own::Ready => {}
@@ -239,13 +239,27 @@ fn control_plane_endpoint_patched(inputs: Inputs<'_>) -> Known {
     )))
 }
 
-/// This control plane writes nothing into the infrastructure cluster.
-fn infrastructure_cluster_patched() -> Verdict {
-    Verdict::yes(
-        Own::InfrastructureClusterPatched.as_str(),
-        Reason::NotApplicable,
-        "the infrastructure cluster takes the endpoint from the Cluster",
-    )
+/// This control plane writes nothing into the infrastructure cluster. Most take the endpoint from the Cluster; some wait
+/// for it in their own spec.
+fn infrastructure_cluster_patched(inputs: Inputs<'_>) -> Verdict {
+    let condition = Own::InfrastructureClusterPatched.as_str();
+    let endpoint = inputs.progress.endpoint.as_ref();
+    match (&inputs.progress.waiting_infrastructure, endpoint) {
+        (Some(infrastructure), Some(choice)) => Verdict::no(
+            condition,
+            Reason::WaitingForInfrastructure.as_str(),
+            format!(
+                "{infrastructure} is not provisioned, although the Cluster has the endpoint {}; if it waits for the endpoint \
+                 in its own spec.controlPlaneEndpoint, set it there; its conditions name other causes",
+                endpoint::text(&choice.endpoint)
+            ),
+        ),
+        (Some(_), None) | (None, _) => Verdict::yes(
+            condition,
+            Reason::NotApplicable,
+            "the infrastructure cluster takes the endpoint from the Cluster",
+        ),
+    }
 }
 
 /// Initialized now or before: Cluster API requires that it never goes back.

@@ -22,6 +22,8 @@ pub struct Progress {
     pub generation: Option<i64>,
     /// The endpoint to use.
     pub endpoint: Option<Choice>,
+    /// The infrastructure cluster that is not provisioned although the Cluster has an endpoint, as `Kind name`.
+    pub waiting_infrastructure: Option<String>,
     /// Secret `<cluster>-ca`.
     pub ca: Step,
     /// Secret `<cluster>-kubeconfig`.
