@@ -111,6 +111,9 @@ async fn advance(
     observed.data_store = storage::check_health(&store).into();
     let endpoint = record(&mut observed.endpoint, endpoint)?;
     observed.published = Some(endpoint.published.clone());
+    if let Some(doubt) = &endpoint.doubt {
+        observed.endpoint = Step::Failed(doubt.clone());
+    }
 
     let certificates = certificates::ensure(&scope, &endpoint, &placed).await;
     let certificates = record(&mut observed.certificates, certificates)?;

@@ -186,7 +186,8 @@ fn bundle(scope: &Scope<'_>, endpoint: &Endpoint) -> Bundle {
         valid,
         ..
     } = *scope;
-    let server = endpoint.advertise.map_or_else(
+    let advertised = valid.network.advertise;
+    let server = advertised.map_or_else(
         || endpoint.published.clone(),
         |address| std::net::SocketAddr::new(address, valid.network.port).to_string(),
     );
