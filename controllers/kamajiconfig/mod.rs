@@ -39,6 +39,7 @@ use kamaji_api::{
     labels::{capi, field_manager},
 };
 use kube::{Client, api::PartialObjectMeta, runtime::watcher::Config};
+use tokio::sync::Semaphore;
 
 use crate::{
     capi::{cluster::Cluster, machine::Machine},
@@ -66,6 +67,8 @@ pub struct Context {
     events: Events,
     tenants: Tenants,
     queue: Arc<Queue>,
+    /// Turns of [`observe::references`].
+    readers: Semaphore,
 }
 
 impl Context {
@@ -91,6 +94,7 @@ impl Context {
             control_planes: Arc::default(),
             index,
             queue,
+            readers: Semaphore::new(observe::READERS),
         });
         wake::connect(&context, acts_on);
         context

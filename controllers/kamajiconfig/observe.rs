@@ -10,15 +10,16 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 use kamaji_api::{
-    bootstrap::{KamajiConfig, KeySelector},
+    bootstrap::{File, KamajiConfig, KeySelector},
     conditions::Reason,
     controlplane::KamajiControlPlane,
     labels::{capi, ours},
 };
 use kube::{Api, ResourceExt as _};
 use rustls::pki_types::CertificateDer;
+use tokio::sync::SemaphorePermit;
 
-use super::{Context, owner::Owner};
+use super::{Context, bootstrapdata, owner::Owner};
 use crate::{
     capi::{cluster::Cluster, machine::Machine},
     k8s::{
@@ -118,45 +119,78 @@ pub fn value<'a>(secret: &'a Secret, key: &str) -> Option<&'a [u8]> {
     secret.data.as_ref()?.get(key).map(|bytes| bytes.0.as_slice())
 }
 
+/// Bytes of all files together that `contentFrom` may name. Whoever may create a KamajiConfig chooses them, and the process
+/// serves all tenants. Bootstrap data itself has a megabyte at most.
+pub const MAX_REFERENCED: usize = 2 * 1024 * 1024;
+/// Configs whose files are read and rendered at the same time: each may take a multiple of [`MAX_REFERENCED`].
+pub const READERS: usize = 4;
+
 /// Values that the spec refers to.
-pub struct References {
+pub struct References<'a> {
     /// Content of `spec.files`, by position.
     pub files: Vec<Option<Vec<u8>>>,
     /// Password hashes by user.
     pub passwords: BTreeMap<String, String>,
+    /// Held while the values are in memory; see [`READERS`].
+    _turn: Option<SemaphorePermit<'a>>,
 }
 
-/// Reads the values that the spec refers to.
+/// Reads the values that the spec refers to, each object once.
 ///
 /// # Errors
-/// What is missing. Secrets of users carry no label that is watched, so they are looked for again with backoff.
-pub async fn references(context: &Context, config: &KamajiConfig) -> Result<References, Problem> {
+/// What is missing, or too large. Secrets of users carry no label that is watched, so they are looked for again with
+/// backoff.
+pub async fn references<'a>(context: &'a Context, config: &KamajiConfig) -> Result<References<'a>, Problem> {
     let namespace = config.namespace().unwrap_or_default();
-    let mut files = Vec::with_capacity(config.spec.files.len());
-    for (at, file) in config.spec.files.iter().enumerate() {
-        let field = format!("files[{at}].contentFrom");
-        let from = file.content_from.as_ref();
-        let found = match (
-            &file.content,
-            from.and_then(|f| f.secret.as_ref()),
-            from.and_then(|f| f.config_map.as_ref()),
-        ) {
-            (Some(text), ..) => Ok(Some(text.clone().into_bytes())),
-            (None, Some(selector), _) => {
-                let secret = secret(context, &namespace, &selector.name).await?;
-                let bytes = secret
-                    .as_ref()
-                    .and_then(|s| value(s, &selector.key))
-                    .map(<[u8]>::to_vec);
-                present(bytes, &field, Secret::KIND, selector)
-            }
-            (None, None, Some(selector)) => {
-                let bytes = config_map_value(context, &namespace, selector).await?;
-                present(bytes, &field, ConfigMap::KIND, selector)
-            }
-            (None, None, None) => Ok(None),
+    let refers = config.spec.files.iter().any(|file| file.content_from.is_some());
+    let turn = if refers {
+        context.readers.acquire().await.ok()
+    } else {
+        None
+    };
+    let sources: Vec<_> = config.spec.files.iter().map(source).collect();
+    // Values of objects that were read, for the files that are still to come; shared by those that name the same one.
+    let mut read: Vec<Option<Option<Arc<[u8]>>>> = vec![None; sources.len()];
+    let (mut files, mut sizes) = (Vec::with_capacity(sources.len()), Vec::new());
+    for (at, (file, source)) in config.spec.files.iter().zip(&sources).enumerate() {
+        let (Some((kind, selector)), None) = (source, &file.content) else {
+            files.push(file.content.clone().map(String::into_bytes));
+            continue;
         };
-        files.push(found?);
+        if read[at].is_none() {
+            let object = Content::read(context, &namespace, kind, &selector.name).await?;
+            let mut values = BTreeMap::new();
+            for (other, wanted) in sources.iter().enumerate().skip(at) {
+                let same = wanted.filter(|(of, by)| of == kind && by.name == selector.name);
+                if let Some((_, selector)) = same {
+                    let key = selector.key.as_str();
+                    let value = values
+                        .entry(key)
+                        .or_insert_with(|| object.value(key).map(Arc::from));
+                    read[other] = Some(value.clone());
+                }
+            }
+        }
+        let bytes = read[at].take().flatten();
+        sizes.push((file.path.clone(), bytes.as_ref().map_or(0, |bytes| bytes.len())));
+        let total: usize = sizes.iter().map(|(_, bytes)| bytes).sum();
+        if total > MAX_REFERENCED {
+            return Err(Problem::unwatched(
+                Reason::TooLarge,
+                format!(
+                    "spec.files: contentFrom names more than {MAX_REFERENCED} bytes; largest files so far: {}; let the machine \
+                     fetch what is large",
+                    bootstrapdata::render::largest(sizes)
+                ),
+            ));
+        }
+        let bytes = bytes.map(|bytes| bytes.to_vec());
+        files.push(present(
+            bytes,
+            &format!("files[{at}].contentFrom"),
+            kind,
+            selector,
+        )?);
     }
     let mut passwords = BTreeMap::new();
     for (at, user) in config.spec.users.iter().enumerate() {
@@ -174,7 +208,57 @@ pub async fn references(context: &Context, config: &KamajiConfig) -> Result<Refe
             passwords.insert(user.name.clone(), text);
         }
     }
-    Ok(References { files, passwords })
+    Ok(References {
+        files,
+        passwords,
+        _turn: turn,
+    })
+}
+
+/// Kind and key of the object that a file names.
+fn source(file: &File) -> Option<(&'static str, &KeySelector)> {
+    let from = file.content_from.as_ref()?;
+    let secret = from.secret.as_ref().map(|selector| (Secret::KIND, selector));
+    secret.or_else(|| {
+        from.config_map
+            .as_ref()
+            .map(|selector| (ConfigMap::KIND, selector))
+    })
+}
+
+/// An object that files name.
+enum Content {
+    Secret(Box<Secret>),
+    ConfigMap(Box<ConfigMap>),
+    Missing,
+}
+
+impl Content {
+    async fn read(context: &Context, namespace: &str, kind: &str, name: &str) -> Result<Self, Problem> {
+        if kind == Secret::KIND {
+            let found = secret(context, namespace, name).await?;
+            return Ok(found.map_or(Self::Missing, |secret| Self::Secret(Box::new(secret))));
+        }
+        let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), namespace);
+        let found = api
+            .get_opt(name)
+            .await
+            .map_err(|error| refused(ApiError::new(format!("get ConfigMap {namespace}/{name}"), error)))?;
+        Ok(found.map_or(Self::Missing, |map| Self::ConfigMap(Box::new(map))))
+    }
+
+    fn value(&self, key: &str) -> Option<&[u8]> {
+        match self {
+            Self::Secret(secret) => value(secret, key),
+            Self::ConfigMap(map) => {
+                let text = map.data.as_ref().and_then(|data| data.get(key));
+                let binary = map.binary_data.as_ref().and_then(|data| data.get(key));
+                text.map(String::as_bytes)
+                    .or_else(|| binary.map(|bytes| bytes.0.as_slice()))
+            }
+            Self::Missing => None,
+        }
+    }
 }
 
 fn present(
@@ -193,31 +277,6 @@ fn present(
         ));
     }
     Ok(bytes)
-}
-
-async fn config_map_value(
-    context: &Context,
-    namespace: &str,
-    selector: &KeySelector,
-) -> Result<Option<Vec<u8>>, Problem> {
-    let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), namespace);
-    let found = api.get_opt(&selector.name).await.map_err(|error| {
-        refused(ApiError::new(
-            format!("get ConfigMap {namespace}/{}", selector.name),
-            error,
-        ))
-    })?;
-    Ok(found.and_then(|map| {
-        let text = map
-            .data
-            .and_then(|mut data| data.remove(&selector.key))
-            .map(String::into_bytes);
-        text.or_else(|| {
-            map.binary_data
-                .and_then(|mut data| data.remove(&selector.key))
-                .map(|bytes| bytes.0)
-        })
-    }))
 }
 
 /// The CA of the workload cluster: `tls.crt` of the Secret `<cluster>-ca`, or the key that the config names.
@@ -275,8 +334,57 @@ fn certificates_of(location: String, bytes: &[u8]) -> Result<String, material::E
 mod tests {
     use k8s_openapi::jiff::Timestamp;
 
+    use serde_json::{Value, json};
+
     use super::*;
-    use crate::pki::{issue, spec::AltNames};
+    use crate::{
+        pki::{issue, spec::AltNames},
+        testing::{FakeApi, path},
+    };
+
+    /// A config whose files name key `k` of these Secrets, each of which has this many bytes.
+    async fn referring(names: &[&str], bytes: usize) -> (FakeApi, Result<usize, Problem>) {
+        let api = FakeApi::default();
+        for name in names {
+            let data = json!({ "k": k8s_openapi::ByteString(vec![b'x'; bytes]) });
+            api.edit(
+                &path::secret(name),
+                &json!({ "metadata": { "name": name, "namespace": "demo" }, "data": data }),
+            );
+        }
+        let file = |(at, name): (usize, &&str)| json!({ "path": format!("/f{at}"), "contentFrom": { "secret": { "name": name, "key": "k" } } });
+        let files: Vec<Value> = names.iter().enumerate().map(file).collect();
+        let config: KamajiConfig = serde_json::from_value(json!({
+            "metadata": { "name": "c", "namespace": "demo" }, "spec": { "files": files },
+        }))
+        .unwrap();
+        let context = Context::new(api.client(), "test", None, |_| true);
+        let read = references(&context, &config).await;
+        (
+            api,
+            read.map(|read| read.files.iter().flatten().map(Vec::len).sum()),
+        )
+    }
+
+    #[tokio::test]
+    async fn an_object_that_many_files_name_is_read_once() {
+        let (api, read) = referring(&["a"; 200], 1000).await;
+        assert_eq!(read.unwrap(), 200_000);
+        assert_eq!(api.requests(), [format!("GET {}", path::secret("a"))]);
+    }
+
+    #[tokio::test]
+    async fn files_that_are_too_large_together_are_refused_before_all_are_read() {
+        let names: Vec<String> = (0..200).map(|at| format!("s{at}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        for (names, requests) in [(&names[..], 3), (&["same"; 200][..], 1)] {
+            let (api, read) = referring(names, 1024 * 1024).await;
+            let problem = read.unwrap_err();
+            assert_eq!(problem.reason, Reason::TooLarge);
+            assert!(problem.message.contains("/f0 (1048576)"), "{}", problem.message);
+            assert_eq!(api.requests().len(), requests);
+        }
+    }
 
     #[test]
     fn only_certificates_of_a_combined_file_reach_nodes() {

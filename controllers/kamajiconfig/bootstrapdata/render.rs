@@ -70,7 +70,7 @@ pub fn within(limit: usize, format: Format, plan: &NodePlan) -> Result<Rendered,
 }
 
 /// The five largest files, for a message.
-fn largest(mut sizes: Vec<(String, usize)>) -> String {
+pub fn largest(mut sizes: Vec<(String, usize)>) -> String {
     sizes.sort_by(|(path, bytes), (other, than)| than.cmp(bytes).then_with(|| other.cmp(path)));
     let named: Vec<_> = sizes
         .iter()
