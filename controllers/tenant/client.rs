@@ -10,11 +10,13 @@ use kube::{
     api::{
         Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, Preconditions,
     },
+    client::ClientBuilder,
     config::AuthInfo,
 };
 use serde_json::Value;
+use tower::layer::layer_fn;
 
-use super::error::Error;
+use super::{error::Error, limit::Bounded};
 use crate::pki::{
     kubeconfig::Kubeconfig,
     material::{self, Found},
@@ -93,7 +95,8 @@ impl Connection {
             USER_AGENT,
             HeaderValue::try_from(agent).map_err(|e| unusable(&e))?,
         ));
-        let client = Client::try_from(config).map_err(|e| unusable(&e))?;
+        let builder = ClientBuilder::try_from(config).map_err(|e| unusable(&e))?;
+        let client = builder.with_layer(&layer_fn(Bounded)).build();
         Ok(Self::from_client(client, field_manager))
     }
 

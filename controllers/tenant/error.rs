@@ -1,5 +1,6 @@
 //! Why a request to a tenant's API server failed.
 
+use super::limit;
 use crate::k8s::conditions::quoted;
 
 /// Why a request to a tenant's API server failed. The text is one short line: it ends up in conditions of the
@@ -34,6 +35,12 @@ pub enum Error {
         /// The answer.
         message: String,
     },
+    /// The answer is larger than anything that is expected of a tenant.
+    #[error("{action}: the answer has more than {} bytes", limit::MAX_ANSWER)]
+    TooLarge {
+        /// The request.
+        action: String,
+    },
     /// The kubeconfig cannot be used.
     #[error("the kubeconfig cannot be used: {0}")]
     Credentials(String),
@@ -66,6 +73,7 @@ impl Error {
                     }
                 }
             }
+            other if limit::is_too_large(other) => Self::TooLarge { action },
             other => Self::Unreachable {
                 action,
                 cause: quoted(&innermost(other)),
@@ -77,9 +85,11 @@ impl Error {
     pub fn code(&self) -> Option<u16> {
         match self {
             Self::Unhealthy { code, .. } | Self::Refused { code, .. } => Some(*code),
-            Self::Unreachable { .. } | Self::Credentials(_) | Self::Malformed(_) | Self::NoSubjects(_) => {
-                None
-            }
+            Self::Unreachable { .. }
+            | Self::TooLarge { .. }
+            | Self::Credentials(_)
+            | Self::Malformed(_)
+            | Self::NoSubjects(_) => None,
         }
     }
 }

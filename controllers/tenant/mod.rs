@@ -16,6 +16,7 @@ pub mod rbac;
 mod client;
 mod clients;
 mod error;
+mod limit;
 
 use kamaji_api::labels::field_manager;
 

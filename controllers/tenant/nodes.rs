@@ -30,6 +30,7 @@ use super::{
     bootstrap_role::CLIENT_SIGNER,
     client::{Connection, Use, within},
     error::Error,
+    limit::PAGE,
 };
 use crate::pki::kubeconfig::Kubeconfig;
 
@@ -211,13 +212,13 @@ impl Session {
     pub fn requests(
         &self,
     ) -> impl Stream<Item = watcher::Result<Event<CertificateSigningRequest>>> + Send + 'static {
-        let config = watcher::Config::default().fields(&format!("spec.signerName={CLIENT_SIGNER}"));
+        let config = paged().fields(&format!("spec.signerName={CLIENT_SIGNER}"));
         watcher::watcher(Api::all(self.watches.client()), config).default_backoff()
     }
 
     /// Watches Nodes.
     pub fn nodes(&self) -> impl Stream<Item = watcher::Result<Event<Node>>> + Send + 'static {
-        watcher::watcher(Api::all(self.watches.client()), watcher::Config::default()).default_backoff()
+        watcher::watcher(Api::all(self.watches.client()), paged()).default_backoff()
     }
 
     /// Watches the metadata of our tokens.
@@ -226,20 +227,23 @@ impl Session {
     ) -> impl Stream<Item = watcher::Result<Event<PartialObjectMeta<Secret>>>> + Send + 'static {
         let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(self.watches.client(), TOKENS);
         let labels = format!("{}={}", ours::MANAGED_BY, field_manager::BOOTSTRAP);
-        watcher::watcher(api, watcher::Config::default().labels(&labels)).default_backoff()
+        watcher::watcher(api, paged().labels(&labels)).default_backoff()
     }
 
     /// Watches the Events by which nodes report failures.
     pub fn reports(&self) -> impl Stream<Item = watcher::Result<Event<CoreEvent>>> + Send + 'static {
         let api: Api<CoreEvent> = Api::namespaced(self.watches.client(), TENANT_REPORTS);
-        watcher::watcher(api, watcher::Config::default())
-            .default_backoff()
-            .boxed()
+        watcher::watcher(api, paged()).default_backoff().boxed()
     }
 
     fn secrets(&self) -> Api<Secret> {
         Api::namespaced(self.requests.client(), TOKENS)
     }
+}
+
+/// Lists in small pages: the tenant chooses how large its objects are.
+fn paged() -> watcher::Config {
+    watcher::Config::default().page_size(PAGE)
 }
 
 fn secret_name(id: &str) -> String {
