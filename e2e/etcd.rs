@@ -30,6 +30,7 @@ use capi_kamaji::{
         spec::{AltNames, Content, Leaf},
     },
 };
+use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
 use k8s_openapi::jiff::Timestamp;
 use kamaji_api::datastore::{DataStore, DataStoreSpec, ManagedEtcd};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
@@ -162,6 +163,18 @@ impl Etcd {
         })
     }
 
+    /// A connection with a user's certificate, for requests that no command of etcdctl sends.
+    pub async fn connect(&self, user: &str) -> anyhow::Result<Client> {
+        let issued = self.client(user)?;
+        let tls = TlsOptions::new()
+            .ca_certificate(Certificate::from_pem(&self.ca_pair.cert_pem))
+            .identity(Identity::from_pem(&issued.cert_pem, issued.key_pem.expose()));
+        let options = ConnectOptions::new()
+            .with_tls(tls)
+            .with_timeout(Duration::from_secs(10));
+        Ok(Client::connect([format!("https://{}", self.endpoint)], Some(options)).await?)
+    }
+
     /// Creates a client certificate with this common name, for [`Etcd::ctl`].
     pub fn identity(&self, user: &str) -> anyhow::Result<()> {
         let issued = self.client(user)?;
@@ -232,6 +245,14 @@ impl Etcd {
             .next()
             .unwrap_or_default()
             .to_owned())
+    }
+
+    /// The same with the values of the keys.
+    pub fn dump(&self) -> anyhow::Result<Vec<String>> {
+        let mut list = self.listing()?;
+        let text = self.ctl("root", &["get", "", "--prefix"])?;
+        list.extend(text.lines().map(|line| format!("pair {line}")));
+        Ok(list)
     }
 
     /// Everything that is stored, one line each: users, roles and keys.

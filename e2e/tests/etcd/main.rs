@@ -2,6 +2,8 @@
 //! nothing
 //! behind and does not affect other tenants.
 
+mod isolation;
+
 use capi_kamaji::{
     hosting::driver::{Deleted, Error, Owner, TenantSchema, etcd::EtcdAdmin},
     k8s::error::Class,
