@@ -74,6 +74,9 @@ named! {
         AllowedDeletion = "kamaji.clastix.io/DataStoreAllowedDeletion",
         /// The DataStore answered an authenticated request.
         Reachable,
+        /// The version of etcd keeps tenants apart, or is accepted by annotation. While it is `False`, no tenant is set up;
+        /// those that are run on.
+        VersionSafe,
         /// Only with `spec.managed`: the CA and the certificates of the members exist.
         CertificatesAvailable,
         /// Only with `spec.managed`: the members run on bound volumes and form a quorum.
@@ -269,6 +272,12 @@ named! {
         DataStoreUnauthorized,
         /// The DataStore does not authenticate its clients, so tenants are not isolated from each other.
         DataStoreAuthenticationDisabled,
+        /// The version of the DataStore keeps tenants apart.
+        DataStoreVersionSafe,
+        /// The version of the DataStore does not keep tenants apart: no new tenant is set up in it.
+        DataStoreVersionUnsafe,
+        /// The version of the DataStore does not keep tenants apart, and an annotation accepts that.
+        DataStoreVersionAccepted,
         /// This version does not support the driver.
         DriverNotSupported,
         /// The DataStore is being deleted.

@@ -178,6 +178,9 @@ pub mod ours {
     /// message of the condition; several digests are separated by commas. A deleted Secret is generated again, a
     /// modified one is used as it is. Nodes, kubeconfigs and tokens that trust the old one no longer work.
     pub const ACCEPT_NEW_IDENTITY: &str = "capi-kamaji.io/accept-new-identity";
+    /// Annotation of a DataStore that accepts a version of etcd which does not keep tenants apart. Its value is that
+    /// version, as in the message of the condition `VersionSafe`. New tenants are then set up in it.
+    pub const ACCEPT_ETCD_VERSION: &str = "capi-kamaji.io/accept-etcd-version";
     /// Annotation of a TenantControlPlane: [`DISABLED`] removes NodeRestriction from the admission plugins. A node can
     /// then modify other Nodes and the pods on them.
     pub const NODE_RESTRICTION: &str = "capi-kamaji.io/node-restriction";

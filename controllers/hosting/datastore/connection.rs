@@ -56,6 +56,6 @@ pub fn invalidate(engine: &Engine, store: &str) {
 }
 
 /// How a failed request of the admin is reported.
-fn problem(error: &driver::Error) -> Problem {
+pub fn problem(error: &driver::Error) -> Problem {
     Problem::new(error.class().into(), error.reason(), error.to_string())
 }

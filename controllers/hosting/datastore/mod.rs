@@ -27,6 +27,7 @@ pub mod status;
 #[cfg(test)]
 mod tests;
 pub mod validate;
+pub mod version;
 
 use kamaji_api::labels::ours;
 

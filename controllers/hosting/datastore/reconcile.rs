@@ -11,13 +11,14 @@ use kube::{Api, ResourceExt as _};
 
 use super::{
     certificates,
-    connection::access,
+    connection::{self, access},
     desired, events, observe, parts,
     status::{self, Progress},
     validate::{self, Managed, Valid},
+    version::{self, Standing},
 };
 use crate::{
-    hosting::engine::Engine,
+    hosting::{driver::Health, engine::Engine},
     k8s::{
         error::ApiError,
         finalizer,
@@ -84,7 +85,10 @@ async fn advance(
     progress: &mut Progress,
     now: Timestamp,
 ) -> Result<Outcome, Problem> {
-    let valid = validate::validate(store);
+    let valid = validate::validate(store).and_then(|valid| match &valid {
+        Valid::Managed(managed) => version::runnable(store, managed).map(|()| valid),
+        Valid::External(_) => Ok(valid),
+    });
     progress.spec = Step::of(&valid);
     let Ok(valid) = valid else {
         engine.pool.forget(&store.name_any());
@@ -107,10 +111,18 @@ async fn advance(
             return Ok(Outcome::Done);
         }
     }
-    match access(engine, store).await {
-        Ok(_) => {
+    match opened(engine, store).await {
+        Ok(health) => {
             progress.connection = Step::Done;
-            Ok(renew_at.map_or(Outcome::Done, |at| until(at, now)))
+            let standing = version::standing(store, &health.version);
+            progress.health = Some(health);
+            match standing {
+                Standing::Safe | Standing::Accepted(_) => {
+                    Ok(renew_at.map_or(Outcome::Done, |at| until(at, now)))
+                }
+                // Nothing reports an upgrade.
+                Standing::Unsafe(_) => Ok(Outcome::Waiting),
+            }
         }
         Err(problem) => {
             let step = if status::is_about_credentials(&problem) {
@@ -120,6 +132,23 @@ async fn advance(
             };
             *step = problem.clone().into();
             wait(problem)
+        }
+    }
+}
+
+/// Opens the DataStore, and returns what it tells about itself: asked again where its version was not safe.
+async fn opened(engine: &Engine, store: &DataStore) -> Result<Health, Problem> {
+    let access = access(engine, store).await?;
+    let health = access.admin.health();
+    match version::standing(store, &health.version) {
+        Standing::Safe | Standing::Accepted(_) => return Ok(health),
+        Standing::Unsafe(_) => {}
+    }
+    match access.admin.look().await {
+        Ok(()) => Ok(access.admin.health()),
+        Err(error) => {
+            engine.pool.forget(&store.name_any());
+            Err(connection::problem(&error))
         }
     }
 }

@@ -8,7 +8,8 @@ use kamaji_api::{
 };
 use kube::ResourceExt as _;
 
-use super::{parts, validate::Managed};
+use super::{parts, validate::Managed, version};
+use crate::hosting::driver::Health;
 use crate::k8s::{
     conditions::{self, Verdict},
     problem::{Problem, Retry},
@@ -71,6 +72,8 @@ pub struct Progress {
     pub members: Step,
     /// The datastore answers.
     pub connection: Step,
+    /// What the datastore tells about itself, once it answered.
+    pub health: Option<Health>,
     /// Managed only: `status.managed`.
     pub managed: Option<ManagedStatus>,
     /// Message of the condition `FieldNotSupported`.
@@ -118,6 +121,9 @@ pub fn status(store: &DataStore, progress: &Progress, now: Timestamp) -> DataSto
         if let Some(verdict) = report::verdict(on.as_str(), step, good) {
             report.set(verdict);
         }
+    }
+    if let Some(health) = &progress.health {
+        report.set(version::verdict(store, &health.version));
     }
     report.unsupported(progress.unsupported.clone());
     DataStoreStatus {
@@ -255,12 +261,14 @@ fn some_of(users: &[String]) -> String {
     }
 }
 
-/// Whether tenants are reconciled after a change of status: they depend on `Ready` with its reason and message, and on the
-/// generation of the spec, which may have other endpoints.
+/// Whether tenants are reconciled after a change of status: they depend on `Ready` and `VersionSafe` with their reasons and
+/// messages, and on the generation of the spec, which may have other endpoints.
 pub fn concerns_tenants(old: Option<&DataStoreStatus>, new: &DataStoreStatus) -> bool {
     let facts = |status: &DataStoreStatus| {
-        let ready = conditions::get(&status.conditions, On::Ready.as_str());
-        let why = ready.map(|ready| (ready.reason.clone(), ready.message.clone()));
+        let why = [On::Ready, On::VersionSafe].map(|on| {
+            let found = conditions::get(&status.conditions, on.as_str());
+            found.map(|found| (found.reason.clone(), found.message.clone()))
+        });
         (status.ready, status.observed_generation, why)
     };
     old.map(facts) != Some(facts(new))

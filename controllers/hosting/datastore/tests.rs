@@ -180,6 +180,17 @@ async fn drain(queue: &Queue) -> Vec<RootKey> {
     keys
 }
 
+/// A tenant that uses the DataStore.
+fn a_tenant() -> Value {
+    let mut tenant = example::tenant();
+    tenant.metadata.uid = None;
+    tenant.metadata.resource_version = None;
+    let mut body = serde_json::to_value(&tenant).unwrap();
+    body["apiVersion"] = json!("kamaji.clastix.io/v1alpha1");
+    body["kind"] = json!("TenantControlPlane");
+    body
+}
+
 fn unlabelled() -> Value {
     json!({ "metadata": { "labels": { ours::MANAGED_BY: null } } })
 }
@@ -397,13 +408,7 @@ async fn a_volume_that_waits_for_its_pod_reports_the_problem_of_the_pod() {
 #[tokio::test]
 async fn a_tenant_created_first_is_reconciled_after_each_change_of_its_datastore() {
     let mut world = World::new().await;
-    let mut tenant = example::tenant();
-    tenant.metadata.uid = None;
-    tenant.metadata.resource_version = None;
-    let mut body = serde_json::to_value(&tenant).unwrap();
-    body["apiVersion"] = json!("kamaji.clastix.io/v1alpha1");
-    body["kind"] = json!("TenantControlPlane");
-    world.api.edit(TENANT, &body);
+    world.api.edit(TENANT, &a_tenant());
     world.volumes = false;
     world.api.edit(
         CLASSES,
@@ -427,7 +432,7 @@ async fn a_tenant_created_first_is_reconciled_after_each_change_of_its_datastore
     // A change of the spec: another endpoint, say.
     world
         .api
-        .edit(STORE, &json!({ "spec": { "managed": { "version": "3.6.6" } } }));
+        .edit(STORE, &json!({ "spec": { "managed": { "version": "3.6.15" } } }));
     world.settle().await;
     assert_eq!(
         drain(&world.engine.tenant_queue).await.len(),
@@ -436,6 +441,65 @@ async fn a_tenant_created_first_is_reconciled_after_each_change_of_its_datastore
     );
     world.again().await;
     assert_eq!(drain(&world.engine.tenant_queue).await, []);
+}
+
+#[tokio::test]
+async fn a_version_with_holes_is_reported_until_it_is_upgraded_or_accepted() {
+    let mut world = World::new().await;
+    world.settle().await;
+    assert_eq!(world.condition(On::VersionSafe).0, "True");
+    world.api.edit(TENANT, &a_tenant());
+    world.settle().await;
+    world.etcd.upgrade("3.6.5");
+    world.restart().await;
+    world.settle().await;
+    let (status, reason, message) = world.condition(On::VersionSafe);
+    assert_eq!(
+        (status.as_str(), reason.as_str()),
+        ("False", "DataStoreVersionUnsafe")
+    );
+    assert!(message.contains("3.6.14 or newer"), "{message}");
+    world.assert_ready();
+    // Tenants that wait for it are told of each change.
+    let accept = |version: Option<&str>| json!({ "metadata": { "annotations": { ours::ACCEPT_ETCD_VERSION: version } } });
+    drain(&world.engine.tenant_queue).await;
+    world.api.edit(STORE, &accept(Some("3.6.5")));
+    world.settle().await;
+    assert_eq!(world.condition(On::VersionSafe).1, "DataStoreVersionAccepted");
+    assert_eq!(drain(&world.engine.tenant_queue).await.len(), 1);
+    world.api.edit(STORE, &accept(None));
+    world.settle().await;
+    assert_eq!(world.condition(On::VersionSafe).1, "DataStoreVersionUnsafe");
+    drain(&world.engine.tenant_queue).await;
+    world.etcd.upgrade("3.6.14");
+    world.again().await;
+    assert_eq!(world.condition(On::VersionSafe).1, "DataStoreVersionSafe");
+    assert_eq!(drain(&world.engine.tenant_queue).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_managed_datastore_runs_no_version_with_holes() {
+    let world = World::new().await;
+    world.settle().await;
+    let image = || world.api.get(SET).unwrap()["spec"]["template"]["spec"]["containers"][0]["image"].clone();
+    let before = image();
+    world
+        .api
+        .edit(STORE, &json!({ "spec": { "managed": { "version": "3.6.5" } } }));
+    world.settle().await;
+    let (status, reason, message) = world.condition(On::Validation);
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "InvalidSpec"));
+    assert!(
+        message.starts_with("spec.managed.version: etcd 3.6.5 "),
+        "{message}"
+    );
+    assert_eq!(image(), before);
+    world
+        .api
+        .edit(STORE, &json!({ "spec": { "managed": { "version": "3.6.14" } } }));
+    world.settle().await;
+    world.assert_ready();
+    assert_ne!(image(), before);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Deleted, Error, TenantSchema, etcd::EtcdAdmin};
+use super::{Deleted, Error, Health, TenantSchema, etcd::EtcdAdmin};
 
 /// The kinds. An enum instead of a trait: a new kind does not compile until every function handles it.
 #[derive(Clone, Debug)]
@@ -33,6 +33,24 @@ impl Admin {
         }
     }
 
+    /// What the datastore told about itself when it was last asked.
+    pub fn health(&self) -> Health {
+        match self {
+            Self::Etcd(etcd) => etcd.health(),
+            #[cfg(test)]
+            Self::Memory(memory) => memory.health(),
+        }
+    }
+
+    /// Asks the datastore about itself.
+    pub async fn look(&self) -> Result<(), Error> {
+        match self {
+            Self::Etcd(etcd) => etcd.look().await,
+            #[cfg(test)]
+            Self::Memory(_) => Ok(()),
+        }
+    }
+
     /// Whether users and roles are enforced.
     pub async fn auth_enabled(&self) -> Result<bool, Error> {
         match self {
@@ -60,7 +78,7 @@ pub mod memory {
 
     use parking_lot::Mutex;
 
-    use super::super::{Deleted, Error, Owner, TenantSchema};
+    use super::super::{Deleted, Error, Health, Owner, TenantSchema};
 
     /// Owners by schema. `down` makes every call fail.
     #[derive(Clone, Debug, Default)]
@@ -71,6 +89,7 @@ pub mod memory {
         schemas: BTreeMap<String, Owner>,
         calls: usize,
         down: bool,
+        version: Option<String>,
     }
 
     impl Memory {
@@ -97,6 +116,18 @@ pub mod memory {
         /// Makes every call fail, or none.
         pub fn down(&self, down: bool) {
             self.0.lock().down = down;
+        }
+
+        /// Changes its version.
+        pub fn upgrade(&self, version: &str) {
+            self.0.lock().version = Some(version.to_owned());
+        }
+
+        pub(super) fn health(&self) -> Health {
+            let version = self.0.lock().version.clone();
+            Health {
+                version: version.unwrap_or_else(|| "3.6.16".to_owned()),
+            }
         }
 
         fn enter(&self) -> Result<parking_lot::MutexGuard<'_, Store>, Error> {

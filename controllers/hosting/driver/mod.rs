@@ -85,6 +85,13 @@ pub struct Deleted {
     pub keys: u64,
 }
 
+/// What a datastore tells about itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Its version.
+    pub version: String,
+}
+
 /// Endpoints and credentials of the admin of a datastore.
 #[derive(Clone)]
 pub struct Credentials {

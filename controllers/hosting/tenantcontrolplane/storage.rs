@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     hosting::{
-        datastore::{self, parts, status::usable, validate},
+        datastore::{self, parts, status::usable, validate, version},
         driver::{self, Access, Deleted, Owner, TenantSchema},
         engine::Engine,
     },
@@ -185,7 +185,7 @@ pub fn check_health(store: &DataStore) -> Result<(), Problem> {
 /// Creates schema and user where they are missing.
 ///
 /// # Errors
-/// What the datastore answered.
+/// What the datastore answered. For a tenant that was never set up also a version that does not keep tenants apart.
 pub async fn set_up(
     engine: &Engine,
     tenant: &TenantControlPlane,
@@ -194,6 +194,9 @@ pub async fn set_up(
     now: Timestamp,
 ) -> Result<Arc<Access>, Problem> {
     let access = datastore::access(engine, store).await?;
+    if !is_set_up(tenant) {
+        version::admits(store, &access.admin.health().version)?;
+    }
     let schema = TenantSchema {
         expected: is_set_up(tenant) || has_keys(engine, tenant),
         ..schema_of(engine, tenant, names)

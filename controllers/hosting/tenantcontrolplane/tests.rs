@@ -534,6 +534,54 @@ async fn a_tenant_whose_pods_fail_because_its_data_is_lost_reports_it() {
 }
 
 #[tokio::test]
+async fn a_datastore_with_holes_takes_no_new_tenant_until_it_is_upgraded_or_accepted() {
+    let accept = json!({ "metadata": { "annotations": { ours::ACCEPT_ETCD_VERSION: "3.6.5" } } });
+    for accepted in [false, true] {
+        let world = World::new().await;
+        world.store.upgrade("3.6.5");
+        world.settle().await;
+        let (status, reason, message) = world.condition(On::DataStoreReady);
+        assert_eq!(
+            (status.as_str(), reason.as_str()),
+            ("False", "DataStoreVersionUnsafe")
+        );
+        assert!(message.contains("upgrade etcd to 3.6.14 or newer"), "{message}");
+        assert!(world.store.schemas().is_empty(), "nothing was created there");
+        assert!(world.api.get(DEPLOYMENT).is_none());
+        if accepted {
+            world.api.edit(STORE, &accept);
+            open(&world.api, &world.engine, &world.store);
+        } else {
+            world.store.upgrade("3.6.14");
+        }
+        world.wake();
+        world.settle().await;
+        world.assert_ready();
+    }
+}
+
+#[tokio::test]
+async fn tenants_of_a_datastore_with_holes_go_on() {
+    let mut world = World::new().await;
+    world.settle().await;
+    world.store.upgrade("3.6.5");
+    world.restart().await;
+    world.settle().await;
+    world.assert_ready();
+    world.api.delete(DEPLOYMENT);
+    world.settle().await;
+    world.assert_ready();
+    // Schema and user are created again.
+    world.change_endpoint();
+    world.wake();
+    world.settle().await;
+    world.assert_ready();
+    world.api.delete(TENANT);
+    world.settle().await;
+    assert!(world.store.schemas().is_empty());
+}
+
+#[tokio::test]
 async fn a_datastore_whose_deletion_waits_still_serves_its_tenants() {
     let world = World::new().await;
     world.settle().await;

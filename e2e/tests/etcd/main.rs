@@ -5,7 +5,10 @@
 mod isolation;
 
 use capi_kamaji::{
-    hosting::driver::{Deleted, Error, Owner, TenantSchema, etcd::EtcdAdmin},
+    hosting::driver::{
+        Deleted, Error, Owner, TenantSchema,
+        etcd::{EtcdAdmin, floor},
+    },
     k8s::error::Class,
 };
 use e2e::etcd::Etcd;
@@ -349,6 +352,18 @@ async fn many_tenants_at_once_are_all_set_up() -> anyhow::Result<()> {
     let deletions = places.iter().map(|place| admin.delete_tenant(place));
     futures::future::try_join_all(deletions).await?;
     assert_eq!(etcd.listing()?, ["user root", "role root"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_version_of_the_server_is_read_and_keeps_tenants_apart() -> anyhow::Result<()> {
+    let Some((etcd, admin)) = start().await? else {
+        return Ok(());
+    };
+    let version = admin.health().version;
+    let shown = etcd.ctl("root", &["endpoint", "status"])?;
+    assert!(shown.contains(&format!(" {version},")), "{version}: {shown}");
+    assert_eq!(floor::check(&version), Ok(()));
     Ok(())
 }
 

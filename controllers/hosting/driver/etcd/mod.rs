@@ -1,16 +1,18 @@
 //! etcd as a datastore: one role and one user per tenant for the prefix `/<schema>/`, users authenticated by the common
 //! name of their certificate, and an ownership mark that no tenant can access.
 //!
-//! This file has the connection and its bounded requests, [`users`] roles and users, [`tenant`] the order in which schema
+//! This file has the connection and its bounded requests, [`floor`] the versions that are safe, [`users`] roles and users, [`tenant`] the order in which schema
 //! and user of a tenant are created and deleted.
 
 use std::{sync::Arc, time::Duration};
 
 use etcd_client::{Certificate, Client, ConnectOptions, GetOptions, Identity, TlsOptions};
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use super::{Credentials, Error};
+use super::{Credentials, Error, Health};
 
+pub mod floor;
 mod tenant;
 mod users;
 
@@ -35,6 +37,7 @@ pub struct EtcdAdmin {
     client: Client,
     endpoints: Arc<[String]>,
     turns: Arc<Semaphore>,
+    health: Arc<Mutex<Health>>,
 }
 
 impl std::fmt::Debug for EtcdAdmin {
@@ -104,8 +107,10 @@ impl EtcdAdmin {
             client,
             endpoints: credentials.endpoints.clone().into(),
             turns: Arc::new(Semaphore::new(AT_ONCE)),
+            health: Arc::default(),
         };
         admin.ping().await?;
+        admin.look().await?;
         Ok(admin)
     }
 
@@ -120,6 +125,24 @@ impl EtcdAdmin {
                 .await
         })
         .await?;
+        Ok(())
+    }
+
+    /// What etcd told about itself when it was last asked.
+    pub fn health(&self) -> Health {
+        self.health.lock().clone()
+    }
+
+    /// Asks etcd about itself.
+    pub async fn look(&self) -> Result<(), Error> {
+        let status = self
+            .call("read the status", |mut client: Client| async move {
+                client.status().await
+            })
+            .await?;
+        *self.health.lock() = Health {
+            version: status.version().to_owned(),
+        };
         Ok(())
     }
 
