@@ -74,8 +74,8 @@ named! {
         AllowedDeletion = "kamaji.clastix.io/DataStoreAllowedDeletion",
         /// The DataStore answered an authenticated request.
         Reachable,
-        /// The version of etcd keeps tenants apart, or is accepted by annotation. While it is `False`, no tenant is set up;
-        /// those that are run on.
+        /// The version of etcd keeps tenants apart, or is accepted by annotation, and serves their watches. Tenants that are
+        /// set up run on while it is `False`; the reason says whether new ones are set up.
         VersionSafe,
         /// Only with `spec.managed`: the CA and the certificates of the members exist.
         CertificatesAvailable,
@@ -278,6 +278,8 @@ named! {
         DataStoreVersionUnsafe,
         /// The version of the DataStore does not keep tenants apart, and an annotation accepts that.
         DataStoreVersionAccepted,
+        /// The DataStore refuses its status to the certificates of tenants, so watches of their API servers fail.
+        DataStoreStatusRefused,
         /// This version does not support the driver.
         DriverNotSupported,
         /// The DataStore is being deleted.

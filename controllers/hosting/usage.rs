@@ -28,6 +28,16 @@ pub fn stores_of(tenant: &TenantControlPlane, default: Option<&str>) -> BTreeSet
         .collect()
 }
 
+/// The user of a tenant in this DataStore, once it was created there.
+pub fn user_in(tenant: &TenantControlPlane, store: &str) -> Option<String> {
+    let storage = tenant.status.as_ref()?.storage.as_ref()?;
+    let setup = storage.setup.as_ref()?;
+    setup
+        .user
+        .clone()
+        .filter(|user| !user.is_empty() && storage.data_store_name.as_deref() == Some(store))
+}
+
 /// Whether schema and user of a tenant were created in this DataStore.
 pub fn is_set_up(tenant: &TenantControlPlane, store: &str) -> bool {
     let storage = tenant.status.as_ref().and_then(|status| status.storage.as_ref());

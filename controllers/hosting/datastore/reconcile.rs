@@ -15,10 +15,10 @@ use super::{
     desired, events, observe, parts,
     status::{self, Progress},
     validate::{self, Managed, Valid},
-    version::{self, Standing},
+    version,
 };
 use crate::{
-    hosting::{driver::Health, engine::Engine},
+    hosting::{driver::Health, engine::Engine, usage},
     k8s::{
         error::ApiError,
         finalizer,
@@ -111,17 +111,16 @@ async fn advance(
             return Ok(Outcome::Done);
         }
     }
-    match opened(engine, store).await {
+    match opened(engine, store, now).await {
         Ok(health) => {
             progress.connection = Step::Done;
-            let standing = version::standing(store, &health.version);
+            let settled = version::is_settled(store, &health);
             progress.health = Some(health);
-            match standing {
-                Standing::Safe | Standing::Accepted(_) => {
-                    Ok(renew_at.map_or(Outcome::Done, |at| until(at, now)))
-                }
+            if settled {
+                Ok(renew_at.map_or(Outcome::Done, |at| until(at, now)))
+            } else {
                 // Nothing reports an upgrade.
-                Standing::Unsafe(_) => Ok(Outcome::Waiting),
+                Ok(Outcome::Waiting)
             }
         }
         Err(problem) => {
@@ -136,21 +135,26 @@ async fn advance(
     }
 }
 
-/// Opens the DataStore, and returns what it tells about itself: asked again where its version was not safe.
-async fn opened(engine: &Engine, store: &DataStore) -> Result<Health, Problem> {
+/// Opens the DataStore, and returns what it tells about itself: asked again where something was not as it should be.
+async fn opened(engine: &Engine, store: &DataStore, now: Timestamp) -> Result<Health, Problem> {
+    let name = store.name_any();
     let access = access(engine, store).await?;
-    let health = access.admin.health();
-    match version::standing(store, &health.version) {
-        Standing::Safe | Standing::Accepted(_) => return Ok(health),
-        Standing::Unsafe(_) => {}
+    if !version::is_settled(store, &access.admin.health())
+        && let Err(error) = access.admin.look().await
+    {
+        engine.pool.forget(&name);
+        return Err(connection::problem(&error));
     }
-    match access.admin.look().await {
-        Ok(()) => Ok(access.admin.health()),
-        Err(error) => {
-            engine.pool.forget(&store.name_any());
-            Err(connection::problem(&error))
-        }
+    // Before the first tenant nobody has a certificate to ask with; its controller asks then.
+    let tenants = engine.tenants_of(&name).into_iter();
+    let mut users = tenants.filter_map(|key| usage::user_in(&*engine.tenants.get(&key)?, &name));
+    if let Some(user) = users.next()
+        && let Err(error) = access.try_as_tenant(&user, now).await
+    {
+        // The user is that of one tenant, whose own controller reports what is wrong with it.
+        tracing::debug!(datastore = name, user, %error, "the status was not asked for as a tenant");
     }
+    Ok(access.admin.health())
 }
 
 /// Tries again with backoff; a problem that says nothing about the DataStore is a failure.

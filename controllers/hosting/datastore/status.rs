@@ -123,7 +123,7 @@ pub fn status(store: &DataStore, progress: &Progress, now: Timestamp) -> DataSto
         }
     }
     if let Some(health) = &progress.health {
-        report.set(version::verdict(store, &health.version));
+        report.set(version::verdict(store, health));
     }
     report.unsupported(progress.unsupported.clone());
     DataStoreStatus {

@@ -478,6 +478,33 @@ async fn a_version_with_holes_is_reported_until_it_is_upgraded_or_accepted() {
 }
 
 #[tokio::test]
+async fn a_status_that_is_refused_to_tenants_is_reported_as_soon_as_there_is_one() {
+    let mut world = World::new().await;
+    world.etcd.refuse_tenants(true);
+    world.settle().await;
+    assert_eq!(world.condition(On::VersionSafe).0, "True", "nobody to ask as");
+    let mut tenant = a_tenant();
+    tenant["status"] = json!({
+        "storage": { "dataStoreName": "default", "setup": { "schema": "a", "user": "a" } },
+    });
+    world.api.edit(TENANT, &tenant);
+    world.settle().await;
+    for _ in 0..2 {
+        let (status, reason, _) = world.condition(On::VersionSafe);
+        assert_eq!(
+            (status.as_str(), reason.as_str()),
+            ("False", "DataStoreStatusRefused")
+        );
+        world.assert_ready();
+        world.restart().await;
+        world.settle().await;
+    }
+    world.etcd.refuse_tenants(false);
+    world.again().await;
+    assert_eq!(world.condition(On::VersionSafe).0, "True");
+}
+
+#[tokio::test]
 async fn a_managed_datastore_runs_no_version_with_holes() {
     let world = World::new().await;
     world.settle().await;

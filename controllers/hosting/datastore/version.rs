@@ -1,4 +1,5 @@
-//! Whether the version of an etcd keeps its tenants apart, and what follows from it for a DataStore. Pure.
+//! Whether the version of an etcd keeps its tenants apart and serves their watches, and what follows from it for a
+//! DataStore. Pure.
 //!
 //! A version below the floor takes no new tenants, unless an annotation of the DataStore accepts it. Tenants that are set
 //! up run on, since stopping them would help nobody: the DataStore reports the version to take.
@@ -12,7 +13,10 @@ use kube::ResourceExt as _;
 
 use super::validate::{ETCD_VERSION, Managed};
 use crate::{
-    hosting::driver::etcd::floor::{self, Below},
+    hosting::driver::{
+        Health,
+        etcd::floor::{self, Below},
+    },
     k8s::{conditions::Verdict, problem::Problem},
 };
 
@@ -59,10 +63,30 @@ pub fn admits(store: &DataStore, version: &str) -> Result<(), Problem> {
     }
 }
 
+/// Whether everything that depends on the version is as it should be, or as the user accepts it.
+pub fn is_settled(store: &DataStore, health: &Health) -> bool {
+    let settled = match standing(store, &health.version) {
+        Standing::Safe | Standing::Accepted(_) => true,
+        Standing::Unsafe(_) => false,
+    };
+    settled && health.answers_tenants != Some(false)
+}
+
 /// The condition `VersionSafe`.
-pub fn verdict(store: &DataStore, version: &str) -> Verdict {
+pub fn verdict(store: &DataStore, health: &Health) -> Verdict {
     let on = On::VersionSafe.as_str();
+    let version = health.version.as_str();
+    let refuses = health.answers_tenants == Some(false);
     match standing(store, version) {
+        Standing::Safe | Standing::Accepted(_) if refuses => Verdict::no(
+            on,
+            Reason::DataStoreStatusRefused,
+            format!(
+                "etcd {version} refuses its status to the certificates of tenants, so watches of quiet resources fail in \
+                 their API servers; {}",
+                upgrade(store, &floor::take(version))
+            ),
+        ),
         Standing::Safe => Verdict::yes(on, Reason::DataStoreVersionSafe, ""),
         Standing::Accepted(below) => Verdict::yes(
             on,
@@ -71,7 +95,7 @@ pub fn verdict(store: &DataStore, version: &str) -> Verdict {
                 "{}; annotation {} accepts that; {}",
                 defect(version),
                 ours::ACCEPT_ETCD_VERSION,
-                upgrade(store, &below)
+                upgrade(store, &below.take)
             ),
         ),
         Standing::Unsafe(below) => Verdict::no(
@@ -107,7 +131,7 @@ fn unsafe_text(store: &DataStore, version: &str, below: &Below) -> String {
     format!(
         "{}; {}, or accept it with annotation {}={version} on the DataStore",
         defect(version),
-        upgrade(store, below),
+        upgrade(store, &below.take),
         ours::ACCEPT_ETCD_VERSION
     )
 }
@@ -116,8 +140,7 @@ fn defect(version: &str) -> String {
     format!("etcd {version} has published holes through which tenants reach the data of each other")
 }
 
-fn upgrade(store: &DataStore, below: &Below) -> String {
-    let take = &below.take;
+fn upgrade(store: &DataStore, take: &semver::Version) -> String {
     if store.spec.managed.is_some() {
         format!("set spec.managed.version to {take} or newer, or remove it to run {ETCD_VERSION}")
     } else {
@@ -139,6 +162,13 @@ mod tests {
                 .insert(ours::ACCEPT_ETCD_VERSION.to_owned(), version.to_owned());
         }
         store
+    }
+
+    fn health(version: &str, answers_tenants: Option<bool>) -> Health {
+        Health {
+            version: version.to_owned(),
+            answers_tenants,
+        }
     }
 
     fn managed(version: Option<&str>, running: Option<&str>) -> (DataStore, Managed) {
@@ -178,7 +208,7 @@ mod tests {
         ];
         for (accepted, version, condition, admitted) in table {
             let store = external(accepted);
-            let verdict = verdict(&store, version);
+            let verdict = verdict(&store, &health(version, None));
             let status: &'static str = verdict.status.into();
             assert_eq!(format!("{status} {}", verdict.reason), condition);
             assert_eq!(
@@ -199,11 +229,46 @@ mod tests {
              of each other; upgrade etcd to 3.5.33 or newer, or accept it with annotation \
              capi-kamaji.io/accept-etcd-version=3.5.9 on the DataStore"
         );
-        let accepted = verdict(&external(Some("3.6.5")), "3.6.5");
+        let accepted = verdict(&external(Some("3.6.5")), &health("3.6.5", Some(true)));
         assert!(
             accepted.message.ends_with("upgrade etcd to 3.6.14 or newer"),
             "{}",
             accepted.message
+        );
+    }
+
+    #[test]
+    fn a_status_that_is_refused_to_tenants_is_told_with_the_version_to_take() {
+        let table = [
+            (None, "3.6.16", Some(true), "True DataStoreVersionSafe"),
+            (None, "3.6.16", Some(false), "False DataStoreStatusRefused"),
+            (
+                Some("3.6.5"),
+                "3.6.5",
+                Some(false),
+                "False DataStoreStatusRefused",
+            ),
+            // The worse of both.
+            (None, "3.6.5", Some(false), "False DataStoreVersionUnsafe"),
+        ];
+        for (accepted, version, answers, condition) in table {
+            let store = external(accepted);
+            let health = health(version, answers);
+            let verdict = verdict(&store, &health);
+            let status: &'static str = verdict.status.into();
+            assert_eq!(format!("{status} {}", verdict.reason), condition);
+            assert_eq!(is_settled(&store, &health), status == "True");
+            // It has nothing to do with who reaches what.
+            assert_eq!(
+                admits(&store, version).is_ok(),
+                condition != "False DataStoreVersionUnsafe"
+            );
+        }
+        let refused = verdict(&external(Some("3.6.5")), &health("3.6.5", Some(false)));
+        assert_eq!(
+            refused.message,
+            "etcd 3.6.5 refuses its status to the certificates of tenants, so watches of quiet resources fail in their API \
+             servers; upgrade etcd to 3.6.14 or newer"
         );
     }
 

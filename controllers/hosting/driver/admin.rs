@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Deleted, Error, Health, TenantSchema, etcd::EtcdAdmin};
+use super::{Credentials, Deleted, Error, Health, TenantSchema, etcd::EtcdAdmin};
 
 /// The kinds. An enum instead of a trait: a new kind does not compile until every function handles it.
 #[derive(Clone, Debug)]
@@ -51,6 +51,18 @@ impl Admin {
         }
     }
 
+    /// Asks for the status with the credentials of a tenant, and records whether it was answered.
+    pub async fn try_as(&self, tenant: &Credentials) -> Result<(), Error> {
+        match self {
+            Self::Etcd(etcd) => etcd.try_as(tenant).await,
+            #[cfg(test)]
+            Self::Memory(memory) => {
+                memory.try_as_tenant();
+                Ok(())
+            }
+        }
+    }
+
     /// Whether users and roles are enforced.
     pub async fn auth_enabled(&self) -> Result<bool, Error> {
         match self {
@@ -90,6 +102,8 @@ pub mod memory {
         calls: usize,
         down: bool,
         version: Option<String>,
+        refuses_tenants: bool,
+        answers_tenants: Option<bool>,
     }
 
     impl Memory {
@@ -120,13 +134,29 @@ pub mod memory {
 
         /// Changes its version.
         pub fn upgrade(&self, version: &str) {
-            self.0.lock().version = Some(version.to_owned());
+            let mut store = self.0.lock();
+            store.version = Some(version.to_owned());
+            store.answers_tenants = None;
+        }
+
+        /// Refuses its status to the certificates of tenants, or answers it.
+        pub fn refuse_tenants(&self, refuse: bool) {
+            let mut store = self.0.lock();
+            store.refuses_tenants = refuse;
+            store.answers_tenants = None;
+        }
+
+        pub(super) fn try_as_tenant(&self) {
+            let mut store = self.0.lock();
+            store.answers_tenants = Some(!store.refuses_tenants);
         }
 
         pub(super) fn health(&self) -> Health {
-            let version = self.0.lock().version.clone();
+            let store = self.0.lock();
+            let version = store.version.clone();
             Health {
                 version: version.unwrap_or_else(|| "3.6.16".to_owned()),
+                answers_tenants: store.answers_tenants,
             }
         }
 

@@ -23,7 +23,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     k8s::error::Class,
-    pki::material::{Ca, Error as MaterialError, Found, PrivateKeyPem},
+    pki::{
+        issue,
+        material::{Ca, Error as MaterialError, Found, PrivateKeyPem},
+        spec::Leaf,
+    },
 };
 
 pub mod admin;
@@ -90,6 +94,8 @@ pub struct Deleted {
 pub struct Health {
     /// Its version.
     pub version: String,
+    /// Whether it answers a request for its status with the certificate of a tenant, once that was tried.
+    pub answers_tenants: Option<bool>,
 }
 
 /// Endpoints and credentials of the admin of a datastore.
@@ -256,6 +262,25 @@ impl Access {
             admin: admin::Admin::Etcd(Box::new(etcd::EtcdAdmin::connect(credentials).await?)),
             endpoints: credentials.endpoints.clone(),
         })
+    }
+
+    /// Asks for the status with a certificate of a tenant's user, as its API server does, and records the answer. Nothing
+    /// is sent once it is known: the certificates of all tenants are of one kind.
+    pub async fn try_as_tenant(&self, user: &str, now: Timestamp) -> Result<(), Error> {
+        if self.admin.health().answers_tenants.is_some() {
+            return Ok(());
+        }
+        let issued = issue::leaf(&Leaf::client(user), &self.ca, now);
+        let issued = issued.map_err(|error| Error::Credentials(error.to_string()))?;
+        let credentials = Credentials {
+            endpoints: self.endpoints.clone(),
+            ca_pem: self.ca.certificate_pem().to_owned(),
+            ca_key: None,
+            certificate_pem: issued.cert_pem,
+            key: issued.key_pem,
+            ca_locations: (String::new(), String::new()),
+        };
+        self.admin.try_as(&credentials).await
     }
 }
 

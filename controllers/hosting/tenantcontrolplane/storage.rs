@@ -182,7 +182,7 @@ pub fn check_health(store: &DataStore) -> Result<(), Problem> {
     usable(store)
 }
 
-/// Creates schema and user where they are missing.
+/// Creates schema and user where they are missing, and tries whether the datastore serves them.
 ///
 /// # Errors
 /// What the datastore answered. For a tenant that was never set up also a version that does not keep tenants apart.
@@ -201,10 +201,17 @@ pub async fn set_up(
         expected: is_set_up(tenant) || has_keys(engine, tenant),
         ..schema_of(engine, tenant, names)
     };
-    match access.admin.ensure_tenant(&schema, now).await {
-        Ok(()) => Ok(access),
-        Err(error) => Err(failed(engine, tenant, store, &error)),
+    if let Err(error) = access.admin.ensure_tenant(&schema, now).await {
+        return Err(failed(engine, tenant, store, &error));
     }
+    let before = access.admin.health();
+    if let Err(error) = access.try_as_tenant(&names.user, now).await {
+        return Err(failed(engine, tenant, store, &error));
+    }
+    if access.admin.health() != before {
+        engine.store_queue.add(RootKey::new("", store.name_any()));
+    }
+    Ok(access)
 }
 
 /// Deletes schema, user and all data of the tenant.

@@ -561,6 +561,21 @@ async fn a_datastore_with_holes_takes_no_new_tenant_until_it_is_upgraded_or_acce
 }
 
 #[tokio::test]
+async fn the_datastore_is_told_when_it_does_not_serve_a_tenant() {
+    let world = World::new().await;
+    world.store.refuse_tenants(true);
+    world.settle().await;
+    world.assert_ready();
+    let mut queued = Vec::new();
+    while !world.engine.store_queue.is_empty() {
+        let key = world.engine.store_queue.next().await;
+        world.engine.store_queue.done(key.clone(), None);
+        queued.push(key.name);
+    }
+    assert_eq!(queued, ["default"]);
+}
+
+#[tokio::test]
 async fn tenants_of_a_datastore_with_holes_go_on() {
     let mut world = World::new().await;
     world.settle().await;

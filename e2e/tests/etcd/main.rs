@@ -6,7 +6,7 @@ mod isolation;
 
 use capi_kamaji::{
     hosting::driver::{
-        Deleted, Error, Owner, TenantSchema,
+        Access, Deleted, Error, Owner, TenantSchema,
         etcd::{EtcdAdmin, floor},
     },
     k8s::error::Class,
@@ -364,6 +364,20 @@ async fn the_version_of_the_server_is_read_and_keeps_tenants_apart() -> anyhow::
     let shown = etcd.ctl("root", &["endpoint", "status"])?;
     assert!(shown.contains(&format!(" {version},")), "{version}: {shown}");
     assert_eq!(floor::check(&version), Ok(()));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_is_answered_what_its_api_server_asks_for() -> anyhow::Result<()> {
+    let Some((etcd, admin)) = start().await? else {
+        return Ok(());
+    };
+    let a = place("a");
+    admin.ensure_tenant(&a, Timestamp::now()).await?;
+    let access = Access::open(&etcd.credentials()?).await?;
+    assert_eq!(access.admin.health().answers_tenants, None);
+    access.try_as_tenant(&a.user, Timestamp::now()).await?;
+    assert_eq!(access.admin.health().answers_tenants, Some(true));
     Ok(())
 }
 

@@ -38,6 +38,13 @@ pub fn check(version: &str) -> Result<(), Below> {
     }
 }
 
+/// The version to take instead of one that serves tenants badly: the oldest that is safe of its line, or of the newest
+/// line where the version is not below it.
+pub fn take(version: &str) -> Version {
+    let [.., newest] = FLOORS;
+    check(version).map_or_else(|below| below.take, |()| newest)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

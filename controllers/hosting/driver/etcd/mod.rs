@@ -82,8 +82,16 @@ fn unless<T>(answer: Result<T, Failure>, expected: Known) -> Result<Option<T>, E
 }
 
 impl EtcdAdmin {
-    /// Connects and sends one authenticated request.
+    /// Connects, and sends authenticated requests.
     pub async fn connect(credentials: &Credentials) -> Result<Self, Error> {
+        let admin = Self::open(credentials).await?;
+        admin.ping().await?;
+        admin.look().await?;
+        Ok(admin)
+    }
+
+    /// Prepares a connection. Nothing is sent.
+    async fn open(credentials: &Credentials) -> Result<Self, Error> {
         let endpoints: Vec<String> = credentials
             .endpoints
             .iter()
@@ -103,15 +111,12 @@ impl EtcdAdmin {
         let client = Client::connect(&endpoints, Some(options))
             .await
             .map_err(|error| Error::Credentials(error.to_string()))?;
-        let admin = Self {
+        Ok(Self {
             client,
             endpoints: credentials.endpoints.clone().into(),
             turns: Arc::new(Semaphore::new(AT_ONCE)),
             health: Arc::default(),
-        };
-        admin.ping().await?;
-        admin.look().await?;
-        Ok(admin)
+        })
     }
 
     /// Sends one authenticated request.
@@ -140,9 +145,25 @@ impl EtcdAdmin {
                 client.status().await
             })
             .await?;
-        *self.health.lock() = Health {
-            version: status.version().to_owned(),
+        let version = status.version().to_owned();
+        let mut health = self.health.lock();
+        // Another version may answer otherwise.
+        let answers_tenants = health.answers_tenants.filter(|_| health.version == version);
+        *health = Health {
+            version,
+            answers_tenants,
         };
+        Ok(())
+    }
+
+    /// Asks for the status with the credentials of a tenant, and records whether it was answered.
+    pub async fn try_as(&self, tenant: &Credentials) -> Result<(), Error> {
+        let answered = match Self::open(tenant).await?.look().await {
+            Ok(()) => true,
+            Err(Error::Denied { .. }) => false,
+            Err(error) => return Err(error),
+        };
+        self.health.lock().answers_tenants = Some(answered);
         Ok(())
     }
 
