@@ -114,12 +114,12 @@ async fn advance(
     match opened(engine, store, now).await {
         Ok(health) => {
             progress.connection = Step::Done;
-            let settled = version::is_settled(store, &health);
+            let settled = version::is_settled(store, &health) && health.silent.is_empty();
             progress.health = Some(health);
             if settled {
                 Ok(renew_at.map_or(Outcome::Done, |at| until(at, now)))
             } else {
-                // Nothing reports an upgrade.
+                // Nothing reports an upgrade, or a member that is back.
                 Ok(Outcome::Waiting)
             }
         }
@@ -139,7 +139,9 @@ async fn advance(
 async fn opened(engine: &Engine, store: &DataStore, now: Timestamp) -> Result<Health, Problem> {
     let name = store.name_any();
     let access = access(engine, store).await?;
-    if !version::is_settled(store, &access.admin.health())
+    let health = access.admin.health();
+    let settled = version::is_settled(store, &health) && health.silent.is_empty();
+    if (!settled || access.admin.has_news())
         && let Err(error) = access.admin.look().await
     {
         engine.pool.forget(&name);

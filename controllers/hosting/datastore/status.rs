@@ -9,7 +9,7 @@ use kamaji_api::{
 use kube::ResourceExt as _;
 
 use super::{parts, validate::Managed, version};
-use crate::hosting::driver::Health;
+use crate::hosting::driver::{Health, Silent};
 use crate::k8s::{
     conditions::{self, Verdict},
     problem::{Problem, Retry},
@@ -97,8 +97,9 @@ pub fn status(store: &DataStore, progress: &Progress, now: Timestamp) -> DataSto
     report.set(deletion(store, progress));
     report.set(allowed_deletion(progress));
     report.set(validation(progress));
+    let members = progress.health.as_ref().map(answering).unwrap_or_default();
     match &ready {
-        Ok(()) => report.set(Verdict::yes(On::Ready.as_str(), Reason::Ready, "")),
+        Ok(()) => report.set(Verdict::yes(On::Ready.as_str(), Reason::Ready, members.as_str())),
         Err(problem) => report.set(Verdict::no(
             On::Ready.as_str(),
             problem.reason,
@@ -106,10 +107,11 @@ pub fn status(store: &DataStore, progress: &Progress, now: Timestamp) -> DataSto
         )),
     }
     let reachable = On::Reachable.as_str();
-    report.set(
-        report::verdict(reachable, &progress.connection, Reason::Reachable)
-            .unwrap_or_else(|| Verdict::unknown(reachable, Reason::Pending, NOT_CONNECTED)),
-    );
+    report.set(match &progress.connection {
+        Step::NotReached => Verdict::unknown(reachable, Reason::Pending, NOT_CONNECTED),
+        Step::Done => Verdict::yes(reachable, Reason::Reachable, members),
+        Step::Failed(problem) => Verdict::no(reachable, problem.reason, problem.message.clone()),
+    });
     for (on, step, good) in [
         (On::MembersReady, &progress.members, Reason::MembersReady),
         (
@@ -133,6 +135,23 @@ pub fn status(store: &DataStore, progress: &Progress, now: Timestamp) -> DataSto
         conditions: report.into_conditions(),
         managed: progress.managed.clone().or(old.managed),
     }
+}
+
+/// The members that do not answer; empty when all do.
+fn answering(health: &Health) -> String {
+    if health.silent.is_empty() {
+        return String::new();
+    }
+    let silent = health
+        .silent
+        .iter()
+        .map(|Silent { endpoint, cause }| format!("{endpoint} ({cause})"));
+    format!(
+        "{} of {} members answer; no answer from {}: start them again, or correct spec.endpoints",
+        health.members.saturating_sub(health.silent.len()),
+        health.members,
+        silent.collect::<Vec<_>>().join(", ")
+    )
 }
 
 /// The first problem that makes the DataStore unusable for tenants.
@@ -261,13 +280,15 @@ fn some_of(users: &[String]) -> String {
     }
 }
 
-/// Whether tenants are reconciled after a change of status: they depend on `Ready` and `VersionSafe` with their reasons and
-/// messages, and on the generation of the spec, which may have other endpoints.
+/// Whether tenants are reconciled after a change of status: they depend on `Ready` and `VersionSafe` with their reasons, on
+/// the messages of what is not as it should be, and on the generation of the spec, which may have other endpoints. A
+/// member that is down is no concern of theirs.
 pub fn concerns_tenants(old: Option<&DataStoreStatus>, new: &DataStoreStatus) -> bool {
     let facts = |status: &DataStoreStatus| {
         let why = [On::Ready, On::VersionSafe].map(|on| {
             let found = conditions::get(&status.conditions, on.as_str());
-            found.map(|found| (found.reason.clone(), found.message.clone()))
+            let message = |found: &Condition| (found.status != "True").then(|| found.message.clone());
+            found.map(|found| (found.reason.clone(), message(found)))
         });
         (status.ready, status.observed_generation, why)
     };
@@ -398,6 +419,38 @@ mod tests {
             shown(&wrong, On::Reachable),
             "Unknown Pending the datastore was not connected to yet"
         );
+    }
+
+    #[test]
+    fn a_member_that_is_down_is_named_while_the_others_serve() {
+        let refused = |endpoint: &str| Silent {
+            endpoint: endpoint.to_owned(),
+            cause: "connection refused".to_owned(),
+        };
+        let health = |silent: &[&str]| Health {
+            version: "3.6.16".to_owned(),
+            answers_tenants: Some(true),
+            members: 3,
+            silent: silent.iter().map(|endpoint| refused(endpoint)).collect(),
+        };
+        let seen = |silent: &[&str]| {
+            let progress = Progress {
+                spec: Step::Done,
+                connection: Step::Done,
+                health: Some(health(silent)),
+                ..Progress::default()
+            };
+            status(&store(), &progress, now())
+        };
+        let (whole, one) = (seen(&[]), seen(&["etcd-1:2379"]));
+        assert!(one.ready);
+        let told = "1 of 3 members answer; no answer from etcd-0:2379 (connection refused), etcd-1:2379 (connection \
+                    refused): start them again, or correct spec.endpoints";
+        let two = seen(&["etcd-0:2379", "etcd-1:2379"]);
+        assert_eq!(shown(&two, On::Reachable), format!("True Reachable {told}"));
+        assert_eq!(shown(&two, On::Ready), format!("True Ready {told}"));
+        assert_eq!(shown(&whole, On::Ready), "True Ready ");
+        assert!(!concerns_tenants(Some(&whole), &one), "they are served");
     }
 
     #[test]

@@ -168,6 +168,7 @@ mod tests {
         Health {
             version: version.to_owned(),
             answers_tenants,
+            ..Health::default()
         }
     }
 

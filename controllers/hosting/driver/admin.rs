@@ -42,6 +42,15 @@ impl Admin {
         }
     }
 
+    /// Something happened that is a reason to ask the datastore about itself.
+    pub fn has_news(&self) -> bool {
+        match self {
+            Self::Etcd(etcd) => etcd.has_news(),
+            #[cfg(test)]
+            Self::Memory(_) => false,
+        }
+    }
+
     /// Asks the datastore about itself.
     pub async fn look(&self) -> Result<(), Error> {
         match self {
@@ -157,6 +166,8 @@ pub mod memory {
             Health {
                 version: version.unwrap_or_else(|| "3.6.16".to_owned()),
                 answers_tenants: store.answers_tenants,
+                members: 1,
+                silent: Vec::new(),
             }
         }
 

@@ -92,10 +92,23 @@ pub struct Deleted {
 /// What a datastore tells about itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Health {
-    /// Its version.
+    /// Its version; the lowest of its members.
     pub version: String,
     /// Whether it answers a request for its status with the certificate of a tenant, once that was tried.
     pub answers_tenants: Option<bool>,
+    /// Number of its members.
+    pub members: usize,
+    /// The members that do not answer.
+    pub silent: Vec<Silent>,
+}
+
+/// A member of a datastore that does not answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Silent {
+    /// `host:port`.
+    pub endpoint: String,
+    /// Why.
+    pub cause: String,
 }
 
 /// Endpoints and credentials of the admin of a datastore.
@@ -147,7 +160,7 @@ impl Credentials {
 /// Why a request to a datastore failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// No endpoint answers.
+    /// No endpoint answers, or none that can serve.
     #[error(
         "no answer from {endpoints} within {seconds} s: {detail}; check spec.endpoints of the DataStore, and that pods of \
          this cluster reach them"

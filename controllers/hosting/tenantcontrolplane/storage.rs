@@ -208,7 +208,7 @@ pub async fn set_up(
     if let Err(error) = access.try_as_tenant(&names.user, now).await {
         return Err(failed(engine, tenant, store, &error));
     }
-    if access.admin.health() != before {
+    if access.admin.health() != before || access.admin.has_news() {
         engine.store_queue.add(RootKey::new("", store.name_any()));
     }
     Ok(access)
@@ -230,7 +230,12 @@ pub async fn tear_down(
         .delete_tenant(&schema_of(engine, tenant, names))
         .await
     {
-        Ok(deleted) => Ok(deleted),
+        Ok(deleted) => {
+            if access.admin.has_news() {
+                engine.store_queue.add(RootKey::new("", store.name_any()));
+            }
+            Ok(deleted)
+        }
         Err(error) => Err(failed(engine, tenant, store, &error)),
     }
 }

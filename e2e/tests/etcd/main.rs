@@ -3,6 +3,7 @@
 //! behind and does not affect other tenants.
 
 mod isolation;
+mod members;
 
 use capi_kamaji::{
     hosting::driver::{

@@ -84,7 +84,7 @@ mod tests {
             "controllers/hosting/tenantcontrolplane/certificates.rs",
             "controllers/hosting/driver/admin.rs",
             "controllers/tenant/nodes.rs",
-            "e2e/etcd.rs",
+            "e2e/etcd/mod.rs",
         ] {
             assert!(found(path).is_empty(), "{path}");
         }

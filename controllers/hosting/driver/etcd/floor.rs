@@ -45,6 +45,12 @@ pub fn take(version: &str) -> Version {
     check(version).map_or_else(|below| below.take, |()| newest)
 }
 
+/// The lowest of the versions that the members of one etcd report. What cannot be read as a version is lower than all.
+pub fn lowest(versions: Vec<String>) -> String {
+    let number = |version: &String| Version::parse(version).ok();
+    versions.into_iter().min_by_key(number).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +82,9 @@ mod tests {
             ("latest", Some("3.7.1")),
             ("3.6", Some("3.7.1")),
         ];
+        let lowest_of = |versions: &[&str]| lowest(versions.iter().map(ToString::to_string).collect());
+        assert_eq!(lowest_of(&["3.6.16", "3.6.9", "3.6.14"]), "3.6.9");
+        assert_eq!(lowest_of(&["3.6.16", "not known"]), "not known");
         for (version, take) in table {
             let found = check(version).err().map(|below| below.take.to_string());
             assert_eq!(found.as_deref(), take, "{version:?}");

@@ -1,23 +1,35 @@
 //! etcd as a datastore: one role and one user per tenant for the prefix `/<schema>/`, users authenticated by the common
 //! name of their certificate, and an ownership mark that no tenant can access.
 //!
-//! This file has the connection and its bounded requests, [`floor`] the versions that are safe, [`users`] roles and users, [`tenant`] the order in which schema
+//! This file has the connection and its bounded requests, [`members`] which member is asked and [`trouble`] what becomes
+//! of one that fails, [`floor`] the versions that are safe, [`users`] roles and users, [`tenant`] the order in which schema
 //! and user of a tenant are created and deleted.
 
 use std::{sync::Arc, time::Duration};
 
 use etcd_client::{Certificate, Client, ConnectOptions, GetOptions, Identity, TlsOptions};
+use futures::future::join_all;
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 
-use super::{Credentials, Error, Health};
+use self::{
+    members::{Member, Members},
+    trouble::{Meaning, Trouble},
+};
+use super::{Credentials, Error, Health, Silent};
 
 pub mod floor;
+mod members;
 mod tenant;
+mod trouble;
 mod users;
 
-/// Timeout of one request.
+/// Timeout of one request to one member.
 const CALL: Duration = Duration::from_secs(5);
+/// How long a request is repeated while members answer that they cannot serve now. An election takes a second or two.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Pause before all members are asked again.
+const PAUSE: Duration = Duration::from_millis(200);
 /// Timeout of one TCP connection, made to find the cause of a timeout.
 const PROBE: Duration = Duration::from_secs(2);
 /// Number of tenants that are created or deleted at the same time in one etcd, which rebuilds its permission cache with
@@ -34,8 +46,7 @@ const ROOT: &str = "root";
 /// The admin of one etcd. Cheap to clone: clones share the connection.
 #[derive(Clone)]
 pub struct EtcdAdmin {
-    client: Client,
-    endpoints: Arc<[String]>,
+    members: Arc<Members>,
     turns: Arc<Semaphore>,
     health: Arc<Mutex<Health>>,
 }
@@ -43,7 +54,7 @@ pub struct EtcdAdmin {
 impl std::fmt::Debug for EtcdAdmin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("EtcdAdmin")
-            .field("endpoints", &self.endpoints)
+            .field("endpoints", &self.endpoints())
             .finish_non_exhaustive()
     }
 }
@@ -92,11 +103,6 @@ impl EtcdAdmin {
 
     /// Prepares a connection. Nothing is sent.
     async fn open(credentials: &Credentials) -> Result<Self, Error> {
-        let endpoints: Vec<String> = credentials
-            .endpoints
-            .iter()
-            .map(|endpoint| format!("https://{endpoint}"))
-            .collect();
         let tls = TlsOptions::new()
             .ca_certificate(Certificate::from_pem(&credentials.ca_pem))
             .identity(Identity::from_pem(
@@ -108,12 +114,8 @@ impl EtcdAdmin {
             .with_connect_timeout(CALL)
             .with_keep_alive(Duration::from_secs(30), CALL)
             .with_keep_alive_while_idle(false);
-        let client = Client::connect(&endpoints, Some(options))
-            .await
-            .map_err(|error| Error::Credentials(error.to_string()))?;
         Ok(Self {
-            client,
-            endpoints: credentials.endpoints.clone().into(),
+            members: Arc::new(Members::open(&credentials.endpoints, &options).await?),
             turns: Arc::new(Semaphore::new(AT_ONCE)),
             health: Arc::default(),
         })
@@ -138,20 +140,48 @@ impl EtcdAdmin {
         self.health.lock().clone()
     }
 
-    /// Asks etcd about itself.
+    /// A member did not answer, or answers again, since etcd was last asked about itself.
+    pub fn has_news(&self) -> bool {
+        let silent = |member: &&Member| member.is_silent();
+        let now = self.members.all().iter().filter(silent).map(|m| &m.endpoint);
+        !now.eq(self.health.lock().silent.iter().map(|member| &member.endpoint))
+    }
+
+    /// Asks every member about itself.
     pub async fn look(&self) -> Result<(), Error> {
-        let status = self
-            .call("read the status", |mut client: Client| async move {
-                client.status().await
-            })
-            .await?;
-        let version = status.version().to_owned();
+        let asked = self.members.all().iter().map(|member| async move {
+            let status = |mut client: Client| async move { client.status().await };
+            (member, Self::ask(member, &status).await)
+        });
+        let (mut versions, mut refused, mut silent) = (Vec::new(), None, Vec::new());
+        for (member, answer) in join_all(asked).await {
+            match answer {
+                Ok(status) => versions.push(status.version().to_owned()),
+                Err(Trouble::Silent) => silent.push(member),
+                Err(Trouble::Busy(_)) => {}
+                Err(Trouble::Answer(error)) => refused = Some(error),
+            }
+        }
+        if let Some(error) = refused {
+            return Err(failure("read the status", &error).into());
+        }
+        if versions.is_empty() {
+            return Err(self.unreachable(&[]).await);
+        }
+        let causes = join_all(silent.iter().map(|member| probe(&member.endpoint))).await;
+        let silent = silent.iter().zip(causes).map(|(member, cause)| Silent {
+            endpoint: member.endpoint.clone(),
+            cause,
+        });
+        let version = floor::lowest(versions);
         let mut health = self.health.lock();
         // Another version may answer otherwise.
         let answers_tenants = health.answers_tenants.filter(|_| health.version == version);
         *health = Health {
             version,
             answers_tenants,
+            members: self.members.all().len(),
+            silent: silent.collect(),
         };
         Ok(())
     }
@@ -224,69 +254,106 @@ impl EtcdAdmin {
         Ok(u64::try_from(found.count()).unwrap_or_default())
     }
 
-    /// Sends one request with a timeout, again if users or roles changed while it was processed.
+    /// Sends one request, to one member after the other until one answers. While members answer that they cannot serve
+    /// now, all are asked again until a deadline.
+    ///
+    /// A request that was executed may be sent again, since its answer can get lost. Every caller accepts that.
     async fn call<T, F>(&self, operation: &str, ask: impl Fn(Client) -> F) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, etcd_client::Error>> + Send,
     {
-        let mut attempt = 0;
+        let deadline = Instant::now() + PATIENCE;
         loop {
-            let answer = tokio::time::timeout(CALL, Box::pin(ask(self.client.clone()))).await;
-            match answer {
-                Ok(Ok(value)) => return Ok(value),
-                Ok(Err(error)) if is_stale(&error) && attempt < STALE_RETRIES => attempt += 1,
-                Ok(Err(error)) => return Err(self.failure(operation, &error).await),
-                Err(_) => return Err(Failure::Other(self.unreachable().await)),
-            }
-        }
-    }
-
-    async fn failure(&self, operation: &str, error: &etcd_client::Error) -> Failure {
-        let refused = |detail: &str| Error::Refused {
-            operation: operation.to_owned(),
-            detail: detail.to_owned(),
-        };
-        let etcd_client::Error::GRpcStatus(status) = error else {
-            return match error {
-                etcd_client::Error::TransportError(_) | etcd_client::Error::IoError(_) => {
-                    Failure::Other(self.unreachable().await)
+            let mut busy = Vec::new();
+            for member in self.members.in_turn() {
+                match Self::ask(member, &ask).await {
+                    Ok(value) => return Ok(value),
+                    Err(Trouble::Silent) => {}
+                    Err(Trouble::Busy(why)) => busy.push((member.endpoint.as_str(), why)),
+                    Err(Trouble::Answer(error)) => return Err(failure(operation, &error)),
                 }
-                other => Failure::Other(refused(&other.to_string())),
-            };
-        };
-        let message = status.message();
-        let known = |known| Failure::Known(known, refused(message));
-        match message.trim_start_matches("etcdserver: ") {
-            "user name not found"
-            | "role name not found"
-            | "role is not granted to the user"
-            | "permission is not granted to the role" => known(Known::Absent),
-            "user name already exists" | "role name already exists" => known(Known::Present),
-            "authentication is not enabled" => known(Known::AuthOff),
-            "permission denied" => Failure::Other(Error::Denied {
-                operation: operation.to_owned(),
-            }),
-            _ => match status.code() as i32 {
-                // A broken transport has the code Unknown (2), among others; 4 is DeadlineExceeded, 14 Unavailable.
-                2 if message.contains("transport error") => Failure::Other(self.unreachable().await),
-                4 | 14 if !message.starts_with("etcdserver:") => Failure::Other(self.unreachable().await),
-                _ => Failure::Other(refused(message)),
-            },
+            }
+            if busy.is_empty() || Instant::now() >= deadline {
+                return Err(Failure::Other(self.unreachable(&busy).await));
+            }
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
-    /// The cause of a timeout, found by a TCP connection to each endpoint.
-    async fn unreachable(&self) -> Error {
-        let mut details = Vec::new();
-        for endpoint in self.endpoints.iter() {
-            let detail = probe(endpoint).await;
-            details.push(format!("{endpoint}: {detail}"));
-        }
+    /// Sends one request to one member with a timeout, again if users or roles changed while it was processed.
+    async fn ask<T, F>(member: &Member, ask: &impl Fn(Client) -> F) -> Result<T, Trouble>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>> + Send,
+    {
+        let mut attempt = 0;
+        let answer = loop {
+            let sent = Box::pin(ask(member.client.clone()));
+            let error = match tokio::time::timeout(CALL, sent).await {
+                Ok(Ok(value)) => break Ok(value),
+                Ok(Err(error)) => error,
+                Err(_) => break Err(Trouble::Silent),
+            };
+            match trouble::of(&error) {
+                Meaning::Stale if attempt < STALE_RETRIES => attempt += 1,
+                Meaning::Stale | Meaning::Answer => break Err(Trouble::Answer(error)),
+                Meaning::Busy => break Err(Trouble::Busy(trouble::text(&error))),
+                Meaning::Silent => break Err(Trouble::Silent),
+            }
+        };
+        member.note(!matches!(answer, Err(Trouble::Silent)));
+        answer
+    }
+
+    fn endpoints(&self) -> Vec<&str> {
+        self.members
+            .all()
+            .iter()
+            .map(|member| member.endpoint.as_str())
+            .collect()
+    }
+
+    /// The cause for each member: what it answered, or the result of a TCP connection to it.
+    async fn unreachable(&self, busy: &[(&str, String)]) -> Error {
+        let endpoints = self.endpoints();
+        let details = endpoints.iter().map(|endpoint| async move {
+            let answered = busy.iter().find(|(member, _)| member == endpoint);
+            let detail = match answered {
+                Some((_, why)) => why.clone(),
+                None => probe(endpoint).await,
+            };
+            format!("{endpoint}: {detail}")
+        });
+        let seconds = if busy.is_empty() { CALL } else { PATIENCE };
         Error::Unreachable {
-            endpoints: self.endpoints.join(", "),
-            seconds: CALL.as_secs(),
-            detail: details.join("; "),
+            endpoints: endpoints.join(", "),
+            seconds: seconds.as_secs(),
+            detail: join_all(details).await.join("; "),
         }
+    }
+}
+
+/// What an answer means that is an error.
+fn failure(operation: &str, error: &etcd_client::Error) -> Failure {
+    let refused = |detail: &str| Error::Refused {
+        operation: operation.to_owned(),
+        detail: detail.to_owned(),
+    };
+    let etcd_client::Error::GRpcStatus(status) = error else {
+        return Failure::Other(refused(&error.to_string()));
+    };
+    let message = status.message();
+    let known = |known| Failure::Known(known, refused(message));
+    match message.trim_start_matches("etcdserver: ") {
+        "user name not found"
+        | "role name not found"
+        | "role is not granted to the user"
+        | "permission is not granted to the role" => known(Known::Absent),
+        "user name already exists" | "role name already exists" => known(Known::Present),
+        "authentication is not enabled" => known(Known::AuthOff),
+        "permission denied" => Failure::Other(Error::Denied {
+            operation: operation.to_owned(),
+        }),
+        _ => Failure::Other(refused(message)),
     }
 }
 
@@ -310,10 +377,4 @@ async fn probe(endpoint: &str) -> String {
     };
     let result = tokio::time::timeout(PROBE, attempt).await;
     result.unwrap_or_else(|_| "does not accept connections".to_owned())
-}
-
-/// Whether users or roles changed between the check and the execution of the request.
-fn is_stale(error: &etcd_client::Error) -> bool {
-    matches!(error, etcd_client::Error::GRpcStatus(status)
-        if status.message() == "etcdserver: revision of auth store is old")
 }

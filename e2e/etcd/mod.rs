@@ -1,6 +1,7 @@
-//! A real etcd for the duration of a test, with the arguments and certificates of a member of a managed DataStore,
-//! and
+//! A real etcd for the duration of a test, with the arguments and certificates of a member of a managed DataStore, and
 //! `etcdctl` and plain TLS connections to inspect it from outside.
+
+pub mod members;
 
 use std::{
     fs,
@@ -64,29 +65,15 @@ impl Etcd {
 
     /// The same at another address of this machine, where pods of a lab reach it.
     pub async fn start_at(address: IpAddr) -> anyhow::Result<Option<Self>> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let (etcd, ctl) = (tools().join("etcd"), tools().join("etcdctl"));
-        if !etcd.exists() || !ctl.exists() {
-            if std::env::var("CI").is_ok_and(|value| value == "true") {
-                bail!("{} and {} are needed here", etcd.display(), ctl.display());
-            }
-            eprintln!("skipped: {} is not built (hack/tools makes it)", etcd.display());
+        if !built()? {
             return Ok(None);
         }
-        // Another one may be installed already: that is fine.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let number = NUMBER.fetch_add(1, Ordering::SeqCst);
-        let home = std::env::temp_dir().join(format!("kamaji-etcd-{}-{number}", std::process::id()));
-        fs::create_dir_all(&home)?;
+        let home = home()?;
         let ca_pair = issue::ca("etcd", &AltNames::default(), Timestamp::now())?;
         let ca = read(&ca_pair)?;
-        let Content::Certificate { mut leaf, .. } = parts::server(STORE).content else {
-            bail!("the server's Secret holds no certificate");
-        };
-        leaf.names.ip.insert(address);
         fs::create_dir_all(home.join("pki"))?;
         fs::write(home.join("pki/ca.crt"), ca.certificate_pem())?;
-        store(&home, "pki/tls", &issue::leaf(&leaf, &ca, Timestamp::now())?)?;
+        store(&home, "pki/tls", &server(address, &ca)?)?;
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let (client, peer_port, probes) = (free_port(address)?, free_port(loopback)?, free_port(loopback)?);
         let endpoint = SocketAddr::new(address, client).to_string();
@@ -98,7 +85,7 @@ impl Etcd {
                 .replace("0.0.0.0:2381", &format!("127.0.0.1:{probes}"))
                 .replace(":2380", &format!(":{peer_port}"))
         });
-        let child = Command::new(&etcd)
+        let child = Command::new(tools().join("etcd"))
             .args(arguments)
             .args(["--log-level", "warn"])
             .stdout(Stdio::null())
@@ -281,6 +268,39 @@ impl Drop for Etcd {
         let _ = self.child.wait();
         let _ = fs::remove_dir_all(&self.home);
     }
+}
+
+/// Whether the tools are there. That they are not is an error under `CI=true`.
+fn built() -> anyhow::Result<bool> {
+    let (etcd, ctl) = (tools().join("etcd"), tools().join("etcdctl"));
+    if etcd.exists() && ctl.exists() {
+        // Another one may be installed already: that is fine.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        return Ok(true);
+    }
+    if std::env::var("CI").is_ok_and(|value| value == "true") {
+        bail!("{} and {} are needed here", etcd.display(), ctl.display());
+    }
+    eprintln!("skipped: {} is not built (hack/tools makes it)", etcd.display());
+    Ok(false)
+}
+
+/// A new folder for the files of one etcd.
+fn home() -> anyhow::Result<PathBuf> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::SeqCst);
+    let home = std::env::temp_dir().join(format!("kamaji-etcd-{}-{number}", std::process::id()));
+    fs::create_dir_all(&home)?;
+    Ok(home)
+}
+
+/// A certificate for a member of a managed DataStore that listens on `address`.
+fn server(address: IpAddr, ca: &Ca) -> anyhow::Result<Issued> {
+    let Content::Certificate { mut leaf, .. } = parts::server(STORE).content else {
+        bail!("the server's Secret holds no certificate");
+    };
+    leaf.names.ip.insert(address);
+    Ok(issue::leaf(&leaf, ca, Timestamp::now())?)
 }
 
 /// The arguments of a managed DataStore's member.
