@@ -1,8 +1,8 @@
 //! etcd as a datastore: one role and one user per tenant for the prefix `/<schema>/`, users authenticated by the common
 //! name of their certificate, and an ownership mark that no tenant can access.
 //!
-//! This file has the connection and its bounded requests, [`members`] which member is asked and [`trouble`] what becomes
-//! of one that fails, [`floor`] the versions that are safe, [`users`] roles and users, [`tenant`] the order in which schema
+//! This file has the connection and its bounded requests, [`members`] which member is asked, [`trouble`] what becomes
+//! of one that fails, [`answers`] what errors mean, [`floor`] the versions that are safe, [`users`] roles and users, [`tenant`] the order in which schema
 //! and user of a tenant are created and deleted.
 
 use std::{sync::Arc, time::Duration};
@@ -13,11 +13,13 @@ use parking_lot::Mutex;
 use tokio::{sync::Semaphore, time::Instant};
 
 use self::{
+    answers::{Failure, failure, is_enabled},
     members::{Member, Members},
     trouble::{Meaning, Trouble},
 };
 use super::{Credentials, Error, Health, Silent};
 
+mod answers;
 pub mod floor;
 mod members;
 mod tenant;
@@ -56,39 +58,6 @@ impl std::fmt::Debug for EtcdAdmin {
         f.debug_struct("EtcdAdmin")
             .field("endpoints", &self.endpoints())
             .finish_non_exhaustive()
-    }
-}
-
-/// Answers that a caller may expect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Known {
-    /// User, role, grant or permission does not exist.
-    Absent,
-    /// User or role exists already.
-    Present,
-    /// Authentication is disabled.
-    AuthOff,
-}
-
-enum Failure {
-    Known(Known, Error),
-    Other(Error),
-}
-
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Known(_, error) | Failure::Other(error) => error,
-        }
-    }
-}
-
-/// Turns one expected answer into `None`.
-fn unless<T>(answer: Result<T, Failure>, expected: Known) -> Result<Option<T>, Error> {
-    match answer {
-        Ok(value) => Ok(Some(value)),
-        Err(Failure::Known(known, _)) if known == expected => Ok(None),
-        Err(failure) => Err(failure.into()),
     }
 }
 
@@ -163,7 +132,7 @@ impl EtcdAdmin {
             }
         }
         if let Some(error) = refused {
-            return Err(failure("read the status", &error).into());
+            return Err(failure("read the status", &trouble::text(&error)).into());
         }
         if versions.is_empty() {
             return Err(self.unreachable(&[]).await);
@@ -210,15 +179,7 @@ impl EtcdAdmin {
                 },
             )
             .await;
-        match answer {
-            Err(Failure::Known(Known::AuthOff, _)) => Ok(false),
-            // Any other error comes from an etcd with authentication.
-            Ok(_)
-            | Err(Failure::Known(..) | Failure::Other(Error::Refused { .. } | Error::Denied { .. })) => {
-                Ok(true)
-            }
-            Err(Failure::Other(error)) => Err(error),
-        }
+        is_enabled(answer)
     }
 
     /// Enables authentication in a managed etcd, after creating the role and user `root`.
@@ -270,7 +231,7 @@ impl EtcdAdmin {
                     Ok(value) => return Ok(value),
                     Err(Trouble::Silent) => {}
                     Err(Trouble::Busy(why)) => busy.push((member.endpoint.as_str(), why)),
-                    Err(Trouble::Answer(error)) => return Err(failure(operation, &error)),
+                    Err(Trouble::Answer(error)) => return Err(failure(operation, &trouble::text(&error))),
                 }
             }
             if busy.is_empty() || Instant::now() >= deadline {
@@ -329,31 +290,6 @@ impl EtcdAdmin {
             seconds: seconds.as_secs(),
             detail: join_all(details).await.join("; "),
         }
-    }
-}
-
-/// What an answer means that is an error.
-fn failure(operation: &str, error: &etcd_client::Error) -> Failure {
-    let refused = |detail: &str| Error::Refused {
-        operation: operation.to_owned(),
-        detail: detail.to_owned(),
-    };
-    let etcd_client::Error::GRpcStatus(status) = error else {
-        return Failure::Other(refused(&error.to_string()));
-    };
-    let message = status.message();
-    let known = |known| Failure::Known(known, refused(message));
-    match message.trim_start_matches("etcdserver: ") {
-        "user name not found"
-        | "role name not found"
-        | "role is not granted to the user"
-        | "permission is not granted to the role" => known(Known::Absent),
-        "user name already exists" | "role name already exists" => known(Known::Present),
-        "authentication is not enabled" => known(Known::AuthOff),
-        "permission denied" => Failure::Other(Error::Denied {
-            operation: operation.to_owned(),
-        }),
-        _ => Failure::Other(refused(message)),
     }
 }
 

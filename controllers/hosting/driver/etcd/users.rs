@@ -2,7 +2,12 @@
 
 use etcd_client::{Client, Permission, PermissionType, UserAddOptions};
 
-use super::{super::Error, EtcdAdmin, Known, prefix, unless};
+use super::{
+    super::Error,
+    EtcdAdmin,
+    answers::{Known, unless},
+    prefix,
+};
 
 impl EtcdAdmin {
     pub(super) async fn ensure_role(&self, role: &str) -> Result<(), Error> {
