@@ -17,7 +17,8 @@ use crate::{
     k8s::{error::Class, key::RootKey, problem::Problem},
 };
 
-/// Returns the shared connection to a DataStore, opening it if necessary.
+/// Returns the shared connection to a DataStore, opening it if necessary. All that need it at the same time wait for one
+/// attempt and share its end.
 ///
 /// # Errors
 /// When spec or credentials cannot be used, the datastore does not answer, or an external etcd has authentication off.
@@ -25,6 +26,13 @@ pub async fn access(engine: &Engine, store: &DataStore) -> Result<Arc<Access>, P
     if let Some(open) = engine.pool.get(store) {
         return Ok(open);
     }
+    let attempts = engine.pool.attempts(store);
+    // On the heap: everything that opens a DataStore would carry its connection.
+    let attempt = Box::pin(open(engine, store));
+    attempts.share(|| engine.pool.get(store), attempt).await
+}
+
+async fn open(engine: &Engine, store: &DataStore) -> Result<Arc<Access>, Problem> {
     let valid = validate::validate(store)?;
     let credentials = observe::credentials(&engine.client, &valid).await?;
     let access = engine.pool.open(&credentials).await;

@@ -21,6 +21,7 @@ use kube::ResourceExt as _;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use self::attempts::Attempts;
 use crate::{
     k8s::error::Class,
     pki::{
@@ -31,6 +32,7 @@ use crate::{
 };
 
 pub mod admin;
+pub mod attempts;
 pub mod etcd;
 pub mod names;
 
@@ -304,6 +306,7 @@ type Intent = (Option<String>, Option<i64>, Option<BTreeMap<String, String>>);
 #[derive(Default)]
 pub struct Pool {
     open: Mutex<HashMap<String, (Intent, Arc<Access>)>>,
+    attempts: Mutex<HashMap<String, (Intent, Arc<Attempts>)>>,
     /// Replaces every datastore, in convergence tests.
     #[cfg(test)]
     pub memory: Mutex<Option<admin::memory::Memory>>,
@@ -315,6 +318,18 @@ impl Pool {
         let open = self.open.lock();
         let (intent, access) = open.get(&store.name_any())?;
         (*intent == intent_of(store)).then(|| access.clone())
+    }
+
+    /// The attempts to open this version of a DataStore.
+    pub fn attempts(&self, store: &DataStore) -> Arc<Attempts> {
+        let mut attempts = self.attempts.lock();
+        // What nobody waits for tells nothing any more.
+        attempts.retain(|_, (_, waiting)| Arc::strong_count(waiting) > 1);
+        let (intent, of_this) = attempts.entry(store.name_any()).or_default();
+        if *intent != intent_of(store) {
+            (*intent, *of_this) = (intent_of(store), Arc::default());
+        }
+        of_this.clone()
     }
 
     /// Connects to a datastore.
