@@ -268,6 +268,8 @@ named! {
         DataStoreNotReady,
         /// The DataStore does not answer.
         DataStoreUnreachable,
+        /// The DataStore is busy with other tenants; this one has its turn after them.
+        DataStoreBusy,
         /// The DataStore rejected the credentials.
         DataStoreUnauthorized,
         /// The DataStore does not authenticate its clients, so tenants are not isolated from each other.

@@ -20,7 +20,7 @@ use capi_kamaji::{
 };
 use k8s_openapi::jiff::Timestamp;
 
-use super::{built, free_port, home, read, server, store, tools};
+use super::{built, free_port, home, read, server, signal, store, tools};
 
 /// How long the members may take until all of them answer.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -135,12 +135,7 @@ impl Members {
         let Some(child) = &self.running[number] else {
             bail!("member {number} does not run");
         };
-        let signal = if frozen { "-STOP" } else { "-CONT" };
-        let sent = Command::new("kill")
-            .args([signal, &child.id().to_string()])
-            .status()?;
-        anyhow::ensure!(sent.success(), "member {number} gets no signal");
-        Ok(())
+        signal(child, frozen)
     }
 
     /// Starts a member that was killed.

@@ -113,6 +113,11 @@ impl Etcd {
         )
     }
 
+    /// Stops it from doing anything, with its connections open, or lets it go on.
+    pub fn freeze(&self, frozen: bool) -> anyhow::Result<()> {
+        signal(&self.child, frozen)
+    }
+
     /// `host:port`.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
@@ -268,6 +273,16 @@ impl Drop for Etcd {
         let _ = self.child.wait();
         let _ = fs::remove_dir_all(&self.home);
     }
+}
+
+/// Stops a process from doing anything, or lets it go on.
+fn signal(child: &Child, frozen: bool) -> anyhow::Result<()> {
+    let signal = if frozen { "-STOP" } else { "-CONT" };
+    let sent = Command::new("kill")
+        .args([signal, &child.id().to_string()])
+        .status()?;
+    anyhow::ensure!(sent.success(), "process {} gets no signal", child.id());
+    Ok(())
 }
 
 /// Whether the tools are there. That they are not is an error under `CI=true`.

@@ -175,6 +175,15 @@ pub enum Error {
         /// The cause for each endpoint.
         detail: String,
     },
+    /// Other tenants are created or deleted.
+    #[error(
+        "{at_once} other tenants are created or deleted in this datastore, which is as many as are at the same time; this one \
+         is tried again by itself"
+    )]
+    Busy {
+        /// How many at the same time.
+        at_once: usize,
+    },
     /// The admin's certificate lacks permissions.
     #[error(
         "{operation}: permission denied; the common name of spec.tlsConfig.clientCertificate must be root"
@@ -233,6 +242,7 @@ impl Error {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Unreachable { .. } => Reason::DataStoreUnreachable,
+            Self::Busy { .. } => Reason::DataStoreBusy,
             Self::Denied { .. } => Reason::DataStoreUnauthorized,
             Self::ForeignSchema { .. } => Reason::SchemaOwnedByAnother,
             Self::ForeignUser { .. } => Reason::UserOwnedByAnother,
@@ -247,7 +257,10 @@ impl Error {
     /// How to retry.
     pub fn class(&self) -> Class {
         match self {
-            Self::Unreachable { .. } | Self::Refused { .. } | Self::DataMissing { .. } => Class::Foreign,
+            Self::Unreachable { .. }
+            | Self::Busy { .. }
+            | Self::Refused { .. }
+            | Self::DataMissing { .. } => Class::Foreign,
             Self::Denied { .. } => Class::Denied,
             Self::ForeignSchema { .. } | Self::ForeignUser { .. } | Self::Name(_) | Self::Credentials(_) => {
                 Class::Invalid

@@ -318,6 +318,8 @@ fn reported(tenant: &TenantControlPlane, store: &str, error: &driver::Error) -> 
             );
             return Problem::on_change(error.reason(), message);
         }
+        // Nothing failed.
+        Error::Busy { .. } => return Problem::unwatched(error.reason(), error.to_string()),
         Error::Unreachable { .. } | Error::Denied { .. } | Error::Credentials(_) | Error::Refused { .. } => {
             return Problem::new(Retry::from(error.class()), error.reason(), error.to_string());
         }

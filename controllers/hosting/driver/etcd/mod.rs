@@ -10,7 +10,10 @@ use std::{sync::Arc, time::Duration};
 use etcd_client::{Certificate, Client, ConnectOptions, GetOptions, Identity, TlsOptions};
 use futures::future::join_all;
 use parking_lot::Mutex;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::Instant,
+};
 
 use self::{
     answers::{Failure, failure, is_enabled},
@@ -37,6 +40,8 @@ const PROBE: Duration = Duration::from_secs(2);
 /// Number of tenants that are created or deleted at the same time in one etcd, which rebuilds its permission cache with
 /// each change of users.
 const AT_ONCE: usize = 4;
+/// How long a tenant waits for its turn. Whoever waits holds a worker, which tenants of other datastores need.
+const TURN: Duration = Duration::from_secs(2);
 /// How often a request is repeated because users or roles changed while it was processed.
 const STALE_RETRIES: u32 = 8;
 
@@ -194,6 +199,15 @@ impl EtcdAdmin {
         })
         .await?;
         Ok(())
+    }
+
+    /// Waits for one of the turns in which tenants are created and deleted.
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, Error> {
+        match tokio::time::timeout(TURN, self.turns.acquire()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            // The semaphore is never closed.
+            Ok(Err(_)) | Err(_) => Err(Error::Busy { at_once: AT_ONCE }),
+        }
     }
 
     /// Number of keys of a schema.

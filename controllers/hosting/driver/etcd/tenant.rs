@@ -29,7 +29,7 @@ impl EtcdAdmin {
     /// to exist and do not: an empty schema would become another cluster with the same name.
     pub async fn ensure_tenant(&self, tenant: &TenantSchema, now: Timestamp) -> Result<(), Error> {
         check(tenant)?;
-        let _turn = self.turns.acquire().await;
+        let _turn = self.turn().await?;
         self.claim(tenant, now).await?;
         self.ensure_role(&tenant.schema).await?;
         self.ensure_permission(&tenant.schema, PermissionType::Readwrite)
@@ -41,7 +41,7 @@ impl EtcdAdmin {
     /// user exist without a mark. Nothing is done if they do not exist.
     pub async fn delete_tenant(&self, tenant: &TenantSchema) -> Result<Deleted, Error> {
         check(tenant)?;
-        let _turn = self.turns.acquire().await;
+        let _turn = self.turn().await?;
         let marks = self.marks(tenant).await?;
         foreign(tenant, &marks)?;
         if marks.schema.is_none() && !tenant.adopt {
