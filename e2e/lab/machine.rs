@@ -5,11 +5,13 @@ use std::{path::Path, process::Stdio};
 use anyhow::{Context as _, Result, bail};
 use tokio::process::Command;
 
-use super::access::DATA;
+use super::{access::DATA, tenants::PATIENCE, until::until};
 use crate::machines::record::Record;
 
 /// A machine of the lab that runs.
 pub struct Inside {
+    namespace: String,
+    name: String,
     pid: u32,
 }
 
@@ -27,11 +29,28 @@ impl Inside {
             };
             let record: Record = serde_json::from_str(&text)?;
             if record.namespace == namespace && record.name == name {
-                let pid = record.init.context("the machine does not run")?.pid;
-                return Ok(Self { pid });
+                let init = record.running().await.context("the machine does not run")?;
+                return Ok(Self {
+                    namespace: record.namespace,
+                    name: record.name,
+                    pid: init.pid,
+                });
             }
         }
         bail!("the machine host knows no machine {namespace}/{name}")
+    }
+
+    /// Reboots it, and waits until it has another PID 1.
+    ///
+    /// # Errors
+    /// When it does not come up again.
+    pub async fn reboot(self) -> Result<Self> {
+        self.run(&["systemctl", "--no-block", "reboot"]).await?;
+        until(&format!("{} to reboot", self.name), PATIENCE, async || {
+            let now = Self::of(&self.namespace, &self.name).await?;
+            Ok((now.pid != self.pid).then_some(now))
+        })
+        .await
     }
 
     /// PID of a container's first process, as the machine's containerd knows it.

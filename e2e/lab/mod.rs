@@ -9,6 +9,7 @@ pub mod datastore;
 pub mod describe;
 pub mod logs;
 pub mod machine;
+pub mod nodes;
 pub mod pods;
 pub mod processes;
 

@@ -270,7 +270,7 @@ impl Host {
 
     /// Ends the processes of the machine and removes its route and cgroups.
     async fn clear(&self, record: &Record) -> Result<()> {
-        nspawn::stop(record.init, record.supervisor).await?;
+        nspawn::stop(record.running().await, record.supervisor).await?;
         routes::remove(record.pod_cidr, record.address).await?;
         for pid in cgroups::members(&record.id) {
             nspawn::kill(pid).await?;

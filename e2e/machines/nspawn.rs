@@ -76,7 +76,7 @@ pub async fn start(directory: &Path, lower: &Path, id: &str, hostname: &str, bri
 pub async fn init_of(supervisor: Pid, directory: &Path) -> Result<Pid> {
     let deadline = Instant::now() + PATIENCE;
     while supervisor.alive().await {
-        if let Some(init) = find_init(supervisor.pid).await {
+        if let Some(init) = supervisor.init_below().await {
             return Ok(init);
         }
         if Instant::now() > deadline {
@@ -89,34 +89,6 @@ pub async fn init_of(supervisor: Pid, directory: &Path) -> Result<Pid> {
         "the container ended: {}",
         String::from_utf8_lossy(&console).trim()
     );
-}
-
-/// The child of the supervisor that is PID 1 of its own namespace.
-async fn find_init(supervisor: u32) -> Option<Pid> {
-    let children = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children"))
-        .await
-        .ok()?;
-    for child in children
-        .split_whitespace()
-        .filter_map(|pid| pid.parse::<u32>().ok())
-    {
-        let status = fs::read_to_string(format!("/proc/{child}/status"))
-            .await
-            .unwrap_or_default();
-        if is_namespace_init(&status) {
-            return Pid::of(child).await;
-        }
-    }
-    None
-}
-
-fn is_namespace_init(status: &str) -> bool {
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("NSpid:"))
-        .is_some_and(|pids| {
-            pids.split_whitespace().count() > 1 && pids.split_whitespace().last() == Some("1")
-        })
 }
 
 /// Ends the machine and waits until its supervisor has cleaned up.
@@ -152,17 +124,4 @@ pub async fn kill(pid: u32) -> Result<()> {
         .status()
         .await?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_process_of_a_namespace_is_told_from_the_hosts_own() {
-        assert!(is_namespace_init("Name:\tsystemd\nNSpid:\t4711\t1\n"));
-        assert!(!is_namespace_init("Name:\tsh\nNSpid:\t4711\t7\n"));
-        assert!(!is_namespace_init("Name:\tinit\nNSpid:\t1\n"));
-        assert!(!is_namespace_init(""));
-    }
 }

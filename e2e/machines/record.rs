@@ -34,6 +34,35 @@ impl Pid {
     pub async fn alive(self) -> bool {
         Self::of(self.pid).await == Some(self)
     }
+
+    /// The child of this supervisor that is PID 1 of its own namespace. After a reboot it is another one.
+    pub async fn init_below(self) -> Option<Self> {
+        let supervisor = self.pid;
+        let children = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children"))
+            .await
+            .ok()?;
+        for child in children
+            .split_whitespace()
+            .filter_map(|pid| pid.parse::<u32>().ok())
+        {
+            let status = fs::read_to_string(format!("/proc/{child}/status"))
+                .await
+                .unwrap_or_default();
+            if is_namespace_init(&status) {
+                return Self::of(child).await;
+            }
+        }
+        None
+    }
+}
+
+fn is_namespace_init(status: &str) -> bool {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("NSpid:"))
+        .is_some_and(|pids| {
+            pids.split_whitespace().count() > 1 && pids.split_whitespace().last() == Some("1")
+        })
 }
 
 /// Start time out of `/proc/<pid>/stat`; none for a zombie.
@@ -63,17 +92,28 @@ pub struct Record {
     pub user_data_sha256: String,
     /// The container's supervisor on the host.
     pub supervisor: Option<Pid>,
-    /// The PID, on the host, of the machine's PID 1.
+    /// The PID, on the host, of the machine's PID 1 at its first boot.
     pub init: Option<Pid>,
 }
 
 impl Record {
+    /// The machine's PID 1, if it runs: the recorded one, or that of a later boot.
+    pub async fn running(&self) -> Option<Pid> {
+        let init = self.init?;
+        if init.alive().await {
+            return Some(init);
+        }
+        let supervisor = self.supervisor?;
+        if supervisor.alive().await {
+            supervisor.init_below().await
+        } else {
+            None
+        }
+    }
+
     /// The record in the form that the provider receives.
     pub async fn report(&self) -> Machine {
-        let running = match self.init {
-            Some(init) if init.alive().await => Some(init.pid),
-            _ => None,
-        };
+        let running = self.running().await.map(|init| init.pid);
         Machine {
             id: self.id.clone(),
             address: self.address.to_string(),
@@ -167,6 +207,14 @@ mod tests {
         assert_eq!(start_time(&format!("7 (a b) c) {tail}")), Some(4242));
         assert_eq!(start_time(&format!("7 (x) {}", tail.replacen('S', "Z", 1))), None);
         assert_eq!(start_time("rubbish"), None);
+    }
+
+    #[test]
+    fn the_first_process_of_a_namespace_is_told_from_the_hosts_own() {
+        assert!(is_namespace_init("Name:\tsystemd\nNSpid:\t4711\t1\n"));
+        assert!(!is_namespace_init("Name:\tsh\nNSpid:\t4711\t7\n"));
+        assert!(!is_namespace_init("Name:\tinit\nNSpid:\t1\n"));
+        assert!(!is_namespace_init(""));
     }
 
     #[tokio::test]

@@ -2,20 +2,17 @@
 //! nothing
 //! behind and does not affect other clusters. Runs after `joined`, on the cluster that `hack/quickstart` created.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    pin::pin,
-    time::Duration,
-};
+use std::{collections::BTreeSet, pin::pin, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::lab::{
     access::{Lab, value},
     audit::{self, Mark, OURS},
     cleanup::{afterwards, gone},
-    clusters::{Cluster, QUICKSTART, Stage, nodes},
+    clusters::{Cluster, QUICKSTART, Stage},
     datastore,
     machine::Inside,
+    nodes::{heartbeat_since, uids},
     pods::{self, netexec},
     processes,
     snapshot::Snapshot,
@@ -26,7 +23,6 @@ use futures::StreamExt as _;
 use k8s_openapi::{
     api::{
         apps::v1::ReplicaSet,
-        coordination::v1::Lease,
         core::v1::{Pod, Secret},
     },
     jiff::Timestamp,
@@ -82,7 +78,7 @@ async fn sleep_and_wake(lab: &Lab, cluster: &Cluster) -> Result<()> {
     let node = pod.spec.as_ref().and_then(|s| s.node_name.clone());
     let inside = Inside::of(&cluster.namespace, &node.context("no node")?).await?;
     let process = inside.pid_of(&container.id).await?;
-    let before = (cluster.ca(lab).await?, node_uids(&tenant).await?);
+    let before = (cluster.ca(lab).await?, uids(&tenant).await?);
     ensure!(!before.1.is_empty(), "there are no nodes");
 
     cluster.scale(lab, 0).await?;
@@ -98,9 +94,11 @@ async fn sleep_and_wake(lab: &Lab, cluster: &Cluster) -> Result<()> {
     cluster.condition(lab, "Available", "True").await?;
 
     // What is read up to here was stored before the sleep. A Lease that is renewed comes from a kubelet of today.
-    heartbeats_since(&tenant, woken, before.1.keys()).await?;
+    for node in before.1.keys() {
+        heartbeat_since(&tenant, woken, node).await?;
+    }
     cluster.nodes_ready(lab, before.1.len()).await?;
-    let after = (cluster.ca(lab).await?, node_uids(&tenant).await?);
+    let after = (cluster.ca(lab).await?, uids(&tenant).await?);
     // Not by assert_eq: that would print the key.
     ensure!(before.0 == after.0, "another CA");
     assert_eq!(before.1, after.1, "Node UIDs");
@@ -118,33 +116,6 @@ async fn sleep_and_wake(lab: &Lab, cluster: &Cluster) -> Result<()> {
         "the very same process"
     );
     Ok(())
-}
-
-/// Waits until every node has renewed its Lease after `moment`.
-async fn heartbeats_since(
-    tenant: &Client,
-    moment: Timestamp,
-    nodes: impl Iterator<Item = &String>,
-) -> Result<()> {
-    let leases = Api::<Lease>::namespaced(tenant.clone(), "kube-node-lease");
-    for node in nodes {
-        until(&format!("a heartbeat of {node}"), PATIENCE, async || {
-            let renewed = leases.get(node).await?.spec.and_then(|s| s.renew_time);
-            let renewed = renewed.context("never renewed")?.0;
-            ensure!(renewed > moment, "last one at {renewed}, woken at {moment}");
-            Ok(Some(()))
-        })
-        .await?;
-    }
-    Ok(())
-}
-
-async fn node_uids(tenant: &Client) -> Result<BTreeMap<String, String>> {
-    Ok(nodes(tenant)
-        .await?
-        .iter()
-        .map(|n| (n.name_any(), n.uid().unwrap_or_default()))
-        .collect())
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 
 # Crate e2e: suites that need no lab, and those that run in one, in this order.
 API_SUITES=(etcd api components csr)
-LAB_SUITES=(joined again book infrastructure hosting datastores refusals lifecycle)
+LAB_SUITES=(joined again book infrastructure hosting datastores refusals restarts lifecycle)
 
 # Tools of hack/tools/build that they need.
 API_TOOLS=(etcd etcdctl kube-apiserver kube-controller-manager kubectl clusterctl)

@@ -11,6 +11,7 @@ stage=/etc/kamaji/bootstrap
 # Exists until the machine is a Node, and is deleted afterwards.
 credential=$stage/bootstrap.conf
 certificate=/var/lib/kubelet/pki/kubelet-client-current.pem
+kubeconfig=/etc/kubernetes/kubelet.conf
 marker=/var/lib/kamaji/joined
 name=
 @PLAN@
@@ -69,11 +70,12 @@ fail() { # reason message
 trap 'fail JoinTimeout "stopped before the join was complete: joinTimeout is $JOIN_TIMEOUT s; set a longer one"' TERM
 trap 'fail JoinFailed "a step failed: see journalctl -u kamaji-join"' EXIT
 
-# Writes a temporary file and renames it, so that nobody ever reads half a file.
+# Writes a temporary file and renames it, so that nobody ever reads half a file, also after a loss of power.
 put() { # source target mode
     (umask 022 && mkdir -p "${2%/*}")
     cp "$1" "$2.kamaji"
     chmod "$3" "$2.kamaji"
+    sync "$2.kamaji" 2>/dev/null || :
     mv -f "$2.kamaji" "$2"
     if have restorecon; then restorecon -F "$2" 2>/dev/null || :; fi
 }
@@ -330,6 +332,9 @@ put "$stage/ca.crt" /etc/kubernetes/pki/ca.crt 0644
     fi
 } >"$stage/20-node.conf"
 put "$stage/20-node.conf" /etc/kubernetes/kubelet.conf.d/20-node.conf 0600
+cat >"$stage/config.yaml" <<'CONFIG'
+@CONFIG@
+CONFIG
 put "$stage/config.yaml" /var/lib/kubelet/config.yaml 0600
 if ! systemctl cat kubelet.service >/dev/null 2>&1; then
     printf '[Unit]\nDescription=kubelet\n[Service]\nExecStart=/bin/false\n[Install]\nWantedBy=multi-user.target\n' >"$stage/kubelet.service"
@@ -346,6 +351,17 @@ else
     sed -i '/^  --node-ip=@NODEIP@/d' "$stage/90-kamaji.conf"
 fi
 put "$stage/90-kamaji.conf" /etc/systemd/system/kubelet.service.d/90-kamaji.conf 0600
+
+# Without a certificate the kubelet writes its kubeconfig at each start, from the one with the token but without the name
+# that the certificate of the API server is checked for. With a certificate it only reads the file.
+name_server() {
+    if [ -z "$TLS_NAME" ] || grep -qs tls-server-name "$kubeconfig"; then return 0; fi
+    sed "/^ *token: /{s|token: .*|client-certificate: $certificate|p;s|certificate:|key:|;}" "$credential" >"$stage/kubelet.conf"
+    put "$stage/kubelet.conf" "$kubeconfig" 0600
+    # A kubelet that crashed since then reads its own.
+    [ "$(systemctl show -p NRestarts --value kubelet.service)" = 0 ] || systemctl restart --no-block kubelet.service
+}
+[ ! -s "$certificate" ] || name_server
 put "$credential" /etc/kubernetes/bootstrap-kubelet.conf 0600
 systemctl daemon-reload
 systemctl enable kubelet.service >/dev/null 2>&1 || :
@@ -370,5 +386,6 @@ until [ -s "$certificate" ] && healthy; do
     fi
     sleep 1
 done
+name_server
 
 finish "joined as $name"

@@ -31,7 +31,6 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<NodePlan, RenderError> {
                 Content::Plain(join::kubeconfig(inputs)?),
             ),
             staged("ca.crt", PRIVATE, text(inputs.target.ca_pem.clone())),
-            staged("config.yaml", PRIVATE, text(join::yaml(&config)?)),
         ],
         units: vec![NodeUnit {
             name: "kamaji-join.service",

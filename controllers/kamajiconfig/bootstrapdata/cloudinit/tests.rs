@@ -131,7 +131,7 @@ fn contract_43_no_kubeadm_the_token_once_and_the_taint() {
         .collect();
     assert!(!all.contains("kubeadm"));
     assert_eq!(all.matches("a1b2c3.0123456789abcdef").count(), 1);
-    assert!(staged(&data, "config.yaml").contains("node.cluster.x-k8s.io/uninitialized"));
+    assert!(kubelet_config(&data).contains("node.cluster.x-k8s.io/uninitialized"));
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn bootstrap_47_ipv6_endpoint_dual_stack_dns_two_cas_and_a_server_name() {
     assert_eq!(cluster["certificate-authority"], "/etc/kubernetes/pki/ca.crt");
     assert_eq!(kubeconfig["users"][0]["user"]["token"], "a1b2c3.0123456789abcdef");
     assert_eq!(staged(&data, "ca.crt").matches("BEGIN CERTIFICATE").count(), 2);
-    let config: Value = serde_yaml::from_str(&staged(&data, "config.yaml")).unwrap();
+    let config: Value = serde_yaml::from_str(&kubelet_config(&data)).unwrap();
     assert_eq!(config["clusterDNS"][1], "fd00:96::a");
     assert_eq!(config["clusterDomain"], "example.local");
     assert!(staged(&data, "join.sh").contains("net.ipv6.conf.all.forwarding = 1"));
@@ -291,6 +291,13 @@ fn values(script: &str) -> &str {
 fn drop_in(script: &str) -> String {
     let (_, rest) = script.split_once("<<'UNIT'\n").unwrap();
     rest.split_once("UNIT\n").unwrap().0.to_owned()
+}
+
+/// The configuration of the kubelet as the script writes it.
+fn kubelet_config(data: &Rendered) -> String {
+    let script = staged(data, "join.sh");
+    let (_, rest) = script.split_once("<<'CONFIG'\n").unwrap();
+    rest.split_once("\nCONFIG\n").unwrap().0.to_owned() + "\n"
 }
 
 /// One quoted argument as systemd reads it.
@@ -398,7 +405,7 @@ proptest! {
         let found = files(&data);
         prop_assert_eq!(&found[&format!("/opt/{}", texts[0])], texts[2].as_bytes());
         prop_assert_eq!(staged(&data, "pre.d/0000"), format!("{}\n", texts[8]));
-        let config: Value = serde_yaml::from_str(&staged(&data, "config.yaml")).unwrap();
+        let config: Value = serde_yaml::from_str(&kubelet_config(&data)).unwrap();
         prop_assert_eq!(config["hostile"].as_str().unwrap(), &texts[9]);
         let unit = drop_in(&staged(&data, "join.sh"));
         let flag = unit.lines().find(|l| l.starts_with("  \"--x=")).unwrap();
@@ -440,9 +447,8 @@ fn bootstrap_40_the_shell_reads_the_values_that_were_given() {
 #[test]
 fn default_texts() {
     let data = rendered(&KamajiConfigSpec::default());
-    for name in ["config.yaml", "bootstrap.conf"] {
-        insta::assert_snapshot!(name, staged(&data, name));
-    }
+    insta::assert_snapshot!("config.yaml", kubelet_config(&data));
+    insta::assert_snapshot!("bootstrap.conf", staged(&data, "bootstrap.conf"));
     let script = staged(&data, "join.sh");
     insta::assert_snapshot!("plan", values(&script));
     insta::assert_snapshot!("90-kamaji.conf", drop_in(&script));

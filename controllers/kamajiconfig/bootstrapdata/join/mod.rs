@@ -35,15 +35,18 @@ const NETWORK: [(&str, &str); 3] = [
     ("net.bridge.bridge-nf-call-ip6tables", "1"),
 ];
 
-/// The join script without comments, and with its values and the kubelet's drop-in inside, which is smaller than two more
-/// files. Values are quoted. No line of the drop-in is free text of a user, so none can end the here-document.
+/// The join script without comments, and with its values, the kubelet's configuration and drop-in inside, which is smaller
+/// than three more files. Values are quoted. No line of drop-in and configuration is free text of a user, so none can end
+/// the here-documents.
 pub fn script(inputs: &Inputs<'_>, config: &Value) -> Result<String, RenderError> {
     let (plan, drop_in) = (environment(inputs, config), drop_in(inputs)?);
+    let config = yaml(config)?;
     let mut script = String::new();
     for line in bare_script().lines() {
         script.push_str(match line {
             "@PLAN@" => &plan,
             "@DROP_IN@" => &drop_in,
+            "@CONFIG@" => config.trim_end(),
             line => line,
         });
         script.push('\n');
@@ -351,7 +354,7 @@ pub fn kubeconfig(inputs: &Inputs<'_>) -> Result<String, RenderError> {
 }
 
 /// `value` as YAML.
-pub fn yaml(value: &Value) -> Result<String, RenderError> {
+fn yaml(value: &Value) -> Result<String, RenderError> {
     Ok(serde_yaml::to_string(value)?)
 }
 

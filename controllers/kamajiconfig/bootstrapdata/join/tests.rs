@@ -32,6 +32,42 @@ fn bootstrap_50_a_machine_joins_once() {
 }
 
 #[test]
+fn bootstrap_47_a_kubelet_that_restarts_checks_the_api_server_for_the_name_of_the_config() {
+    let named = |spec: &mut KamajiConfigSpec| {
+        spec.control_plane.tls_server_name = Some("api.example.com".into());
+    };
+    let machine = Machine::new(named);
+    machine.approve();
+    let boot = machine.boot();
+    machine.assert_joined(&boot);
+    assert_eq!(machine.mode("etc/kubernetes/kubelet.conf"), 0o600);
+    let kubeconfig: Value = serde_yaml::from_str(&machine.read("etc/kubernetes/kubelet.conf")).unwrap();
+    let cluster = &kubeconfig["clusters"][0]["cluster"];
+    assert_eq!(cluster["server"], "https://10.88.0.1:31443");
+    assert_eq!(cluster["certificate-authority"], "/etc/kubernetes/pki/ca.crt");
+    let user = &kubeconfig["users"][0]["user"];
+    for file in [&user["client-certificate"], &user["client-key"]] {
+        let file = file.as_str().unwrap_or_default();
+        assert!(
+            file.ends_with("/var/lib/kubelet/pki/kubelet-client-current.pem"),
+            "{user}"
+        );
+    }
+    assert_eq!(user.as_object().map(serde_json::Map::len), Some(2));
+    let restarts = |boot: &machine::Boot| boot.calls.matches("systemctl restart").count();
+    assert_eq!(restarts(&boot), 1, "{boot:?}");
+    machine.assert_joined(&machine.boot());
+
+    // It crashed after it got its certificate, before the script wrote the name.
+    let machine = Machine::new(named);
+    machine.approve();
+    machine.write("crashes-once", "");
+    let boot = machine.boot();
+    machine.assert_joined(&boot);
+    assert_eq!(restarts(&boot), 2, "{boot:?}");
+}
+
+#[test]
 fn bootstrap_53_a_token_staged_again_does_not_join_again() {
     let machine = Machine::new(|_| {});
     machine.approve();
@@ -173,7 +209,10 @@ fn a_crash_at_any_step_ends_in_a_join() {
     assert!(steps > 10, "{steps}");
     // Every step from where the kubelet is started; a sample before, where steps are all alike.
     for step in (1..=steps).filter(|step| step % 5 == 0 || step + 9 > steps) {
-        let machine = Machine::new(|spec| spec.post_join_commands = vec!["echo ran >>{root}/ran".into()]);
+        let machine = Machine::new(|spec| {
+            spec.post_join_commands = vec!["echo ran >>{root}/ran".into()];
+            spec.control_plane.tls_server_name = Some("api.example.com".into());
+        });
         machine.approve();
         machine.crash_at(step);
         assert_eq!(machine.boot().code, None, "step {step}");
