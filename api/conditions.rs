@@ -506,7 +506,7 @@ named! {
         PreJoinFailed,
         /// A command of `postJoinCommands` failed. The machine writes it to its console and journal.
         PostJoinFailed,
-        /// Reported by the machine: it did not join within `joinTimeout`.
+        /// Reported by the machine: it did not become a Node within `joinTimeout`.
         JoinTimeout,
         /// The Machine reports no addresses. This version does not set it.
         NoMachineAddresses,

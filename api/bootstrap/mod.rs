@@ -100,9 +100,9 @@ pub struct KamajiConfigSpec {
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
     )]
     pub users: Vec<User>,
-    /// Shell commands that run in order before the join, at every boot until the machine has joined. The first
-    /// command that fails, or does not finish within `joinTimeout`, ends the join of this boot, and the machine
-    /// reports the failure.
+    /// Shell commands that run in order before the join, at every attempt until the machine has joined. The first
+    /// command that fails, or does not finish within `joinTimeout`, ends the attempt, and the machine reports the
+    /// failure.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000), inner(length(min = 1, max = 10240)))]
     pub pre_join_commands: Vec<String>,
@@ -113,9 +113,9 @@ pub struct KamajiConfigSpec {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000), inner(length(min = 1, max = 10240)))]
     pub post_join_commands: Vec<String>,
-    /// How long the machine tries to join, including `preJoinCommands`. Between 1m and 1h; defaults to 10m. After
-    /// this time the kubelet is stopped, so that a machine that was reported as failed does not join later. The next
-    /// boot tries again.
+    /// How long one attempt to join lasts, including `preJoinCommands`. Between 1m and 1h; defaults to 10m. After this
+    /// time the failure is reported and the kubelet is stopped. The next attempt begins five minutes later or at the
+    /// next boot, until the bootstrap token ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 32),

@@ -149,10 +149,10 @@ fn node_name(spec: &KamajiConfigSpec, owner: &Owner<Arc<Machine>>, hosts: &[Stri
     };
     let why = if hosts.contains(&name) {
         "that is the name of the API server"
-    } else if names::can_be_node(&name) {
-        return Ok(());
+    } else if let Some(why) = names::unfit_for_node(&name) {
+        why
     } else {
-        "no node can have that name"
+        return Ok(());
     };
     Err(Problem::on_change(
         Reason::NodeNameInvalid,
@@ -293,6 +293,14 @@ mod tests {
         let hosts = hosts(&KamajiConfig::default(), Some(&ready()), None);
         let of = |name: &str| node_name(&KamajiConfigSpec::default(), &machine(name), &hosts);
         assert_eq!(of("kubernetes-workers-1"), Ok(()));
+        assert_eq!(of(&format!("a.{}", "b".repeat(61))), Ok(()));
+        let problem = of(&format!("a.{}", "b".repeat(62))).unwrap_err();
+        assert_eq!(problem.reason, Reason::NodeNameInvalid);
+        assert!(
+            problem.message.contains("at most 63 characters"),
+            "{}",
+            problem.message
+        );
         for name in ["kubernetes", "kubernetes.default", "localhost", "10.0.0.1"] {
             let problem = of(name).unwrap_err();
             assert_eq!(problem.reason, Reason::NodeNameInvalid);

@@ -1,6 +1,9 @@
 #!/bin/sh
 # Joins this machine to its cluster. It runs at every boot, and every step can be repeated. The first failure is reported
 # and ends the run. No token is ever printed: do not trace this script.
+#
+# What stands between `# only with NAME` and `# end` is left out of the bootstrap data where the value NAME is empty or
+# false.
 set -eu
 umask 077
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/bin
@@ -13,6 +16,9 @@ credential=$stage/bootstrap.conf
 certificate=/var/lib/kubelet/pki/kubelet-client-current.pem
 kubeconfig=/etc/kubernetes/kubelet.conf
 marker=/var/lib/kamaji/joined
+# Holds the UID of the config that the kubelet's state on this disk belongs to.
+owner=/var/lib/kamaji/config
+retry=kamaji-join.timer
 name=
 @PLAN@
 
@@ -35,22 +41,28 @@ request() { # curl arguments
 }
 url=https://${TLS_NAME:-$SERVER_HOST}:$SERVER_PORT
 
-# Reports to the control plane why this machine does not join, as an Event in the workload cluster.
+token() { sed -n "s/^ *token: ['\"]*\([a-z0-9.]*\)['\"]*\$/\1/p" "$credential"; }
+with_token() { printf 'header = "Authorization: Bearer %s"\n' "$(token)" | request -K - "$@"; }
+
+# Reports to the control plane why this machine does not join, as an Event in the workload cluster. However often the join
+# is tried, the same is not reported twice in a row.
 report() { # reason message
     have curl || return 0
-    token=$(sed -n "s/^ *token: ['\"]*\([a-z0-9.]*\)['\"]*\$/\1/p" "$credential")
+    report=$(printf '%s' "$1 $2" | tr -d 0-9)
+    [ "$(cat /run/kamaji-join 2>/dev/null)" != "$report" ] || return 0
     time=$(date -u +%Y-%m-%dT%H:%M:%SZ)
     random=$(od -An -N8 -tx1 /dev/urandom | tr -d ' \n')
     id=$(cat /etc/machine-id 2>/dev/null || :)
-    body='{"apiVersion":"v1","kind":"Event","metadata":{"namespace":"kamaji-bootstrap","name":"'${token%%.*}.$random'"}'
+    body='{"apiVersion":"v1","kind":"Event","metadata":{"namespace":"kamaji-bootstrap","name":"'$(token | cut -d. -f1).$random'"}'
     body=$body',"involvedObject":{"apiVersion":"bootstrap.cluster.x-k8s.io/v1alpha1","kind":"KamajiConfig"'
     body=$body',"namespace":"kamaji-bootstrap","name":"'$CONFIG_NAME'"},"type":"Warning"'
     body=$body',"reason":"'$1'","message":"'$2'","firstTimestamp":"'$time'","lastTimestamp":"'$time'"'
     body=$body',"reportingComponent":"kamaji-join","reportingInstance":"'$id'"}'
-    printf 'header = "Authorization: Bearer %s"\n' "$token" |
-        request -K - -H 'Content-Type: application/json' -o /dev/null -d "$body" \
-            "$url/api/v1/namespaces/kamaji-bootstrap/events" || :
+    ! with_token -H 'Content-Type: application/json' -f -o /dev/null -d "$body" \
+        "$url/api/v1/namespaces/kamaji-bootstrap/events" || printf '%s' "$report" >/run/kamaji-join
 }
+
+give_up() { systemctl stop --no-block $retry 2>/dev/null || :; }
 
 fail() { # reason message
     trap '' TERM
@@ -60,6 +72,7 @@ fail() { # reason message
     # The machine is not a Node yet. A kubelet that keeps running could still join, without the sentinel file and the
     # post-join commands, and after the failure was reported. Without its configuration it does not start at the next boot
     # either, until this script starts it. A shutdown is not reported as a failure.
+    [ "$1" != TokenMissing ] || give_up
     if [ -s "$credential" ]; then
         systemctl stop --no-block kubelet.service || :
         rm -f /var/lib/kubelet/config.yaml /etc/kubernetes/bootstrap-kubelet.conf || :
@@ -132,10 +145,11 @@ swapped() { grep -qs / /proc/swaps; }
 finish() { # message
     if [ ! -s "$marker" ]; then
         mkdir -p /var/lib/kamaji
-        printf 'spec=%s\nnode=%s\ntime=%s\n' "$SPEC_HASH" "$name" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >"$marker.kamaji"
+        printf 'config=%s\nnode=%s\ntime=%s\n' "$CONFIG_UID" "$name" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >"$marker.kamaji"
         mv -f "$marker.kamaji" "$marker"
     fi
     wipe
+    give_up
     succeed
     say "$1"
     start
@@ -143,6 +157,14 @@ finish() { # message
     trap - EXIT
     exit
 }
+
+# --- a disk with an earlier life: what the kubelet keeps there is that of another machine
+if [ -s "$credential" ] && [ "$(cat $owner 2>/dev/null)" != "$CONFIG_UID" ]; then
+    systemctl stop kubelet.service 2>/dev/null || :
+    rm -rf "$kubeconfig" "${certificate%/*}" /var/lib/kubelet/*_manager_state "${marker%/*}"
+    printf '%s\n' "$CONFIG_UID" >"$stage/config"
+    put "$stage/config" $owner 0600
+fi
 
 # --- already joined: a reboot, a crash before the marker reached the disk, or cloud-init with another instance id
 if { [ -s "$marker" ] || [ ! -s "$credential" ]; } && [ -s "$certificate" ] &&
@@ -153,6 +175,10 @@ if { [ -s "$marker" ] || [ ! -s "$credential" ]; } && [ -s "$certificate" ] &&
 fi
 [ -s "$credential" ] || fail TokenMissing "neither a token nor a valid certificate: delete the Machine to get a new one"
 
+# Tries again after a failure. It is stopped after the join, and when the token has ended.
+{ (umask 022 && printf '[Timer]\nOnUnitInactiveSec=5min\n' >/run/systemd/system/$retry) && systemctl daemon-reload &&
+    systemctl start --no-block $retry; } || say "warning: no $retry"
+
 # --- name, provider ID and address of this machine
 fact() { sed -n "s/^$1=//p" "$stage/node.facts" | head -n 1; }
 name=$(fact nodename)
@@ -161,9 +187,10 @@ name=$(printf '%s' "$name" | tr '[:upper:]' '[:lower:]')
 case $name in
 '' | localhost | localhost.* | *ci_missing_jinja_var*) fail NodeNameInvalid "no usable node name from nameSource $NAME_SOURCE: $name" ;;
 esac
-if [ "${#name}" -gt 253 ] || ! printf '%s\n' "$name" |
+# The name is also a label of the Node.
+if [ "${#name}" -gt 63 ] || ! printf '%s\n' "$name" |
     grep -Eqx '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*'; then
-    fail NodeNameInvalid "$name is not a DNS name (RFC 1123)"
+    fail NodeNameInvalid "$name is not a DNS name (RFC 1123) of at most 63 characters"
 fi
 provider=$(fact providerid)
 case $provider in
@@ -171,23 +198,25 @@ case $provider in
 *[!A-Za-z0-9:/._-]*) fail NodeNameInvalid "$provider is not a provider ID" ;;
 esac
 address=$(fact nodeip)
-if [ -n "$NODE_IP_INTERFACE" ]; then
-    until address=$(ip -o "$NODE_IP_FAMILY" address show dev "$NODE_IP_INTERFACE" scope global 2>/dev/null |
-        awk '{ sub("/.*", "", $4); print $4; exit }') && [ -n "$address" ]; do
-        late && fail NodeAddressMissing "no address on interface $NODE_IP_INTERFACE"
-        sleep 2
-    done
-fi
+# only with NODE_IP_INTERFACE
+until address=$(ip -o "$NODE_IP_FAMILY" address show dev "$NODE_IP_INTERFACE" scope global 2>/dev/null |
+    awk '{ sub("/.*", "", $4); print $4; exit }') && [ -n "$address" ]; do
+    late && fail NodeAddressMissing "no address on interface $NODE_IP_INTERFACE"
+    sleep 2
+done
+# end
 case $address in
 *[!0-9a-fA-F:.,]*) fail NodeAddressMissing "$address is not an IP address" ;;
 esac
 say "node $name"
 
-if [ "$SET_HOSTNAME" = true ] && [ "$(uname -n)" != "$name" ]; then
+# only with SET_HOSTNAME
+if [ "$(uname -n)" != "$name" ]; then
     (umask 022 && printf '%s\n' "$name" >/etc/hostname)
     hostname "$name" 2>/dev/null || hostnamectl set-hostname "$name"
     grep -qw "$name" /etc/hosts || printf '127.0.1.1 %s\n' "$name" >>/etc/hosts
 fi
+# end
 
 run_all pre.d PreJoinFailed
 
@@ -292,30 +321,39 @@ until answers; do
 done
 
 # --- the API server, its certificate, the clock
-skew() { # headers
+skewed() { # headers
     theirs=$(printf '%s\n' "$1" | tr -d '\r' | sed -n 's/^[Dd]ate: //p' | head -n 1)
-    theirs=$(date -d "${theirs:-now}" +%s 2>/dev/null) || return 0
+    theirs=$(date -d "${theirs:-now}" +%s 2>/dev/null) || return 1
     off=$(($(date +%s) - theirs))
-    if [ "$off" -gt 300 ] || [ "$off" -lt -300 ]; then fail ClockSkew "the clock is $off s off that of the API server"; fi
+    [ "$off" -gt 300 ] || [ "$off" -lt -300 ]
 }
-distrusted=0
+looks=0
 while have curl; do
     code=0
-    headers=$(request -D - -o /dev/null "$url/healthz" 2>&1) || code=$?
-    if [ "$code" = 0 ]; then
-        skew "$headers"
-        break
-    fi
+    headers=$(with_token -D - -o /dev/null -w 'status %{http_code}' "$url/healthz" 2>&1) || code=$?
+    reason=APIServerUnreachable
+    problem="$url: $headers"
     case $code in
     51 | 60)
+        reason=CertificateUntrusted
+        problem="the certificate of $url is not signed by a CA of the cluster"
         # Reads only the date; no credential is sent.
         headers=$(request -k -D - -o /dev/null "$url/healthz" 2>/dev/null) || :
-        skew "$headers"
-        distrusted=$((distrusted + 1))
-        [ "$distrusted" -lt 5 ] || fail CertificateUntrusted "the certificate of $url is not signed by a CA of the cluster"
         ;;
     esac
-    late && fail APIServerUnreachable "$url: $headers"
+    if skewed "$headers"; then
+        reason=ClockSkew
+        problem="the clock is $off s off that of the API server"
+        # Clocks are often set late in a boot.
+        looks=$((looks + 1))
+        [ "$looks" != 10 ] || report $reason "$problem"
+    elif [ "$code" = 0 ]; then
+        # A token that was used is deleted: the certificate counts.
+        if [ -s "$certificate" ] || [ "${headers##*status }" != 401 ]; then break; fi
+        reason=TokenMissing
+        problem="the API server no longer accepts the token: delete the Machine to get a new one"
+    fi
+    late && fail $reason "$problem"
     sleep 3
 done
 
@@ -352,16 +390,18 @@ else
 fi
 put "$stage/90-kamaji.conf" /etc/systemd/system/kubelet.service.d/90-kamaji.conf 0600
 
+# only with TLS_NAME
 # Without a certificate the kubelet writes its kubeconfig at each start, from the one with the token but without the name
 # that the certificate of the API server is checked for. With a certificate it only reads the file.
 name_server() {
-    if [ -z "$TLS_NAME" ] || grep -qs tls-server-name "$kubeconfig"; then return 0; fi
+    ! grep -qs tls-server-name "$kubeconfig" || return 0
     sed "/^ *token: /{s|token: .*|client-certificate: $certificate|p;s|certificate:|key:|;}" "$credential" >"$stage/kubelet.conf"
     put "$stage/kubelet.conf" "$kubeconfig" 0600
     # A kubelet that crashed since then reads its own.
     [ "$(systemctl show -p NRestarts --value kubelet.service)" = 0 ] || systemctl restart --no-block kubelet.service
 }
 [ ! -s "$certificate" ] || name_server
+# end
 put "$credential" /etc/kubernetes/bootstrap-kubelet.conf 0600
 systemctl daemon-reload
 systemctl enable kubelet.service >/dev/null 2>&1 || :
@@ -372,13 +412,25 @@ healthy() {
     [ -n "$HEALTHZ" ] && have curl || return 0
     curl -fsS --noproxy '*' --max-time 3 -o /dev/null "http://$HEALTHZ/healthz" 2>/dev/null
 }
+# A kubelet whose Node is refused has a certificate and is healthy.
+registered() {
+    have curl || return 0
+    [ "$(request --cert "$certificate" -o /dev/null -w '%{http_code}' "$url/api/v1/nodes/$name" 2>/dev/null)" = 200 ]
+}
+joined() {
+    problem="no client certificate"
+    [ -s "$certificate" ] || return 1
+    # only with TLS_NAME
+    name_server
+    # end
+    problem="the kubelet is not healthy"
+    healthy || return 1
+    problem="the API server has no Node $name"
+    registered
+}
 crashes=0
-until [ -s "$certificate" ] && healthy; do
-    if late; then
-        problem="no client certificate"
-        [ ! -s "$certificate" ] || problem="the kubelet is not healthy"
-        fail JoinTimeout "$problem within joinTimeout ($JOIN_TIMEOUT s): $(kubelet_log)"
-    fi
+until joined; do
+    if late; then fail JoinTimeout "$problem within joinTimeout ($JOIN_TIMEOUT s): $(kubelet_log)"; fi
     count=$(systemctl show -p NRestarts --value kubelet.service 2>/dev/null || echo 0)
     if [ "${count:-0}" -gt "$crashes" ]; then
         crashes=$count
@@ -386,6 +438,5 @@ until [ -s "$certificate" ] && healthy; do
     fi
     sleep 1
 done
-name_server
 
 finish "joined as $name"

@@ -22,8 +22,8 @@ pub const DEFAULT_JOIN_TIMEOUT: Duration = Duration::from_mins(10);
 pub struct Inputs<'a> {
     /// Name of the KamajiConfig.
     pub name: &'a str,
-    /// Digest of its spec.
-    pub spec_hash: &'a str,
+    /// Its UID. A machine keeps it, to tell a disk of its own from one with an earlier life.
+    pub uid: &'a str,
     /// Its spec, validated.
     pub spec: &'a KamajiConfigSpec,
     /// The owner; of a Machine, its name.

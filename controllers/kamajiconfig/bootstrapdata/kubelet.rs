@@ -2,7 +2,7 @@
 //! not change. Pure. Fields: <https://kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1/>.
 
 use kamaji_api::{
-    bootstrap::{CgroupV1, KamajiConfigSpec, Swap},
+    bootstrap::{CgroupV1, KamajiConfigSpec, Swap, Taint, TaintEffect},
     labels::capi,
 };
 use semver::Version;
@@ -11,6 +11,10 @@ use serde_json::{Value, json};
 
 use super::inputs::{DEFAULT_CRI_SOCKET, Target};
 use crate::k8s::merge_patch::merge_patch;
+
+/// The taint of a Node that its cloud controller manager has not initialized
+/// (<https://kubernetes.io/docs/reference/labels-annotations-taints/>).
+const CLOUD_TAINT: &str = "node.cloudprovider.kubernetes.io/uninitialized";
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -56,9 +60,16 @@ pub fn configuration(spec: &KamajiConfigSpec, version: &Version, target: &Target
 fn defaults(spec: &KamajiConfigSpec, version: &Version, target: &Target) -> Value {
     let registration = &spec.node_registration;
     let keep_swap = spec.os.swap == Swap::Keep;
+    // The API server refuses a Node that has a taint twice. With an external cloud provider, the kubelet sets the second.
+    let external = registration.cloud_provider.is_some();
+    let set_anyway = |taint: &Taint| {
+        taint.effect == TaintEffect::NoSchedule
+            && (taint.key == capi::UNINITIALIZED_TAINT || (external && taint.key == CLOUD_TAINT))
+    };
     let mut taints: Vec<Value> = registration
         .taints
         .iter()
+        .filter(|taint| !set_anyway(taint))
         .map(|taint| match &taint.value {
             Some(text) => json!({"key": taint.key, "value": text, "effect": taint.effect.as_str()}),
             None => json!({"key": taint.key, "effect": taint.effect.as_str()}),
@@ -282,6 +293,30 @@ mod tests {
         spec.kubelet.feature_gates.insert("NodeSwap".into(), false);
         assert_eq!(fatal_for(&spec, &Version::new(1, 34, 1)).len(), 1);
         assert_eq!(fatal_for(&spec, &Version::new(1, 33, 1)).len(), 0);
+    }
+
+    #[test]
+    fn taints_that_are_set_anyway_are_set_once() {
+        let mut spec = KamajiConfigSpec::default();
+        let taint = |key: &str| Taint {
+            key: key.to_owned(),
+            value: None,
+            effect: TaintEffect::NoSchedule,
+        };
+        spec.node_registration.taints = ["dedicated", capi::UNINITIALIZED_TAINT, CLOUD_TAINT]
+            .map(taint)
+            .into();
+        let keys = |spec: &KamajiConfigSpec| -> Vec<String> {
+            let made = configuration(spec, &Version::new(1, 36, 3), &Target::default());
+            let taints = made["registerWithTaints"].as_array().unwrap();
+            taints
+                .iter()
+                .map(|taint| taint["key"].as_str().unwrap().to_owned())
+                .collect()
+        };
+        assert_eq!(keys(&spec), ["dedicated", CLOUD_TAINT, capi::UNINITIALIZED_TAINT]);
+        spec.node_registration.cloud_provider = Some(kamaji_api::bootstrap::CloudProvider::External);
+        assert_eq!(keys(&spec), ["dedicated", capi::UNINITIALIZED_TAINT]);
     }
 
     #[test]

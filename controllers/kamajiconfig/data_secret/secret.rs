@@ -154,7 +154,7 @@ pub async fn create(
     let hash = spec_hash(config);
     let rendered = plan::plan(&Inputs {
         name: &scope.key.name,
-        spec_hash: &hash,
+        uid: config.metadata.uid.as_deref().unwrap_or_default(),
         spec: &config.spec,
         owner: scope.owner_name(),
         version,

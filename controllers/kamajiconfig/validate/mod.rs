@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 use kamaji_api::{
     bootstrap::{
         JOIN_TIMEOUT, KamajiConfigSpec, MACHINE_LABEL_DOMAIN, NameSource, ProviderIdSource, TOKEN_TTL,
-        is_below, is_denied_flag, is_node_label,
+        TaintEffect, is_below, is_denied_flag, is_node_label,
     },
     conditions::Reason,
+    labels::capi,
 };
 use semver::Version;
 
@@ -170,6 +171,16 @@ fn labels_and_taints(spec: &KamajiConfigSpec, report: &mut impl FnMut(Reason, St
                 format!("nodeRegistration.taints: {}:{effect} is set twice", taint.key),
             );
         }
+        if taint.key == capi::UNINITIALIZED_TAINT && taint.effect != TaintEffect::NoSchedule {
+            report(
+                Reason::InvalidSpec,
+                format!(
+                    "nodeRegistration.taints: {}:{effect} would stay on the Node: remove it; with the effect NoSchedule this \
+                     provider sets it, and Cluster API removes it",
+                    taint.key
+                ),
+            );
+        }
         if !is_qualified(&taint.key) || taint.value.as_deref().is_some_and(|value| !is_label_value(value)) {
             report(
                 Reason::InvalidSpec,
@@ -244,6 +255,12 @@ fn address(spec: &KamajiConfigSpec, report: &mut impl FnMut(Reason, String)) {
 fn kubelet_settings(spec: &KamajiConfigSpec, report: &mut impl FnMut(Reason, String)) {
     for (key, fix) in kubelet::misplaced(spec) {
         report(Reason::InvalidSpec, format!("kubelet.config.{key}: {fix}"));
+    }
+    if spec.kubelet.config.get("registerNode") == Some(&false.into()) {
+        report(
+            Reason::InvalidSpec,
+            "kubelet.config.registerNode: false keeps the machine from becoming a Node: remove it".to_owned(),
+        );
     }
     if !spec.kubelet.allow_unsafe_overrides {
         for path in kubelet::unsafe_overrides(spec) {

@@ -22,7 +22,10 @@ fn the_default_and_the_examples_are_valid() {
     assert_eq!(spec(&KamajiConfigSpec::default()), []);
     let example = of(json!({
         "nodeRegistration": {
-            "taints": [{"key": "dedicated", "value": "edge", "effect": "NoSchedule"}],
+            "taints": [
+                {"key": "dedicated", "value": "edge", "effect": "NoSchedule"},
+                {"key": "node.cluster.x-k8s.io/uninitialized", "effect": "NoSchedule"},
+            ],
             "labels": {"example.com/site": "tallinn", "topology.kubernetes.io/zone": "a"},
             "kubeletExtraArgs": [{"name": "v", "value": "4"}],
             "criSocket": "unix:///run/containerd/containerd.sock",
@@ -69,6 +72,8 @@ fn the_default_and_the_examples_are_valid() {
 #[case::join_timeout(json!({"joinTimeout": "2h"}), Reason::InvalidSpec, "joinTimeout")]
 #[case::address(json!({"nodeRegistration": {"nodeIP": {"address": "example.com"}}}), Reason::InvalidSpec, "nodeIP")]
 #[case::taint_twice(json!({"nodeRegistration": {"taints": [{"key": "a", "effect": "NoSchedule"}, {"key": "a", "value": "b", "effect": "NoSchedule"}]}}), Reason::InvalidSpec, "twice")]
+#[case::taint_that_stays(json!({"nodeRegistration": {"taints": [{"key": "node.cluster.x-k8s.io/uninitialized", "effect": "NoExecute"}]}}), Reason::InvalidSpec, "node.cluster.x-k8s.io/uninitialized:NoExecute would stay on the Node")]
+#[case::unregistered(json!({"kubelet": {"config": {"registerNode": false}}}), Reason::InvalidSpec, "kubelet.config.registerNode")]
 #[case::module(json!({"os": {"modules": ["a b"]}}), Reason::InvalidSpec, "os.modules")]
 #[case::sysctl(json!({"os": {"sysctls": {"../x": "1"}}}), Reason::InvalidSpec, "os.sysctls")]
 #[case::user(json!({"users": [{"name": "a b"}]}), Reason::InvalidSpec, "users[0].name")]

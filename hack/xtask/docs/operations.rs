@@ -74,9 +74,11 @@ fn is_reported(tree: &Tree, reason: &str) -> bool {
             && word(code, &format!("Reason::{reason}"))
     };
     tree.files_under("controllers/", ".rs").any(in_code)
-        || tree
-            .files_under("templates/node/", "")
-            .any(|(_, text)| word(text, &format!(" {reason}")))
+        || tree.files_under("templates/node/", "").any(|(_, text)| {
+            [" ", "="]
+                .iter()
+                .any(|before| word(text, &format!("{before}{reason}")))
+        })
 }
 
 /// Line and name of each heading of level three.
@@ -162,11 +164,12 @@ mod tests {
 
     #[test]
     fn a_reserved_entry_is_about_what_nothing_reports() {
-        let page = "### `One`\n\n*Reserved.* Text.\n\n### `Two`\n\nText.\n\n### `Three`\n\nText.\n";
+        let page = "### `One`\n\n*Reserved.* Text.\n\n### `Two`\n\nText.\n\n### `Three`\n\nText.\n\n\
+                    ### `Four`\n\nText.\n";
         let sources = "Reason::One => x,\n#[cfg(test)]\nmod tests { Reason::Two }\n";
         let tree = Tree::of(&[
             ("controllers/a.rs", sources),
-            ("templates/node/join.sh", "fail Three \"why\""),
+            ("templates/node/join.sh", "reason=Four\nfail Three \"why\""),
         ]);
         let found: Vec<String> = reserved(page, |reason| is_reported(&tree, reason))
             .iter()

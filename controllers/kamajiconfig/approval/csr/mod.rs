@@ -17,7 +17,7 @@ use x509_parser::{
     public_key::PublicKey,
 };
 
-use crate::kamajiconfig::{names::can_be_node, owner::Owner};
+use crate::kamajiconfig::{names::unfit_for_node, owner::Owner};
 
 /// Most approvals for one Machine: a kubelet that restarts asks again.
 const MOST_APPROVALS: i32 = 5;
@@ -107,8 +107,8 @@ pub fn node_of(request: &CertificateSigningRequest) -> Result<String, String> {
     let Some(node) = name.strip_prefix("system:node:") else {
         return Err("its common name is not that of a node (system:node:NAME)".to_owned());
     };
-    if !can_be_node(node) {
-        return Err("no node can have its name".to_owned());
+    if let Some(why) = unfit_for_node(node) {
+        return Err(format!("its common name names no node: {why}"));
     }
     Ok(node.to_owned())
 }

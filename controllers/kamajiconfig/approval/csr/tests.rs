@@ -120,6 +120,8 @@ fn bootstrap_21_whatever_a_kubelet_does_not_send_is_refused() {
         &subject("system:node:../x", &["system:nodes"]),
         "no node can have",
     );
+    let long = format!("system:node:a.{}", "b".repeat(62));
+    refused(&subject(&long, &["system:nodes"]), "at most 63 characters");
     for name in ["kubernetes", "kubernetes.default", "localhost"] {
         let name = format!("system:node:{name}");
         refused(&subject(&name, &["system:nodes"]), "no node can have");

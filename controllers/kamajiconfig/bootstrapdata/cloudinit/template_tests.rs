@@ -108,7 +108,7 @@ fn values_of_secrets_are_checked_before_they_are_rendered() {
         );
         let plan = plan::plan(&Inputs {
             name: "m",
-            spec_hash: "h",
+            uid: "u",
             spec: &spec,
             owner: Owner::Machine("m"),
             version: &version,

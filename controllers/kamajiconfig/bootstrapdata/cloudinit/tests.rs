@@ -53,7 +53,7 @@ pub(super) fn rendered_with(
         .collect();
     let plan = plan::plan(&Inputs {
         name: "quickstart-md-0-x7k2p-9q4wz",
-        spec_hash: "0123456789abcdef0123456789abcdef",
+        uid: "5e6f7a8b-9c0d-4e1f-8a2b-3c4d5e6f7a8b",
         spec,
         owner: Owner::Machine("quickstart-md-0-x7k2p-9q4wz"),
         version: &version,
@@ -144,7 +144,7 @@ fn only_token_bytes_differ_between_two_tokens() {
         let target = target();
         let plan = plan::plan(&Inputs {
             name: "quickstart-md-0-x7k2p-9q4wz",
-            spec_hash: "0123456789abcdef0123456789abcdef",
+            uid: "5e6f7a8b-9c0d-4e1f-8a2b-3c4d5e6f7a8b",
             spec: &spec,
             owner: Owner::Machine("quickstart-md-0-x7k2p-9q4wz"),
             version: &version,

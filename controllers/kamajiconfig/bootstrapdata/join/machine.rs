@@ -2,6 +2,7 @@
 //! only stand-ins and harmless tools, so that the host is not touched. Time is a file that `sleep` advances.
 
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
     fs,
     os::unix::{
@@ -55,7 +56,10 @@ is-system-running) cat ROOT/system ;;
     else
         sed 's/token: .*/token: in-memory/' ROOT/etc/kubernetes/bootstrap-kubelet.conf >ROOT/kubelet-runs
         sed -e '/tls-server-name/d' -e 's/token: .*/client-certificate: its-own/' ROOT/kubelet-runs >$conf
-        [ ! -e ROOT/approved ] || echo pem >$pem
+        if [ -e ROOT/approved ]; then
+            mkdir -p ${pem%/*}
+            echo pem >$pem
+        fi
         # It crashes, and reads the file that it wrote.
         if [ -e ROOT/crashes-once ]; then
             /bin/rm ROOT/crashes-once
@@ -63,6 +67,7 @@ is-system-running) cat ROOT/system ;;
             echo 1 >ROOT/restarts
         fi
     fi
+    [ ! -s $pem ] || [ -e ROOT/refused ] || : >ROOT/node
     ;;
 'stop --no-block kubelet.service') /bin/rm -f ROOT/kubelet-runs ;;
 *NRestarts*) cat ROOT/restarts ;;
@@ -71,15 +76,29 @@ esac"#,
     (
         "curl",
         r#"echo "curl $*" >>ROOT/calls
+case $* in *' -K - '*) cat >/dev/null ;; esac
+read -r up _ <ROOT/proc/uptime
+read -r wrong <ROOT/clock-wrong-until
+seconds=$(date +%s)
+[ "${up%%.*}" -ge "$wrong" ] || seconds=$((seconds - 3600))
+answer() {
+    printf 'HTTP/2 %s\r\ndate: %s\r\n\r\nstatus %s' "$1" "$(date -u -d "@$seconds")" "$1"
+}
 case $* in
-*' -K - '*)
-    cat >>ROOT/headers
+*/events)
     while [ $# -gt 0 ]; do
         [ "$1" != -d ] || printf '%s\n' "$2" >>ROOT/reports
         shift
     done
     ;;
-*) [ ! -e ROOT/unreachable ] || exit 7 ;;
+*/api/v1/nodes/m-0) if [ -e ROOT/node ]; then printf 200; else printf 404; fi ;;
+*' -k '*) answer 200 ;;
+*)
+    [ ! -e ROOT/unreachable ] || exit 7
+    read -r until <ROOT/untrusted-until
+    [ "${up%%.*}" -ge "$until" ] || exit 60
+    if [ -e ROOT/token-ended ]; then answer 401; else answer 200; fi
+    ;;
 esac"#,
     ),
     (
@@ -111,7 +130,7 @@ exit "$code""#,
     ("mount", ":"),
     ("modprobe", "exit 1"),
 ];
-const FILES: [(&str, &str); 11] = [
+const FILES: [(&str, &str); 13] = [
     ("etc/machine-id", "f00\n"),
     ("proc/uptime", "100.00 0\n"),
     ("proc/meminfo", "MemTotal: 4000000 kB\n"),
@@ -120,6 +139,8 @@ const FILES: [(&str, &str); 11] = [
     ("system", "running\n"),
     ("journal", ""),
     ("restarts", "0\n"),
+    ("clock-wrong-until", "0\n"),
+    ("untrusted-until", "0\n"),
     ("swap-units", ""),
     ("cgroup", "cgroup2fs\n"),
     (
@@ -134,9 +155,10 @@ if [ $((count + 1)) = \"$last\" ]; then
 fi\n",
     ),
 ];
-const FOLDERS: [&str; 10] = [
+const FOLDERS: [&str; 11] = [
     "bin",
     "run/containerd",
+    "run/systemd/system",
     "proc/sys/vm",
     "proc/sys/kernel/keys",
     "proc/sys/net/ipv4",
@@ -151,6 +173,7 @@ const FOLDERS: [&str; 10] = [
 pub struct Machine {
     root: PathBuf,
     spec: KamajiConfigSpec,
+    uid: RefCell<String>,
 }
 
 /// One run of the script.
@@ -213,7 +236,11 @@ impl Machine {
             ..KamajiConfigSpec::default()
         };
         change(&mut spec);
-        let machine = Self { root, spec };
+        let machine = Self {
+            root,
+            spec,
+            uid: RefCell::new("uid".to_owned()),
+        };
         for folder in FOLDERS {
             fs::create_dir_all(machine.root.join(folder)).unwrap();
         }
@@ -239,6 +266,12 @@ impl Machine {
         machine
     }
 
+    /// Gets the data of another config.
+    pub fn be(&self, uid: &str) {
+        uid.clone_into(&mut self.uid.borrow_mut());
+        self.stage();
+    }
+
     /// Writes what cloud-init writes.
     pub fn stage(&self) {
         let (version, token) = (
@@ -254,7 +287,7 @@ impl Machine {
         };
         let plan = plan::plan(&Inputs {
             name: "m-0",
-            spec_hash: "0123456789abcdef",
+            uid: &self.uid.borrow(),
             spec: &self.spec,
             owner: Owner::Machine("m-0"),
             version: &version,
@@ -311,7 +344,15 @@ impl Machine {
 
     /// Boots: what is in memory is lost, then the script runs.
     pub fn boot(&self) -> Boot {
-        for gone in ["run/cluster-api", "kubelet-runs", "calls", "reports", "count"] {
+        for gone in ["run/cluster-api", "run/kamaji-join", "kubelet-runs"] {
+            self.remove(gone);
+        }
+        self.run()
+    }
+
+    /// Runs the script, as the timer does after a failure.
+    pub fn run(&self) -> Boot {
+        for gone in ["calls", "reports", "count"] {
             self.remove(gone);
         }
         self.write("count", "0\n");

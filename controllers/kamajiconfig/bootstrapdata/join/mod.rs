@@ -39,10 +39,22 @@ const NETWORK: [(&str, &str); 3] = [
 /// than three more files. Values are quoted. No line of drop-in and configuration is free text of a user, so none can end
 /// the here-documents.
 pub fn script(inputs: &Inputs<'_>, config: &Value) -> Result<String, RenderError> {
-    let (plan, drop_in) = (environment(inputs, config), drop_in(inputs)?);
-    let config = yaml(config)?;
+    let values = environment(inputs, config);
+    let plan = values
+        .iter()
+        .map(|(key, value)| format!("{key}={}", shell(value)))
+        .collect::<Vec<_>>()
+        .join("\n");
+    let (drop_in, config) = (drop_in(inputs)?, yaml(config)?);
+    let has = |name: &str| {
+        let value = values
+            .iter()
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| value);
+        value.is_some_and(|value| !value.is_empty() && value != "false")
+    };
     let mut script = String::new();
-    for line in bare_script().lines() {
+    for line in bare_script(has) {
         script.push_str(match line {
             "@PLAN@" => &plan,
             "@DROP_IN@" => &drop_in,
@@ -54,18 +66,21 @@ pub fn script(inputs: &Inputs<'_>, config: &Value) -> Result<String, RenderError
     Ok(script)
 }
 
-fn bare_script() -> String {
+/// The lines of the script without indentation, comments, and the parts for values that it does not have.
+fn bare_script(has: impl Fn(&str) -> bool) -> impl Iterator<Item = &'static str> {
     const SOURCE: &str = include_str!("../../../../templates/node/join.sh");
-    SOURCE
-        .lines()
-        .map(str::trim_start)
-        .enumerate()
-        .filter(|(number, line)| *number == 0 || !(line.is_empty() || line.starts_with('#')))
-        .fold(String::with_capacity(SOURCE.len()), |mut script, (_, line)| {
-            script.push_str(line);
-            script.push('\n');
-            script
-        })
+    let mut left_out = false;
+    let mut lines = SOURCE.lines().map(str::trim_start);
+    let first = lines.next();
+    let rest = lines.filter(move |line| {
+        if let Some(name) = line.strip_prefix("# only with ") {
+            left_out = !has(name);
+        } else if *line == "# end" {
+            left_out = false;
+        }
+        !(left_out || line.is_empty() || line.starts_with('#'))
+    });
+    first.into_iter().chain(rest)
 }
 
 #[derive(Template)]
@@ -139,8 +154,8 @@ fn argument(name: &str, value: &str) -> String {
     quoted
 }
 
-/// The values of the script, as assignments in shell.
-pub fn environment(inputs: &Inputs<'_>, config: &Value) -> String {
+/// The values of the script, by the name of their variable.
+fn environment(inputs: &Inputs<'_>, config: &Value) -> [(&'static str, String); 22] {
     let spec = inputs.spec;
     let registration = &spec.node_registration;
     let target = inputs.target;
@@ -165,9 +180,9 @@ pub fn environment(inputs: &Inputs<'_>, config: &Value) -> String {
             in_url(text("healthzBindAddress").unwrap_or("127.0.0.1"))
         ),
     };
-    let values: [(&str, String); 22] = [
+    [
         ("CONFIG_NAME", inputs.name.to_owned()),
-        ("SPEC_HASH", inputs.spec_hash.chars().take(16).collect()),
+        ("CONFIG_UID", inputs.uid.to_owned()),
         ("VERSION", inputs.version.to_string()),
         ("VERSION_CHECK", version_check(spec.version_check).to_owned()),
         (
@@ -213,10 +228,7 @@ pub fn environment(inputs: &Inputs<'_>, config: &Value) -> String {
         ("SYSCTLS", sysctls(spec, target)),
         ("SYSCTL_REQUIRED", required.join(" ")),
         ("JOIN_TIMEOUT", inputs::join_timeout(spec).as_secs().to_string()),
-    ];
-    values
-        .map(|(key, value)| format!("{key}={}", shell(&value)))
-        .join("\n")
+    ]
 }
 
 /// A word of shell, in single quotes if it needs them.
@@ -360,5 +372,7 @@ fn yaml(value: &Value) -> Result<String, RenderError> {
 
 #[cfg(test)]
 mod machine;
+#[cfg(test)]
+mod retry_tests;
 #[cfg(test)]
 mod tests;

@@ -28,6 +28,10 @@ fn bootstrap_50_a_machine_joins_once() {
         !boot.called("curl") && !boot.called("systemctl restart"),
         "{boot:?}"
     );
+    assert!(
+        !boot.called("systemctl start --no-block kamaji-join.timer"),
+        "{boot:?}"
+    );
     assert_eq!(machine.read("var/lib/kamaji/joined"), marker);
 }
 
@@ -116,6 +120,34 @@ fn a_machine_that_times_out_does_not_join_later() {
     assert!(!machine.has("var/lib/kamaji/joined") && !machine.has("run/cluster-api"));
     machine.approve();
     machine.assert_joined(&machine.boot());
+}
+
+#[test]
+fn a_machine_whose_node_is_refused_has_not_joined() {
+    let machine = Machine::new(|_| {});
+    machine.approve();
+    machine.write("refused", "");
+    machine.write("journal", "Unable to register node with API server\n");
+    let boot = machine.boot();
+    boot.assert_failed(
+        "JoinTimeout",
+        "the API server has no Node m-0 within joinTimeout (60 s): Unable to register",
+    );
+    assert!(!machine.has("var/lib/kamaji/joined") && !machine.has("run/cluster-api"));
+    machine.remove("refused");
+    machine.assert_joined(&machine.boot());
+}
+
+#[test]
+fn a_name_that_no_node_can_have_is_refused() {
+    let machine = Machine::new(|spec| {
+        spec.node_registration.name_source = Some(kamaji_api::bootstrap::NameSource::Template);
+        spec.node_registration.name_template = Some(format!("a.{}", "b".repeat(62)));
+    });
+    machine.approve();
+    let boot = machine.boot();
+    boot.assert_failed("NodeNameInvalid", "of at most 63 characters");
+    assert!(!boot.called("systemctl restart"), "{boot:?}");
 }
 
 #[test]
@@ -355,8 +387,24 @@ fn the_unit_waits_for_every_stage() {
 }
 
 #[test]
+fn the_script_has_the_parts_that_its_config_needs() {
+    let parts = |names: &'static [&str]| {
+        let script: Vec<_> = bare_script(|name| names.contains(&name)).collect();
+        ["tls-server-name", "/etc/hostname", "ip -o "]
+            .map(|part| script.iter().any(|line| line.contains(part)))
+    };
+    assert_eq!(parts(&[]), [false; 3]);
+    assert_eq!(
+        parts(&["TLS_NAME", "SET_HOSTNAME", "NODE_IP_INTERFACE"]),
+        [true; 3]
+    );
+    assert_eq!(parts(&["SET_HOSTNAME"]), [false, true, false]);
+}
+
+#[test]
 fn the_script_on_the_machine_has_no_comments_and_never_traces() {
-    let script = bare_script();
+    let script: Vec<_> = bare_script(|_| true).collect();
+    let script = script.join("\n");
     assert!(script.starts_with("#!/bin/sh\nset -eu\n"));
     assert!(!script.lines().skip(1).any(|line| line.starts_with('#')));
     assert!(!script.contains("set -x") && !script.contains("kubeadm"));
