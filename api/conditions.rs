@@ -534,7 +534,7 @@ named! {
         MachineNotEligible,
         /// Denied: another KamajiConfig reserved the name.
         NameClaimed,
-        /// Denied: too many requests of this KamajiConfig were approved.
+        /// Denied: too many requests of this KamajiConfig were approved a short time ago.
         TooMany,
     }
 }

@@ -77,6 +77,20 @@ pub struct NodeStatus {
     /// Number of client certificate requests that were approved for the Node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub approvals: Option<i32>,
+    /// The latest approved requests. At most five are approved within 15 minutes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5))]
+    pub recent_approvals: Vec<Approval>,
+}
+
+/// An approved client certificate request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub struct Approval {
+    /// UID of the CertificateSigningRequest.
+    pub uid: String,
+    /// Time of the approval.
+    pub time: Time,
 }
 
 /// The bootstrap data.

@@ -50,6 +50,8 @@ struct State {
     denied: Option<String>,
     /// Writes that still succeed; after them every request fails, as if the process had died.
     lives: Option<usize>,
+    /// Requests whose path ends like this get 429.
+    refused: Option<String>,
 }
 
 impl FakeApi {
@@ -72,6 +74,11 @@ impl FakeApi {
     /// that.
     pub fn deny(&self, path: Option<&str>) {
         self.state.lock().denied = path.map(str::to_owned);
+    }
+
+    /// Answers requests whose path ends like this with 429 from now on.
+    pub fn refuse(&self, end: Option<&str>) {
+        self.state.lock().refused = end.map(ToOwned::to_owned);
     }
 
     /// Another connection to the same objects; [`FakeApi::fall_silent`] concerns only one of the two.
@@ -143,6 +150,13 @@ impl State {
         self.requests.push(format!("{method} {}", uri.path()));
         if self.lives == Some(0) {
             return failure(500, "InternalError", "the process is dead");
+        }
+        if self
+            .refused
+            .as_deref()
+            .is_some_and(|end| uri.path().ends_with(end))
+        {
+            return failure(429, "TooManyRequests", "try again later");
         }
         let writes = method != Method::GET && !uri.path().contains("/events");
         if let Some(lives) = self.lives.as_mut().filter(|_| writes) {

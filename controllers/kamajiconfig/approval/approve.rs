@@ -5,13 +5,16 @@ use std::sync::Arc;
 
 use k8s_openapi::{api::certificates::v1::CertificateSigningRequest, jiff::Timestamp};
 use kamaji_api::{
-    bootstrap::{KamajiConfig, NodeStatus},
+    bootstrap::KamajiConfig,
     conditions::Reason,
     labels::{field_manager, ours},
 };
 use kube::{Api, ResourceExt as _};
 
-use super::csr::{self, Decision, MachineFacts, Requester};
+use super::{
+    count,
+    csr::{self, Decision, MachineFacts, Requester},
+};
 use crate::{
     capi::machine::Machine,
     k8s::{
@@ -25,7 +28,6 @@ use crate::{
         observe::refused,
         owner::Owner,
         scope::Scope,
-        status::seconds,
         tenants::{NodeFacts, Tenant},
         wake,
     },
@@ -88,7 +90,7 @@ pub async fn answer(scope: &Scope<'_>, tenant: &Arc<Tenant>, token: &str) -> Res
                 continue;
             }
             Decision::Approve(node) => {
-                claim(scope, &config, &node).await?;
+                claim(scope, &config, &node, &uid(&request)).await?;
                 let message = format!("token {token} of KamajiConfig {key} for node {node}");
                 send(tenant, &request, true, Reason::KamajiTokenBound, &message).await?;
                 tenant.wait(scope, Some(token), Some(&node));
@@ -110,24 +112,29 @@ async fn decide(
     request: &CertificateSigningRequest,
 ) -> Result<Decision, tenant::Error> {
     let secret = tenant.session.token(token).await?;
-    let uid = config.uid().unwrap_or_default();
+    let config_uid = config.uid().unwrap_or_default();
+    let now = Timestamp::now();
     let node = tenant.session.node(node_name).await?;
     let known = config.status.as_ref().and_then(|status| status.node.as_ref());
     let requester = Requester {
         config_deleting: config.metadata.deletion_timestamp.is_some(),
         config_created: config.metadata.creation_timestamp.as_ref().map(|time| time.0),
-        token_is_ours: secret.is_some_and(|secret| secret.labels().get(ours::OWNER_UID) == Some(&uid)),
+        token_is_ours: secret.is_some_and(|secret| secret.labels().get(ours::OWNER_UID) == Some(&config_uid)),
         owner: scope.owner.map(|machine| Some(facts(machine))),
         name_source: inputs::name_source(&config.spec, &scope.owner),
         claimed: known.and_then(|node| node.name.as_deref()),
-        approvals: known.and_then(|node| node.approvals).unwrap_or(0),
+        recent_approvals: count::recent(known, &uid(request), now),
         endpoint_hosts: &scope.hosts,
         node_created: node.as_ref().and_then(|node| NodeFacts::of(node).created),
         claimed_by: claimed_by(scope.context, config, node_name),
     };
     let created = request.metadata.creation_timestamp.as_ref().map(|time| time.0);
-    let age = created.map_or(0, |created| Timestamp::now().as_second() - created.as_second());
+    let age = created.map_or(0, |created| now.as_second() - created.as_second());
     Ok(csr::decide(node_name, &requester, age))
+}
+
+fn uid(request: &CertificateSigningRequest) -> String {
+    request.uid().unwrap_or_default()
 }
 
 fn facts(machine: &Machine) -> MachineFacts<'_> {
@@ -162,23 +169,20 @@ fn claimed_by(context: &Context, config: &KamajiConfig, node: &str) -> Option<St
         .map(|other| other.name_any())
 }
 
-/// Writes the claim of a Machine's one node, unless somebody wrote the config since it was read.
-async fn claim(scope: &Scope<'_>, config: &KamajiConfig, node: &str) -> Result<(), Problem> {
+/// Writes the claim of a Machine's one node for this request, a UID, unless somebody wrote the config since it was read.
+async fn claim(scope: &Scope<'_>, config: &KamajiConfig, node: &str, request: &str) -> Result<(), Problem> {
     match &scope.owner {
         Owner::Machine(_) => {}
         Owner::Pool(pool) => match *pool {},
     }
     let context = scope.context;
     let mut new = config.status.clone().unwrap_or_default();
-    let known = new.node.get_or_insert_default();
-    *known = NodeStatus {
-        name: Some(node.to_owned()),
-        claimed_at: known
-            .claimed_at
-            .clone()
-            .or_else(|| Some(seconds(Timestamp::now()))),
-        approvals: Some(known.approvals.unwrap_or(0) + 1),
-    };
+    new.node = Some(count::approved(
+        new.node.as_ref(),
+        node,
+        request,
+        Timestamp::now(),
+    ));
     let api = Api::namespaced(context.client.clone(), &config.namespace().unwrap_or_default());
     status::apply(
         &api,

@@ -1,5 +1,6 @@
 //! Approval of a node's first client certificate: [`csr`] decides about a request, [`approve`] claims the node's name and
-//! answers.
+//! answers, [`count`] counts the answers.
 
 pub mod approve;
+mod count;
 pub mod csr;

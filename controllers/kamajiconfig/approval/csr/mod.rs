@@ -17,10 +17,9 @@ use x509_parser::{
     public_key::PublicKey,
 };
 
+use super::count;
 use crate::kamajiconfig::{names::unfit_for_node, owner::Owner};
 
-/// Most approvals for one Machine: a kubelet that restarts asks again.
-const MOST_APPROVALS: i32 = 5;
 /// Seconds that a request waits for an older Node of the same name to be deleted.
 pub const EXISTING_FOR: i64 = 600;
 
@@ -147,8 +146,8 @@ pub struct Requester<'a> {
     pub name_source: NameSource,
     /// Name that the config claimed already.
     pub claimed: Option<&'a str>,
-    /// Approvals so far.
-    pub approvals: i32,
+    /// Other requests that were approved a short time ago.
+    pub recent_approvals: usize,
     /// Host names of the API server, in lower case.
     pub endpoint_hosts: &'a [String],
     /// When the Node of the requested name was created, if there is one.
@@ -233,10 +232,13 @@ pub fn decide(node: &str, requester: &Requester<'_>, age_seconds: i64) -> Decisi
             };
         }
     }
-    if requester.approvals >= MOST_APPROVALS {
+    if requester.recent_approvals >= count::MOST {
         return Deny(
             Reason::TooMany,
-            format!("{MOST_APPROVALS} requests of the Machine were approved already"),
+            format!(
+                "{} requests of the Machine were approved within 15 minutes: a later one is approved again",
+                count::MOST
+            ),
         );
     }
     Approve(node.to_owned())

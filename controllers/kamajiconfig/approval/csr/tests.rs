@@ -192,7 +192,7 @@ fn requester() -> Requester<'static> {
         })),
         name_source: NameSource::MachineName,
         claimed: None,
-        approvals: 0,
+        recent_approvals: 0,
         endpoint_hosts: &*HOSTS,
         node_created: None,
         claimed_by: None,
@@ -249,13 +249,13 @@ fn bootstrap_23_a_name_claimed_by_another_is_denied() {
 }
 
 #[test]
-fn bootstrap_25_a_kubelet_that_restarted_is_approved_again_five_times() {
+fn bootstrap_25_a_kubelet_that_restarted_is_approved_again_at_a_limited_rate() {
     let mut known = requester();
     known.claimed = Some("worker-1");
-    known.approvals = 4;
+    known.recent_approvals = 4;
     known.node_created = Some(at(1001));
     assert!(matches!(decide("worker-1", &known, 0), Decision::Approve(_)));
-    known.approvals = 5;
+    known.recent_approvals = 5;
     assert_eq!(reason(&decide("worker-1", &known, 0)), Some(Reason::TooMany));
 }
 
