@@ -3,7 +3,7 @@
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::OwnerReference, jiff::Timestamp};
 use kamaji_api::{bootstrap::KamajiConfig, conditions::Reason, labels::field_manager};
-use kube::Api;
+use kube::{Api, ResourceExt as _};
 
 use super::{
     Context,
@@ -61,7 +61,7 @@ pub async fn reconcile(context: &Context, key: &RootKey) -> Reconciled {
             advance(context, config, owner, (&observed, problems), &mut progress, now).await
         }
         Err(problem) => {
-            progress.no_data = Some(problem);
+            status::stopped(&config, &mut progress, problem);
             Ok(Outcome::Done)
         }
     };
@@ -99,6 +99,10 @@ async fn advance(
             progress.token = Some(Token::Removed("the Machine is being deleted".to_owned()));
         }
         return Ok(Outcome::Done);
+    }
+    if status::has_joined(config) {
+        // The machine uses its data, whatever a precondition reported in between.
+        progress.data = Some(status::Data::known(config.name_any()));
     }
     if scope.announced && node_join::is_complete(config, &scope.owner) {
         context.tenants.leave(&scope.cluster, key);

@@ -747,6 +747,49 @@ async fn bootstrap_09_a_tenant_that_stops_answering_is_reported() {
 }
 
 #[tokio::test]
+async fn a_config_whose_owner_is_set_again_reports_what_it_did_before() {
+    for joined in [false, true] {
+        let mut world = World::new();
+        (world.boots, world.provider_id) = (joined, joined);
+        world.settle().await;
+        let before = world.picture();
+        let path = config_path("m");
+        let config = world.api.get(&path).unwrap();
+        let edit = |world: &World, references: &Value| {
+            let change = json!({"metadata": {"ownerReferences": references}});
+            world.api.edit(&path, &change);
+        };
+        edit(&world, &Value::Null);
+        world.settle().await;
+        let reported = if joined {
+            "ProviderIDSet"
+        } else {
+            "BootstrapTokenValid"
+        };
+        let (status, reason, _) = world.condition(reported);
+        assert_eq!((status.as_str(), reason.as_str()), ("Unknown", "WaitingForOwner"));
+        assert_eq!(world.condition("Ready").0, "True", "the data is there");
+        edit(&world, &config["metadata"]["ownerReferences"]);
+        world.settle().await;
+        assert_json_diff::assert_json_eq!(world.picture(), before);
+
+        // As an earlier release left it.
+        let mut conditions = config["status"]["conditions"].clone();
+        for condition in conditions.as_array_mut().unwrap() {
+            if condition["type"] == "DataSecretAvailable" || condition["type"] == "Ready" {
+                condition["status"] = json!("False");
+                condition["reason"] = json!("WaitingForOwner");
+            }
+        }
+        world
+            .api
+            .edit(&path, &json!({"status": {"conditions": conditions}}));
+        world.wake("m").await;
+        assert_json_diff::assert_json_eq!(world.picture(), before);
+    }
+}
+
+#[tokio::test]
 async fn preconditions_are_checked_before_lost_data_is_created_again() {
     let mut world = World::new();
     world.settle().await;

@@ -138,7 +138,12 @@ pub async fn ensure(
 ) -> Result<Option<TokenStatus>, Problem> {
     let history = History::of(scope);
     let found = match Data::of(scope, tenant, &history) {
-        Data::Current(token) => return Ok(Some(token)),
+        Data::Current(token) => {
+            // A precondition that was not met for a while, or the loss of the Secret, may have been reported since.
+            progress.ca = Step::Done;
+            progress.data = Some(status::Data::known(scope.config.name_any()));
+            return Ok(Some(token));
+        }
         Data::Exists(row) => {
             progress.lost = scope.announced;
             secret::adopt(scope, &row).await?

@@ -52,6 +52,13 @@ pub struct Data {
     pub figures: Option<BootstrapDataStatus>,
 }
 
+impl Data {
+    /// Data that was reported before, with its figures.
+    pub const fn known(name: String) -> Self {
+        Self { name, figures: None }
+    }
+}
+
 /// The token.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Token {
