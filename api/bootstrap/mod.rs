@@ -102,7 +102,7 @@ pub struct KamajiConfigSpec {
     pub users: Vec<User>,
     /// Shell commands that run in order before the join, at every attempt until the machine has joined. The first
     /// command that fails, or does not finish within `joinTimeout`, ends the attempt, and the machine reports the
-    /// failure.
+    /// failure. Commands are not templates: `cloud-init query` reads the metadata of the instance.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000), inner(length(min = 1, max = 10240)))]
     pub pre_join_commands: Vec<String>,

@@ -50,6 +50,45 @@ pub fn may_be_templated(spec: &KamajiConfigSpec) -> bool {
             .any(|file| file.content_format == ContentFormat::Jinja)
 }
 
+/// Names at the top of cloud-init's instance data, below which the metadata is.
+const INSTANCE_DATA: [&str; 2] = ["ds", "v1"];
+/// Further names that cloud-init knows without them.
+const INSTANCE_NAMES: [&str; 3] = ["availability_zone", "instance_id", "local_hostname"];
+
+/// The first name of the instance's metadata that an expression in `text` reads. Expressions of other programs, such as Go
+/// templates, have other names.
+pub fn instance_name(text: &str) -> Option<&str> {
+    let mut rest = text;
+    while let Some((at, close)) = EXPRESSIONS
+        .into_iter()
+        .filter_map(|(open, close)| rest.find(open).map(|at| (at, close)))
+        .min()
+    {
+        let after = &rest[at + 2..];
+        let end = after.find(close).unwrap_or(after.len());
+        let of_name = |c: char| c.is_ascii_alphanumeric() || "._[]'".contains(c);
+        let mut words = after[..end].split(|c| !of_name(c));
+        if let Some(word) = words.find(|word| is_instance_name(word)) {
+            return Some(word);
+        }
+        rest = &after[end..];
+    }
+    None
+}
+
+fn is_instance_name(word: &str) -> bool {
+    let below = |rest: &str| {
+        let mut characters = rest.chars();
+        let first = characters.next();
+        let second = characters.next();
+        first == Some('[') || (first == Some('.') && second.is_some_and(|c| c.is_ascii_alphabetic()))
+    };
+    INSTANCE_NAMES.contains(&word)
+        || INSTANCE_DATA
+            .iter()
+            .any(|name| word.strip_prefix(name).is_some_and(below))
+}
+
 /// One line that every YAML parser reads as text, and that is never evaluated.
 pub fn is_inert(text: &str) -> bool {
     !text.chars().any(char::is_control) && !is_expression(text) && !is_ambiguous(text)
@@ -64,4 +103,35 @@ pub fn is_ambiguous(text: &str) -> bool {
             && body
                 .chars()
                 .all(|c| c.is_ascii_hexdigit() || "_:.+-xoTtZz ".contains(c)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::instance_name;
+
+    #[test]
+    fn expressions_that_read_the_metadata_of_the_instance_are_told_from_others() {
+        for (text, name) in [
+            (
+                "hostnamectl set-hostname \"{{ ds.meta_data.hostname }}\"",
+                "ds.meta_data.hostname",
+            ),
+            ("echo {{ds['meta_data']['uuid']}}", "ds['meta_data']['uuid']"),
+            ("{{ x }} {{ v1.local_hostname | lower }}", "v1.local_hostname"),
+            ("{% if ds.meta_data.zone %}a{% endif %}", "ds.meta_data.zone"),
+            ("echo {{ local_hostname }}", "local_hostname"),
+        ] {
+            assert_eq!(instance_name(text), Some(name), "{text}");
+        }
+        for text in [
+            "docker inspect -f '{{ .State.Status }}' x",
+            "kubectl get -o go-template='{{ range .items }}{{ .v1.name }}{{ end }}'",
+            "x -o '{{ if eq .apiVersion \"apps/v1\" }}{{ end }}'",
+            "x -o '{{ if eq .version \"v1.36.3\" }}{{ end }}'",
+            "{{ region }}",
+            "cloud-init query ds.meta_data.hostname",
+        ] {
+            assert_eq!(instance_name(text), None, "{text}");
+        }
+    }
 }

@@ -103,6 +103,18 @@ fn content(at: usize, file: &File, report: &mut impl FnMut(Reason, String)) {
             ),
         );
     }
+    if file.content_format == ContentFormat::Raw
+        && file.encoding.is_none()
+        && let Some(name) = file.content.as_deref().and_then(text::instance_name)
+    {
+        report(
+            Reason::InvalidSpec,
+            format!(
+                "files[{at}].content reads {name} in a template, and nothing evaluates it: set contentFormat: Jinja; text \
+                 that stays as it is can be given in base64, with encoding"
+            ),
+        );
+    }
     if file.content_format == ContentFormat::Jinja {
         if file.encoding.is_some() {
             report(

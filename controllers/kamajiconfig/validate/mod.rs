@@ -26,6 +26,7 @@ pub fn spec(spec: &KamajiConfigSpec) -> Vec<Problem> {
         report(Reason::FieldNotSupported, fix.to_owned());
     }
     registration(spec, &mut report);
+    templates(spec, &mut report);
     kubelet_settings(spec, &mut report);
     durations(spec, &mut report);
     files::files(spec, &mut report);
@@ -35,6 +36,15 @@ pub fn spec(spec: &KamajiConfigSpec) -> Vec<Problem> {
         ("postJoinCommands", &spec.post_join_commands),
     ] {
         for (at, command) in commands.iter().enumerate() {
+            if let Some(name) = text::instance_name(command) {
+                report(
+                    Reason::InvalidSpec,
+                    format!(
+                        "{field}[{at}] reads {name} in a template, and commands are not templates: write \
+                         $(cloud-init query {name}) instead, or for the host name set nodeRegistration.setHostname"
+                    ),
+                );
+            }
             if command.len() > 10_240 || command.contains(['\0', '\r']) {
                 report(
                     Reason::InvalidSpec,
@@ -150,6 +160,32 @@ fn registration(spec: &KamajiConfigSpec, report: &mut impl FnMut(Reason, String)
     labels_and_taints(spec, report);
     arguments(spec, report);
     address(spec, report);
+}
+
+/// Fields in which nothing evaluates a template.
+fn templates(spec: &KamajiConfigSpec, report: &mut impl FnMut(Reason, String)) {
+    let arguments = &spec.node_registration.kubelet_extra_args;
+    let arguments = arguments.iter().enumerate().map(|(at, argument)| {
+        let field = format!("nodeRegistration.kubeletExtraArgs[{at}].value");
+        (field, argument.value.clone())
+    });
+    let config = serde_json::to_string(&spec.kubelet.config).unwrap_or_default();
+    let sysctls = spec.os.sysctls.iter();
+    let sysctls = sysctls.map(|(key, value)| (format!("os.sysctls: {key}"), value.clone()));
+    let fields = arguments
+        .chain([("kubelet.config".to_owned(), config)])
+        .chain(sysctls);
+    for (field, value) in fields {
+        if let Some(name) = text::instance_name(&value) {
+            report(
+                Reason::InvalidSpec,
+                format!(
+                    "{field} reads {name} in a template, and nothing evaluates it: templates are \
+                     nodeRegistration.nameTemplate, nodeRegistration.providerID.template and files with contentFormat: Jinja"
+                ),
+            );
+        }
+    }
 }
 
 fn labels_and_taints(spec: &KamajiConfigSpec, report: &mut impl FnMut(Reason, String)) {

@@ -34,7 +34,7 @@ fn the_default_and_the_examples_are_valid() {
         "kubelet": {"config": {"maxPods": 60, "failCgroupV1": false, "protectKernelDefaults": false}},
         "users": [{"name": "ops", "sudo": "ALL=(ALL) NOPASSWD:ALL", "sshAuthorizedKeys": ["ssh-ed25519 AAAA ops"]}],
         "files": [{"path": "/opt/a", "content": "x", "permissions": "0640", "owner": "root:root"}],
-        "preJoinCommands": ["test -b /dev/vdb"],
+        "preJoinCommands": ["test -b /dev/vdb", "crictl inspect -o go-template --template '{{ .status.state }}' x"],
         "joinTimeout": "20m",
     }));
     assert_eq!(spec(&example), []);
@@ -77,6 +77,12 @@ fn the_default_and_the_examples_are_valid() {
 #[case::module(json!({"os": {"modules": ["a b"]}}), Reason::InvalidSpec, "os.modules")]
 #[case::sysctl(json!({"os": {"sysctls": {"../x": "1"}}}), Reason::InvalidSpec, "os.sysctls")]
 #[case::user(json!({"users": [{"name": "a b"}]}), Reason::InvalidSpec, "users[0].name")]
+#[case::template_in_a_command(json!({"preJoinCommands": ["true", "hostnamectl set-hostname \"{{ ds.meta_data.hostname }}\""]}), Reason::InvalidSpec, "preJoinCommands[1] reads ds.meta_data.hostname in a template, and commands are not templates: write $(cloud-init query ds.meta_data.hostname)")]
+#[case::template_in_a_later_command(json!({"postJoinCommands": ["echo {{ v1.instance_id }}"]}), Reason::InvalidSpec, "postJoinCommands[0] reads v1.instance_id")]
+#[case::template_in_a_raw_file(json!({"files": [{"path": "/a", "content": "{{ ds.meta_data.local_ipv4 }}"}]}), Reason::InvalidSpec, "files[0].content reads ds.meta_data.local_ipv4 in a template, and nothing evaluates it: set contentFormat: Jinja")]
+#[case::template_in_a_flag(json!({"nodeRegistration": {"kubeletExtraArgs": [{"name": "address", "value": "{{ ds.meta_data.local_ipv4 }}"}]}}), Reason::InvalidSpec, "kubeletExtraArgs[0].value reads ds.meta_data.local_ipv4")]
+#[case::template_in_the_configuration(json!({"kubelet": {"config": {"address": "{{ ds.meta_data.local_ipv4 }}"}}}), Reason::InvalidSpec, "kubelet.config reads ds.meta_data.local_ipv4")]
+#[case::template_in_a_sysctl(json!({"os": {"sysctls": {"kernel.domainname": "{{ v1.region }}"}}}), Reason::InvalidSpec, "os.sysctls: kernel.domainname reads v1.region")]
 #[case::carriage_return(json!({"preJoinCommands": ["a\r\nb"]}), Reason::InvalidSpec, "preJoinCommands[0]")]
 fn bootstrap_31_to_41_bad_input_names_field_and_fix(
     #[case] value: Value,
