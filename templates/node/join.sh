@@ -214,7 +214,8 @@ say "node $name"
 if [ "$(uname -n)" != "$name" ]; then
     (umask 022 && printf '%s\n' "$name" >/etc/hostname)
     hostname "$name" 2>/dev/null || hostnamectl set-hostname "$name"
-    grep -qw "$name" /etc/hosts || printf '127.0.1.1 %s\n' "$name" >>/etc/hosts
+    awk -v name="$name" '{ sub("#.*", ""); for (i = 2; i <= NF; i++) if ($i == name) found = 1 } END { exit !found }' \
+        /etc/hosts || printf '127.0.1.1 %s\n' "$name" >>/etc/hosts
 fi
 # end
 
@@ -402,8 +403,9 @@ name_server() {
 }
 [ ! -s "$certificate" ] || name_server
 # end
-put "$credential" /etc/kubernetes/bootstrap-kubelet.conf 0600
+# From here on a kubelet that starts by itself has the flags of the drop-in, and may have the token.
 systemctl daemon-reload
+put "$credential" /etc/kubernetes/bootstrap-kubelet.conf 0600
 systemctl enable kubelet.service >/dev/null 2>&1 || :
 systemctl restart --no-block kubelet.service
 

@@ -37,7 +37,7 @@ const TOOLS: [&str; 15] = [
 ];
 /// Tools before which the machine may crash.
 const STEPS: [&str; 3] = ["cp", "mv", "rm"];
-const STAND_INS: [(&str, &str); 11] = [
+const STAND_INS: [(&str, &str); 12] = [
     (
         "systemctl",
         r#". ROOT/step
@@ -71,6 +71,7 @@ is-system-running) cat ROOT/system ;;
     ;;
 'stop --no-block kubelet.service') /bin/rm -f ROOT/kubelet-runs ;;
 *NRestarts*) cat ROOT/restarts ;;
+daemon-reload) [ ! -e ROOT/etc/kubernetes/bootstrap-kubelet.conf ] || echo 'reload after the token' >>ROOT/calls ;;
 esac"#,
     ),
     (
@@ -126,6 +127,7 @@ exit "$code""#,
     ("journalctl", "cat ROOT/journal"),
     ("stat", "cat ROOT/cgroup"),
     ("uname", "echo host"),
+    ("hostname", ":"),
     ("crictl", ":"),
     ("mount", ":"),
     ("modprobe", "exit 1"),

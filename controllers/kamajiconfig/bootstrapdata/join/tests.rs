@@ -20,6 +20,9 @@ fn bootstrap_50_a_machine_joins_once() {
     assert_eq!(machine.read("proc/sys/vm/overcommit_memory"), "1");
     assert_eq!(machine.with_secret(), Vec::<String>::new());
 
+    // A kubelet that starts by itself before the reload would use the token with the flags of the image.
+    assert!(!boot.called("reload after the token"), "{boot:?}");
+
     let marker = machine.read("var/lib/kamaji/joined");
     let boot = machine.boot();
     machine.assert_joined(&boot);
@@ -148,6 +151,24 @@ fn a_name_that_no_node_can_have_is_refused() {
     let boot = machine.boot();
     boot.assert_failed("NodeNameInvalid", "of at most 63 characters");
     assert!(!boot.called("systemctl restart"), "{boot:?}");
+}
+
+#[test]
+fn the_name_of_the_machine_is_added_to_its_hosts() {
+    let hosts = |before: &str| {
+        let machine = Machine::new(|spec| spec.node_registration.set_hostname = true);
+        machine.approve();
+        machine.write("etc/hosts", before);
+        machine.assert_joined(&machine.boot());
+        assert_eq!(machine.read("etc/hostname"), "m-0\n");
+        machine.read("etc/hosts")
+    };
+    for known in ["127.0.1.1 a m-0\n", "127.0.1.1\tm-0 # me\n"] {
+        assert_eq!(hosts(known), known);
+    }
+    for other in ["10.0.0.5 m-0-a m-0.example.com\n", "10.0.0.5 a # m-0\n"] {
+        assert_eq!(hosts(other), format!("{other}127.0.1.1 m-0\n"));
+    }
 }
 
 #[test]
