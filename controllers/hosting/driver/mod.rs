@@ -209,7 +209,7 @@ pub enum Error {
         owner: Option<Box<Owner>>,
     },
     /// Schema and user were created before and do not exist.
-    #[error("the datastore holds nothing of schema {schema:?}: no ownership mark, no role, no key")]
+    #[error("the datastore holds no data of schema {schema:?} that is marked as this tenant's")]
     DataMissing {
         /// The schema.
         schema: String,

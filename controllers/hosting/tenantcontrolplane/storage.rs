@@ -423,9 +423,9 @@ mod tests {
         };
         assert_eq!(
             reported(&running, "bronze", &missing).message,
-            "status.storage.setup: the datastore holds nothing of schema \"old\": no ownership mark, no role, no key, but \
-             the data of this cluster should be there; set spec.endpoints of DataStore bronze to the datastore that holds \
-             it, or restore its backup there"
+            "status.storage.setup: the datastore holds no data of schema \"old\" that is marked as this tenant's, but the \
+             data of this cluster should be there; set spec.endpoints of DataStore bronze to the datastore that holds it, \
+             or restore its backup there"
         );
     }
 

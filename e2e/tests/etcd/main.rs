@@ -297,6 +297,16 @@ async fn an_etcd_that_does_not_hold_a_tenants_data_gets_no_empty_place() -> anyh
         assert_eq!(admin.delete_tenant(&known).await, Ok(Deleted { keys: 0 }));
         assert_eq!(etcd.listing()?, before);
     }
+    // An API server that found the etcd empty wrote keys of its own.
+    let known = TenantSchema {
+        expected: true,
+        ..place("c")
+    };
+    put(&etcd, "root", &format!("/{}/registry/x", known.schema))?;
+    let missing = Error::DataMissing {
+        schema: known.schema.clone(),
+    };
+    assert_eq!(admin.ensure_tenant(&known, Timestamp::now()).await, Err(missing));
     // The mark alone identifies the right one, and so do keys if upstream Kamaji left no mark.
     let known = TenantSchema {
         expected: true,
