@@ -237,6 +237,8 @@ named! {
         FieldNotSupported,
         /// A field violates a rule that the API server cannot check; the message names the field and the fix.
         InvalidSpec,
+        /// A field asks for a power that this installation does not give to authors; the message names field and flag.
+        NotAllowed,
         /// The object does not decode in this version; the message names the path and what is expected there. Nothing is
         /// done for the object until it decodes.
         NotDecodable,

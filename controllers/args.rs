@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use anyhow::ensure;
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 use clap_complete::Shell;
+use ipnet::IpNet;
 
 use crate::{
     runtime::{
         http,
         telemetry::{self, LogFormat},
     },
-    settings::{DefaultDatastore, Hosting, RoleName, Settings},
+    settings::{DefaultDatastore, Hosting, PodOverrides, RoleName, Settings},
 };
 
 /// Cluster API control plane and bootstrap provider with an embedded Kamaji hosting engine.
@@ -146,6 +147,24 @@ pub struct RunArgs {
         default_value_t = 64
     )]
     pub concurrency: usize,
+    /// What the author of a TenantControlPlane may change in the pods of its control plane.
+    #[arg(
+        long,
+        env = "CAPI_KAMAJI_POD_OVERRIDES",
+        value_enum,
+        value_name = "WHAT",
+        default_value = "baseline"
+    )]
+    pub pod_overrides: PodOverrides,
+    /// Ranges of addresses that authors of TenantControlPlanes may take as external addresses of a Service
+    /// (`allowAddressAsExternalIP`); none when left out.
+    #[arg(
+        long,
+        env = "CAPI_KAMAJI_EXTERNAL_IPS",
+        value_name = "CIDR",
+        value_delimiter = ','
+    )]
+    pub external_ips: Vec<IpNet>,
     /// How log lines look.
     #[arg(
         long,
@@ -197,6 +216,8 @@ impl RunArgs {
             own_namespace: self.lease_namespace.clone(),
             pod_name: self.pod_name.clone(),
             concurrency: self.concurrency.max(1),
+            pod_overrides: self.pod_overrides,
+            external_ips: self.external_ips.clone(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fmt};
 
 use clap::ValueEnum;
+use ipnet::IpNet;
 
 /// The roles a process can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -56,6 +57,33 @@ pub struct Settings {
     pub pod_name: Option<String>,
     /// Objects of one kind that are reconciled at the same time, at least 1.
     pub concurrency: usize,
+    /// What authors of TenantControlPlanes may change in the pods.
+    pub pod_overrides: PodOverrides,
+    /// Ranges of addresses that authors of TenantControlPlanes may take as external addresses of a Service.
+    pub external_ips: Vec<IpNet>,
+}
+
+/// What authors of TenantControlPlanes may change in the pods of their control planes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum PodOverrides {
+    /// No containers, volumes and security contexts of their own.
+    None,
+    /// What the Pod Security Standard baseline allows.
+    #[default]
+    Baseline,
+    /// Anything: they may run privileged pods on the nodes of the management cluster.
+    Any,
+}
+
+impl PodOverrides {
+    /// The word on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Baseline => "baseline",
+            Self::Any => "any",
+        }
+    }
 }
 
 impl Settings {

@@ -22,7 +22,7 @@ use capi_kamaji::{
         spec::{AltNames, BOOTSTRAP_USER, Leaf},
     },
     runtime::{http::Readiness, metrics::Metrics, role::Role},
-    settings::{DefaultDatastore, Hosting, RoleName, Settings},
+    settings::{DefaultDatastore, Hosting, PodOverrides, RoleName, Settings},
     tenant::bootstrap_role,
 };
 use e2e::{
@@ -255,6 +255,8 @@ impl World {
                 own_namespace: "capi-kamaji-bootstrap-system".to_owned(),
                 pod_name: None,
                 concurrency: 16,
+                pod_overrides: PodOverrides::default(),
+                external_ips: Vec::new(),
             }),
             metrics: Metrics::default(),
             readiness: Readiness::default(),

@@ -18,6 +18,7 @@ pub mod names;
 pub mod observe;
 pub mod observed;
 pub mod phase;
+mod powers;
 pub mod reconcile;
 mod rollout;
 pub mod scope;

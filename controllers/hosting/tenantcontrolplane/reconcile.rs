@@ -16,7 +16,8 @@ use kube::{Api, ResourceExt};
 
 use super::{
     certificates, context::Context, deletion, desired::flags, events, names::Names, observe,
-    observed::Observed, phase, scope::Scope, status, storage, tenant_api, validate::validate, workload,
+    observed::Observed, phase, powers, scope::Scope, status, storage, tenant_api, validate::validate,
+    workload,
 };
 use crate::{
     k8s::{
@@ -27,6 +28,7 @@ use crate::{
         report::{self, Publisher, Step},
     },
     runtime::driver::{Outcome, Reconciled},
+    settings::Settings,
 };
 
 /// Longest time until the ages of the certificates are checked again. The check sends no request.
@@ -90,7 +92,14 @@ async fn advance(
 ) -> Result<Timestamp, Problem> {
     let tenant = current(context, key)?;
     observed.unsupported = unsupported(&tenant);
-    let valid = record(&mut observed.spec, validate(&tenant, rand::random()))?;
+    let Settings {
+        pod_overrides,
+        external_ips,
+        ..
+    } = &*context.engine.settings;
+    let allowed = powers::check(&tenant, *pod_overrides, external_ips);
+    let valid = allowed.and_then(|()| validate(&tenant, rand::random()));
+    let valid = record(&mut observed.spec, valid)?;
     let store = record(
         &mut observed.data_store,
         storage::select(&context.engine, &tenant),

@@ -12,7 +12,7 @@ use super::{engine::Engine, wake};
 use crate::{
     k8s::key::RootKey,
     runtime::{driver::Reconciled, http::Readiness, metrics::Metrics, queue::Queue, role::Role},
-    settings::{DefaultDatastore, Hosting, RoleName, Settings},
+    settings::{DefaultDatastore, Hosting, PodOverrides, RoleName, Settings},
     testing::{Change, FakeApi},
 };
 
@@ -28,6 +28,8 @@ pub async fn engine(api: &FakeApi, default_datastore: DefaultDatastore) -> Arc<E
             own_namespace: "system".to_owned(),
             pod_name: None,
             concurrency: 1,
+            pod_overrides: PodOverrides::default(),
+            external_ips: Vec::new(),
         }),
         metrics: Metrics::default(),
         readiness: Readiness::default(),

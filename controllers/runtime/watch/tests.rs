@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{
     runtime::http::Readiness,
-    settings::{DefaultDatastore, Hosting, RoleName},
+    settings::{DefaultDatastore, Hosting, PodOverrides, RoleName},
 };
 
 /// A server that lists `items` and then sends `events`, once each; what is written to it is noted.
@@ -84,6 +84,8 @@ impl Script {
                 own_namespace: "system".to_owned(),
                 pod_name: None,
                 concurrency: 1,
+                pod_overrides: PodOverrides::default(),
+                external_ips: Vec::new(),
             }),
             metrics: metrics.clone(),
             readiness: Readiness::default(),

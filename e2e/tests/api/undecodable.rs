@@ -16,7 +16,7 @@ use capi_kamaji::{
         role::Role,
         telemetry::without_bodies,
     },
-    settings::{DefaultDatastore, Hosting, RoleName, Settings},
+    settings::{DefaultDatastore, Hosting, PodOverrides, RoleName, Settings},
 };
 use e2e::{
     apiserver::{Options, TestApiServer},
@@ -131,6 +131,8 @@ async fn ready(server: &TestApiServer, stop: &CancellationToken) -> Result<Metri
                 own_namespace: "default".to_owned(),
                 pod_name: None,
                 concurrency: 4,
+                pod_overrides: PodOverrides::default(),
+                external_ips: Vec::new(),
             }),
             metrics: metrics.clone(),
             readiness: readiness.clone(),
