@@ -344,6 +344,29 @@ async fn hosting_beyond_10_a_crash_after_any_write_converges() {
 }
 
 #[tokio::test]
+async fn a_power_that_authors_do_not_have_is_refused_and_what_runs_goes_on() {
+    let world = World::new().await;
+    world.settle().await;
+    let deployment = world.api.get(DEPLOYMENT);
+    let volumes = |volumes: Value| json!({ "spec": { "controlPlane": { "deployment": { "additionalVolumes": volumes } } } });
+    world.api.edit(
+        TENANT,
+        &volumes(json!([{ "name": "a", "hostPath": { "path": "/" } }])),
+    );
+    world.settle().await;
+    let (status, reason, message) = world.condition(On::SpecValid);
+    assert_eq!(
+        (status.as_str(), reason.as_str()),
+        ("False", "NotAllowed"),
+        "{message}"
+    );
+    assert_eq!(world.api.get(DEPLOYMENT), deployment);
+    world.api.edit(TENANT, &volumes(Value::Null));
+    world.settle().await;
+    world.assert_ready();
+}
+
+#[tokio::test]
 async fn any_foreign_edit_is_repaired() {
     let world = World::new().await;
     world.settle().await;
