@@ -1,13 +1,16 @@
 //! Permissions of the bootstrap provider in a tenant. The hosting engine, which has the tenant's admin kubeconfig, applies
 //! these objects; the bootstrap provider has no other permissions.
 //!
-//! It may bind two roles to nodes (verb `bind`): it can neither widen a role nor bind another one. Pure.
+//! It may bind two roles to nodes (verb `bind`): it can neither widen a role nor bind another one. Its Secrets in
+//! `kube-system` are bootstrap tokens: an admission policy, which it cannot change, refuses every other type. Without it,
+//! a Secret of the type of a ServiceAccount's token would make it the admin of the tenant. Pure.
 
 use k8s_openapi::{
     api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kamaji_api::labels::{kamaji, namespace};
+use serde_json::{Value, json};
 
 use crate::pki::spec::BOOTSTRAP_USER;
 
@@ -33,9 +36,65 @@ pub const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 pub const SERVING_SIGNER: &str = "kubernetes.io/kubelet-serving";
 
 const RBAC: &str = "rbac.authorization.k8s.io";
+/// Policy and binding that bound the Secrets of this identity. Another name than [`POLICY`], which the identity may change.
+const SECRETS: &str = "kamaji-bootstrap-secrets";
+
+/// Everything here, in the order in which it is applied: the bound on Secrets before the permission.
+pub fn objects() -> Vec<Value> {
+    let labels = json!({ kamaji::PROJECT: kamaji::PROJECT_VALUE });
+    let policy = |kind: &str, spec: Value| {
+        json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind,
+            "metadata": { "name": SECRETS, "labels": labels }, "spec": spec,
+        })
+    };
+    let mut all = vec![
+        policy(
+            "ValidatingAdmissionPolicy",
+            json!({
+                "failurePolicy": "Fail",
+                "matchConstraints": { "resourceRules": [{
+                    "apiGroups": [""], "apiVersions": ["v1"], "resources": ["secrets"],
+                    "operations": ["CREATE", "UPDATE"],
+                }] },
+                "matchConditions": [{
+                    "name": "bootstrap-provider",
+                    "expression": format!("request.userInfo.username == '{BOOTSTRAP_USER}'"),
+                }],
+                "validations": [{
+                    "expression": "object.type == 'bootstrap.kubernetes.io/token'",
+                    "message": "the bootstrap provider writes bootstrap tokens alone",
+                }],
+            }),
+        ),
+        policy(
+            "ValidatingAdmissionPolicyBinding",
+            json!({ "policyName": SECRETS, "validationActions": ["Deny"] }),
+        ),
+    ];
+    let roles = [
+        typed(&cluster_role()),
+        typed(&cluster_role_binding()),
+        typed(&role()),
+        typed(&role_binding()),
+    ];
+    all.extend(roles.into_iter().flatten());
+    all
+}
+
+/// A typed object as JSON, kind included.
+fn typed<K>(object: &K) -> Option<Value>
+where
+    K: kube::Resource<DynamicType = ()> + serde::Serialize,
+{
+    let mut body = serde_json::to_value(object).ok()?;
+    body["apiVersion"] = json!(K::api_version(&()));
+    body["kind"] = json!(K::kind(&()));
+    Some(body)
+}
 
 /// Rules for the whole tenant.
-pub fn cluster_role() -> ClusterRole {
+fn cluster_role() -> ClusterRole {
     ClusterRole {
         metadata: metadata(None),
         rules: Some(vec![
@@ -89,7 +148,7 @@ pub fn cluster_role() -> ClusterRole {
 }
 
 /// Binding of [`cluster_role`].
-pub fn cluster_role_binding() -> ClusterRoleBinding {
+fn cluster_role_binding() -> ClusterRoleBinding {
     ClusterRoleBinding {
         metadata: metadata(None),
         role_ref: reference("ClusterRole"),
@@ -98,7 +157,7 @@ pub fn cluster_role_binding() -> ClusterRoleBinding {
 }
 
 /// Rules in `kube-system`: bootstrap tokens.
-pub fn role() -> Role {
+fn role() -> Role {
     Role {
         metadata: metadata(Some("kube-system")),
         rules: Some(vec![rule(
@@ -111,7 +170,7 @@ pub fn role() -> Role {
 }
 
 /// Binding of [`role`].
-pub fn role_binding() -> RoleBinding {
+fn role_binding() -> RoleBinding {
     RoleBinding {
         metadata: metadata(Some("kube-system")),
         role_ref: reference("Role"),

@@ -37,28 +37,8 @@ pub fn objects(inputs: &Inputs<'_>) -> Vec<Value> {
             subject("User", "kube-apiserver-kubelet-client"),
         ),
     ];
-    all.extend(
-        [
-            typed(&bootstrap_role::cluster_role()),
-            typed(&bootstrap_role::cluster_role_binding()),
-            typed(&bootstrap_role::role()),
-            typed(&bootstrap_role::role_binding()),
-        ]
-        .into_iter()
-        .flatten(),
-    );
+    all.extend(bootstrap_role::objects());
     all
-}
-
-/// A typed object as JSON, kind included.
-fn typed<K>(object: &K) -> Option<Value>
-where
-    K: kube::Resource<DynamicType = ()> + serde::Serialize,
-{
-    let mut body = serde_json::to_value(object).ok()?;
-    body["apiVersion"] = json!(K::api_version(&()));
-    body["kind"] = json!(K::kind(&()));
-    Some(body)
 }
 
 /// Reads the bindings back with the admin's identity: proves that they exist and that they work.

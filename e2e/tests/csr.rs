@@ -216,27 +216,7 @@ impl World {
             "stringData": {"value": kubeconfig.to_yaml()?.as_str()},
         }))
         .await?;
-        let typed = |value: Result<Value, serde_json::Error>, kind: &str| -> Result<Value> {
-            let mut value = value?;
-            value["apiVersion"] = json!("rbac.authorization.k8s.io/v1");
-            value["kind"] = json!(kind);
-            Ok(value)
-        };
-        for object in [
-            typed(
-                serde_json::to_value(bootstrap_role::cluster_role()),
-                "ClusterRole",
-            )?,
-            typed(
-                serde_json::to_value(bootstrap_role::cluster_role_binding()),
-                "ClusterRoleBinding",
-            )?,
-            typed(serde_json::to_value(bootstrap_role::role()), "Role")?,
-            typed(
-                serde_json::to_value(bootstrap_role::role_binding()),
-                "RoleBinding",
-            )?,
-        ] {
+        for object in bootstrap_role::objects() {
             self.apply(&object).await?;
         }
         Ok(())
@@ -965,5 +945,64 @@ async fn bootstrap_01_06_07_08_24_what_cannot_be_done_is_said_and_nothing_is_los
     })
     .await?;
     ensure!(configs.get_opt("m").await?.is_none());
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_bootstrap_provider_writes_bootstrap_tokens_and_no_other_secret() -> Result<()> {
+    let Some(world) = World::start("secrets").await? else {
+        return Ok(());
+    };
+    let kubeconfig = world
+        .secret(NS, &format!("{CLUSTER}-kamaji-bootstrap"))
+        .await?
+        .and_then(|secret| secret.data?.remove("value"))
+        .context("no kubeconfig")?;
+    let kubeconfig = kube::config::Kubeconfig::from_yaml(&String::from_utf8(kubeconfig.0)?)?;
+    let config =
+        kube::Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default()).await?;
+    let secrets = Api::<Secret>::namespaced(Client::try_from(config)?, "kube-system");
+    let create = async |name: &str, type_: &str| {
+        let secret: Secret = serde_json::from_value(json!({
+            "metadata": {
+                "name": name,
+                "annotations": { "kubernetes.io/service-account.name": "clusterrole-aggregation-controller" },
+            },
+            "type": type_,
+        }))?;
+        anyhow::Ok(secrets.create(&PostParams::default(), &secret).await)
+    };
+    // A policy takes a moment to be in force.
+    until("other Secrets to be refused", budget(20), async || {
+        let name = format!("bootstrap-token-{}", "a".repeat(6));
+        match create(&name, "kubernetes.io/service-account-token").await? {
+            Err(kube::Error::Api(status)) => {
+                Ok(status.message.contains("bootstrap tokens alone").then_some(()))
+            }
+            Err(error) => Err(error.into()),
+            Ok(_) => {
+                secrets.delete(&name, &DeleteParams::default()).await?;
+                Ok(None)
+            }
+        }
+    })
+    .await?;
+    for type_ in ["kubernetes.io/service-account-token", "Opaque"] {
+        let refused = create("a", type_).await?.unwrap_err();
+        ensure!(
+            refused.to_string().contains("bootstrap tokens alone"),
+            "{refused}"
+        );
+    }
+    create("bootstrap-token-abcdef", "bootstrap.kubernetes.io/token").await??;
+    let other = json!({ "type": "Opaque" });
+    let changed = secrets
+        .patch(
+            "bootstrap-token-abcdef",
+            &PatchParams::default(),
+            &Patch::Merge(other),
+        )
+        .await;
+    ensure!(changed.is_err(), "the type of a Secret is immutable");
     Ok(())
 }

@@ -267,7 +267,7 @@ async fn swapped(lab: &Lab, scope: &Scope, own: &Own, first: &Etcd, second: &Etc
         contains_all(
             &said,
             &[
-                "status.storage.setup: the datastore holds nothing of schema ",
+                "status.storage.setup: the datastore holds no data of schema ",
                 &sentence,
             ],
         );
