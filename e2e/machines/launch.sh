@@ -27,8 +27,19 @@ mount -t overlay overlay -o "lowerdir=$lower,upperdir=$dir/upper,workdir=$dir/wo
 # The root is this machine's alone: no lock file is needed, and none can be left behind.
 # The container runtime and the kubelet keep their data on the host's own file system: an overlay cannot be the
 # upper layer of another overlay.
-SYSTEMD_NSPAWN_LOCK=0 exec systemd-nspawn --quiet --directory="$dir/root" --machine="$id" --hostname="$hostname" --boot \
-    --bind="$dir/containerd:/var/lib/containerd" --bind="$dir/kubelet:/var/lib/kubelet" \
-    --network-bridge="$bridge" --capability=all --private-users=no --register=no --keep-unit \
-    --resolv-conf=off --timezone=off --link-journal=no --console=read-only \
-    --system-call-filter='@keyring bpf perf_event_open'
+boot() {
+    SYSTEMD_NSPAWN_LOCK=0 systemd-nspawn --quiet --directory="$dir/root" --machine="$id" --hostname="$hostname" --boot \
+        --bind="$dir/containerd:/var/lib/containerd" --bind="$dir/kubelet:/var/lib/kubelet" \
+        --network-bridge="$bridge" --capability=all --private-users=no --register=no --keep-unit \
+        --resolv-conf=off --timezone=off --link-journal=no --console=read-only \
+        --system-call-filter='@keyring bpf perf_event_open'
+}
+
+# With --keep-unit, systemd-nspawn ends with this status when the machine reboots, for a service manager to start it anew.
+reboot=133
+status=$reboot
+while [ "$status" = "$reboot" ]; do
+    status=0
+    boot || status=$?
+done
+exit "$status"

@@ -35,25 +35,33 @@ impl Pid {
         Self::of(self.pid).await == Some(self)
     }
 
-    /// The child of this supervisor that is PID 1 of its own namespace. After a reboot it is another one.
+    /// The process below this supervisor that is PID 1 of its own namespace: a child of the container manager, which is a
+    /// child of the supervisor. After a reboot it is another one.
     pub async fn init_below(self) -> Option<Self> {
-        let supervisor = self.pid;
-        let children = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children"))
-            .await
-            .ok()?;
-        for child in children
-            .split_whitespace()
-            .filter_map(|pid| pid.parse::<u32>().ok())
-        {
-            let status = fs::read_to_string(format!("/proc/{child}/status"))
-                .await
-                .unwrap_or_default();
-            if is_namespace_init(&status) {
-                return Self::of(child).await;
+        let mut level = vec![self.pid];
+        for _ in 0..2 {
+            let mut below = Vec::new();
+            for pid in level {
+                below.extend(children(pid).await);
             }
+            for &child in &below {
+                let status = fs::read_to_string(format!("/proc/{child}/status")).await;
+                if is_namespace_init(&status.unwrap_or_default()) {
+                    return Self::of(child).await;
+                }
+            }
+            level = below;
         }
         None
     }
+}
+
+async fn children(pid: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).await;
+    let text = text.unwrap_or_default();
+    text.split_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+        .collect()
 }
 
 fn is_namespace_init(status: &str) -> bool {
