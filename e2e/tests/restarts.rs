@@ -86,10 +86,19 @@ async fn restart_everything(lab: &Lab, cluster: &Cluster) -> Result<()> {
             Ok((inside.run(&["cat", sentinel]).await? == "success\n").then_some(()))
         })
         .await?;
-        let log = inside
-            .run(&["journalctl", "--unit=kamaji-join", "--boot", "--output=cat"])
-            .await?;
-        ensure!(log.contains("already joined"), "{node} joined again: {log}");
+        // The journal of the new boot comes after the sentinel file.
+        until(&format!("{node} to say what it did"), PATIENCE, async || {
+            let log = inside
+                .run(&["journalctl", "--unit=kamaji-join", "--output=cat"])
+                .await?;
+            let last = log.lines().rev().find(|line| line.starts_with("kamaji-join: "));
+            ensure!(
+                last == Some("kamaji-join: already joined"),
+                "{node} joined again: {log}"
+            );
+            Ok(Some(()))
+        })
+        .await?;
     }
     cluster.nodes_ready(lab, before.len()).await?;
     assert_eq!(before, uids(&tenant).await?, "UIDs of the Nodes");
