@@ -1,6 +1,5 @@
 //! What the index keeps of one object: its names, its versions, a few labels and annotations, and the facts that some
-//! controller reads. Packed, that is some 300 bytes, where the whole
-//! object takes several kilobytes.
+//! controller reads. Packed, that is some 300 bytes, where the whole object takes several kilobytes.
 
 mod packed;
 

@@ -27,8 +27,9 @@ pub trait Storable: Resource<DynamicType = ()> + Clone + Serialize + Deserialize
 
 impl<K: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned> Storable for K {}
 
-/// Objects by key, packed: each read decodes the object, so a caller reads it once. Our own writes are written through, so a reconcile never acts on a root that is older than its own
-/// last write. Managed fields and what `kubectl apply` noted are not kept.
+/// Objects by key, packed: each read decodes the object, so a caller reads it once. Our own writes are written through, so
+/// a reconcile never acts on a root that is older than its own last write. Managed fields and what `kubectl apply` noted
+/// are not kept.
 pub struct Store<K: Storable> {
     cache: RwLock<Cache<Kept<K>>>,
     routes: Routes<Route<K>>,
