@@ -10,6 +10,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 mod words;
+mod writes;
 
 use std::path::{Path, PathBuf};
 
@@ -144,6 +145,7 @@ fn check(root: &Path) -> anyhow::Result<Vec<String>> {
             sources.iter().flat_map(words::papers).collect(),
             words::PAPERS_KNOWN,
         ),
+        (sources.iter().flat_map(writes::files).collect(), writes::KNOWN),
     ] {
         broken.extend(found.iter().filter_map(|(file, text)| unknown(known, file, text)));
         broken.extend(spent(known, &found));

@@ -59,14 +59,30 @@ impl Source {
             || (self.path.starts_with("controllers/") && self.path.contains("/tests/"))
     }
 
-    /// Numbers of the lines that contain `word` as a whole word.
+    /// Numbers of the lines of code that contain `word` as a whole word.
     pub fn lines_with(&self, word: &str) -> Vec<usize> {
-        (1..)
-            .zip(&self.code)
-            .filter(|(_, line)| mentions(line, word))
-            .map(|(number, _)| number)
-            .collect()
+        numbers(&self.code, word)
     }
+
+    /// The same in the code and its tests.
+    pub fn lines_of_all_with(&self, word: &str) -> Vec<usize> {
+        numbers(&self.all, word)
+    }
+
+    /// A line of a test inside a file with other code.
+    pub fn is_test_line(&self, number: usize) -> bool {
+        let line = |lines: &[String]| lines.get(number - 1).is_some_and(|line| !line.trim().is_empty());
+        line(&self.all) && !line(&self.code)
+    }
+}
+
+/// Numbers of the lines that contain `word` as a whole word.
+fn numbers(lines: &[String], word: &str) -> Vec<usize> {
+    let numbered = (1..).zip(lines);
+    numbered
+        .filter(|(_, line)| mentions(line, word))
+        .map(|(number, _)| number)
+        .collect()
 }
 
 /// `line` contains `word`, and not as part of a longer name.
