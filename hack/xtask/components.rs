@@ -12,6 +12,7 @@ use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::{
+    checkout,
     crds::sorted,
     objects,
     provider::{PROVIDERS, Provider, VERSION, image},
@@ -58,7 +59,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 fn config() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config")
+    checkout::root().join("config")
 }
 
 /// What is committed under `config/`, beside the CRDs.

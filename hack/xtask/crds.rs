@@ -10,6 +10,8 @@ use anyhow::{Context, bail};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::Value;
 
+use crate::checkout;
+
 /// Arguments of the task.
 #[derive(clap::Args)]
 pub struct Args {
@@ -20,7 +22,7 @@ pub struct Args {
 
 /// Folder of the definitions.
 pub fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/crd")
+    checkout::root().join("config/crd")
 }
 
 /// Runs the task.

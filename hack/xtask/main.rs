@@ -2,6 +2,7 @@
 
 mod access;
 mod arch;
+mod checkout;
 mod components;
 mod crds;
 mod docs;

@@ -13,6 +13,8 @@ use anyhow::{Context, bail, ensure};
 use kamaji_api::pod::{self, Source};
 use serde_json::{Map, Value, json};
 
+use crate::checkout;
+
 /// Version of the module the schemas are taken from.
 const VERSION: &str = "v1.36.3";
 
@@ -41,7 +43,7 @@ pub struct Args {
 
 /// Runs the task.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = checkout::root();
     let module = match &args.module {
         Some(module) => module.clone(),
         None => pinned_module(&root.join("hack/tools/kubernetes"))?,

@@ -18,6 +18,8 @@ use anyhow::{Context, ensure};
 
 use source::Source;
 
+use crate::checkout;
+
 /// Files that only think: values in, values out; time and entropy are arguments.
 const PURE: [&str; 15] = [
     "backoff",
@@ -96,7 +98,7 @@ const LINES: usize = 400;
 
 /// Runs the task.
 pub fn run() -> anyhow::Result<()> {
-    let broken = check(&root())?;
+    let broken = check(&checkout::root())?;
     ensure!(
         broken.is_empty(),
         "{} rules broken:\n{}",
@@ -104,10 +106,6 @@ pub fn run() -> anyhow::Result<()> {
         broken.join("\n")
     );
     Ok(())
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 /// Broken rules, and known exceptions that are none any more.

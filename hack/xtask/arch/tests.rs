@@ -8,7 +8,7 @@ fn broken(path: &str, text: &str) -> Vec<String> {
 
 #[test]
 fn this_repository_keeps_the_rules() {
-    let broken = check(&root()).unwrap();
+    let broken = check(&checkout::root()).unwrap();
     assert!(broken.is_empty(), "\n{}", broken.join("\n"));
 }
 

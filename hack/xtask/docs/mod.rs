@@ -18,6 +18,8 @@ use anyhow::{Context as _, bail};
 
 use tree::{Problem, Tree};
 
+use crate::checkout;
+
 /// Folder of the generated reference pages.
 const REFERENCE: &str = "docs/src/reference";
 
@@ -31,7 +33,7 @@ pub struct Args {
 
 /// Runs the task.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let mut tree = Tree::read(&tree::root())?;
+    let mut tree = Tree::read(&checkout::root())?;
     let (pages, mut problems) = generate(&tree)?;
     if args.check {
         problems.extend(stale(&tree, &pages));
@@ -91,7 +93,7 @@ fn flags(tree: &Tree) -> anyhow::Result<String> {
 fn write(tree: &Tree, pages: &BTreeMap<String, String>) -> anyhow::Result<()> {
     for (path, text) in pages {
         if tree.text(path) != Some(text) {
-            let file = tree::root().join(path);
+            let file = checkout::root().join(path);
             if let Some(folder) = file.parent() {
                 std::fs::create_dir_all(folder)?;
             }

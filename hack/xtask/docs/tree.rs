@@ -1,10 +1,6 @@
 //! The text files of the repository that the book is made from or points to, read once. Everything after that is pure.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fmt, path::Path};
 
 use anyhow::Context as _;
 
@@ -41,11 +37,6 @@ pub struct Tree {
 
 /// Folders that are built or downloaded, at any depth.
 const SKIPPED: [&str; 5] = ["target", "book", "node_modules", ".git", ".lab"];
-
-/// Root of the repository.
-pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
 
 impl Tree {
     /// Reads a repository.
