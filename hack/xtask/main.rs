@@ -10,6 +10,8 @@ mod objects;
 mod podschemas;
 mod provider;
 
+use std::io::Write as _;
+
 use clap::{Parser, Subcommand};
 
 /// Repository chores.
@@ -37,7 +39,16 @@ enum Task {
     PodSchemas(podschemas::Args),
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> std::process::ExitCode {
+    let Err(error) = run() else {
+        return std::process::ExitCode::SUCCESS;
+    };
+    // A broken rule has no use for the backtrace that RUST_BACKTRACE asks for.
+    let _ = writeln!(std::io::stderr(), "{error:#}");
+    std::process::ExitCode::FAILURE
+}
+
+fn run() -> anyhow::Result<()> {
     match Args::parse().task {
         Task::Crds(args) => crds::run(&args),
         Task::Arch => arch::run(),
@@ -49,7 +60,6 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn image_name() -> anyhow::Result<()> {
-    use std::io::Write as _;
     writeln!(std::io::stdout(), "{}", provider::image(provider::VERSION))?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! `mod.rs` of a folder wires its children and is no part of the folder's graph. Tests count for nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::source::{Source, paths};
 
@@ -15,7 +15,7 @@ const CRATES: [&str; 4] = ["api", "controllers", "e2e", "hack/xtask"];
 /// Where one file imports another: line of the first import.
 type Graph<'a> = BTreeMap<&'a str, BTreeMap<&'a str, String>>;
 
-/// Every circle: its name as in [`KNOWN`], and the imports that close it.
+/// Every circle: its name as in [`KNOWN`], and the imports of the shortest way round.
 pub fn circles(sources: &[Source]) -> Vec<(String, Vec<String>)> {
     let files: Vec<(&Source, Module)> = sources
         .iter()
@@ -67,12 +67,9 @@ fn within(folder: &str, edges: &BTreeMap<(String, String), String>) -> Vec<(Stri
             .copied()
             .collect();
         done.extend(members.iter().copied());
-        let ties = members.iter().flat_map(|from| {
-            let out = graph.get(from).into_iter().flatten();
-            out.filter(|(to, _)| members.contains(to))
-                .map(|(_, text)| text.clone())
-        });
-        found.push((format!("{folder}: {}", members.join(", ")), ties.collect()));
+        let rounds = members.iter().filter_map(|from| shortest(&graph, from));
+        let imports = rounds.min_by_key(Vec::len).unwrap_or_default();
+        found.push((format!("{folder}: {}", members.join(", ")), imports));
     }
     found
 }
@@ -89,6 +86,24 @@ fn reached<'a>(graph: &Graph<'a>, from: &str) -> BTreeSet<&'a str> {
         }
     }
     found
+}
+
+/// The imports of the shortest way from a node to itself.
+fn shortest(graph: &Graph, start: &str) -> Option<Vec<String>> {
+    let mut seen = BTreeSet::new();
+    let mut ahead = VecDeque::from([(start, Vec::new())]);
+    while let Some((node, way)) = ahead.pop_front() {
+        for (next, import) in graph.get(node).into_iter().flatten() {
+            let way = [way.as_slice(), std::slice::from_ref(import)].concat();
+            if *next == start {
+                return Some(way);
+            }
+            if seen.insert(*next) {
+                ahead.push_back((next, way));
+            }
+        }
+    }
+    None
 }
 
 /// A module by its crate and path; `mod.rs` is its folder's.
@@ -184,15 +199,18 @@ mod tests {
             ("controllers/pki/a.rs", "//! A.\nuse super::b::B;\n"),
             (
                 "controllers/pki/b.rs",
-                "//! B.\nuse crate::{\n    k8s,\n    pki::c::C,\n};\n",
+                "//! B.\nuse crate::{\n    k8s,\n    pki::{c::C, f::F},\n};\n",
             ),
             ("controllers/pki/c.rs", "//! C.\nfn f() { super::a::g(); }\n"),
+            // A longer way round by `e` and `f` is not shown.
+            ("controllers/pki/f.rs", "//! F.\nuse super::e;\n"),
+            ("controllers/pki/e.rs", "//! E.\nuse super::a;\n"),
             ("controllers/pki/d.rs", "//! D.\nuse super::a;\n"),
             ("controllers/pki/mod.rs", "//! P.\nmod a;\nuse a::A;\n"),
         ];
         let found = found(&files);
         assert_eq!(found.len(), 1, "{found:?}");
-        assert_eq!(found[0].0, "controllers/pki: a, b, c");
+        assert_eq!(found[0].0, "controllers/pki: a, b, c, e, f");
         assert_eq!(
             found[0].1,
             [

@@ -101,9 +101,13 @@ pub fn run() -> anyhow::Result<()> {
     let broken = check(&checkout::root())?;
     ensure!(
         broken.is_empty(),
-        "{} rules broken:\n{}",
-        broken.len(),
-        broken.join("\n")
+        "{}\n{} broken by these lines; CONTRIBUTING.md has the rules",
+        broken.join("\n"),
+        if broken.len() == 1 {
+            "a rule is"
+        } else {
+            "rules are"
+        }
     );
     Ok(())
 }
