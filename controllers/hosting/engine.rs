@@ -14,15 +14,20 @@ use kamaji_api::{
 };
 use kube::{Client, runtime::watcher};
 
-use super::{driver::Pool, observe, usage};
+use super::{driver::Pool, observe, orphans, usage};
 use crate::{
-    k8s::{apply::Applier, cache::By, events::Events, index::ChildIndex, key::RootKey, store::Store},
+    k8s::{
+        apply::Applier, cache::By, events::Events, index::ChildIndex, key::RootKey, row::Row, store::Store,
+    },
     runtime::{queue::Queue, role::Role, watch::Watches},
     settings::Settings,
 };
 
 /// TenantControlPlanes by the DataStores of [`usage::stores_of`].
 const BY_STORE: By = By("store");
+
+/// Rows without an owner, by the tenant that their labels name.
+const ORPHANS: By = By("orphans");
 
 /// The engine, while its process leads.
 pub struct Engine {
@@ -66,6 +71,7 @@ impl Engine {
             let names = usage::stores_of(tenant, settings.default_datastore.name());
             names.into_iter().map(|name| RootKey::new("", name))
         });
+        index.index_by(ORPHANS, orphans::tenant_of);
         Ok(Arc::new(Self {
             applier: Applier::new(client.clone(), field_manager::HOSTING, index.clone()),
             events: Events::new(client.clone(), field_manager::HOSTING, role.instance()),
@@ -96,6 +102,15 @@ impl Engine {
         );
         watches.roots::<TenantControlPlane>(client, all(), &self.tenants, condition);
         watches
+    }
+
+    /// The objects of a tenant: those that it owns, and those that bear its labels and lost their owner, as after a restore
+    /// from a backup.
+    pub fn objects_of(&self, tenant: &TenantControlPlane) -> Vec<Arc<Row>> {
+        let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
+        let mut rows = self.index.owned_by(uid);
+        rows.extend(self.index.by(ORPHANS, &RootKey::of(tenant)));
+        rows
     }
 
     /// Wakes the tenants of the DataStore `store`, whose readiness changed.

@@ -8,6 +8,7 @@ pub mod driver;
 pub mod engine;
 mod hardened;
 mod observe;
+mod orphans;
 pub mod rbac;
 pub mod tenantcontrolplane;
 pub mod usage;

@@ -7,6 +7,7 @@
 //! | a TenantControlPlane that starts or stops using a DataStore | the DataStore | [`data_stores_of_tenant`] |
 //! | a TenantControlPlane: spec, metadata, deletion | itself | [`Store::wake_on_intent`], [`deleted`] |
 //! | a child of a TenantControlPlane | the TenantControlPlane | [`ChildIndex::wake_owner`] |
+//! | an object of a TenantControlPlane that has lost its owner | the TenantControlPlane | [`orphans::tenant_of`] |
 //! | a pod of a TenantControlPlane that does not run | the TenantControlPlane | [`tenant_of_failing_pod`] |
 //! | the readiness of a DataStore | its TenantControlPlanes | [`Engine::wake_tenants_of`], called by its controller |
 
@@ -19,7 +20,7 @@ use kamaji_api::{
 };
 use kube::Resource;
 
-use super::{engine::Engine, usage};
+use super::{engine::Engine, orphans, usage};
 #[cfg(doc)]
 use crate::k8s::{index::ChildIndex, store::Store};
 use crate::{
@@ -64,6 +65,10 @@ pub fn connect(engine: &Engine) {
     engine
         .index
         .wake_owner::<TenantControlPlane>(add_to(tenant_queue));
+    let wake = add_to(tenant_queue);
+    engine
+        .index
+        .route(move |row| orphans::tenant_of(row).into_iter().for_each(&wake));
     let wake = add_to(tenant_queue);
     engine
         .index

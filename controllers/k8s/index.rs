@@ -56,6 +56,11 @@ fn with_shared_owner(cache: &Cache<Row>, mut row: Row) -> Row {
     row
 }
 
+/// The last row of an object that was taken from its owner, so that the owner hears of it.
+fn taken<'a>(old: Option<&'a Row>, new: Option<&Row>) -> Option<&'a Row> {
+    old.filter(|old| old.owner.is_some() && new.is_some_and(|new| new.owner != old.owner))
+}
+
 /// Labels of a pod that does not come up, in the secondary index.
 fn trouble_keys(row: &Row) -> Vec<RootKey> {
     if row.deleting || !matches!(row.facts, Facts::Pod { trouble: Some(_) }) {
@@ -87,7 +92,8 @@ impl ChildIndex {
         });
     }
 
-    /// Calls `route` for each change by somebody else: with the new row, or with the last one after a delete.
+    /// Calls `route` for each change by somebody else: with the new row, or with the last one after a delete. Where an
+    /// object has lost its owner or got another one, with both.
     pub fn route(&self, route: impl Fn(&Row) + Send + Sync + 'static) {
         self.routes.add(Box::new(route));
     }
@@ -217,9 +223,10 @@ impl ChildIndex {
 
     fn notify(&self, changes: impl IntoIterator<Item = Change<Row>>) {
         self.routes.each(changes, |route, (old, new)| {
-            if let Some(row) = new.as_ref().or(old.as_ref()) {
-                route(row);
-            }
+            let now = new.as_ref().or(old.as_ref());
+            now.into_iter()
+                .chain(taken(old.as_ref(), new.as_ref()))
+                .for_each(route);
         });
     }
 }

@@ -17,9 +17,10 @@ pub const RULES: &[Grant] = &[
     grant(CAPI, &["clusters", "machines"], FOLLOW),
     // Versions, and the endpoint for workers.
     grant(CONTROL_PLANE, &["kamajicontrolplanes"], FOLLOW),
-    // Bootstrap data Secrets are created once and never changed. Referenced files and the kubeconfig that the control
-    // plane provider creates are read.
-    grant(CORE, &["secrets"], &[Get, List, Watch, Create]),
+    // The data of bootstrap data Secrets is written once. Their owner is set again after a restore from a backup, without
+    // which they outlive their Machine. Who may create and read every Secret gains no power by that: it can have a token
+    // of any ServiceAccount made. Referenced files and the kubeconfig that the control plane provider creates are read.
+    grant(CORE, &["secrets"], &[Get, List, Watch, Create, Patch]),
     grant(CORE, &["configmaps"], &[Get]),
     EVENTS,
 ];

@@ -505,6 +505,29 @@ async fn a_machine_joins_and_then_nothing_is_written() {
 }
 
 #[tokio::test]
+async fn what_a_restore_stripped_of_its_owner_is_owned_again() {
+    let mut world = World::new();
+    world.settle().await;
+    let data = world.token("m");
+    let path = path::secret("m");
+    let uid = world.api.get(&config_path("m")).unwrap()["metadata"]["uid"].clone();
+    for restarted in [false, true] {
+        world
+            .api
+            .edit(&path, &json!({"metadata": {"ownerReferences": null}}));
+        if restarted {
+            world.restart().await;
+            world.wake("m").await;
+        }
+        world.settle().await;
+        let owner = &world.api.get(&path).unwrap()["metadata"]["ownerReferences"][0]["uid"];
+        assert_eq!(owner, &uid, "restarted: {restarted}");
+        assert_eq!(world.token("m"), data, "the machine has this token");
+        assert_eq!(world.condition("DataSecretAvailable").0, "True");
+    }
+}
+
+#[tokio::test]
 async fn bootstrap_03_a_crash_after_any_write_converges_to_the_same() {
     let mut reference = World::new();
     (reference.boots, reference.provider_id) = (true, true);

@@ -57,19 +57,28 @@ pub async fn label(context: &Context, row: &Row, cluster: &str) -> Result<(), Ap
 /// That, and the change that ends it is watched.
 pub fn is_available(observed: &Observed) -> Result<(), Problem> {
     match &observed.tenant_row {
-        Some(row) if !secrets::is_ours(&observed.control_plane, row) => Err(Problem::on_change(
-            Reason::OwnedByAnother,
-            format!(
-                "TenantControlPlane {} exists and is not owned by this object; delete it or rename this one",
-                row.key.name
-            ),
-        )),
+        Some(row) if !secrets::is_ours(&observed.control_plane, row) => Err(foreign(row)),
         Some(row) if row.deleting => Err(Problem::on_change(
             Reason::Deleting,
             "the TenantControlPlane is being deleted; it is created again when it is gone",
         )),
         Some(_) | None => Ok(()),
     }
+}
+
+fn foreign(row: &Row) -> Problem {
+    let (name, owner) = (&row.key.name, row.owner.as_ref());
+    let whose = owner.map_or_else(
+        || "nobody that is known".to_owned(),
+        |owner| format!("{} {}", owner.kind, owner.name),
+    );
+    Problem::on_change(
+        Reason::OwnedByAnother,
+        format!(
+            "TenantControlPlane {name} exists and belongs to {whose}; rename this object. To delete that \
+             TenantControlPlane deletes the data of its cluster"
+        ),
+    )
 }
 
 /// Applies the TenantControlPlane and reports it in `progress`. Returns what was applied. `None`: the API server, or a

@@ -18,6 +18,7 @@ use serde_json::json;
 
 use super::endpoint;
 use crate::{
+    capi::owner,
     k8s::{digest, row::Row},
     pki::spec,
 };
@@ -149,10 +150,15 @@ pub fn is_in_use(part: Part, tenant: Option<&TenantControlPlane>) -> bool {
 }
 
 /// The object was created for this control plane. Compared by kind and name, because the UID is another one after a
-/// restore.
+/// restore. A restore may also remove the owner: then the labels decide, which are those of [`labels`].
 pub fn is_ours(control_plane: &KamajiControlPlane, row: &Row) -> bool {
-    row.owner.as_ref().is_some_and(|owner| {
-        owner.kind == KamajiControlPlane::kind(&()) && owner.name == control_plane.name_any()
+    if let Some(found) = &row.owner {
+        return found.kind == KamajiControlPlane::kind(&()) && found.name == control_plane.name_any();
+    }
+    let cluster = owner::cluster(control_plane).or_else(|| owner::cluster_label(control_plane));
+    cluster.is_some_and(|cluster| {
+        let mut wanted = labels(cluster).into_iter();
+        wanted.all(|(key, value)| row.labels.get(&key) == Some(&value))
     })
 }
 

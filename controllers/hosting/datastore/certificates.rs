@@ -20,6 +20,7 @@ use crate::{
         error::Class,
         key::{ObjectKey, RootKey},
         kind::Kind,
+        meta::controller_of,
         problem::Problem,
     },
     pki::{
@@ -69,6 +70,10 @@ pub(super) async fn ensure(
             if let Decision::Keep { renew_at: Some(at) } = decision {
                 renew_at = Some(renew_at.map_or(at, |known| known.min(at)));
             }
+            let owner = controller_of(store);
+            if let Some(row) = row.filter(|row| row.is_orphan_of(&owner)) {
+                engine.applier.own(&row, &owner).await?;
+            }
             continue;
         };
         tracing::info!(datastore = managed.name, secret = spec.name, %reason, "issuing a certificate");
@@ -99,7 +104,8 @@ async fn ca(
 ) -> Result<String, Problem> {
     let spec = parts::ca(&managed.name);
     let row = engine.index.find::<Secret>(namespace::DATASTORES, &spec.name);
-    if let Some(known) = row.and_then(|row| row.annotations.get(on::CA_FINGERPRINT).cloned()) {
+    let owned = row.filter(|row| !row.is_orphan_of(&controller_of(store)));
+    if let Some(known) = owned.and_then(|row| row.annotations.get(on::CA_FINGERPRINT).cloned()) {
         return Ok(known);
     }
     if let Some(found) = observe::secret(&engine.client, namespace::DATASTORES, &spec.name).await? {

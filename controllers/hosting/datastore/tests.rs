@@ -196,6 +196,24 @@ fn unlabelled() -> Value {
 }
 
 #[tokio::test]
+async fn what_a_restore_stripped_of_its_owner_is_owned_again() {
+    let mut world = World::new().await;
+    world.settle().await;
+    for restarted in [false, true] {
+        for path in [CA, SERVER, ROOT, SERVICE, POLICY, SET, CLAIM] {
+            world
+                .api
+                .edit(path, &json!({ "metadata": { "ownerReferences": null } }));
+        }
+        if restarted {
+            world.restart().await;
+        }
+        world.settle().await;
+        world.assert_ready();
+    }
+}
+
+#[tokio::test]
 async fn the_default_datastore_becomes_ready_and_then_needs_no_requests() {
     let mut world = World::new().await;
     let rounds = world.settle().await;

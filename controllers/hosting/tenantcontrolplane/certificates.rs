@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     hosting::{datastore, driver::Access},
-    k8s::{error::Class, key::RootKey, problem::Problem},
+    k8s::{error::Class, key::RootKey, meta::controller_of, problem::Problem},
     pki::{
         issue::{self, Material, Signers},
         material::Ca,
@@ -236,12 +236,18 @@ async fn leaf(scope: &Scope<'_>, spec: &SecretSpec, print: Option<String>) -> Re
         return Ok(Leaf::Due);
     };
     let hash = recorded_hash(&row);
-    if !context.is_untouched(&row) {
+    let owner = controller_of(scope.tenant);
+    let orphan = row.is_orphan_of(&owner);
+    if orphan || !context.is_untouched(&row) {
         let secret = observe::secret(context, &key.namespace, &spec.name).await?;
         if issue::content_hash_of(&secret.unwrap_or_default()) != hash {
             return Ok(Leaf::Due);
         }
-        context.remember(&row);
+        if orphan {
+            context.remember(&*context.engine.applier.own(&row, &owner).await?);
+        } else {
+            context.remember(&row);
+        }
     }
     Ok(Leaf::Kept { hash, renew_at })
 }

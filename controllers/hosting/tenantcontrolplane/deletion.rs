@@ -23,7 +23,6 @@ use crate::k8s::{
     finalizer,
     key::RootKey,
     problem::{Problem, Retry},
-    row::Row,
 };
 
 /// Deletes what belongs to `tenant`, as far as it goes.
@@ -52,7 +51,7 @@ pub async fn delete(
 }
 
 async fn stop_pods(context: &Context, tenant: &TenantControlPlane) -> Result<(), Problem> {
-    let rows = rows_of(context, tenant);
+    let rows = context.engine.objects_of(tenant);
     let Some(row) = rows.iter().find(|row| row.is::<Deployment>()) else {
         return Ok(());
     };
@@ -135,7 +134,7 @@ async fn delete_data(
 /// Deletes every object that the tenant owns. It does not own a CA that the user provides.
 async fn delete_objects(context: &Context, tenant: &TenantControlPlane) -> Result<(), Problem> {
     let mut left = Vec::new();
-    for row in rows_of(context, tenant) {
+    for row in context.engine.objects_of(tenant) {
         if row.deleting || !context.engine.applier.delete(&row).await? {
             left.push(row.key.to_string());
         }
@@ -147,11 +146,6 @@ async fn delete_objects(context: &Context, tenant: &TenantControlPlane) -> Resul
         Reason::WaitingForObjectsDeletion,
         format!("these objects still exist: {}", left.join(", ")),
     ))
-}
-
-fn rows_of(context: &Context, tenant: &TenantControlPlane) -> Vec<std::sync::Arc<Row>> {
-    let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
-    context.engine.index.owned_by(uid)
 }
 
 fn is_foreign(problem: &Problem) -> bool {

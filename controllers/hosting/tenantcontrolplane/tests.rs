@@ -398,6 +398,38 @@ async fn any_foreign_edit_is_repaired() {
 }
 
 #[tokio::test]
+async fn what_a_restore_stripped_of_its_owner_is_owned_again() {
+    let mut world = World::new().await;
+    world.settle().await;
+    let uid = json!(world.tenant().metadata.uid.unwrap());
+    let made = world.made();
+    let orphaned = async |world: &World| {
+        for path in &made {
+            world
+                .api
+                .edit(path, &json!({ "metadata": { "ownerReferences": null } }));
+        }
+    };
+    for restarted in [false, true] {
+        orphaned(&world).await;
+        if restarted {
+            world.restart().await;
+        }
+        world.settle().await;
+        for path in &made {
+            let owners = world.api.get(path).unwrap()["metadata"]["ownerReferences"].clone();
+            assert_eq!(owners[0]["uid"], uid, "{path}, restarted: {restarted}");
+        }
+        world.assert_ready();
+    }
+    // Nothing stays behind that had no owner when the deletion began.
+    orphaned(&world).await;
+    world.api.delete(TENANT);
+    world.settle().await;
+    assert_eq!(world.made(), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn hosting_beyond_01_deletion_leaves_nothing_and_never_touches_an_object_of_a_user() {
     let world = World::new().await;
     let before = world.api.objects().len() - 1;

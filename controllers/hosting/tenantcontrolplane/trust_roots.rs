@@ -26,7 +26,7 @@ use crate::{
         error::Class,
         key::{ObjectKey, RootKey},
         manifest::belongs,
-        meta::controller_of,
+        meta::{controller_of, with_controller},
         problem::Problem,
         row::Row,
     },
@@ -69,7 +69,8 @@ pub async fn find(scope: &Scope<'_>, spec: &SecretSpec) -> Result<TrustRoot, Pro
         .filter(|row| is_recorded(tenant, spec, row, scope.now));
     // What an earlier process found modified is read again, since this process trusts what it lists.
     let suspect = is_reported_lost(tenant);
-    if let Some(row) = recorded.filter(|row| context.is_untouched(row) && !suspect) {
+    let orphan = recorded.is_some_and(|row| row.is_orphan_of(&controller_of(tenant)));
+    if let Some(row) = recorded.filter(|row| context.is_untouched(row) && !suspect && !orphan) {
         return Ok(kept(row));
     }
     // The index may not know a CA that the user provides, since it carries none of our labels.
@@ -94,7 +95,7 @@ pub async fn find(scope: &Scope<'_>, spec: &SecretSpec) -> Result<TrustRoot, Pro
     };
     if recorded.is_some() || belongs_to(tenant, &secret) {
         return match (modified(tenant, spec, &secret), recorded) {
-            (None, Some(row)) => {
+            (None, Some(row)) if !orphan => {
                 context.remember(row);
                 Ok(kept(row))
             }
@@ -128,7 +129,7 @@ pub async fn find(scope: &Scope<'_>, spec: &SecretSpec) -> Result<TrustRoot, Pro
 }
 
 /// Records on a Secret of this tenant what the engine needs to know: the label by which it is watched, digest and
-/// fingerprint, and the owner if it has none. The keys stay as they are.
+/// fingerprint, and the owner if it has lost it. The keys stay as they are.
 async fn adopt(scope: &Scope<'_>, spec: &SecretSpec, secret: &Secret) -> Result<TrustRoot, Problem> {
     let Scope { context, tenant, .. } = *scope;
     let key = ObjectKey::of::<Secret>(scope.key().namespace, &spec.name);
@@ -160,8 +161,8 @@ async fn adopt(scope: &Scope<'_>, spec: &SecretSpec, secret: &Secret) -> Result<
         "labels": labels_of(tenant, spec.component),
         "annotations": annotations,
     });
-    if secret.owner_references().is_empty() {
-        metadata["ownerReferences"] = json!([controller_of(tenant)]);
+    if let Some(owners) = with_controller(secret.owner_references(), &controller_of(tenant)) {
+        metadata["ownerReferences"] = json!(owners);
     }
     let uid = secret.uid().unwrap_or_default();
     let row = context.engine.applier.record(&key, &uid, metadata).await?;

@@ -237,9 +237,12 @@ impl Applier {
         self.untouched_with(key, &digest)
     }
 
-    /// The row, if this manifest was applied last and nobody has changed the object since.
+    /// The row, if this manifest was applied last and nobody has changed the object since. A restore from a backup
+    /// removes the owner, and leaves the digest.
     fn in_place(&self, manifest: &Manifest) -> Option<Arc<Row>> {
-        self.untouched_with(&manifest.key, &manifest.digest)
+        let row = self.untouched_with(&manifest.key, &manifest.digest)?;
+        let orphan = manifest.owner().is_some_and(|owner| row.is_orphan_of(&owner));
+        (!orphan).then_some(row)
     }
 
     fn untouched_with(&self, key: &ObjectKey, digest: &str) -> Option<Arc<Row>> {

@@ -2,11 +2,15 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{
+    ResourceExt as _,
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
+};
 use serde_json::{Value, json};
 
 use super::{Applier, Deletion};
-use crate::k8s::{children::row_of, error::ApiError, key::ObjectKey, row::Row};
+use crate::k8s::{children::row_of, error::ApiError, key::ObjectKey, meta, row::Row};
 
 impl Applier {
     /// Adds labels to an object of somebody else. It gets no digest annotation, and no other field changes.
@@ -58,6 +62,26 @@ impl Applier {
         let row = row_of(key.kind, &object);
         self.index.put(row.clone());
         Ok(Arc::new(row))
+    }
+
+    /// Makes `owner` the controller of an object of ours that has lost it, as after a restore from a backup; see
+    /// [`meta::with_controller`].
+    ///
+    /// # Errors
+    /// What the API server answered; a conflict when the object is another one by now.
+    pub async fn own(&self, row: &Row, owner: &OwnerReference) -> Result<Arc<Row>, ApiError> {
+        let found = self
+            .api_of(&row.key)
+            .get_metadata(&row.key.name)
+            .await
+            .map_err(|e| ApiError::new(format!("get {}", row.key), e))?;
+        match meta::with_controller(found.owner_references(), owner) {
+            Some(owners) => {
+                let metadata = json!({ "ownerReferences": owners });
+                self.record(&row.key, &row.uid, metadata).await
+            }
+            None => Ok(Arc::new(row.clone())),
+        }
     }
 
     /// Removes our owner reference from an object, so that the object outlives its owner.

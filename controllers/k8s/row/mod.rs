@@ -12,7 +12,7 @@ use std::{
 
 use k8s_openapi::{
     api::{apps::v1::DeploymentStatus, core::v1::ServicePort},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use kube::Resource;
 
@@ -178,6 +178,13 @@ impl Row {
     /// It is a `K`.
     pub fn is<K: Resource<DynamicType = ()>>(&self) -> bool {
         self.key.kind == Kind::of::<K>()
+    }
+
+    /// No object controls it, or one that had the kind and name of `owner` before, as after a restore from a backup.
+    pub fn is_orphan_of(&self, owner: &OwnerReference) -> bool {
+        self.owner.as_ref().is_none_or(|known| {
+            (&known.kind, &known.name) == (&owner.kind, &owner.name) && known.uid != owner.uid
+        })
     }
 
     /// The digest of the manifest that was last applied, if we applied one.

@@ -25,7 +25,7 @@ use super::{
     token::{self, Lifetime, Token},
 };
 use crate::{
-    k8s::{problem::Problem, report::Step, row::Row},
+    k8s::{meta::controller_of, problem::Problem, report::Step, row::Row},
     tenant,
 };
 use secret::Stored;
@@ -47,7 +47,12 @@ impl Data {
             return Self::Missing;
         };
         match &history.reported {
-            Some(token) if scope.announced && history.exists_in(tenant) && !history.is_due(scope.now) => {
+            Some(token)
+                if scope.announced
+                    && history.exists_in(tenant)
+                    && !history.is_due(scope.now)
+                    && !row.is_orphan_of(&controller_of(scope.config)) =>
+            {
                 Self::Current(token.clone())
             }
             Some(_) | None => Self::Exists(row),

@@ -60,13 +60,20 @@ pub fn spec_hash(config: &KamajiConfig) -> String {
     digest::of(&serde_json::to_value(&config.spec).unwrap_or_default())
 }
 
-/// The Secret that the index has, if it still exists.
+/// The Secret that the index has, if it still exists. One of this config that lost its owner, as after a restore from a
+/// backup, gets it again.
 ///
 /// # Errors
 /// When another object controls it, or the API server does not answer.
 pub async fn adopt(scope: &Scope<'_>, row: &Row) -> Result<Option<Stored>, Problem> {
-    let owner = row.owner.as_ref();
-    if owner.is_none_or(|owner| Some(&owner.uid) != scope.config.metadata.uid.as_ref()) {
+    let (owner, controller) = (row.owner.as_ref(), meta::controller_of(scope.config));
+    let labels = labels(&scope.cluster.name);
+    let labelled = labels
+        .iter()
+        .all(|(key, value)| row.labels.get(key) == Some(value));
+    if labelled && row.is_orphan_of(&controller) {
+        scope.context.applier.own(row, &controller).await?;
+    } else if owner.is_none_or(|owner| owner.uid != controller.uid) {
         let owner = owner.map(|owner| (owner.kind.as_str(), owner.name.as_str()));
         return Err(taken(&row.key.name, owner));
     }
@@ -265,12 +272,20 @@ fn to_move(config: &KamajiConfig, contents: &[Option<Vec<u8>>]) -> String {
     )
 }
 
+/// Labels by which the Secret is found.
+fn labels(cluster: &str) -> BTreeMap<String, String> {
+    [
+        (capi::CLUSTER_NAME.to_owned(), cluster.to_owned()),
+        (ours::MANAGED_BY.to_owned(), field_manager::BOOTSTRAP.to_owned()),
+    ]
+    .into()
+}
+
 /// The Secret.
 fn secret(config: &KamajiConfig, cluster: &str, hash: &str, data: &[u8], token: &Token) -> Secret {
     let extra = &config.spec.secret_metadata;
-    let mut labels: BTreeMap<_, _> = extra.labels.clone();
-    labels.insert(capi::CLUSTER_NAME.to_owned(), cluster.to_owned());
-    labels.insert(ours::MANAGED_BY.to_owned(), field_manager::BOOTSTRAP.to_owned());
+    let mut all = extra.labels.clone();
+    all.extend(labels(cluster));
     let mut annotations: BTreeMap<_, _> = extra.annotations.clone();
     annotations.insert(ours::INPUTS_HASH.to_owned(), hash.to_owned());
     let data: [(&str, Vec<u8>); 3] = [
@@ -282,7 +297,7 @@ fn secret(config: &KamajiConfig, cluster: &str, hash: &str, data: &[u8], token: 
         metadata: ObjectMeta {
             name: Some(config.name_any()),
             namespace: config.namespace(),
-            labels: Some(labels),
+            labels: Some(all),
             annotations: Some(annotations),
             owner_references: Some(vec![meta::controller_of(config)]),
             ..ObjectMeta::default()

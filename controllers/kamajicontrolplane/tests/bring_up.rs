@@ -364,6 +364,41 @@ async fn contract_29_after_a_restore_with_another_uid_the_tenant_is_kept() {
 }
 
 #[tokio::test]
+async fn what_a_restore_stripped_of_its_owner_is_owned_again() {
+    let mut world = World::new();
+    world.settle().await;
+    let uid = json!(world.control_plane().uid());
+    let paths = [
+        TENANT.to_owned(),
+        path::secret("alpha-kubeconfig"),
+        path::secret("alpha-kamaji-bootstrap"),
+    ];
+    for restarted in [false, true] {
+        for path in &paths {
+            world
+                .api
+                .edit(path, &json!({"metadata": {"ownerReferences": null}}));
+        }
+        if restarted {
+            world.restart();
+        }
+        world.settle().await;
+        for path in &paths {
+            let owner = &world.api.get(path).unwrap()["metadata"]["ownerReferences"][0]["uid"];
+            assert_eq!(owner, &uid, "{path}, restarted: {restarted}");
+        }
+        assert_eq!(world.condition("TenantControlPlaneCreated").0, "True");
+    }
+    // A deletion that begins meanwhile deletes the tenant too.
+    world
+        .api
+        .edit(TENANT, &json!({"metadata": {"ownerReferences": null}}));
+    world.api.delete(CONTROL_PLANE);
+    world.settle().await;
+    assert_eq!(world.api.get(TENANT), None);
+}
+
+#[tokio::test]
 async fn contract_16_scaling_is_reported_and_versions_are_kept() {
     let mut world = World::new();
     world.settle().await;
