@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    net::Ipv4Addr,
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{
@@ -20,7 +21,7 @@ use kube::{
     config::{AuthInfo, Config},
 };
 
-use crate::etcd::tools;
+use crate::{etcd::tools, port};
 
 /// Time an API server has to become ready on a busy machine.
 const READY: Duration = Duration::from_mins(2);
@@ -102,7 +103,8 @@ impl TestApiServer {
 
     async fn attempt(options: &Options) -> anyhow::Result<Self> {
         let home = Home::new()?;
-        let (client, peer, secure) = (free_port()?, free_port()?, free_port()?);
+        let any = || port::free(Ipv4Addr::LOCALHOST.into());
+        let (client, peer, secure) = (any()?, any()?, any()?);
         let etcd_url = format!("http://127.0.0.1:{client}");
         let peer_url = format!("http://127.0.0.1:{peer}");
         let etcd = Process::start(
@@ -375,8 +377,4 @@ fn certificates(home: &Home) -> anyhow::Result<Vec<u8>> {
     fs::write(home.file("server.pub"), key.public_key_pem())?;
     fs::write(home.file("ca.crt"), certificate.pem())?;
     Ok(certificate.der().to_vec())
-}
-
-fn free_port() -> anyhow::Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

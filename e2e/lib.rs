@@ -7,6 +7,7 @@ pub mod etcd;
 pub mod infra;
 pub mod lab;
 pub mod machines;
+pub mod port;
 pub mod run;
 
 /// Reports a skipped test on standard error, which the test harness does not capture.

@@ -20,7 +20,8 @@ use capi_kamaji::{
 };
 use k8s_openapi::jiff::Timestamp;
 
-use super::{built, free_port, home, read, server, signal, store, tools};
+use super::{STARTS, built, home, read, server, signal, store, tools};
+use crate::port;
 
 /// How long the members may take until all of them answer.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -40,13 +41,24 @@ impl Members {
         if !built()? {
             return Ok(None);
         }
+        let mut last = None;
+        for _ in 0..STARTS {
+            match Self::attempt().await {
+                Ok(members) => return Ok(Some(members)),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.context("no attempt was made")?)
+    }
+
+    async fn attempt() -> anyhow::Result<Self> {
         let home = home()?;
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let ca_pair = issue::ca("etcd", &AltNames::default(), Timestamp::now())?;
         let ca = read(&ca_pair)?;
         fs::write(home.join("ca.crt"), ca.certificate_pem())?;
         store(&home, "server", &server(loopback, &ca)?)?;
-        let port = |_| Ok((free_port(loopback)?, free_port(loopback)?));
+        let port = |_| Ok((port::free(loopback)?, port::free(loopback)?));
         let ports = (0..3).map(port).collect::<anyhow::Result<Vec<_>>>()?;
         let mut this = Self {
             home,
@@ -64,7 +76,7 @@ impl Members {
             Ok(true)
         })
         .await?;
-        Ok(Some(this))
+        Ok(this)
     }
 
     fn spawn(&mut self, number: usize) -> anyhow::Result<()> {

@@ -13,7 +13,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
@@ -36,6 +36,8 @@ use k8s_openapi::jiff::Timestamp;
 use kamaji_api::datastore::{DataStore, DataStoreSpec, ManagedEtcd};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 
+use crate::port;
+
 /// Folder of the built tools: `KAMAJI_TOOLS_BIN`, else `.lab/bin` of this checkout.
 pub fn tools() -> PathBuf {
     std::env::var_os("KAMAJI_TOOLS_BIN").map_or_else(
@@ -46,6 +48,11 @@ pub fn tools() -> PathBuf {
 
 /// Name of the DataStore whose member is run.
 const STORE: &str = "default";
+
+/// How often a start is tried: another test may have taken a port meanwhile.
+const STARTS: usize = 3;
+/// Longest time until an etcd is healthy.
+const START: Duration = Duration::from_mins(1);
 
 /// An etcd of one member that wants client certificates. It ends, and its files go, when this is dropped.
 pub struct Etcd {
@@ -68,6 +75,17 @@ impl Etcd {
         if !built()? {
             return Ok(None);
         }
+        let mut last = None;
+        for _ in 0..STARTS {
+            match Self::attempt(address).await {
+                Ok(etcd) => return Ok(Some(etcd)),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.context("no attempt was made")?)
+    }
+
+    async fn attempt(address: IpAddr) -> anyhow::Result<Self> {
         let home = home()?;
         let ca_pair = issue::ca("etcd", &AltNames::default(), Timestamp::now())?;
         let ca = read(&ca_pair)?;
@@ -75,7 +93,8 @@ impl Etcd {
         fs::write(home.join("pki/ca.crt"), ca.certificate_pem())?;
         store(&home, "pki/tls", &server(address, &ca)?)?;
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let (client, peer_port, probes) = (free_port(address)?, free_port(loopback)?, free_port(loopback)?);
+        let (client, peer_port, probes) =
+            (port::free(address)?, port::free(loopback)?, port::free(loopback)?);
         let endpoint = SocketAddr::new(address, client).to_string();
         let arguments = arguments()?.into_iter().map(|argument| {
             argument
@@ -92,7 +111,7 @@ impl Etcd {
             .stderr(fs::File::create(home.join("log"))?)
             .spawn()
             .context("etcd does not start")?;
-        let this = Self {
+        let mut this = Self {
             child,
             home,
             endpoint,
@@ -101,9 +120,10 @@ impl Etcd {
             ca_pair,
         };
         this.identity("root")?;
-        for _ in 0..100 {
+        let began = Instant::now();
+        while this.child.try_wait()?.is_none() && began.elapsed() < START {
             if this.ctl("root", &["endpoint", "health"]).is_ok() {
-                return Ok(Some(this));
+                return Ok(this);
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -355,8 +375,4 @@ fn store(home: &Path, name: &str, issued: &Issued) -> anyhow::Result<()> {
     fs::write(home.join(format!("{name}.crt")), &issued.cert_pem)?;
     fs::write(home.join(format!("{name}.key")), issued.key_pem.expose())?;
     Ok(())
-}
-
-fn free_port(address: IpAddr) -> anyhow::Result<u16> {
-    Ok(std::net::TcpListener::bind((address, 0))?.local_addr()?.port())
 }
