@@ -3,10 +3,13 @@
 //! Only the pod reports the cause: a Deployment reports progress for ten minutes. Times, counts and pod names are left
 //! out, because a condition with the sentence would change with every try.
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 
 /// A container that ended this often does not just wait for another container.
 const PATIENT_RESTARTS: i32 = 2;
+
+/// Characters that are shown of the message of a container that could not be started.
+const START_ERROR: usize = 400;
 
 /// Why `pod` does not run; `None` if it runs, or if the cause passes by itself.
 pub fn trouble(pod: &Pod) -> Option<String> {
@@ -38,11 +41,11 @@ fn stuck(container: &ContainerStatus, namespace: &str) -> Option<String> {
         reason @ ("CreateContainerConfigError" | "CreateContainerError" | "RunContainerError") => {
             Some(format!("container {name}: {reason}: {message}"))
         }
+        "CrashLoopBackOff" if let Some(message) = unstarted(container) => {
+            Some(format!("container {name} cannot be started: {message}"))
+        }
         "CrashLoopBackOff" if container.restart_count >= PATIENT_RESTARTS => {
-            let end = container
-                .last_state
-                .as_ref()
-                .and_then(|state| state.terminated.as_ref());
+            let end = last_end(container);
             let code = end.map_or_else(String::new, |end| {
                 format!(", last with exit code {}", end.exit_code)
             });
@@ -57,6 +60,23 @@ fn stuck(container: &ContainerStatus, namespace: &str) -> Option<String> {
         }
         _ => None,
     }
+}
+
+fn last_end(container: &ContainerStatus) -> Option<&ContainerStateTerminated> {
+    container.last_state.as_ref()?.terminated.as_ref()
+}
+
+/// Why the runtime could not start the container, which then has no log. The end of its message is the cause.
+fn unstarted(container: &ContainerStatus) -> Option<String> {
+    let end = last_end(container).filter(|end| end.reason.as_deref() == Some("StartError"))?;
+    let message = end.message.as_deref()?;
+    let skipped = message.chars().count().saturating_sub(START_ERROR);
+    let shown: String = message.chars().skip(skipped).collect();
+    Some(if skipped == 0 {
+        shown
+    } else {
+        format!("…{shown}")
+    })
 }
 
 #[cfg(test)]
@@ -104,6 +124,25 @@ mod tests {
         );
         let said = container("CreateContainerConfigError", 0).unwrap();
         assert!(said.contains("apiserver: CreateContainerConfigError"), "{said}");
+    }
+
+    #[test]
+    fn a_container_that_cannot_be_started_has_no_log_so_the_cause_is_shown() {
+        let cause = "mount src=/a, dst=/etc/kubernetes/pki/b: read-only file system";
+        let stuck = |message: &str| {
+            reported(&json!({ "containerStatuses": [
+                { "name": "apiserver", "image": "r/apiserver:v1", "imageID": "", "ready": false, "restartCount": 1,
+                  "state": { "waiting": { "reason": "CrashLoopBackOff" } },
+                  "lastState": { "terminated": { "exitCode": 128, "reason": "StartError", "message": message } } },
+            ] }))
+            .unwrap()
+        };
+        assert_eq!(
+            stuck(cause),
+            format!("container apiserver cannot be started: {cause}")
+        );
+        let long = stuck(&format!("{}{cause}", "runc: ".repeat(200)));
+        assert!(long.ends_with(cause) && long.chars().count() < 450, "{long}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 /// Field of the TenantControlPlane, and the field it is set from. A row covers the fields below it too, unless one of
 /// them has a row of its own.
-const ORIGINS: [(&str, &str); 36] = [
+const ORIGINS: [(&str, &str); 39] = [
     ("spec.dataStore", "spec.dataStoreName"),
     ("spec.kubernetes.version", "spec.version"),
     (
@@ -92,6 +92,18 @@ const ORIGINS: [(&str, &str); 36] = [
     (
         "spec.controlPlane.deployment.additionalVolumes",
         "spec.deployment.extraVolumes",
+    ),
+    (
+        "spec.controlPlane.deployment.additionalVolumeMounts.apiServer",
+        "spec.apiServer.extraVolumeMounts",
+    ),
+    (
+        "spec.controlPlane.deployment.additionalVolumeMounts.controllerManager",
+        "spec.controllerManager.extraVolumeMounts",
+    ),
+    (
+        "spec.controlPlane.deployment.additionalVolumeMounts.scheduler",
+        "spec.scheduler.extraVolumeMounts",
     ),
     ("spec.controlPlane.service", "spec.network"),
     (

@@ -16,47 +16,50 @@ pub const CONTROLLER_MANAGER_PORT: i32 = 10257;
 /// Secure port of kube-scheduler: upstream's default, used by its probes.
 pub const SCHEDULER_PORT: i32 = 10259;
 
-/// Mount path of the volume of each container.
-pub const MOUNT_PATH: &str = "/etc/kubernetes";
+/// Folder of Kubernetes in a container. Users put files of their own beside the engine's, as every guide does with an
+/// audit policy.
+pub const FOLDER: &str = "/etc/kubernetes";
+/// Mount path of the volume of each container. Nothing can be mounted below it, since the volume is read-only.
+pub const MOUNT_PATH: &str = "/etc/kubernetes/pki";
 
 /// Paths of the files in the containers.
 pub mod file {
     macro_rules! paths {
         ($($(#[$doc:meta])* $name:ident = $path:literal;)+) => {
-            $($(#[$doc])* pub const $name: &str = concat!("/etc/kubernetes/", $path);)+
+            $($(#[$doc])* pub const $name: &str = concat!("/etc/kubernetes/pki/", $path);)+
         };
     }
     paths! {
         /// Trust bundle of the tenant.
-        CA = "pki/ca.crt";
+        CA = "ca.crt";
         /// The certificate that kube-controller-manager signs with.
-        SIGNING_CERTIFICATE = "pki/signing/ca.crt";
+        SIGNING_CERTIFICATE = "signing/ca.crt";
         /// Private key of [`SIGNING_CERTIFICATE`].
-        SIGNING_KEY = "pki/signing/ca.key";
+        SIGNING_KEY = "signing/ca.key";
         /// Serving certificate of kube-apiserver.
-        API_SERVER_CERTIFICATE = "pki/apiserver.crt";
+        API_SERVER_CERTIFICATE = "apiserver.crt";
         /// Private key of [`API_SERVER_CERTIFICATE`].
-        API_SERVER_KEY = "pki/apiserver.key";
+        API_SERVER_KEY = "apiserver.key";
         /// Client certificate for kubelets.
-        KUBELET_CLIENT_CERTIFICATE = "pki/apiserver-kubelet-client.crt";
+        KUBELET_CLIENT_CERTIFICATE = "apiserver-kubelet-client.crt";
         /// Private key of [`KUBELET_CLIENT_CERTIFICATE`].
-        KUBELET_CLIENT_KEY = "pki/apiserver-kubelet-client.key";
+        KUBELET_CLIENT_KEY = "apiserver-kubelet-client.key";
         /// Front proxy CA.
-        FRONT_PROXY_CA = "pki/front-proxy-ca.crt";
+        FRONT_PROXY_CA = "front-proxy-ca.crt";
         /// Client certificate for aggregated API servers.
-        FRONT_PROXY_CERTIFICATE = "pki/front-proxy-client.crt";
+        FRONT_PROXY_CERTIFICATE = "front-proxy-client.crt";
         /// Private key of [`FRONT_PROXY_CERTIFICATE`].
-        FRONT_PROXY_KEY = "pki/front-proxy-client.key";
+        FRONT_PROXY_KEY = "front-proxy-client.key";
         /// Public key that verifies ServiceAccount tokens.
-        SA_PUBLIC = "pki/sa.pub";
+        SA_PUBLIC = "sa.pub";
         /// Private key that signs ServiceAccount tokens.
-        SA_KEY = "pki/sa.key";
+        SA_KEY = "sa.key";
         /// Trust bundle for etcd.
-        ETCD_CA = "pki/etcd/ca.crt";
+        ETCD_CA = "etcd/ca.crt";
         /// Client certificate for etcd.
-        ETCD_CERTIFICATE = "pki/etcd/server.crt";
+        ETCD_CERTIFICATE = "etcd/server.crt";
         /// Private key of [`ETCD_CERTIFICATE`].
-        ETCD_KEY = "pki/etcd/server.key";
+        ETCD_KEY = "etcd/server.key";
         /// Kubeconfig of kube-controller-manager.
         CONTROLLER_MANAGER_KUBECONFIG = "controller-manager.conf";
         /// Kubeconfig of kube-scheduler.

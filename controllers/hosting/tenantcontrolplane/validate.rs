@@ -9,12 +9,14 @@ use ipnet::IpNet;
 use kamaji_api::{
     conditions::Reason,
     service::ServiceType,
-    tenantcontrolplane::{ControlPlane, NetworkProfile, TenantControlPlane, TenantControlPlaneSpec},
+    tenantcontrolplane::{
+        ComponentVolumeMounts, ControlPlane, NetworkProfile, TenantControlPlane, TenantControlPlaneSpec,
+    },
 };
 use semver::Version;
 
 use super::{
-    component::CONTAINERS,
+    component::{CONTAINERS, FOLDER, MOUNT_PATH},
     names::{Names, check_names, names_of},
 };
 use crate::{
@@ -127,6 +129,7 @@ pub fn validate(tenant: &TenantControlPlane, entropy: u64) -> Result<Valid, Prob
         }
     }
     containers(tenant)?;
+    mounts(tenant)?;
     let names = names_of(tenant, entropy);
     check_names(tenant, &names)?;
     Ok(Valid {
@@ -321,6 +324,39 @@ fn containers(tenant: &TenantControlPlane) -> Result<(), Problem> {
     Ok(())
 }
 
+/// A user's volume hides the engine's files where it is mounted over them, and cannot be mounted among them.
+fn mounts(tenant: &TenantControlPlane) -> Result<(), Problem> {
+    let ComponentVolumeMounts {
+        api_server,
+        controller_manager,
+        scheduler,
+    } = &tenant.spec.control_plane.deployment.additional_volume_mounts;
+    let taken = |path: &str| {
+        let path = path.trim_end_matches('/');
+        path == FOLDER || path == MOUNT_PATH || path.starts_with(&format!("{MOUNT_PATH}/"))
+    };
+    for (component, mounts) in [
+        ("apiServer", api_server),
+        ("controllerManager", controller_manager),
+        ("scheduler", scheduler),
+    ] {
+        for (index, mount) in mounts.iter().enumerate() {
+            let path = mount.0.get("mountPath").and_then(|path| path.as_str());
+            if let Some(path) = path.filter(|path| taken(path)) {
+                return Err(invalid(
+                    Reason::InvalidSpec,
+                    format!(
+                        "spec.controlPlane.deployment.additionalVolumeMounts.{component}[{index}].mountPath: {path} is \
+                         where the engine mounts the certificates; mount a single file below {FOLDER} with subPath, or \
+                         another folder"
+                    ),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use kamaji_api::tenantcontrolplane::{
@@ -399,6 +435,27 @@ mod tests {
                 vec![json!({"name": "kube-apiserver"}).into()];
         });
         assert!(message.contains("additionalContainers[0].name"), "{message}");
+        let mounted = |path: &str| json!({"name": "a", "mountPath": path, "subPath": "a"}).into();
+        for path in [
+            "/etc/kubernetes/",
+            "/etc/kubernetes/pki",
+            "/etc/kubernetes/pki/mine.crt",
+        ] {
+            let (reason, message) = refusal(|t| {
+                let mounts = &mut t.spec.control_plane.deployment.additional_volume_mounts;
+                mounts.scheduler = vec![mounted("/a"), mounted(path)];
+            });
+            assert_eq!(reason, Reason::InvalidSpec);
+            let field = "spec.controlPlane.deployment.additionalVolumeMounts.scheduler[1].mountPath: ";
+            assert!(
+                message.starts_with(field) && message.contains("subPath"),
+                "{message}"
+            );
+        }
+        let mut tenant = example::tenant();
+        let mounts = &mut tenant.spec.control_plane.deployment.additional_volume_mounts;
+        mounts.api_server = vec![mounted("/etc/kubernetes/audit-policy.yaml")];
+        assert!(validate(&tenant, 0).is_ok(), "the usual place of an audit policy");
         for bad in [
             "https://api.example.org",
             "api.example.org:6443",
