@@ -118,6 +118,8 @@ named! {
         TenantControlPlaneAddressReady,
         /// Defined by the Go provider: `spec.controlPlaneEndpoint` is set.
         ControlPlaneEndpointPatched,
+        /// This control plane answers at the published endpoint. Only where that is not the address of its own Service.
+        EndpointReachable,
         /// Defined by the Go provider: the infrastructure cluster received the endpoint, where it needs one.
         InfrastructureClusterPatched,
         /// Defined by the Go provider: the control plane is initialized as Cluster API's contract defines it.
@@ -368,6 +370,10 @@ named! {
         EndpointChanged,
         /// The Cluster has no control plane endpoint yet.
         WaitingForEndpoint,
+        /// Another server than this control plane answers at the published endpoint.
+        EndpointMismatch,
+        /// Nobody answers at the published endpoint when the management cluster asks.
+        EndpointNotAnswering,
 
         // --- workload -----------------------------------------------------------------------------------------
         /// The desired number of replicas is 0: the control plane sleeps.

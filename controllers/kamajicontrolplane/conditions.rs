@@ -11,6 +11,7 @@ use kamaji_api::{
 use super::{
     endpoint,
     progress::Progress,
+    reach::Reach,
     tenant::{self, Health, deployment, running_version, version_text},
 };
 use crate::k8s::{
@@ -69,6 +70,11 @@ fn set(inputs: Inputs<'_>, condition: Own, report: &mut Report) {
         Own::RollingOut => report.set(negative(condition, rolling_out(inputs), Reason::NotRollingOut)),
         Own::ScalingUp => report.set(negative(condition, scaling_up(inputs), Reason::NotScalingUp)),
         Own::ScalingDown => report.set(negative(condition, scaling_down(inputs), Reason::NotScalingDown)),
+        Own::EndpointReachable => match inputs.progress.reach.verdict() {
+            Some(verdict) => report.set(verdict),
+            None if inputs.progress.reach == Reach::OwnService => report.remove(type_),
+            None => {}
+        },
         Own::InfrastructureClusterPatched => report.set(infrastructure_cluster_patched(inputs)),
         Own::FoundExternalReferenceClient => report.set(found_external_reference_client()),
         Own::FieldNotSupported => report.unsupported(inputs.control_plane.spec.unsupported_message()),
@@ -282,6 +288,9 @@ pub fn initialized(inputs: Inputs<'_>) -> Known {
     tenant::rbac_in_place(inputs.tenant()?)?;
     inputs.progress.ca.known()?;
     inputs.progress.kubeconfig.known()?;
+    if let Some(problem) = inputs.progress.reach.problem() {
+        return Err(Some(problem));
+    }
     if inputs.has_endpoint() {
         Ok(())
     } else {
@@ -319,10 +328,14 @@ fn ready(inputs: Inputs<'_>, report: &Report) -> Result<(), String> {
     if let Some(problem) = &inputs.progress.waiting {
         return Err(format!("{}: {}", problem.reason, problem.message));
     }
-    NEEDED
-        .iter()
-        .filter_map(|own| report.get(own.as_str()))
-        .find(|condition| condition.status != "True")
+    // Nobody may answer the management cluster at an endpoint that machines reach.
+    let elsewhere = report.get(Own::EndpointReachable.as_str());
+    let elsewhere = elsewhere.filter(|condition| condition.status == "False");
+    let needed = NEEDED.iter().filter_map(|own| report.get(own.as_str()));
+    needed
+        .filter(|condition| condition.status != "True")
+        .chain(elsewhere)
+        .next()
         .map_or(Ok(()), |condition| {
             Err(format!(
                 "{} is {}: {}",

@@ -12,6 +12,7 @@ pub const RULES: [Rule; 2] = [
             Own::TenantControlPlaneCreated.as_str(),
             Own::CertificatesAvailable.as_str(),
             Own::ControlPlaneEndpointPatched.as_str(),
+            Own::EndpointReachable.as_str(),
             Own::FieldNotSupported.as_str(),
         ],
         when: When::Unhealthy,

@@ -25,6 +25,7 @@ mod pause;
 mod progress;
 mod publish;
 pub mod rbac;
+mod reach;
 mod reconcile;
 mod secrets;
 mod status;
@@ -38,6 +39,7 @@ mod wake;
 
 use std::sync::Arc;
 
+use futures::future::FutureExt as _;
 use k8s_openapi::api::core::v1::Secret;
 use kamaji_api::{
     conditions::KamajiControlPlaneCondition,
@@ -84,6 +86,8 @@ pub struct Context {
     fingerprints: observe::Fingerprints,
     /// Whose engine hosts the control planes.
     hosting: Hosting,
+    /// Asks who answers at an endpoint.
+    ask: reach::Ask,
 }
 
 impl Context {
@@ -93,6 +97,7 @@ impl Context {
         client: Client,
         instance: Option<String>,
         hosting: Hosting,
+        ask: reach::Ask,
         acts_on: impl Fn(&str) -> bool + Send + Sync + 'static,
     ) -> Arc<Self> {
         let index = Arc::new(ChildIndex::default());
@@ -108,6 +113,7 @@ impl Context {
             queue: Arc::default(),
             fingerprints: observe::Fingerprints::default(),
             hosting,
+            ask,
         });
         wake::connect(&context, acts_on);
         context
@@ -141,9 +147,15 @@ impl Context {
 pub async fn start(role: Role) -> anyhow::Result<()> {
     let settings = role.settings.clone();
     let hosting = settings.hosting;
-    let context = Context::new(role.client.clone(), role.instance(), hosting, move |namespace| {
-        settings.acts_on(namespace)
-    });
+    let ask: reach::Ask =
+        Arc::new(|server, ca| async move { crate::tenant::reach::ask(&server, &ca).await }.boxed());
+    let context = Context::new(
+        role.client.clone(),
+        role.instance(),
+        hosting,
+        ask,
+        move |namespace| settings.acts_on(namespace),
+    );
     role.metrics.applies(CONTROLLER, context.applier.counts());
     let mut watches = context.watch(&role);
     if !role.listed(&mut watches).await? {

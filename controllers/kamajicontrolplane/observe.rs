@@ -16,6 +16,8 @@ use parking_lot::Mutex;
 use super::{
     Context,
     copies::{ObservedSecret, Read},
+    endpoint::{self, Choice},
+    reach::{self, Reach},
     secrets::{self, Action, Part, Rows},
     user_ca::{self, Question, UserCa},
 };
@@ -228,6 +230,35 @@ pub async fn secret(context: &Context, namespace: &str, name: &str) -> Result<Op
         .get_opt(name)
         .await
         .map_err(|error| ApiError::new(format!("get Secret {namespace}/{name}"), error))
+}
+
+/// Finds out whether the endpoint leads to this control plane, where that is not known.
+///
+/// # Errors
+/// The CA of the Cluster cannot be read.
+pub async fn reach(
+    context: &Context,
+    observed: &Observed,
+    cluster: &str,
+    choice: Option<&Choice>,
+) -> Result<Reach, Problem> {
+    let control_plane = &*observed.control_plane;
+    let endpoint = match reach::question(control_plane, observed.tenant.as_deref(), choice) {
+        reach::Question::None => return Ok(Reach::NotAsked),
+        reach::Question::OwnService => return Ok(Reach::OwnService),
+        reach::Question::WhoAnswers(endpoint) => endpoint,
+    };
+    let namespace = control_plane.namespace().unwrap_or_default();
+    let ca = secret(context, &namespace, &Part::Ca.name(cluster)).await?;
+    let ca = ca.and_then(|secret| secret.data?.remove("tls.crt"));
+    let Some(ca) = ca.and_then(|bytes| String::from_utf8(bytes.0).ok()) else {
+        return Ok(Reach::NotAsked);
+    };
+    Ok(match (context.ask)(endpoint::server(&endpoint), ca).await {
+        Ok(answer) => Reach::Asked(endpoint, answer),
+        // The CA is reported where it is published.
+        Err(_) => Reach::NotAsked,
+    })
 }
 
 /// The row of a Secret that no watch selects, such as a user's without the label of the Cluster.

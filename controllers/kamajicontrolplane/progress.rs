@@ -1,6 +1,6 @@
 //! What a reconcile found and did, as far as it came. Values alone.
 
-use super::endpoint::Choice;
+use super::{endpoint::Choice, reach::Reach};
 use crate::k8s::{problem::Problem, report::Step};
 
 /// What a reconcile found and did: what the status is computed from.
@@ -22,6 +22,8 @@ pub struct Progress {
     pub generation: Option<i64>,
     /// The endpoint to use.
     pub endpoint: Option<Choice>,
+    /// Whether the endpoint leads here.
+    pub reach: Reach,
     /// The infrastructure cluster that is not provisioned although the Cluster has an endpoint, as `Kind name`.
     pub waiting_infrastructure: Option<String>,
     /// Secret `<cluster>-ca`.

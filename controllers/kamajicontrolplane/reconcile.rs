@@ -163,6 +163,12 @@ async fn bring_up(
     if let Some(refused) = progress.spec.problem() {
         return Err(refused.clone());
     }
+    progress.reach = observe::reach(context, observed, &name, progress.endpoint.as_ref()).await?;
+    let outcome = if progress.reach.is_open() {
+        Outcome::Waiting
+    } else {
+        outcome
+    };
     let restart = desired::rollout_after(&control_plane).filter(|after| *after > now);
     let wait = restart.and_then(|after| std::time::Duration::try_from(after.duration_since(now)).ok());
     Ok(wait.map_or(outcome, |wait| outcome.or_after(wait)))

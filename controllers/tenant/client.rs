@@ -23,7 +23,7 @@ use crate::pki::{
 };
 
 /// How long to wait for one answer.
-const ANSWER: Duration = Duration::from_secs(10);
+pub(super) const ANSWER: Duration = Duration::from_secs(10);
 /// How long to wait for a connection.
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long a watch may be silent: the API server ends each after at most five minutes.
@@ -68,36 +68,16 @@ impl Connection {
         field_manager: &'static str,
         used_for: Use,
     ) -> Result<Self, Error> {
-        let unusable = |error: &dyn std::error::Error| Error::Credentials(error.to_string());
-        let uri: http::Uri = server.parse().map_err(|e| unusable(&e))?;
-        let mut config = Config::new(uri);
-        let trusted = material::certificates(&Found {
-            location: "certificate authority of the kubeconfig".to_owned(),
-            bytes: kubeconfig.ca_pem.as_bytes(),
-        })
-        .map_err(|e| unusable(&e))?;
-        config.root_cert = Some(trusted.iter().map(|der| der.to_vec()).collect());
+        let mut config = configured(server, &kubeconfig.ca_pem, role)?;
         config.auth_info = AuthInfo {
             client_certificate_data: Some(BASE64.encode(&kubeconfig.certificate_pem)),
             client_key_data: Some(BASE64.encode(kubeconfig.key_pem.expose()).into()),
             ..AuthInfo::default()
         };
-        config.default_retry = false;
-        config.connect_timeout = Some(CONNECT);
-        config.read_timeout = Some(match used_for {
-            Use::Requests => ANSWER,
-            Use::Watches => WATCH,
-        });
-        config.write_timeout = Some(ANSWER);
-        config.proxy_url = None;
-        let agent = format!("capi-kamaji/{} ({role})", env!("CARGO_PKG_VERSION"));
-        config.headers.push((
-            USER_AGENT,
-            HeaderValue::try_from(agent).map_err(|e| unusable(&e))?,
-        ));
-        let builder = ClientBuilder::try_from(config).map_err(|e| unusable(&e))?;
-        let client = builder.with_layer(&layer_fn(Bounded)).build();
-        Ok(Self::from_client(client, field_manager))
+        if used_for == Use::Watches {
+            config.read_timeout = Some(WATCH);
+        }
+        Ok(Self::from_client(built(config)?, field_manager))
     }
 
     /// A connection through a given client.
@@ -182,6 +162,40 @@ impl Connection {
             name: name.to_owned(),
         })
     }
+}
+
+/// A connection to `server` without an identity: whom it trusts, and how long it waits.
+///
+/// # Errors
+/// When the URL or the CA cannot be used.
+pub(super) fn configured(server: &str, ca_pem: &str, role: &str) -> Result<Config, Error> {
+    let uri: http::Uri = server.parse().map_err(|e| unusable(&e))?;
+    let mut config = Config::new(uri);
+    let trusted = material::certificates(&Found {
+        location: "certificate authority of the kubeconfig".to_owned(),
+        bytes: ca_pem.as_bytes(),
+    })
+    .map_err(|e| unusable(&e))?;
+    config.root_cert = Some(trusted.iter().map(|der| der.to_vec()).collect());
+    config.default_retry = false;
+    config.connect_timeout = Some(CONNECT);
+    config.read_timeout = Some(ANSWER);
+    config.write_timeout = Some(ANSWER);
+    config.proxy_url = None;
+    let agent = format!("capi-kamaji/{} ({role})", env!("CARGO_PKG_VERSION"));
+    let agent = HeaderValue::try_from(agent).map_err(|e| unusable(&e))?;
+    config.headers.push((USER_AGENT, agent));
+    Ok(config)
+}
+
+/// The client of a connection, whose answers are bounded.
+pub(super) fn built(config: Config) -> Result<Client, Error> {
+    let builder = ClientBuilder::try_from(config).map_err(|e| unusable(&e))?;
+    Ok(builder.with_layer(&layer_fn(Bounded)).build())
+}
+
+fn unusable(error: &dyn std::error::Error) -> Error {
+    Error::Credentials(error.to_string())
 }
 
 struct Target {

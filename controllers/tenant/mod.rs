@@ -12,6 +12,7 @@ pub mod coredns;
 pub mod kubeproxy;
 pub mod nodes;
 pub mod rbac;
+pub mod reach;
 
 mod client;
 mod clients;

@@ -13,6 +13,7 @@ use crate::{
     k8s::key::RootKey,
     kamajicontrolplane::{example, reconcile::reconcile},
     runtime::driver::Outcome,
+    tenant::reach::Answer,
     testing::path,
 };
 
@@ -396,6 +397,50 @@ async fn what_a_restore_stripped_of_its_owner_is_owned_again() {
     world.api.delete(CONTROL_PLANE);
     world.settle().await;
     assert_eq!(world.api.get(TENANT), None);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_leads_elsewhere_is_reported_before_a_machine_trusts_it() {
+    let mut world = World::new();
+    let endpoint = json!({"spec": {"controlPlaneEndpoint": {"host": "api.example.org", "port": 6443}}});
+    world.api.edit(&path::cluster("alpha"), &endpoint);
+    let other = Answer::Another("its certificate is of another CA".to_owned());
+    world.network.lock().answer = other;
+    world.settle().await;
+    assert_eq!(world.condition("EndpointReachable").1, "EndpointMismatch");
+    assert_eq!(world.condition("Ready").0, "False");
+    assert!(!world.initialized(), "no machine is made for it");
+    // Nobody answers the management cluster: machines may still reach it.
+    world.network.lock().answer = Answer::Silence;
+    world.context.queue.add(path::key("alpha"));
+    world.settle().await;
+    assert_eq!(world.condition("EndpointReachable").1, "EndpointNotAnswering");
+    assert_eq!(world.condition("Ready").0, "True");
+    assert!(world.initialized());
+    // Once it led here it is not asked again, after a restart neither.
+    world.network.lock().answer = Answer::Ours;
+    world.context.queue.add(path::key("alpha"));
+    world.settle().await;
+    assert_eq!(world.condition("EndpointReachable").0, "True");
+    let asked = std::mem::take(&mut world.network.lock().asked);
+    assert!(
+        asked.iter().all(|url| url == "https://api.example.org:6443"),
+        "{asked:?}"
+    );
+    world.restart();
+    world.context.queue.add(path::key("alpha"));
+    world.settle().await;
+    assert_eq!(world.network.lock().asked, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_endpoint_of_the_own_service_is_not_asked() {
+    let mut world = World::new();
+    world.settle().await;
+    assert!(world.initialized());
+    assert_eq!(world.network.lock().asked, Vec::<String>::new());
+    let conditions = world.status().conditions;
+    assert!(conditions.iter().all(|known| known.type_ != "EndpointReachable"));
 }
 
 #[tokio::test]

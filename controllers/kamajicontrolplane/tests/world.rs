@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::future::FutureExt as _;
 use k8s_openapi::api::core::v1::Secret;
 use kamaji_api::{
     controlplane::{KamajiControlPlane, KamajiControlPlaneStatus},
@@ -9,15 +10,17 @@ use kamaji_api::{
     tenantcontrolplane::{CertificatesStatus, SecretStatus, TenantControlPlane},
 };
 use kube::{ResourceExt, api::PartialObjectMeta};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::{
     capi::machine::{Machine, MachinePool},
     k8s::{conditions, error::Class},
-    kamajicontrolplane::{Context, example, reconcile::reconcile},
+    kamajicontrolplane::{Context, example, reach::Ask, reconcile::reconcile},
     pki::{kubeconfig::Kubeconfig, material::PrivateKeyPem, spec::component},
     runtime::driver::Failure,
     settings::Hosting,
+    tenant::reach::Answer,
     testing::{Change, FakeApi, path},
 };
 
@@ -35,6 +38,16 @@ pub struct World {
     pub hosting: Hosting,
     /// Address that the engine reports for a tenant.
     pub address: &'static str,
+    /// Where endpoints lead.
+    pub network: Arc<Mutex<Network>>,
+}
+
+/// What the controller finds out about endpoints.
+pub struct Network {
+    /// Who answers at every endpoint.
+    pub answer: Answer,
+    /// The URLs that were asked for.
+    pub asked: Vec<String>,
 }
 
 impl World {
@@ -67,20 +80,25 @@ impl World {
         object["metadata"]["labels"][capi::CLUSTER_NAME] = json!(cluster);
         object["metadata"]["ownerReferences"][0]["name"] = json!(cluster);
         api.edit(CONTROL_PLANE, &object);
-        let context = fresh(&api, hosting);
+        let network = Arc::new(Mutex::new(Network {
+            answer: Answer::Ours,
+            asked: Vec::new(),
+        }));
+        let context = fresh(&api, hosting, &network);
         Self {
             api,
             context,
             engine: true,
             hosting,
             address: "192.0.2.1:6443",
+            network,
         }
     }
 
     /// A new process: everything is listed again.
     pub fn restart(&mut self) {
         self.api.changes();
-        self.context = fresh(&self.api, self.hosting);
+        self.context = fresh(&self.api, self.hosting, &self.network);
         for object in self.api.objects() {
             fold(&self.context, &Change::listed(object));
         }
@@ -182,8 +200,14 @@ impl World {
     }
 }
 
-fn fresh(api: &FakeApi, hosting: Hosting) -> Arc<Context> {
-    Context::new(api.client(), None, hosting, |_| true)
+fn fresh(api: &FakeApi, hosting: Hosting, network: &Arc<Mutex<Network>>) -> Arc<Context> {
+    let network = network.clone();
+    let ask: Ask = Arc::new(move |server, _| {
+        let mut network = network.lock();
+        network.asked.push(server);
+        std::future::ready(Ok(network.answer.clone())).boxed()
+    });
+    Context::new(api.client(), None, hosting, ask, |_| true)
 }
 
 /// Folds a change as the watches do.

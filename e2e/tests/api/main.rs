@@ -6,6 +6,7 @@ mod creation;
 mod first_apply;
 mod full;
 mod manifests;
+mod reach;
 mod undecodable;
 
 use std::sync::Arc;
