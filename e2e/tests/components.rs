@@ -79,6 +79,8 @@ const ALLOWED: &[Attempt] = &[
     ),
     (BOOTSTRAP, "watch", "cluster.x-k8s.io/machines", "", ""),
     (BOOTSTRAP, "create", "/secrets", "", "x"),
+    // Of a data Secret that a restore from a backup stripped of its owner.
+    (BOOTSTRAP, "patch", "/secrets", "", "x"),
     (
         BOOTSTRAP,
         "patch",
@@ -118,7 +120,7 @@ const DENIED: &[Attempt] = &[
     (CONTROL_PLANE, "create", "/configmaps", "", "x"),
     (CONTROL_PLANE, "delete", "apps/statefulsets", "", "x"),
     (CONTROL_PLANE, "get", "cluster.x-k8s.io/clusters", "", "x"),
-    (BOOTSTRAP, "patch", "/secrets", "", "x"),
+    (BOOTSTRAP, "update", "/secrets", "", "x"),
     (BOOTSTRAP, "delete", "/secrets", "", "x"),
     (
         CONTROL_PLANE,
