@@ -299,6 +299,8 @@ named! {
         /// The DataStore has no record of a tenant that was set up in it: it is not the one that holds the data, or
         /// it lost the data.
         DataMissing,
+        /// The datastore is not the one that the DataStore was set up on, or it lost its data. Nothing is set up in it.
+        DataLost,
         /// The tenant cannot be moved to another DataStore in this version.
         MigrationNotSupported,
         /// A referenced Secret, or a key of it, does not exist.

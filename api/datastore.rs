@@ -347,6 +347,9 @@ pub struct DataStoreStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::schema::conditions")]
     pub conditions: Vec<Condition>,
+    /// Id of the datastore with the data, which the datastore holds too. Another one is not used.
+    #[serde(rename = "storeID", skip_serializing_if = "Option::is_none")]
+    pub store_id: Option<String>,
     /// Only with `spec.managed`: the objects that the engine created.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub managed: Option<ManagedStatus>,
@@ -369,6 +372,9 @@ pub struct ManagedStatus {
     /// Version of etcd that runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// UID of the PersistentVolumeClaim with the data.
+    #[serde(rename = "claimUID", skip_serializing_if = "Option::is_none")]
+    pub claim_uid: Option<String>,
 }
 
 #[cfg(test)]

@@ -116,7 +116,7 @@ pub mod kamaji {
     pub const SOOT_FINALIZER: &str = "finalizer.kamaji.clastix.io/soot";
     /// Finalizer of `<tcp>-datastore-config`.
     pub const DATASTORE_SECRET_FINALIZER: &str = "finalizer.kamaji.clastix.io/datastore-secret";
-    /// Finalizer of a DataStore while tenants use it.
+    /// Finalizer of a DataStore. It is removed when no tenant uses the DataStore.
     pub const DATASTORE_FINALIZER: &str = "kamaji.clastix.io/TenantControlPlane";
 
     /// Lease of a running Kamaji operator.
@@ -178,6 +178,15 @@ pub mod ours {
     /// message of the condition; several digests are separated by commas. A deleted Secret is generated again, a
     /// modified one is used as it is. Nodes, kubeconfigs and tokens that trust the old one no longer work.
     pub const ACCEPT_NEW_IDENTITY: &str = "capi-kamaji.io/accept-new-identity";
+    /// Annotation of a DataStore: id of the datastore with its data, which the datastore holds too. Written by the engine
+    /// before the DataStore is ready, in addition to `status.storeID`, so that it survives the loss of the status.
+    pub const STORE_ID: &str = "capi-kamaji.io/store-id";
+    /// Annotation of a managed DataStore: UID of the PersistentVolumeClaim with its data.
+    pub const STORE_CLAIM: &str = "capi-kamaji.io/store-claim";
+    /// Annotation of a DataStore that accepts the loss of its data. Its value is the id of the lost datastore, as in
+    /// [`STORE_ID`] and in the message of the condition, so that the next loss is reported again. An empty datastore is
+    /// then taken; control planes whose data was lost get no new one in it.
+    pub const ACCEPT_DATA_LOSS: &str = "capi-kamaji.io/accept-data-loss";
     /// Annotation of a DataStore that accepts a version of etcd which does not keep tenants apart. Its value is that
     /// version, as in the message of the condition `VersionSafe`. New tenants are then set up in it.
     pub const ACCEPT_ETCD_VERSION: &str = "capi-kamaji.io/accept-etcd-version";

@@ -32,8 +32,12 @@ use capi_kamaji::{
     },
 };
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::{Container, Secret},
+    jiff::Timestamp,
+};
 use kamaji_api::datastore::{DataStore, DataStoreSpec, ManagedEtcd};
+use kube::ResourceExt as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 
 use crate::port;
@@ -58,6 +62,7 @@ const START: Duration = Duration::from_mins(1);
 pub struct Etcd {
     child: Child,
     home: PathBuf,
+    arguments: Vec<String>,
     endpoint: String,
     peer_port: u16,
     ca: Ca,
@@ -96,7 +101,8 @@ impl Etcd {
         let (client, peer_port, probes) =
             (port::free(address)?, port::free(loopback)?, port::free(loopback)?);
         let endpoint = SocketAddr::new(address, client).to_string();
-        let arguments = arguments()?.into_iter().map(|argument| {
+        let member = rendered(&[])?;
+        let arguments = member.arguments.iter().map(|argument| {
             argument
                 .replace("/var/lib/etcd", &home.display().to_string())
                 .replace("/etc/etcd", &home.display().to_string())
@@ -104,33 +110,52 @@ impl Etcd {
                 .replace("0.0.0.0:2381", &format!("127.0.0.1:{probes}"))
                 .replace(":2380", &format!(":{peer_port}"))
         });
-        let child = Command::new(tools().join("etcd"))
-            .args(arguments)
-            .args(["--log-level", "warn"])
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(home.join("log"))?)
-            .spawn()
-            .context("etcd does not start")?;
+        let arguments: Vec<String> = arguments.collect();
         let mut this = Self {
-            child,
+            child: spawn(&home, &arguments, &member)?,
             home,
+            arguments,
             endpoint,
             peer_port,
             ca,
             ca_pair,
         };
         this.identity("root")?;
+        if this.serves().await? {
+            return Ok(this);
+        }
+        bail!("etcd ended: {}", fs::read_to_string(this.home.join("log"))?)
+    }
+
+    /// Waits until it serves; `false` when it ended instead, or took too long.
+    async fn serves(&mut self) -> anyhow::Result<bool> {
         let began = Instant::now();
-        while this.child.try_wait()?.is_none() && began.elapsed() < START {
-            if this.ctl("root", &["endpoint", "health"]).is_ok() {
-                return Ok(this);
+        while self.child.try_wait()?.is_none() && began.elapsed() < START {
+            if self.ctl("root", &["endpoint", "health"]).is_ok() {
+                return Ok(true);
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        bail!(
-            "etcd is not healthy: {}",
-            fs::read_to_string(this.home.join("log"))?
-        )
+        Ok(false)
+    }
+
+    /// Kills it, without a chance to say goodbye.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Kills it and deletes its data, as a claim that is deleted takes the volume along.
+    pub fn lose_volume(&mut self) -> anyhow::Result<()> {
+        self.kill()?;
+        Ok(fs::remove_dir_all(self.home.join("data"))?)
+    }
+
+    /// Starts it as the member of a DataStore with these annotations; `false` when it ended instead of serving.
+    pub async fn start_again(&mut self, notes: &[(&str, &str)]) -> anyhow::Result<bool> {
+        self.child = spawn(&self.home, &self.arguments, &rendered(notes)?)?;
+        self.serves().await
     }
 
     /// Stops it from doing anything, with its connections open, or lets it go on.
@@ -338,22 +363,62 @@ fn server(address: IpAddr, ca: &Ca) -> anyhow::Result<Issued> {
     Ok(issue::leaf(&leaf, ca, Timestamp::now())?)
 }
 
-/// The arguments of a managed DataStore's member.
-fn arguments() -> anyhow::Result<Vec<String>> {
+/// How a member is started.
+struct Member {
+    arguments: Vec<String>,
+    /// Name and value of its variable.
+    variable: (String, String),
+}
+
+fn spawn(home: &Path, arguments: &[String], member: &Member) -> anyhow::Result<Child> {
+    let (name, value) = &member.variable;
+    Command::new(tools().join("etcd"))
+        .args(arguments)
+        .args(["--log-level", "warn"])
+        .env(name, value)
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(home.join("log"))?)
+        .spawn()
+        .context("etcd does not start")
+}
+
+/// The member of a managed DataStore with these annotations.
+fn rendered(notes: &[(&str, &str)]) -> anyhow::Result<Member> {
     let spec = DataStoreSpec {
         managed: Some(ManagedEtcd::default()),
         ..DataStoreSpec::default()
     };
-    let datastore = DataStore::new(STORE, spec);
+    let mut datastore = DataStore::new(STORE, spec);
+    let notes = notes
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    datastore.annotations_mut().extend(notes);
     let Valid::Managed(managed) = validate(&datastore)? else {
         bail!("not a managed DataStore");
     };
     let manifests = desired::objects(&datastore, &managed, "")?;
-    let arguments = manifests
+    let container = manifests
         .iter()
-        .find_map(|manifest| manifest.body().pointer("/spec/template/spec/containers/0/args"))
+        .find_map(|manifest| manifest.body().pointer("/spec/template/spec/containers/0"))
         .context("no object runs etcd")?;
-    Ok(serde_json::from_value(arguments.clone())?)
+    let container: Container = serde_json::from_value(container.clone())?;
+    let variable = container
+        .env
+        .into_iter()
+        .flatten()
+        .next()
+        .context("no variable")?;
+    let key = variable.value_from.and_then(|from| from.secret_key_ref);
+    let key = key.context("no Secret in the variable")?.key;
+    let start: Secret = serde_json::from_value(desired::start(&datastore, &managed)?.body().clone())?;
+    let value = start
+        .data
+        .and_then(|mut data| data.remove(&key))
+        .context("no key")?;
+    Ok(Member {
+        arguments: container.args.context("no arguments")?,
+        variable: (variable.name, String::from_utf8(value.0)?),
+    })
 }
 
 fn read(pair: &Issued) -> anyhow::Result<Ca> {

@@ -24,7 +24,11 @@ use e2e::{
     },
 };
 use k8s_openapi::{
-    api::{apps::v1::Deployment, core::v1::ConfigMap, storage::v1::StorageClass},
+    api::{
+        apps::v1::Deployment,
+        core::v1::{ConfigMap, PersistentVolumeClaim, Pod},
+        storage::v1::StorageClass,
+    },
     jiff::Timestamp,
 };
 use kamaji_api::{datastore::DataStore, labels};
@@ -243,6 +247,13 @@ async fn an_etcd_of_ones_own_serves_once_it_checks_who_asks_and_as_long_as_it_ho
     .await
 }
 
+/// The id of its datastore, as the DataStore records it.
+async fn id(stores: &Api<DataStore>, name: &str) -> Result<String> {
+    let store = stores.get(name).await?;
+    let noted = store.annotations().get(labels::ours::STORE_ID).cloned();
+    noted.context("no id is recorded")
+}
+
 /// The tenant's DataStore leads to another, empty etcd for a while.
 async fn swapped(lab: &Lab, scope: &Scope, own: &Own, first: &Etcd, second: &Etcd) -> Result<()> {
     let name = "own";
@@ -259,18 +270,15 @@ async fn swapped(lab: &Lab, scope: &Scope, own: &Own, first: &Etcd, second: &Etc
 
     let away = async {
         own.point_at(second).await?;
-        let said = message(&scope.tenants(), name, "DataMissing").await?;
-        let sentence = format!(
-            "set spec.endpoints of DataStore {} to the datastore that holds it, or restore its backup there",
-            own.name
-        );
-        contains_all(
-            &said,
-            &[
-                "status.storage.setup: the datastore holds no data of schema ",
-                &sentence,
-            ],
-        );
+        let id = id(&own.stores, own.name).await?;
+        let told = [
+            "the datastore has no id, and the data is in the one with the id ".to_owned(),
+            "set spec.endpoints to the one with the data, or restore its backup".to_owned(),
+            format!("{}={id}", labels::ours::ACCEPT_DATA_LOSS),
+        ];
+        let told = told.each_ref().map(String::as_str);
+        contains_all(&message(&own.stores, own.name, "DataLost").await?, &told);
+        contains_all(&message(&scope.tenants(), name, "DataLost").await?, &told);
         assert_eq!(second.listing()?, empty, "what was made in the other etcd");
         assert_eq!(
             deployments.get(name).await?.metadata.generation,
@@ -297,4 +305,92 @@ async fn swapped(lab: &Lab, scope: &Scope, own: &Own, first: &Etcd, second: &Etc
     let waiting = own.stores.get(own.name).await?;
     ensure!(waiting.metadata.deletion_timestamp.is_some(), "nothing waits");
     Ok(())
+}
+
+#[tokio::test]
+async fn a_managed_datastore_whose_claim_is_deleted_serves_nobody_until_the_loss_is_accepted() -> Result<()> {
+    let lab = Lab::open().await?;
+    let stores = Api::<DataStore>::all(lab.management.clone());
+    let name = "e2e-lost";
+    let test = async {
+        let spec = json!({ "managed": { "replicas": 1, "storage": { "size": "1Gi" } } });
+        store(&stores, name, &spec).await?;
+        ready(&stores, name).await?;
+        Scope::run(&lab, "lost", async |scope| lost(&lab, scope, &stores, name).await).await
+    };
+    afterwards(Box::pin(test), async || gone(&stores, name, PATIENCE).await).await
+}
+
+/// The claim of the DataStore is deleted under a running tenant.
+async fn lost(lab: &Lab, scope: &Scope, stores: &Api<DataStore>, store: &str) -> Result<()> {
+    let name = "lost";
+    scope.create(name, VERSION, json!({ "dataStore": store })).await?;
+    scope.reaches(name, "Ready", VERSION).await?;
+    let deployments = Api::<Deployment>::namespaced(lab.management.clone(), &scope.name);
+    let generation = deployments.get(name).await?.metadata.generation;
+    let id = id(stores, store).await?;
+
+    lose_claim(lab, store).await?;
+    let way_out = format!("{}={id}", labels::ours::ACCEPT_DATA_LOSS);
+    let claim = format!(
+        "PersistentVolumeClaim {}/{} is not the one that held the data",
+        labels::namespace::DATASTORES,
+        parts::claim_name(store)
+    );
+    for said in [
+        message(stores, store, "DataLost").await?,
+        message(&scope.tenants(), name, "DataLost").await?,
+    ] {
+        contains_all(&said, &[&claim, &way_out]);
+    }
+
+    let accept = json!({ "metadata": { "annotations": { labels::ours::ACCEPT_DATA_LOSS: id } } });
+    stores
+        .patch(store, &PatchParams::default(), &Patch::Merge(accept))
+        .await?;
+    // The kubelet waits longer and longer before it starts a container again that ended.
+    delete_member(lab, store).await?;
+    ready(stores, store).await?;
+    let missing = message(&scope.tenants(), name, "DataMissing").await?;
+    contains_all(
+        &missing,
+        &["status.storage.setup: the datastore holds no data of schema "],
+    );
+    let store = stores.get(store).await?;
+    let next = store.annotations().get(labels::ours::STORE_ID);
+    ensure!(
+        next.is_some_and(|next| *next != id),
+        "the lost id is recorded: {next:?}"
+    );
+    let left = deployments.get(name).await?.metadata.generation;
+    ensure!(left == generation, "the pods of the tenant were replaced");
+    Ok(())
+}
+
+/// Deletes the claim of a managed DataStore, and its member until another claim is there: a claim in use stays, and a pod
+/// that came too early waits for the old one.
+async fn lose_claim(lab: &Lab, store: &str) -> Result<()> {
+    let claims =
+        Api::<PersistentVolumeClaim>::namespaced(lab.management.clone(), labels::namespace::DATASTORES);
+    let claim = parts::claim_name(store);
+    let before = claims.get(&claim).await?.uid();
+    claims.delete(&claim, &DeleteParams::default()).await?;
+    until("another claim", PATIENCE, async || {
+        let found = claims.get_opt(&claim).await?.and_then(|claim| claim.uid());
+        if found.is_some() && found != before {
+            return Ok(Some(()));
+        }
+        delete_member(lab, store).await?;
+        Ok(None)
+    })
+    .await
+}
+
+async fn delete_member(lab: &Lab, store: &str) -> Result<()> {
+    let pods = Api::<Pod>::namespaced(lab.management.clone(), labels::namespace::DATASTORES);
+    match pods.delete(&format!("{store}-0"), &DeleteParams::default()).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }

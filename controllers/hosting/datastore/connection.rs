@@ -6,7 +6,7 @@ use kamaji_api::{conditions::Reason, datastore::DataStore};
 use kube::ResourceExt as _;
 
 use super::{
-    observe,
+    identity, observe,
     validate::{self, Valid},
 };
 use crate::{
@@ -21,7 +21,8 @@ use crate::{
 /// attempt and share its end.
 ///
 /// # Errors
-/// When spec or credentials cannot be used, the datastore does not answer, or an external etcd has authentication off.
+/// When spec or credentials cannot be used, the datastore does not answer, an external etcd has authentication off, or it is
+/// not the datastore with the data.
 pub async fn access(engine: &Engine, store: &DataStore) -> Result<Arc<Access>, Problem> {
     if let Some(open) = engine.pool.get(store) {
         return Ok(open);
@@ -49,11 +50,26 @@ async fn open(engine: &Engine, store: &DataStore) -> Result<Arc<Access>, Problem
              user root with the role root and run `etcdctl auth enable`",
         ));
     }
+    let access = Access {
+        id: identify(store, &access).await?,
+        ..access
+    };
     let (access, moved) = engine.pool.put(store, access);
     if moved {
         engine.wake_tenants_of(&store.name_any());
     }
     Ok(access)
+}
+
+/// The id of the datastore, which gets one if it has none and may be new.
+async fn identify(store: &DataStore, access: &Access) -> Result<String, Problem> {
+    let found = access.admin.identity().await;
+    let found = found.map_err(|error| problem(&error))?;
+    if let Some(id) = identity::check(store, found.as_deref())? {
+        return Ok(id);
+    }
+    let id = format!("{:016x}", rand::random::<u64>());
+    access.admin.identify(&id).await.map_err(|error| problem(&error))
 }
 
 /// Drops the cached connection after a failure and requeues the DataStore: the next [`access`] connects again, and the

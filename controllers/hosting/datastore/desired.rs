@@ -28,8 +28,8 @@ use kamaji_api::{
 use serde_json::Value;
 
 use super::{
-    member,
-    parts::{CLIENT, VOLUME},
+    identity, member,
+    parts::{self, CLIENT, CLUSTER_STATE, VOLUME},
     validate::Managed,
 };
 use crate::{
@@ -70,10 +70,32 @@ pub fn secret(store: &DataStore, spec: &SecretSpec, material: &Material) -> Resu
     })
 }
 
-/// Service, NetworkPolicy and StatefulSet, in the order in which they are applied. `ca` is the fingerprint of the CA: a
+/// How a member without data starts: `new` begins a datastore, and with `existing` etcd ends, since there is no other
+/// member to get the data from. A member with data starts either way.
+///
+/// It is a Secret because those are followed anyway: a ConfigMap would need rights on all ConfigMaps.
+pub fn start(store: &DataStore, managed: &Managed) -> Result<Manifest> {
+    let state = if identity::may_begin(store) {
+        "new"
+    } else {
+        "existing"
+    };
+    Manifest::of(&Secret {
+        metadata: metadata(store, &parts::start(&managed.name), "etcd"),
+        type_: Some("Opaque".to_owned()),
+        data: Some(BTreeMap::from([(
+            CLUSTER_STATE.to_owned(),
+            ByteString(state.into()),
+        )])),
+        ..Secret::default()
+    })
+}
+
+/// Start, Service, NetworkPolicy and StatefulSet, in the order in which they are applied. `ca` is the fingerprint of the CA: a
 /// change of it rolls the pods, since etcd reloads renewed certificates but not its CA.
 pub fn objects(store: &DataStore, managed: &Managed, ca: &str) -> Result<Vec<Manifest>> {
     Ok(vec![
+        start(store, managed)?,
         service(store, managed)?,
         network_policy(store, managed)?,
         stateful_set(store, managed, ca)?,

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::core::v1::{
-        Container, ContainerPort, HTTPGetAction, KeyToPath, PodSecurityContext, PodSpec, Probe,
-        ResourceRequirements, SecretVolumeSource, Volume, VolumeMount,
+        Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, KeyToPath, PodSecurityContext,
+        PodSpec, Probe, ResourceRequirements, SecretKeySelector, SecretVolumeSource, Volume, VolumeMount,
     },
     apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString},
 };
 
 use super::{
-    parts::{CLIENT, PEER, VOLUME, host, server},
+    parts::{CLIENT, CLUSTER_STATE, PEER, VOLUME, host, server, start},
     validate::Managed,
 };
 use crate::hosting::hardened;
@@ -92,6 +92,7 @@ fn container(managed: &Managed) -> Container {
         image_pull_policy: Some("IfNotPresent".to_owned()),
         command: Some(vec!["/usr/local/bin/etcd".to_owned()]),
         args: Some(arguments(managed)),
+        env: Some(vec![cluster_state(managed)]),
         ports: Some(vec![port("client", CLIENT), port("probes", PROBES)]),
         startup_probe: probe("/readyz", 2, 150),
         readiness_probe: probe("/readyz", 5, 3),
@@ -106,6 +107,23 @@ fn container(managed: &Managed) -> Container {
         security_context: Some(hardened::container(None)),
         volume_mounts: Some(vec![mount(VOLUME, DATA, false), mount("pki", PKI, true)]),
         ..Container::default()
+    }
+}
+
+/// How a member without data starts, as [`super::desired::start`] says. It is read whenever the container starts, so
+/// that a change replaces no pod; without the Secret the container does not start.
+fn cluster_state(managed: &Managed) -> EnvVar {
+    EnvVar {
+        name: "ETCD_INITIAL_CLUSTER_STATE".to_owned(),
+        value_from: Some(EnvVarSource {
+            secret_key_ref: Some(SecretKeySelector {
+                name: start(&managed.name),
+                key: CLUSTER_STATE.to_owned(),
+                optional: None,
+            }),
+            ..EnvVarSource::default()
+        }),
+        ..EnvVar::default()
     }
 }
 

@@ -7,8 +7,11 @@
 //! API server connects with a certificate of [`crate::pki::spec::datastore`], signed by [`Access::ca`]. After a
 //! failure, [`invalidate`] drops the cached connection and requeues the DataStore.
 //!
-//! A finalizer blocks the deletion of a DataStore while a tenant uses it. The objects of a managed DataStore, volume
-//! included, are owned by it and garbage-collected with it.
+//! A finalizer, which a DataStore has before it is ready, blocks its deletion while a tenant uses it. The objects of a
+//! managed DataStore, volume included, are owned by it and garbage-collected with it.
+//!
+//! [`identity`] tells the datastore with the data from an empty one. A managed member that lost its volume does not start:
+//! [`desired::start`].
 //!
 //! [`Admin::ensure_tenant`]: super::driver::admin::Admin::ensure_tenant
 //! [`Admin::delete_tenant`]: super::driver::admin::Admin::delete_tenant
@@ -18,6 +21,7 @@ mod certificates;
 mod connection;
 pub mod desired;
 mod events;
+mod identity;
 mod member;
 pub mod observe;
 pub mod parts;

@@ -220,6 +220,7 @@ pub fn members(engine: &Engine, managed: &Managed) -> Members {
             _ => (true, None),
         };
         Claim {
+            uid: row.uid.clone(),
             bound,
             class,
             adoptable: row.owner.is_none() && !row.deleting,

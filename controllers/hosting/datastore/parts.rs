@@ -9,6 +9,8 @@ use crate::pki::spec::{AltNames, Content, Leaf, Renewal, SecretSpec, Signer, Usa
 pub(super) const CLIENT: i32 = 2379;
 /// Port of peers. With one member it is on loopback.
 pub(super) const PEER: i32 = 2380;
+/// Key of how a member without data starts.
+pub(super) const CLUSTER_STATE: &str = "initial-cluster-state";
 /// Name of the volume, and prefix of the claim's name.
 pub(super) const VOLUME: &str = "data";
 
@@ -27,6 +29,11 @@ pub(super) fn host(name: &str, member: i32) -> String {
 /// Name of the PersistentVolumeClaim of the first member.
 pub fn claim_name(name: &str) -> String {
     format!("{VOLUME}-{name}-0")
+}
+
+/// Secret of how a member without data starts; it holds no key material.
+pub(super) fn start(name: &str) -> String {
+    format!("{name}-etcd-start")
 }
 
 /// Secret of the CA.

@@ -12,7 +12,9 @@ use kube::{Api, ResourceExt as _};
 use super::{
     certificates,
     connection::{self, access},
-    desired, events, observe, parts,
+    desired, events,
+    identity::{self, Identity},
+    observe, parts,
     status::{self, Progress},
     validate::{self, Managed, Valid},
     version,
@@ -44,6 +46,18 @@ pub async fn reconcile(engine: Arc<Engine>, key: RootKey) -> Reconciled {
         return create_default(&engine, &key.name).await.or_else(Problem::settle);
     };
     let api: Api<DataStore> = Api::all(engine.client.clone());
+    let deleting = store.metadata.deletion_timestamp.is_some();
+    let store = if deleting || finalizer::has(&*store, kamaji::DATASTORE_FINALIZER) {
+        store
+    } else {
+        // Before anything else, and paused or not: from now on no deletion outruns a tenant.
+        finalizer::add(&api, &engine.stores, &*store, kamaji::DATASTORE_FINALIZER).await?;
+        engine.wake_tenants_of(&key.name);
+        let Some(store) = engine.stores.get(&key) else {
+            return Ok(Outcome::Done);
+        };
+        store
+    };
     let mut progress = Progress {
         users: users(&engine, &key.name),
         paused: store.annotations().contains_key(kamaji::PAUSED),
@@ -54,17 +68,14 @@ pub async fn reconcile(engine: Arc<Engine>, key: RootKey) -> Reconciled {
         publish(&engine, &api, &key, &progress).await?;
         return Ok(Outcome::Done);
     }
-    let deleting = store.metadata.deletion_timestamp.is_some();
-    match (deleting, progress.users.is_empty()) {
+    if deleting && progress.users.is_empty() {
         // A tenant that does not decode may use any DataStore.
-        (true, true) if !engine.tenants.undecodable().is_empty() => return Ok(Outcome::Waiting),
-        (true, true) => {
-            engine.pool.forget(&key.name);
-            finalizer::remove(&api, &engine.stores, &*store, &[kamaji::DATASTORE_FINALIZER]).await?;
-            return Ok(Outcome::Done);
+        if !engine.tenants.undecodable().is_empty() {
+            return Ok(Outcome::Waiting);
         }
-        (false, false) => finalizer::add(&api, &engine.stores, &*store, kamaji::DATASTORE_FINALIZER).await?,
-        (true, false) | (false, true) => {}
+        engine.pool.forget(&key.name);
+        finalizer::remove(&api, &engine.stores, &*store, &[kamaji::DATASTORE_FINALIZER]).await?;
+        return Ok(Outcome::Done);
     }
     let result = advance(&engine, &store, &mut progress, Timestamp::now()).await;
     if let Err(problem) = &result {
@@ -94,7 +105,7 @@ async fn advance(
         engine.pool.forget(&store.name_any());
         return Ok(Outcome::Done);
     };
-    let mut renew_at = None;
+    let (mut renew_at, mut claim) = (None, None);
     if let Valid::Managed(managed) = &valid {
         let keys = certificates::ensure(engine, store, managed, now).await;
         progress.certificates = Step::of(&keys);
@@ -110,9 +121,17 @@ async fn advance(
             engine.pool.forget(&managed.name);
             return Ok(Outcome::Done);
         }
+        claim = observe::members(engine, managed).claim.map(|claim| claim.uid);
+        if identity::is_other_claim(store, claim.as_deref()) {
+            // What serves now has to show its id.
+            engine.pool.forget(&managed.name);
+        }
     }
     match opened(engine, store, now).await {
-        Ok(health) => {
+        Ok((health, id)) => {
+            let identity = Identity { store: id, claim };
+            record(engine, store, &valid, &identity).await?;
+            progress.identity = Some(identity);
             progress.connection = Step::Done;
             let settled = version::is_settled(store, &health) && health.silent.is_empty();
             progress.health = Some(health);
@@ -135,17 +154,46 @@ async fn advance(
     }
 }
 
-/// Opens the DataStore, and returns what it tells about itself: asked again where something was not as it should be.
-async fn opened(engine: &Engine, store: &DataStore, now: Timestamp) -> Result<Health, Problem> {
+/// Records which datastore it is, before the DataStore is ever ready. From then on an empty member does not start.
+async fn record(
+    engine: &Engine,
+    store: &DataStore,
+    valid: &Valid,
+    identity: &Identity,
+) -> Result<(), Problem> {
+    let api: Api<DataStore> = Api::all(engine.client.clone());
+    let (finalizer, annotations) = (kamaji::DATASTORE_FINALIZER, identity.annotations());
+    finalizer::claim(&api, &engine.stores, store, finalizer, &annotations).await?;
+    if let Valid::Managed(managed) = valid
+        && let Some(recorded) = engine.stores.get(&RootKey::of(store))
+    {
+        engine.applier.apply(&desired::start(&recorded, managed)?).await?;
+    }
+    Ok(())
+}
+
+/// Opens the DataStore, and returns what it tells about itself, and its id: asked again where something was not as it
+/// should be.
+async fn opened(engine: &Engine, store: &DataStore, now: Timestamp) -> Result<(Health, String), Problem> {
     let name = store.name_any();
-    let access = access(engine, store).await?;
+    let mut access = access(engine, store).await?;
     let health = access.admin.health();
     let settled = version::is_settled(store, &health) && health.silent.is_empty();
-    if (!settled || access.admin.has_news())
-        && let Err(error) = access.admin.look().await
-    {
-        engine.pool.forget(&name);
-        return Err(connection::problem(&error));
+    if !settled || access.admin.has_news() {
+        let looked = access.admin.look().await;
+        let found = match looked {
+            Ok(()) => access.admin.identity().await,
+            Err(error) => Err(error),
+        };
+        let found = found.map_err(|error| {
+            engine.pool.forget(&name);
+            connection::problem(&error)
+        })?;
+        // It came back as another one, or empty.
+        if found.as_ref() != Some(&access.id) {
+            engine.pool.forget(&name);
+            access = connection::access(engine, store).await?;
+        }
     }
     // Before the first tenant nobody has a certificate to ask with; its controller asks then.
     let tenants = engine.tenants_of(&name).into_iter();
@@ -156,7 +204,7 @@ async fn opened(engine: &Engine, store: &DataStore, now: Timestamp) -> Result<He
         // The user is that of one tenant, whose own controller reports what is wrong with it.
         tracing::debug!(datastore = name, user, %error, "the status was not asked for as a tenant");
     }
-    Ok(access.admin.health())
+    Ok((access.admin.health(), access.id.clone()))
 }
 
 /// Tries again with backoff; a problem that says nothing about the DataStore is a failure.
@@ -168,7 +216,7 @@ fn wait(problem: Problem) -> Result<Outcome, Problem> {
     }
 }
 
-/// Applies Service, NetworkPolicy and StatefulSet, sets the owner of the claim, and observes the members.
+/// Applies start, Service, NetworkPolicy and StatefulSet, sets the owner of the claim, and observes the members.
 async fn apply(
     engine: &Engine,
     store: &DataStore,
@@ -190,12 +238,17 @@ async fn apply(
     } else {
         Vec::new()
     };
-    progress.members = status::members(managed, &members, &classes).into();
+    let ready = status::members(managed, &members, &classes);
+    let claim = members.claim.as_ref().map(|claim| claim.uid.as_str());
+    progress.members = ready
+        .map_err(|problem| identity::lost_volume(store, claim).unwrap_or(problem))
+        .into();
     progress.managed = Some(ManagedStatus {
         namespace: Some(namespace::DATASTORES.to_owned()),
         endpoints: parts::endpoints(managed),
         ready_replicas: Some(members.ready),
         version: Some(managed.version.clone()),
+        claim_uid: None,
     });
     Ok(())
 }

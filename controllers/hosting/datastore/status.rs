@@ -4,14 +4,15 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp}
 use kamaji_api::{
     conditions::{DataStoreCondition as On, Reason},
     datastore::{DataStore, DataStoreStatus, ManagedStatus},
-    labels::namespace,
+    labels::{kamaji, namespace},
 };
 use kube::ResourceExt as _;
 
-use super::{parts, validate::Managed, version};
+use super::{identity::Identity, parts, validate::Managed, version};
 use crate::hosting::driver::{Health, Silent};
 use crate::k8s::{
     conditions::{self, Verdict},
+    finalizer,
     problem::{Problem, Retry},
     report::{self, Report, Step},
 };
@@ -42,6 +43,8 @@ pub struct Members {
 /// What was observed of a PersistentVolumeClaim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
+    /// Its UID.
+    pub uid: String,
     /// It is bound to a volume.
     pub bound: bool,
     /// Its StorageClass.
@@ -74,6 +77,8 @@ pub struct Progress {
     pub connection: Step,
     /// What the datastore tells about itself, once it answered.
     pub health: Option<Health>,
+    /// Which datastore it is, once that was recorded.
+    pub identity: Option<Identity>,
     /// Managed only: `status.managed`.
     pub managed: Option<ManagedStatus>,
     /// Message of the condition `FieldNotSupported`.
@@ -128,12 +133,20 @@ pub fn status(store: &DataStore, progress: &Progress, now: Timestamp) -> DataSto
         report.set(version::verdict(store, health));
     }
     report.unsupported(progress.unsupported.clone());
+    let known = progress.identity.as_ref();
+    let claim = old.managed.as_ref().and_then(|managed| managed.claim_uid.clone());
+    let claim = known.and_then(|known| known.claim.clone()).or(claim);
+    let managed = progress.managed.clone().or(old.managed);
     DataStoreStatus {
         ready: ready.is_ok(),
         used_by: progress.users.clone(),
         observed_generation: generation,
         conditions: report.into_conditions(),
-        managed: progress.managed.clone().or(old.managed),
+        store_id: known.map(|known| known.store.clone()).or(old.store_id),
+        managed: managed.map(|managed| ManagedStatus {
+            claim_uid: claim,
+            ..managed
+        }),
     }
 }
 
@@ -341,13 +354,23 @@ pub fn usable(store: &DataStore) -> Result<(), Problem> {
     if store.metadata.deletion_timestamp.is_some() {
         return not(Reason::DataStoreDeleting, "is being deleted".to_owned());
     }
+    // Without it, the DataStore could be deleted under its tenants. Its controller adds it, and wakes them.
+    if !finalizer::has(store, kamaji::DATASTORE_FINALIZER) {
+        return not(Reason::DataStoreNotReady, "was not reconciled yet".to_owned());
+    }
     let status = store.status.as_ref();
     if status.is_some_and(|status| status.ready) {
         return Ok(());
     }
     let ready = status.and_then(|status| conditions::get(&status.conditions, On::Ready.as_str()));
+    let lost = ready.is_some_and(|ready| ready.reason == Reason::DataLost.as_str());
+    let reason = if lost {
+        Reason::DataLost
+    } else {
+        Reason::DataStoreNotReady
+    };
     not(
-        Reason::DataStoreNotReady,
+        reason,
         ready.map_or_else(|| "was not reconciled yet".to_owned(), why_not),
     )
 }
@@ -574,6 +597,11 @@ mod tests {
     #[test]
     fn a_datastore_that_is_not_ready_reports_why() {
         let mut store = store();
+        assert_eq!(
+            usable(&store).unwrap_err().message,
+            "DataStore \"shared\" was not reconciled yet"
+        );
+        store.metadata.finalizers = Some(vec![kamaji::DATASTORE_FINALIZER.to_owned()]);
         assert_eq!(
             usable(&store).unwrap_err().message,
             "DataStore \"shared\" was not reconciled yet"

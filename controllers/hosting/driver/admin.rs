@@ -60,6 +60,24 @@ impl Admin {
         }
     }
 
+    /// The id of the datastore, if it has one.
+    pub async fn identity(&self) -> Result<Option<String>, Error> {
+        match self {
+            Self::Etcd(etcd) => etcd.identity().await,
+            #[cfg(test)]
+            Self::Memory(memory) => memory.identity(),
+        }
+    }
+
+    /// Gives the datastore an id, unless it has one. Returns the one that it has.
+    pub async fn identify(&self, id: &str) -> Result<String, Error> {
+        match self {
+            Self::Etcd(etcd) => etcd.identify(id).await,
+            #[cfg(test)]
+            Self::Memory(memory) => memory.identify(id),
+        }
+    }
+
     /// Asks for the status with the credentials of a tenant, and records whether it was answered.
     pub async fn try_as(&self, tenant: &Credentials) -> Result<(), Error> {
         match self {
@@ -108,6 +126,7 @@ pub mod memory {
     #[derive(Debug, Default)]
     struct Store {
         schemas: BTreeMap<String, Owner>,
+        id: Option<String>,
         calls: usize,
         down: bool,
         version: Option<String>,
@@ -121,9 +140,18 @@ pub mod memory {
             self.0.lock().schemas.keys().cloned().collect()
         }
 
-        /// Removes all schemas, as if another datastore were at the same endpoints. Returns them.
+        /// Removes all schemas and the id, as if another datastore were at the same endpoints. Returns the schemas.
         pub fn empty(&self) -> BTreeMap<String, Owner> {
-            std::mem::take(&mut self.0.lock().schemas)
+            let mut store = self.0.lock();
+            store.id = None;
+            std::mem::take(&mut store.schemas)
+        }
+
+        /// Its id; another one, if `id` is given.
+        pub fn id(&self, id: Option<&str>) -> Option<String> {
+            let mut store = self.0.lock();
+            store.id = id.map(str::to_owned).or_else(|| store.id.take());
+            store.id.clone()
         }
 
         /// Restores what [`Memory::empty`] removed.
@@ -169,6 +197,15 @@ pub mod memory {
                 members: 1,
                 silent: Vec::new(),
             }
+        }
+
+        pub(super) fn identity(&self) -> Result<Option<String>, Error> {
+            Ok(self.enter()?.id.clone())
+        }
+
+        pub(super) fn identify(&self, id: &str) -> Result<String, Error> {
+            let mut store = self.enter()?;
+            Ok(store.id.get_or_insert_with(|| id.to_owned()).clone())
         }
 
         fn enter(&self) -> Result<parking_lot::MutexGuard<'_, Store>, Error> {

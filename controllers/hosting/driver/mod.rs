@@ -16,7 +16,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use kamaji_api::{conditions::Reason, datastore::DataStore};
+use kamaji_api::{conditions::Reason, datastore::DataStore, labels::ours};
 use kube::ResourceExt as _;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -272,6 +272,8 @@ impl Error {
 /// An open DataStore.
 #[derive(Debug)]
 pub struct Access {
+    /// The id that the datastore holds; empty until it was asked for.
+    pub id: String,
     /// The admin's connection.
     pub admin: admin::Admin,
     /// `host:port` of each member, for the API servers of tenants.
@@ -284,6 +286,7 @@ impl Access {
     /// Connects and sends one authenticated request.
     pub async fn open(credentials: &Credentials) -> Result<Self, Error> {
         Ok(Self {
+            id: String::new(),
             ca: credentials
                 .ca()
                 .map_err(|error| Error::Credentials(error.to_string()))?,
@@ -312,7 +315,8 @@ impl Access {
     }
 }
 
-/// UID, generation and annotations of the DataStore a connection was opened for: a change of them opens a new one.
+/// UID, generation and annotations of the DataStore a connection was opened for: a change of them opens a new one. What the
+/// engine itself records is left out.
 type Intent = (Option<String>, Option<i64>, Option<BTreeMap<String, String>>);
 
 /// Connections of this process, one per DataStore.
@@ -350,6 +354,7 @@ impl Pool {
         #[cfg(test)]
         if let Some(memory) = self.memory.lock().clone() {
             return Ok(Access {
+                id: String::new(),
                 admin: admin::Admin::Memory(memory),
                 endpoints: credentials.endpoints.clone(),
                 ca: credentials
@@ -379,5 +384,13 @@ impl Pool {
 
 fn intent_of(store: &DataStore) -> Intent {
     let meta = &store.metadata;
-    (meta.uid.clone(), meta.generation, meta.annotations.clone())
+    let annotations = meta.annotations.clone().map(|mut annotations| {
+        annotations.retain(|key, _| ![ours::STORE_ID, ours::STORE_CLAIM].contains(&key.as_str()));
+        annotations
+    });
+    (
+        meta.uid.clone(),
+        meta.generation,
+        annotations.filter(|left| !left.is_empty()),
+    )
 }

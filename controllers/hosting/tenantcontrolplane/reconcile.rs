@@ -117,7 +117,12 @@ async fn advance(
     let endpoint = workload::apply_service(&scope).await;
     let placed = record(&mut observed.data_store, storage::prepare(&scope, &store).await)?;
     observed.placed = Some(placed.clone());
-    observed.data_store = storage::check_health(&store).into();
+    let health = storage::check_health(&scope, &store, &placed).await;
+    observed.data_store = match &health {
+        // A failed request to the management cluster says nothing about the datastore.
+        Err(problem) if problem.is_transient() => Step::NotReached,
+        health => health.clone().into(),
+    };
     let endpoint = record(&mut observed.endpoint, endpoint)?;
     observed.published = Some(endpoint.published.clone());
     if let Some(doubt) = &endpoint.doubt {
@@ -137,6 +142,7 @@ async fn advance(
     // The pods of a failing rollout do not keep the running ones from serving.
     tenant_api::apply(&scope, &endpoint, &certificates, &placed, observed).await?;
     pods?;
+    health?;
     Ok(context.audit_at(key, now))
 }
 

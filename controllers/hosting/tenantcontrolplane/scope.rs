@@ -1,7 +1,10 @@
 //! One reconcile of a tenant whose spec is valid: what every step from the Service on gets.
 
 use k8s_openapi::jiff::Timestamp;
-use kamaji_api::{conditions::TenantControlPlaneCondition as On, tenantcontrolplane::TenantControlPlane};
+use kamaji_api::{
+    conditions::{Reason, TenantControlPlaneCondition as On},
+    tenantcontrolplane::TenantControlPlane,
+};
 
 use super::{context::Context, validate::Valid};
 use crate::k8s::{conditions, key::RootKey};
@@ -29,5 +32,14 @@ impl Scope<'_> {
     pub fn reports(&self, on: On) -> bool {
         let status = self.tenant.status.as_ref();
         status.is_some_and(|status| conditions::is_true(&status.conditions, on.as_str()))
+    }
+
+    /// The status reports that the datastore lost the data of the tenant.
+    pub fn misses_data(&self) -> bool {
+        let status = self.tenant.status.as_ref();
+        let on = On::DataStoreReady.as_str();
+        let found = status.and_then(|status| conditions::get(&status.conditions, on));
+        let lost = [Reason::DataLost, Reason::DataMissing].map(Reason::as_str);
+        found.is_some_and(|found| lost.contains(&found.reason.as_str()))
     }
 }

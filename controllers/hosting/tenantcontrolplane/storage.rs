@@ -171,15 +171,22 @@ pub async fn prepare(scope: &Scope<'_>, store: &DataStore) -> Result<Placed, Pro
     Ok(placed)
 }
 
-/// Reports a DataStore that is not ready now. Schema and user exist, so the rollout goes on.
+/// Reports a DataStore that is not ready now, or is ready again without the data of this tenant. Schema and user exist or
+/// existed, so the rollout goes on.
 ///
 /// # Errors
-/// The reason that the DataStore itself reports.
-pub fn check_health(store: &DataStore) -> Result<(), Problem> {
-    if store.metadata.deletion_timestamp.is_some() {
+/// The reason that the DataStore itself reports, or what the datastore answered.
+pub async fn check_health(scope: &Scope<'_>, store: &DataStore, placed: &Placed) -> Result<(), Problem> {
+    let (engine, tenant) = (&scope.context.engine, scope.tenant);
+    if store.metadata.deletion_timestamp.is_none() {
+        usable(store)?;
+    }
+    if !(is_made(tenant, placed) && scope.misses_data()) {
         return Ok(());
     }
-    usable(store)
+    set_up(engine, tenant, store, &placed.names, scope.now)
+        .await
+        .map(drop)
 }
 
 /// Creates schema and user where they are missing, and tries whether the datastore serves them.

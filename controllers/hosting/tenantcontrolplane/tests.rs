@@ -8,7 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use kamaji_api::{
     conditions::TenantControlPlaneCondition as On,
     datastore::DataStore,
-    labels::{field_manager, ours},
+    labels::{field_manager, kamaji, ours},
     tenantcontrolplane::{TenantControlPlane, VersionPhase},
 };
 use serde_json::{Value, json};
@@ -72,7 +72,7 @@ impl World {
             STORE,
             &json!({
                 "apiVersion": "kamaji.clastix.io/v1alpha1", "kind": "DataStore",
-                "metadata": { "name": "default" },
+                "metadata": { "name": "default", "finalizers": [kamaji::DATASTORE_FINALIZER] },
                 "spec": {
                     "driver": "etcd", "endpoints": ["etcd:2379"],
                     "tlsConfig": {
@@ -215,6 +215,7 @@ async fn start(api: &FakeApi, tenant_api: &FakeApi, store: &Memory) -> (Arc<Engi
 fn open(api: &FakeApi, engine: &Engine, store: &Memory) {
     let datastore: DataStore = serde_json::from_value(api.get(STORE).unwrap()).unwrap();
     let access = Access {
+        id: "id".to_owned(),
         admin: Admin::Memory(store.clone()),
         endpoints: vec!["etcd:2379".to_owned()],
         ca: ca(),

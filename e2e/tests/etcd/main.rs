@@ -2,6 +2,7 @@
 //! nothing
 //! behind and does not affect other tenants.
 
+mod identity;
 mod isolation;
 mod members;
 
@@ -78,6 +79,7 @@ async fn hosting_beyond_06_a_tenant_cannot_reach_its_neighbour() -> anyhow::Resu
         // A neighbour whose name begins with ours.
         format!("/{}2/registry/x", a.schema),
         format!("/capi-kamaji/schema/{}", a.schema),
+        "/capi-kamaji/store".to_owned(),
         "/registry/secrets".to_owned(),
     ];
     for key in &foreign {

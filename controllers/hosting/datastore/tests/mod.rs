@@ -1,7 +1,9 @@
 //! Convergence of a managed DataStore against an API server in memory. The test stands in for the StatefulSet controller,
 //! the volume provisioner and etcd.
 
-use std::sync::Arc;
+mod identity;
+
+use std::{cell::Cell, sync::Arc};
 
 use k8s_openapi::jiff::Timestamp;
 use kamaji_api::{
@@ -35,6 +37,7 @@ const SERVICE: &str = "/api/v1/namespaces/capi-kamaji-datastores/services/defaul
 const POLICY: &str = "/apis/networking.k8s.io/v1/namespaces/capi-kamaji-datastores/networkpolicies/default";
 const SET: &str = "/apis/apps/v1/namespaces/capi-kamaji-datastores/statefulsets/default";
 const CLAIM: &str = "/api/v1/namespaces/capi-kamaji-datastores/persistentvolumeclaims/data-default-0";
+const START: &str = "/api/v1/namespaces/capi-kamaji-datastores/secrets/default-etcd-start";
 const POD: &str = "/api/v1/namespaces/capi-kamaji-datastores/pods/default-0";
 /// Rounds within which everything has to converge.
 const ROUNDS: usize = 20;
@@ -45,6 +48,8 @@ struct World {
     engine: Arc<Engine>,
     /// The provisioner provides volumes.
     volumes: bool,
+    /// The volume holds no data yet.
+    blank: Cell<bool>,
 }
 
 impl World {
@@ -62,6 +67,7 @@ impl World {
             etcd,
             engine,
             volumes: true,
+            blank: Cell::new(true),
         }
     }
 
@@ -103,12 +109,15 @@ impl World {
         self.settle().await;
     }
 
-    /// What Kubernetes itself does: a claim, a volume and a pod for the StatefulSet.
+    /// What Kubernetes and etcd do: a claim, a volume and a pod for the StatefulSet. On a blank volume etcd starts only where
+    /// it may begin.
     fn play(&self) {
         let Some(set) = self.api.get(SET) else {
             return;
         };
         if self.api.get(CLAIM).is_none() {
+            self.etcd.empty();
+            self.blank.set(true);
             let template = &set["spec"]["volumeClaimTemplates"][0];
             let labels = &template["metadata"]["labels"];
             self.api.edit(
@@ -120,11 +129,15 @@ impl World {
                 }),
             );
         }
-        let (phase, ready) = if self.volumes {
-            ("Bound", 1)
-        } else {
-            ("Pending", 0)
-        };
+        let start = self
+            .api
+            .get(START)
+            .map(|secret| secret["data"]["initial-cluster-state"].clone());
+        let serves = self.volumes && (!self.blank.get() || start == Some(json!(encode("new"))));
+        self.blank.set(self.blank.get() && !serves);
+        self.etcd.down(!serves);
+        let phase = if self.volumes { "Bound" } else { "Pending" };
+        let ready = i32::from(serves);
         self.api.edit(CLAIM, &json!({ "status": { "phase": phase } }));
         let generation = &set["metadata"]["generation"];
         let status = json!({ "replicas": 1, "observedGeneration": generation, "readyReplicas": ready });
@@ -149,7 +162,7 @@ impl World {
             "{:?}",
             self.condition(On::Ready)
         );
-        for path in [CA, SERVER, ROOT, SERVICE, POLICY, SET, CLAIM] {
+        for path in [CA, SERVER, ROOT, START, SERVICE, POLICY, SET, CLAIM] {
             let object = self.api.get(path).unwrap();
             assert_eq!(
                 object["metadata"]["labels"][ours::MANAGED_BY],
@@ -168,6 +181,11 @@ async fn start(api: &FakeApi, etcd: &Memory) -> Arc<Engine> {
     testing::list(&engine, api);
     prime(&engine);
     engine
+}
+
+fn encode(text: &str) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(text)
 }
 
 async fn drain(queue: &Queue) -> Vec<RootKey> {
@@ -275,14 +293,14 @@ async fn any_foreign_edit_is_repaired() {
         world.settle().await;
         world.assert_ready();
     }
-    for path in [SERVER, ROOT] {
+    for path in [SERVER, ROOT, START] {
         world.api.delete(path);
         world.settle().await;
         world.assert_ready();
     }
     // An object that lost our label is adopted, at once and after a restart.
     let ca = world.data(CA);
-    for path in [CA, SERVER, ROOT, SERVICE, POLICY, SET] {
+    for path in [CA, SERVER, ROOT, START, SERVICE, POLICY, SET] {
         world.api.edit(path, &unlabelled());
         world.settle().await;
         world.assert_ready();
@@ -360,10 +378,6 @@ async fn a_secret_of_somebody_else_is_not_written_and_is_named() {
             "{message}"
         );
         message
-    };
-    let encode = |text: &str| {
-        use base64::Engine as _;
-        base64::engine::general_purpose::STANDARD.encode(text)
     };
     let pair = issue::ca("corp", &AltNames::default(), Timestamp::now()).unwrap();
     let data = json!({ "ca.crt": encode(&pair.cert_pem), "ca.key": encode(pair.key_pem.expose()) });
