@@ -178,6 +178,10 @@ pub mod ours {
     /// message of the condition; several digests are separated by commas. A deleted Secret is generated again, a
     /// modified one is used as it is. Nodes, kubeconfigs and tokens that trust the old one no longer work.
     pub const ACCEPT_NEW_IDENTITY: &str = "capi-kamaji.io/accept-new-identity";
+    /// Annotation of a TenantControlPlane: digests of the trust roots that it was built with, and of the key of a CA that a
+    /// user provides, as `<component>=<digest>`, separated by commas. Written by the engine, in addition to
+    /// `status.certificates`, so that it survives the loss of the status.
+    pub const IDENTITY: &str = "capi-kamaji.io/identity";
     /// Annotation of a DataStore: id of the datastore with its data, which the datastore holds too. Written by the engine
     /// before the DataStore is ready, in addition to `status.storeID`, so that it survives the loss of the status.
     pub const STORE_ID: &str = "capi-kamaji.io/store-id";

@@ -6,13 +6,14 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::Secret;
 use kamaji_api::{
     conditions::{DataStoreCondition, TenantControlPlaneCondition},
     datastore::DataStore,
-    labels::{field_manager, ours},
+    labels::{capi, field_manager, ours},
     tenantcontrolplane::TenantControlPlane,
 };
-use kube::{Client, runtime::watcher};
+use kube::{Client, api::PartialObjectMeta, runtime::watcher};
 
 use super::{driver::Pool, observe, orphans, usage};
 use crate::{
@@ -87,12 +88,21 @@ impl Engine {
         }))
     }
 
-    /// Starts one watch for each kind that the engine reads.
+    /// Starts one watch for each kind that the engine reads, and one for the Secrets of Clusters, among which are the CAs
+    /// that users provide.
     pub fn watch(&self, role: &Role) -> Watches {
         let made =
             watcher::Config::default().labels(&format!("{}={}", ours::MANAGED_BY, field_manager::HOSTING));
         let mut watches = Watches::new(role, field_manager::HOSTING);
         watches.all_children(&self.client, &made, &self.index);
+        let provided = format!(
+            "{},{}!={}",
+            capi::CLUSTER_NAME,
+            ours::MANAGED_BY,
+            field_manager::HOSTING
+        );
+        let provided = watcher::Config::default().labels(&provided);
+        watches.children::<PartialObjectMeta<Secret>>(self.client.clone(), provided, &self.index);
         let all = watcher::Config::default;
         let (client, condition) = (self.client.clone(), DataStoreCondition::Validation.as_str());
         watches.roots::<DataStore>(client, all(), &self.stores, condition);

@@ -8,14 +8,16 @@
 //! | a TenantControlPlane: spec, metadata, deletion | itself | [`Store::wake_on_intent`], [`deleted`] |
 //! | a child of a TenantControlPlane | the TenantControlPlane | [`ChildIndex::wake_owner`] |
 //! | an object of a TenantControlPlane that has lost its owner | the TenantControlPlane | [`orphans::tenant_of`] |
+//! | a CA that a user provides, with the label of a Cluster | its TenantControlPlane | [`tenant_of_provided_ca`] |
 //! | a pod of a TenantControlPlane that does not run | the TenantControlPlane | [`tenant_of_failing_pod`] |
 //! | the readiness of a DataStore | its TenantControlPlanes | [`Engine::wake_tenants_of`], called by its controller |
 
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::Secret;
 use kamaji_api::{
     datastore::DataStore,
-    labels::{kamaji, ours},
+    labels::{capi, field_manager, kamaji, ours},
     tenantcontrolplane::TenantControlPlane,
 };
 use kube::Resource;
@@ -65,6 +67,13 @@ pub fn connect(engine: &Engine) {
     engine
         .index
         .wake_owner::<TenantControlPlane>(add_to(tenant_queue));
+    let (wake, tenants) = (add_to(tenant_queue), engine.tenants.clone());
+    engine.index.route(move |row| {
+        tenant_of_provided_ca(row)
+            .filter(|key| tenants.get(key).is_some())
+            .into_iter()
+            .for_each(&wake);
+    });
     let wake = add_to(tenant_queue);
     engine
         .index
@@ -116,6 +125,13 @@ fn data_stores_of_tenant(
         .collect()
 }
 
+/// The tenant that would use this Secret as the CA that its user provides. It owns none.
+fn tenant_of_provided_ca(row: &Row) -> Option<RootKey> {
+    let ours = row.labels.get(ours::MANAGED_BY).map(String::as_str) == Some(field_manager::HOSTING);
+    let name = row.key.name.strip_suffix(capi::CA_SUFFIX)?;
+    (row.is::<Secret>() && !ours).then(|| RootKey::new(row.key.namespace.clone(), name))
+}
+
 /// The tenant of a pod that does not run. Every other change of its pods is a change of its Deployment.
 fn tenant_of_failing_pod(row: &Row) -> Option<RootKey> {
     match (&row.facts, row.labels.get(kamaji::NAME)) {
@@ -160,6 +176,20 @@ mod tests {
         assert_eq!(woken(Some(&old), None), ["default"]);
         new.spec.data_store = Some("silver".to_owned());
         assert_eq!(woken(Some(&old), Some(&new)), ["default", "silver"]);
+    }
+
+    #[test]
+    fn a_ca_of_somebody_else_wakes_the_tenant_that_would_use_it() {
+        let woken = |name: &str, by: &str| {
+            let secret: Secret = serde_json::from_value(json!({
+                "metadata": { "name": name, "namespace": "demo", "labels": { ours::MANAGED_BY: by } },
+            }))
+            .unwrap();
+            tenant_of_provided_ca(&Row::of::<Secret>(&secret.metadata))
+        };
+        assert_eq!(woken("alpha-ca", "a-user"), Some(RootKey::new("demo", "alpha")));
+        assert_eq!(woken("alpha-kubeconfig", "a-user"), None);
+        assert_eq!(woken("alpha-ca", field_manager::HOSTING), None, "it has an owner");
     }
 
     #[test]

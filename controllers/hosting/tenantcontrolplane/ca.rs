@@ -19,6 +19,8 @@ pub struct ProvidedCa {
     pub fingerprint: String,
     /// Digest of the data of the Secret.
     pub hash: String,
+    /// Digest of its public key.
+    pub key: String,
     /// Which keys the Secret has.
     pub keys: CaKeys,
 }
@@ -40,6 +42,7 @@ impl ProvidedCa {
         Ok(Self {
             fingerprint: ca.fingerprint().to_owned(),
             hash: content_hash_of(secret),
+            key: ca.key_digest().to_owned(),
             keys: CaKeys {
                 bundle: if has("ca.crt") { "ca.crt" } else { certificate },
                 certificate,

@@ -13,7 +13,7 @@ use super::{
     component::{CaKeys, GENERATED_CA},
     desired::secrets,
     endpoint::Endpoint,
-    observe,
+    identity, observe,
     scope::Scope,
     storage::{self, Placed},
     trust_roots::{self, TrustRoot},
@@ -34,6 +34,8 @@ use crate::{
 pub struct Certificates {
     /// Digest of the data of each Secret, by component.
     pub hashes: BTreeMap<&'static str, String>,
+    /// Digest of the public key of a CA that the user provides.
+    pub ca_key: Option<String>,
     /// Which keys `<tcp>-ca` has.
     pub ca_keys: CaKeys,
     /// When the next certificate is renewed.
@@ -127,6 +129,7 @@ async fn issue_all(
     } = *scope;
     let mut made = Certificates {
         hashes: BTreeMap::new(),
+        ca_key: None,
         ca_keys: GENERATED_CA,
         renew_at: None,
         admin: None,
@@ -140,6 +143,10 @@ async fn issue_all(
     for spec in roots {
         match trust_roots::find(scope, spec).await? {
             TrustRoot::Kept { hash, fingerprint } => {
+                // An earlier version made it, or the user accepted another one.
+                if identity::noted(tenant, spec.component) != Some(hash.as_str()) {
+                    trust_roots::freeze(scope, spec).await?;
+                }
                 made.hashes.insert(spec.component, hash);
                 fingerprints.extend(fingerprint.map(|print| (spec.component, print)));
             }
@@ -147,6 +154,7 @@ async fn issue_all(
                 made.hashes.insert(spec.component, ca.hash);
                 fingerprints.insert(spec.component, ca.fingerprint);
                 made.ca_keys = ca.keys;
+                made.ca_key = Some(ca.key);
             }
             TrustRoot::Missing => due.push(spec.clone()),
             // What another CA signs is still renewed.

@@ -35,8 +35,9 @@ pub struct Context {
 
 #[derive(Default)]
 struct Memory {
-    /// CAs that users provide, with the resource version at which they were read, where the Secret is watched.
-    provided_cas: HashMap<RootKey, (Option<String>, ProvidedCa)>,
+    /// CAs that users provide, with the resource version at which they were read, where the Secret is watched, or else the
+    /// time until they are read again.
+    provided_cas: HashMap<RootKey, (Result<String, Timestamp>, ProvidedCa)>,
     /// When each tenant is next audited.
     audits: HashMap<RootKey, Timestamp>,
 }
@@ -77,16 +78,33 @@ impl Context {
         self.clients.forget(&key.to_string());
     }
 
-    /// The CA that the user provides for `tenant`, if it was read at this resource version.
-    pub fn provided_ca(&self, tenant: &TenantControlPlane, version: Option<&str>) -> Option<ProvidedCa> {
+    /// The CA that the user provides for `tenant`, if it was read at this resource version, or lately where it has none.
+    pub fn provided_ca(
+        &self,
+        tenant: &TenantControlPlane,
+        version: Option<&str>,
+        now: Timestamp,
+    ) -> Option<ProvidedCa> {
         let memory = self.memory.lock();
         let (known, ca) = memory.provided_cas.get(&RootKey::of(tenant))?;
-        (known.as_deref() == version).then(|| ca.clone())
+        let valid = match (known, version) {
+            (Ok(known), Some(version)) => known == version,
+            (Err(until), None) => now < *until,
+            (Ok(_), None) | (Err(_), Some(_)) => false,
+        };
+        valid.then(|| ca.clone())
     }
 
     /// Remembers the CA that the user provides for `tenant`.
-    pub fn remember_ca(&self, tenant: &TenantControlPlane, version: Option<String>, ca: &ProvidedCa) {
-        let entry = (version, ca.clone());
+    pub fn remember_ca(
+        &self,
+        tenant: &TenantControlPlane,
+        version: Option<String>,
+        ca: &ProvidedCa,
+        now: Timestamp,
+    ) {
+        // Before the daily look, so that it reads what no watch reports.
+        let entry = (version.ok_or_else(|| later(now, 0.8)), ca.clone());
         self.memory.lock().provided_cas.insert(RootKey::of(tenant), entry);
     }
 

@@ -50,7 +50,11 @@ pub async fn delete(
     Ok(finalizer::remove(&api, &context.engine.tenants, tenant, &finalizers).await?)
 }
 
-async fn stop_pods(context: &Context, tenant: &TenantControlPlane) -> Result<(), Problem> {
+/// Deletes the Deployment, and ends once its pods are gone.
+///
+/// # Errors
+/// Pods still run.
+pub async fn stop_pods(context: &Context, tenant: &TenantControlPlane) -> Result<(), Problem> {
     let rows = context.engine.objects_of(tenant);
     let Some(row) = rows.iter().find(|row| row.is::<Deployment>()) else {
         return Ok(());

@@ -15,8 +15,18 @@ use kamaji_api::{
 use kube::{Api, ResourceExt};
 
 use super::{
-    certificates, context::Context, deletion, desired::flags, events, names::Names, observe,
-    observed::Observed, phase, powers, scope::Scope, status, storage, tenant_api, validate::validate,
+    certificates::{self, Certificates},
+    context::Context,
+    deletion,
+    desired::flags,
+    events, identity,
+    names::Names,
+    observe,
+    observed::Observed,
+    phase, powers,
+    scope::Scope,
+    status, storage, tenant_api,
+    validate::validate,
     workload,
 };
 use crate::{
@@ -132,6 +142,14 @@ async fn advance(
     let certificates = certificates::ensure(&scope, &endpoint, &placed).await;
     let certificates = record(&mut observed.certificates, certificates)?;
     observed.key_material = Some(certificates.clone());
+    let ca_key = certificates.ca_key.as_deref();
+    if identity::is_replaced(&tenant, &certificates.hashes, ca_key) {
+        record(
+            &mut observed.deployment,
+            deletion::stop_pods(context, &tenant).await,
+        )?;
+    }
+    note_identity(context, &tenant, &certificates).await?;
 
     let deployment = workload::apply(&scope, &endpoint, &certificates, &placed).await;
     let deployment = record(&mut observed.deployment, deployment)?;
@@ -170,6 +188,20 @@ async fn claim(context: &Context, tenant: &TenantControlPlane, names: &Names) ->
     let annotations = if names.adopted { &[][..] } else { &generated[..] };
     let tenants = &context.engine.tenants;
     Ok(finalizer::claim(&api, tenants, tenant, kamaji::FINALIZER, annotations).await?)
+}
+
+/// Records by annotation what the tenant is built with.
+async fn note_identity(
+    context: &Context,
+    tenant: &TenantControlPlane,
+    made: &Certificates,
+) -> Result<(), Problem> {
+    let namespace = tenant.namespace().unwrap_or_default();
+    let api: Api<TenantControlPlane> = Api::namespaced(context.engine.client.clone(), &namespace);
+    let identity = identity::annotation(&made.hashes, made.ca_key.as_deref());
+    let annotations = [(ours::IDENTITY, identity.as_str())];
+    let tenants = &context.engine.tenants;
+    Ok(finalizer::claim(&api, tenants, tenant, kamaji::FINALIZER, &annotations).await?)
 }
 
 /// Reports what was observed.

@@ -3,13 +3,15 @@
 //! token irrecoverably. What runs keeps running. Only the user can give a trust root up
 //! ([`ours::ACCEPT_NEW_IDENTITY`]).
 //!
-//! A `<tcp>-ca` that the user provides is used as it is and never owned.
+//! Those that the engine makes are immutable. A `<tcp>-ca` that the user provides is used as it is and never owned; one
+//! with another key than the tenant was built with is reported in the same way, and one that was renewed with the same key
+//! is taken.
 
 use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
 use kamaji_api::{
     conditions::{Reason, TenantControlPlaneCondition as On},
-    labels::{kamaji, ours},
-    tenantcontrolplane::{CertificatesStatus, SecretStatus, TenantControlPlane},
+    labels::{field_manager, kamaji, ours},
+    tenantcontrolplane::TenantControlPlane,
 };
 use kube::{Resource as _, ResourceExt};
 use serde_json::json;
@@ -17,6 +19,7 @@ use serde_json::json;
 use super::{
     ca::{ProvidedCa, recorded_hash, unusable},
     desired::metadata::labels_of,
+    identity::{self, built_with},
     observe,
     scope::Scope,
 };
@@ -66,6 +69,8 @@ pub async fn find(scope: &Scope<'_>, spec: &SecretSpec) -> Result<TrustRoot, Pro
     let row = context.engine.index.find::<Secret>(&namespace, &spec.name);
     let recorded = row
         .as_deref()
+        // One that lost the label is watched while it carries that of a Cluster.
+        .filter(|row| row.labels.get(ours::MANAGED_BY).map(String::as_str) == Some(field_manager::HOSTING))
         .filter(|row| is_recorded(tenant, spec, row, scope.now));
     // What an earlier process found modified is read again, since this process trusts what it lists.
     let suspect = is_reported_lost(tenant);
@@ -77,7 +82,7 @@ pub async fn find(scope: &Scope<'_>, spec: &SecretSpec) -> Result<TrustRoot, Pro
     let version = row.as_ref().map(|row| row.resource_version.clone());
     if recorded.is_none()
         && spec.component == component::CA
-        && let Some(known) = context.provided_ca(tenant, version.as_deref())
+        && let Some(known) = context.provided_ca(tenant, version.as_deref(), scope.now)
     {
         return Ok(TrustRoot::Provided(known));
     }
@@ -123,9 +128,29 @@ pub async fn find(scope: &Scope<'_>, spec: &SecretSpec) -> Result<TrustRoot, Pro
         ));
     }
     let provided = ProvidedCa::read(&name, &secret)?;
+    if let Some(problem) = replaced(tenant, &name, &provided) {
+        return Ok(TrustRoot::Lost(problem));
+    }
     let version = secret.resource_version().filter(|_| row.is_some());
-    context.remember_ca(tenant, version, &provided);
+    context.remember_ca(tenant, version, &provided, scope.now);
     Ok(TrustRoot::Provided(provided))
+}
+
+/// Makes a trust root of the engine immutable: no pod sees another content under the same name, and an edit is refused.
+///
+/// # Errors
+/// What the API server answered.
+pub async fn freeze(scope: &Scope<'_>, spec: &SecretSpec) -> Result<(), Problem> {
+    let Scope { context, .. } = *scope;
+    if let Some(row) = context
+        .engine
+        .index
+        .find::<Secret>(&scope.key().namespace, &spec.name)
+    {
+        let frozen = context.engine.applier.freeze(&row).await?;
+        context.remember(&frozen);
+    }
+    Ok(())
 }
 
 /// Records on a Secret of this tenant what the engine needs to know: the label by which it is watched, digest and
@@ -199,26 +224,6 @@ fn belongs_to(tenant: &TenantControlPlane, secret: &Secret) -> bool {
     })
 }
 
-/// Digest of the trust root that the tenant was built with.
-fn built_with<'a>(tenant: &'a TenantControlPlane, component: &str) -> Option<&'a str> {
-    let CertificatesStatus {
-        ca,
-        front_proxy_ca,
-        sa,
-        api_server: _,
-        api_server_kubelet_client: _,
-        front_proxy_client: _,
-        etcd: _,
-    } = tenant.status.as_ref()?.certificates.as_ref()?;
-    let recorded: Option<&SecretStatus> = match component {
-        component::CA => ca.as_ref(),
-        component::FRONT_PROXY_CA => front_proxy_ca.as_ref(),
-        component::SERVICE_ACCOUNT => sa.as_ref(),
-        _ => None,
-    };
-    recorded?.checksum.as_deref().filter(|hash| !hash.is_empty())
-}
-
 /// Digest of what the Secret held before, if it holds something else now. A Secret that an upstream Kamaji made carries
 /// Kamaji's digest, which is computed in another way: when that is the recorded one, the Secret is unmodified.
 fn modified(tenant: &TenantControlPlane, spec: &SecretSpec, secret: &Secret) -> Option<String> {
@@ -233,6 +238,21 @@ fn modified(tenant: &TenantControlPlane, spec: &SecretSpec, secret: &Secret) -> 
         }
         _ => None,
     }
+}
+
+/// Why a CA that the user provides is not taken: the tenant was built with another one, of another key. Whoever trusts the
+/// former certificate trusts a renewed one of the same key.
+fn replaced(tenant: &TenantControlPlane, name: &str, provided: &ProvidedCa) -> Option<Problem> {
+    let built_with = built_with(tenant, component::CA)?;
+    let same = built_with == provided.hash || identity::ca_key(tenant) == Some(provided.key.as_str());
+    (!same && !gives_up(tenant, built_with)).then(|| {
+        lost(
+            name,
+            "was replaced by a CA with another key",
+            built_with,
+            "its current content is used",
+        )
+    })
 }
 
 fn is_reported_lost(tenant: &TenantControlPlane) -> bool {

@@ -5,7 +5,7 @@ pub(in crate::hosting) mod tenant;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use kamaji_api::labels::{field_manager, ours};
+use kamaji_api::labels::{capi, field_manager, ours};
 use tokio_util::sync::CancellationToken;
 
 use super::{engine::Engine, wake};
@@ -52,11 +52,12 @@ pub fn list(engine: &Engine, api: &FakeApi) {
 pub fn fold(engine: &Engine, change: &Change) {
     // An object that loses the label leaves the watch.
     let ours = change.label(ours::MANAGED_BY) == field_manager::HOSTING;
+    let of_a_cluster = change.kind() == "Secret" && !change.label(capi::CLUSTER_NAME).is_null();
     let index = &engine.index;
     match change.kind() {
         "TenantControlPlane" => engine.tenants.fold(change.event()),
         "DataStore" => engine.stores.fold(change.event()),
-        _ => change.fold_any_child(index, ours),
+        _ => change.fold_any_child(index, ours || of_a_cluster),
     }
 }
 

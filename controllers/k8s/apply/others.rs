@@ -84,6 +84,26 @@ impl Applier {
         }
     }
 
+    /// Makes a Secret or ConfigMap of ours immutable.
+    ///
+    /// # Errors
+    /// What the API server answered; a conflict when the object is another one by now.
+    pub async fn freeze(&self, row: &Row) -> Result<Arc<Row>, ApiError> {
+        let params = PatchParams {
+            field_manager: Some(self.field_manager.to_owned()),
+            ..PatchParams::default()
+        };
+        let patch = json!({ "metadata": { "uid": row.uid }, "immutable": true });
+        let object = self
+            .api_of(&row.key)
+            .patch(&row.key.name, &params, &Patch::Merge(patch))
+            .await
+            .map_err(|e| ApiError::new(format!("freeze {}", row.key), e))?;
+        let row = row_of(row.key.kind, &object);
+        self.index.put(row.clone());
+        Ok(Arc::new(row))
+    }
+
     /// Removes our owner reference from an object, so that the object outlives its owner.
     ///
     /// # Errors

@@ -27,10 +27,11 @@ const KEPT: [&str; 4] = [
     "cluster.x-k8s.io/",
 ];
 /// Prefixes of annotations that Kubernetes, and the engine on a TenantControlPlane, add to an applied object.
-const FOREIGN: [&str; 3] = [
+const FOREIGN: [&str; 4] = [
     "deployment.kubernetes.io/",
     "pv.kubernetes.io/",
     "capi-kamaji.io/datastore-",
+    "capi-kamaji.io/identity",
 ];
 
 /// The controller owner of an object.

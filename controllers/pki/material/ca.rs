@@ -38,6 +38,7 @@ pub struct Ca {
     certificate_pem: String,
     bundle_pem: String,
     fingerprint: String,
+    key_digest: String,
     not_before: Timestamp,
     not_after: Timestamp,
     issuer: Issuer<'static, WipedKey>,
@@ -121,6 +122,7 @@ impl Ca {
         })?;
         Ok(Self {
             fingerprint: fingerprint(&der),
+            key_digest: fingerprint(parsed.public_key().raw),
             certificate_pem: pem_of(std::slice::from_ref(&der)),
             certificate: der.clone(),
             bundle_pem,
@@ -143,6 +145,11 @@ impl Ca {
     /// SHA-256 of the signing certificate, as 64 lower-case hexadecimal digits.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
+    }
+
+    /// SHA-256 of the public key, in the same form. A renewed certificate has the same.
+    pub fn key_digest(&self) -> &str {
+        &self.key_digest
     }
 
     /// Start of validity.

@@ -4,6 +4,7 @@
 mod change;
 mod creation;
 mod first_apply;
+mod frozen;
 mod full;
 mod manifests;
 mod reach;

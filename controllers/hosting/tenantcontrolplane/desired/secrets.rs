@@ -46,6 +46,8 @@ pub fn material(tenant: &TenantControlPlane, spec: &SecretSpec, material: &Mater
         metadata,
         type_: Some(spec.secret_type.to_owned()),
         data: Some(material.to_data()),
+        // What all else rests on: kubelets do not read it again, and an edit is refused.
+        immutable: spec.signer().is_none().then_some(true),
         ..Secret::default()
     })
 }

@@ -2,6 +2,9 @@
 //! plays the Deployment controller, the allocator of Service addresses, the datastore, and the API server of the
 //! tenant.
 
+mod loss;
+mod trust;
+
 use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
