@@ -77,6 +77,8 @@ named! {
         /// The version of etcd keeps tenants apart, or is accepted by annotation, and serves their watches. Tenants that are
         /// set up run on while it is `False`; the reason says whether new ones are set up.
         VersionSafe,
+        /// etcd takes writes and uses less than four fifths of its quota, which all tenants share.
+        SpaceAvailable,
         /// Only with `spec.managed`: the CA and the certificates of the members exist.
         CertificatesAvailable,
         /// Only with `spec.managed`: the members run on bound volumes and form a quorum.
@@ -286,6 +288,12 @@ named! {
         DataStoreVersionAccepted,
         /// The DataStore refuses its status to the certificates of tenants, so watches of their API servers fail.
         DataStoreStatusRefused,
+        /// The DataStore has room for more data.
+        SpaceAvailable,
+        /// The DataStore uses more than four fifths of its quota. At its end no tenant in it can write.
+        DataStoreFilling,
+        /// The DataStore uses its whole quota and takes no writes.
+        DataStoreFull,
         /// This version does not support the driver.
         DriverNotSupported,
         /// The DataStore is being deleted.

@@ -4,9 +4,13 @@ use kamaji_api::conditions::{DataStoreCondition as On, Reason};
 
 use crate::k8s::report::{Except, Rule, When};
 
-const READY: &[&str] = &[On::Ready.as_str(), On::VersionSafe.as_str()];
+const READY: &[&str] = &[
+    On::Ready.as_str(),
+    On::VersionSafe.as_str(),
+    On::SpaceAvailable.as_str(),
+];
 
-/// Not ready is a Warning, with each new reason, and so is a version that is not safe.
+/// Not ready is a Warning, with each new reason, and so are a version that is not safe and a quota that is nearly used up.
 const RULES: [Rule; 1] = [Rule {
     conditions: READY,
     when: When::Unhealthy,

@@ -27,6 +27,7 @@ pub mod observe;
 pub mod parts;
 mod quantity;
 mod reconcile;
+pub mod space;
 pub mod status;
 #[cfg(test)]
 mod tests;

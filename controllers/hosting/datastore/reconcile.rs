@@ -33,6 +33,9 @@ use crate::{
     settings::DefaultDatastore,
 };
 
+/// Shortest time between two looks at a datastore without trouble. They send nothing to the management cluster.
+const LOOK: Duration = Duration::from_mins(10);
+
 /// Reconciles the DataStore `key`.
 ///
 /// # Errors
@@ -133,12 +136,12 @@ async fn advance(
             record(engine, store, &valid, &identity).await?;
             progress.identity = Some(identity);
             progress.connection = Step::Done;
-            let settled = version::is_settled(store, &health) && health.silent.is_empty();
+            let settled = is_settled(store, &health);
             progress.health = Some(health);
             if settled {
-                Ok(renew_at.map_or(Outcome::Done, |at| until(at, now)))
+                Ok(next_look(renew_at, now))
             } else {
-                // Nothing reports an upgrade, or a member that is back.
+                // Nothing reports an upgrade, a member that is back, or room for data.
                 Ok(Outcome::Waiting)
             }
         }
@@ -152,6 +155,11 @@ async fn advance(
             wait(problem)
         }
     }
+}
+
+/// Everything that the datastore tells about itself is as it should be.
+fn is_settled(store: &DataStore, health: &Health) -> bool {
+    version::is_settled(store, health) && health.silent.is_empty() && !health.space.full
 }
 
 /// Records which datastore it is, before the DataStore is ever ready. From then on an empty member does not start.
@@ -178,8 +186,7 @@ async fn opened(engine: &Engine, store: &DataStore, now: Timestamp) -> Result<(H
     let name = store.name_any();
     let mut access = access(engine, store).await?;
     let health = access.admin.health();
-    let settled = version::is_settled(store, &health) && health.silent.is_empty();
-    if !settled || access.admin.has_news() {
+    if !is_settled(store, &health) || access.admin.has_news() {
         let looked = access.admin.look().await;
         let found = match looked {
             Ok(()) => access.admin.identity().await,
@@ -306,8 +313,13 @@ fn users(engine: &Engine, name: &str) -> Vec<String> {
     users
 }
 
-/// Reconciles again at a computed time.
-fn until(at: Timestamp, now: Timestamp) -> Outcome {
-    let seconds = at.as_second().saturating_sub(now.as_second());
-    Outcome::After(Duration::from_secs(u64::try_from(seconds).unwrap_or_default()))
+/// When a datastore without trouble is asked again how full it is, or its certificates are renewed. Datastores are not all
+/// asked at once.
+fn next_look(renew_at: Option<Timestamp>, now: Timestamp) -> Outcome {
+    let look = LOOK.mul_f64(1.0 + 0.5 * rand::random::<f64>());
+    let renew = renew_at.map(|at| {
+        let seconds = at.as_second().saturating_sub(now.as_second());
+        Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
+    });
+    Outcome::After(renew.map_or(look, |renew| renew.min(look)))
 }

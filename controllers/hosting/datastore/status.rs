@@ -8,7 +8,7 @@ use kamaji_api::{
 };
 use kube::ResourceExt as _;
 
-use super::{identity::Identity, parts, validate::Managed, version};
+use super::{identity::Identity, parts, space, validate::Managed, version};
 use crate::hosting::driver::{Health, Silent};
 use crate::k8s::{
     conditions::{self, Verdict},
@@ -131,6 +131,7 @@ pub fn status(store: &DataStore, progress: &Progress, now: Timestamp) -> DataSto
     }
     if let Some(health) = &progress.health {
         report.set(version::verdict(store, health));
+        report.set(space::verdict(store, health.space));
     }
     report.unsupported(progress.unsupported.clone());
     let known = progress.identity.as_ref();
@@ -181,7 +182,11 @@ fn ready(progress: &Progress) -> Result<(), Problem> {
             return Err(problem.clone());
         }
     }
-    required(&progress.connection, NOT_CONNECTED)
+    required(&progress.connection, NOT_CONNECTED)?;
+    progress
+        .health
+        .as_ref()
+        .map_or(Ok(()), |health| space::check(health.space))
 }
 
 /// Whether it is not ready for a reason that is part of normal start-up and deserves no Event.
@@ -293,12 +298,13 @@ fn some_of(users: &[String]) -> String {
     }
 }
 
-/// Whether tenants are reconciled after a change of status: they depend on `Ready` and `VersionSafe` with their reasons, on
+/// Whether tenants are reconciled after a change of status: they depend on `Ready`, `VersionSafe` and `SpaceAvailable` with
+/// their reasons, on
 /// the messages of what is not as it should be, and on the generation of the spec, which may have other endpoints. A
 /// member that is down is no concern of theirs.
 pub fn concerns_tenants(old: Option<&DataStoreStatus>, new: &DataStoreStatus) -> bool {
     let facts = |status: &DataStoreStatus| {
-        let why = [On::Ready, On::VersionSafe].map(|on| {
+        let why = [On::Ready, On::VersionSafe, On::SpaceAvailable].map(|on| {
             let found = conditions::get(&status.conditions, on.as_str());
             let message = |found: &Condition| (found.status != "True").then(|| found.message.clone());
             found.map(|found| (found.reason.clone(), message(found)))
@@ -363,12 +369,12 @@ pub fn usable(store: &DataStore) -> Result<(), Problem> {
         return Ok(());
     }
     let ready = status.and_then(|status| conditions::get(&status.conditions, On::Ready.as_str()));
-    let lost = ready.is_some_and(|ready| ready.reason == Reason::DataLost.as_str());
-    let reason = if lost {
-        Reason::DataLost
-    } else {
-        Reason::DataStoreNotReady
-    };
+    // What its tenants have to know by name.
+    let told = [Reason::DataLost, Reason::DataStoreFull];
+    let reason = told
+        .into_iter()
+        .find(|reason| ready.is_some_and(|ready| ready.reason == reason.as_str()));
+    let reason = reason.unwrap_or(Reason::DataStoreNotReady);
     not(
         reason,
         ready.map_or_else(|| "was not reconciled yet".to_owned(), why_not),
@@ -384,7 +390,7 @@ mod tests {
     use kamaji_api::datastore::DataStoreSpec;
 
     use super::*;
-    use crate::k8s::error::Class;
+    use crate::{hosting::driver::Space, k8s::error::Class};
 
     fn now() -> Timestamp {
         Timestamp::from_second(1_800_000_000).unwrap()
@@ -454,6 +460,7 @@ mod tests {
             version: "3.6.16".to_owned(),
             answers_tenants: Some(true),
             members: 3,
+            space: Space::default(),
             silent: silent.iter().map(|endpoint| refused(endpoint)).collect(),
         };
         let seen = |silent: &[&str]| {

@@ -51,6 +51,15 @@ impl Admin {
         }
     }
 
+    /// What the datastore told about itself may no longer be true.
+    pub fn doubt(&self) {
+        match self {
+            Self::Etcd(etcd) => etcd.doubt(),
+            #[cfg(test)]
+            Self::Memory(_) => {}
+        }
+    }
+
     /// Asks the datastore about itself.
     pub async fn look(&self) -> Result<(), Error> {
         match self {
@@ -117,7 +126,7 @@ pub mod memory {
 
     use parking_lot::Mutex;
 
-    use super::super::{Deleted, Error, Health, Owner, TenantSchema};
+    use super::super::{Deleted, Error, Health, Owner, Space, TenantSchema};
 
     /// Owners by schema. `down` makes every call fail.
     #[derive(Clone, Debug, Default)]
@@ -132,6 +141,7 @@ pub mod memory {
         version: Option<String>,
         refuses_tenants: bool,
         answers_tenants: Option<bool>,
+        space: Space,
     }
 
     impl Memory {
@@ -176,6 +186,11 @@ pub mod memory {
             store.answers_tenants = None;
         }
 
+        /// How full it is.
+        pub fn fill(&self, space: Space) {
+            self.0.lock().space = space;
+        }
+
         /// Refuses its status to the certificates of tenants, or answers it.
         pub fn refuse_tenants(&self, refuse: bool) {
             let mut store = self.0.lock();
@@ -196,6 +211,7 @@ pub mod memory {
                 answers_tenants: store.answers_tenants,
                 members: 1,
                 silent: Vec::new(),
+                space: store.space,
             }
         }
 

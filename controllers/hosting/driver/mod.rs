@@ -102,6 +102,19 @@ pub struct Health {
     pub members: usize,
     /// The members that do not answer.
     pub silent: Vec<Silent>,
+    /// The fullest of its members.
+    pub space: Space,
+}
+
+/// How much a datastore holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes.
+    pub used: u64,
+    /// Most bytes that it may use; 0 when it does not tell.
+    pub quota: u64,
+    /// It takes no writes, since it used them up.
+    pub full: bool,
 }
 
 /// A member of a datastore that does not answer.
@@ -175,6 +188,14 @@ pub enum Error {
         /// The cause for each endpoint.
         detail: String,
     },
+    /// It takes no writes, since its quota is used up.
+    #[error(
+        "{operation}: etcd used up its quota and takes no writes; the condition SpaceAvailable of the DataStore tells what to do"
+    )]
+    Full {
+        /// The request.
+        operation: String,
+    },
     /// Other tenants are created or deleted.
     #[error(
         "{at_once} other tenants are created or deleted in this datastore, which is as many as are at the same time; this one \
@@ -242,6 +263,7 @@ impl Error {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Unreachable { .. } => Reason::DataStoreUnreachable,
+            Self::Full { .. } => Reason::DataStoreFull,
             Self::Busy { .. } => Reason::DataStoreBusy,
             Self::Denied { .. } => Reason::DataStoreUnauthorized,
             Self::ForeignSchema { .. } => Reason::SchemaOwnedByAnother,
@@ -258,6 +280,7 @@ impl Error {
     pub fn class(&self) -> Class {
         match self {
             Self::Unreachable { .. }
+            | Self::Full { .. }
             | Self::Busy { .. }
             | Self::Refused { .. }
             | Self::DataMissing { .. } => Class::Foreign,

@@ -29,6 +29,8 @@ pub struct Observed {
     pub spec: Step,
     /// The DataStore is ready, schema and user exist.
     pub data_store: Step,
+    /// What the DataStore tells while its quota is nearly used up.
+    pub filling: Option<String>,
     /// Schema and user, once they exist.
     pub placed: Option<Placed>,
     /// Schema, user and data were deleted.

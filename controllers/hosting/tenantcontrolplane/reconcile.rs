@@ -30,6 +30,7 @@ use super::{
     workload,
 };
 use crate::{
+    hosting::datastore::space,
     k8s::{
         error::ApiError,
         finalizer,
@@ -128,6 +129,8 @@ async fn advance(
     let placed = record(&mut observed.data_store, storage::prepare(&scope, &store).await)?;
     observed.placed = Some(placed.clone());
     let health = storage::check_health(&scope, &store, &placed).await;
+    observed.filling =
+        space::filling(&store).map(|message| format!("DataStore {:?}: {message}", store.name_any()));
     observed.data_store = match &health {
         // A failed request to the management cluster says nothing about the datastore.
         Err(problem) if problem.is_transient() => Step::NotReached,

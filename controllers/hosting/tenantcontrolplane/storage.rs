@@ -266,6 +266,11 @@ pub async fn recheck(scope: &Scope<'_>, placed: &Placed, data_store: &mut Step) 
         return Ok(());
     };
     let Err(problem) = set_up(engine, tenant, &store, &placed.names, scope.now).await else {
+        // Everything is there, and the pods fail: it may be out of space.
+        if let Some(access) = engine.pool.get(&store) {
+            access.admin.doubt();
+            engine.store_queue.add(RootKey::new("", placed.store.clone()));
+        }
         return Ok(());
     };
     // A failed request to the management cluster says nothing about the datastore.
@@ -280,7 +285,10 @@ pub async fn recheck(scope: &Scope<'_>, placed: &Placed, data_store: &mut Step) 
 }
 
 fn failed(engine: &Engine, tenant: &TenantControlPlane, store: &DataStore, error: &driver::Error) -> Problem {
-    if matches!(error, driver::Error::Unreachable { .. }) {
+    if matches!(
+        error,
+        driver::Error::Unreachable { .. } | driver::Error::Full { .. }
+    ) {
         datastore::invalidate(engine, &store.name_any());
     }
     reported(tenant, &store.name_any(), error)
@@ -327,7 +335,11 @@ fn reported(tenant: &TenantControlPlane, store: &str, error: &driver::Error) -> 
         }
         // Nothing failed.
         Error::Busy { .. } => return Problem::unwatched(error.reason(), error.to_string()),
-        Error::Unreachable { .. } | Error::Denied { .. } | Error::Credentials(_) | Error::Refused { .. } => {
+        Error::Unreachable { .. }
+        | Error::Full { .. }
+        | Error::Denied { .. }
+        | Error::Credentials(_)
+        | Error::Refused { .. } => {
             return Problem::new(Retry::from(error.class()), error.reason(), error.to_string());
         }
     };

@@ -5,6 +5,7 @@
 mod identity;
 mod isolation;
 mod members;
+mod space;
 
 use std::time::{Duration, Instant};
 

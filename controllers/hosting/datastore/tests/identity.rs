@@ -11,7 +11,7 @@ use super::{CLAIM, SET, START, STORE, TENANT, World, a_tenant, drain, encode, wr
 use crate::hosting::datastore::status::usable;
 
 impl World {
-    fn store(&self) -> DataStore {
+    pub(super) fn store(&self) -> DataStore {
         serde_json::from_value(self.api.get(STORE).unwrap()).unwrap()
     }
 

@@ -2,6 +2,7 @@
 //! the volume provisioner and etcd.
 
 mod identity;
+mod space;
 
 use std::{cell::Cell, sync::Arc};
 

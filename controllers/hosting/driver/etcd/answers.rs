@@ -67,6 +67,9 @@ pub fn failure(operation: &str, message: &str) -> Failure {
         | "auth: authentication failed, password was given for no password user" => {
             known(Known::WrongPassword)
         }
+        "mvcc: database space exceeded" => Failure::Other(Error::Full {
+            operation: operation.to_owned(),
+        }),
         "permission denied" => Failure::Other(Error::Denied {
             operation: operation.to_owned(),
         }),

@@ -3,7 +3,7 @@
 //!
 //! This file has the connection and its bounded requests, [`members`] which member is asked, [`trouble`] what becomes
 //! of one that fails, [`answers`] what errors mean, [`floor`] the versions that are safe, [`identity`] which
-//! etcd it is, [`users`] roles and users, [`tenant`] the order in which schema and user of a tenant are created and
+//! etcd it is, [`space`] how full it is, [`users`] roles and users, [`tenant`] the order in which schema and user of a tenant are created and
 //! deleted.
 
 use std::{sync::Arc, time::Duration};
@@ -27,6 +27,7 @@ mod answers;
 pub mod floor;
 mod identity;
 mod members;
+mod space;
 mod tenant;
 mod trouble;
 mod users;
@@ -35,6 +36,8 @@ mod users;
 const CALL: Duration = Duration::from_secs(5);
 /// How long a request is repeated while members answer that they cannot serve now. An election takes a second or two.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long what etcd told about itself is taken as it is.
+const AGE: Duration = Duration::from_mins(9);
 /// Pause before all members are asked again.
 const PAUSE: Duration = Duration::from_millis(200);
 /// Timeout of one TCP connection, made to find the cause of a timeout.
@@ -58,6 +61,8 @@ pub struct EtcdAdmin {
     members: Arc<Members>,
     turns: Arc<Semaphore>,
     health: Arc<Mutex<Health>>,
+    /// When etcd is asked about itself again.
+    due: Arc<Mutex<Option<Instant>>>,
 }
 
 impl std::fmt::Debug for EtcdAdmin {
@@ -94,6 +99,7 @@ impl EtcdAdmin {
             members: Arc::new(Members::open(&credentials.endpoints, &options).await?),
             turns: Arc::new(Semaphore::new(AT_ONCE)),
             health: Arc::default(),
+            due: Arc::default(),
         })
     }
 
@@ -116,11 +122,19 @@ impl EtcdAdmin {
         self.health.lock().clone()
     }
 
-    /// A member did not answer, or answers again, since etcd was last asked about itself.
+    /// A member did not answer, or answers again, since etcd was last asked about itself; or that is long ago, or in doubt.
     pub fn has_news(&self) -> bool {
+        if self.due.lock().is_some_and(|due| due <= Instant::now()) {
+            return true;
+        }
         let silent = |member: &&Member| member.is_silent();
         let now = self.members.all().iter().filter(silent).map(|m| &m.endpoint);
         !now.eq(self.health.lock().silent.iter().map(|member| &member.endpoint))
+    }
+
+    /// What etcd told about itself may no longer be true.
+    pub fn doubt(&self) {
+        *self.due.lock() = Some(Instant::now());
     }
 
     /// Asks every member about itself.
@@ -130,9 +144,13 @@ impl EtcdAdmin {
             (member, Self::ask(member, &status).await)
         });
         let (mut versions, mut refused, mut silent) = (Vec::new(), None, Vec::new());
+        let mut spaces = Vec::new();
         for (member, answer) in join_all(asked).await {
             match answer {
-                Ok(status) => versions.push(status.version().to_owned()),
+                Ok(status) => {
+                    versions.push(status.version().to_owned());
+                    spaces.push(space::of(&status));
+                }
                 Err(Trouble::Silent) => silent.push(member),
                 Err(Trouble::Busy(_)) => {}
                 Err(Trouble::Answer(error)) => refused = Some(error),
@@ -158,7 +176,9 @@ impl EtcdAdmin {
             answers_tenants,
             members: self.members.all().len(),
             silent: silent.collect(),
+            space: space::fullest(spaces),
         };
+        *self.due.lock() = Some(Instant::now() + AGE);
         Ok(())
     }
 

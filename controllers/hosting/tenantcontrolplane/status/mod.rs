@@ -79,6 +79,7 @@ fn steps(report: &mut Report, observed: &Observed) {
     let Observed {
         spec,
         data_store,
+        filling,
         endpoint,
         certificates,
         tenant_api,
@@ -94,9 +95,16 @@ fn steps(report: &mut Report, observed: &Observed) {
         key_material: _,
         rendered: _,
     } = observed;
+    match filling {
+        Some(message) if data_store.is_done() => report.set(Verdict::yes(
+            On::DataStoreReady.as_str(),
+            Reason::DataStoreFilling,
+            message.as_str(),
+        )),
+        _ => report.step(On::DataStoreReady.as_str(), data_store, Reason::DataStoreReady),
+    }
     let mut step = |on: On, step: &Step, good| report.step(on.as_str(), step, good);
     step(On::SpecValid, spec, Reason::Valid);
-    step(On::DataStoreReady, data_store, Reason::DataStoreReady);
     step(On::EndpointReady, endpoint, Reason::EndpointReady);
     step(
         On::CertificatesAvailable,

@@ -3,6 +3,7 @@
 //! tenant.
 
 mod loss;
+mod space;
 mod trust;
 
 use std::sync::Arc;
