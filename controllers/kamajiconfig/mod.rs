@@ -51,6 +51,9 @@ use tenants::Tenants;
 /// Name of this controller in metrics and logs.
 pub const CONTROLLER: &str = "kamajiconfig";
 
+/// Configs of one workload cluster that are reconciled at the same time: one that does not answer must not take all places.
+const PASSES: usize = 4;
+
 /// What every reconcile needs.
 pub struct Context {
     /// Client of the management cluster.
@@ -79,9 +82,10 @@ impl Context {
         acts_on: impl Fn(&str) -> bool + Send + Sync + 'static,
     ) -> Arc<Self> {
         let index = Arc::new(ChildIndex::default());
-        let queue: Arc<Queue> = Arc::default();
         let configs: Arc<Store<KamajiConfig>> = Arc::default();
         wake::index(&configs);
+        let of = configs.clone();
+        let queue = Arc::new(Queue::in_lanes(PASSES, move |key| wake::lane(&of, key)));
         let context = Arc::new(Self {
             applier: Applier::new(client.clone(), field_manager::BOOTSTRAP, index.clone()),
             events: Events::new(client.clone(), field_manager::BOOTSTRAP, instance),

@@ -41,6 +41,15 @@ pub fn index(configs: &Store<KamajiConfig>) {
     });
 }
 
+/// The lane of a config in the queue: that of its Cluster.
+pub fn lane(configs: &Store<KamajiConfig>, key: &RootKey) -> Option<RootKey> {
+    let config = configs.get(key)?;
+    Some(RootKey::new(
+        key.namespace.clone(),
+        owner::cluster_label(&*config)?,
+    ))
+}
+
 /// Connects the watched kinds of `context` with its queue, for the namespaces that `acts_on` accepts.
 pub fn connect(context: &Context, acts_on: impl Fn(&str) -> bool + Send + Sync + 'static) {
     let queue = context.queue.clone();

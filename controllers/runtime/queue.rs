@@ -1,4 +1,5 @@
-//! A keyed queue: each key at most once in the queue and never twice at work; times are absolute.
+//! A keyed queue: each key at most once in the queue and never twice at work; times are absolute. Keys may be in lanes, of
+//! which each has a bounded number of places at work: what is slow in one lane does not take the places of all.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -10,23 +11,97 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::k8s::key::RootKey;
 
+/// The lane of a key, if it is in one.
+type Lane = dyn Fn(&RootKey) -> Option<RootKey> + Send + Sync;
+
 /// Due keys and keys at work.
 #[derive(Default)]
 pub struct Queue {
     state: Mutex<State>,
     changed: Notify,
+    lanes: Option<Lanes>,
+}
+
+struct Lanes {
+    of: Box<Lane>,
+    /// Places of each lane.
+    places: usize,
 }
 
 #[derive(Default)]
 struct State {
     due: BTreeSet<(Instant, RootKey)>,
     at: HashMap<RootKey, Instant>,
-    working: HashSet<RootKey>,
+    /// Keys at work, with the lane whose place they take.
+    working: HashMap<RootKey, Option<RootKey>>,
     /// Added while at work: due as soon as the work ends.
     again: HashSet<RootKey>,
+    /// Lanes with keys at work.
+    lanes: HashMap<RootKey, InLane>,
+    /// Lanes of keys that wait, or waited, for a place: whoever was given a place takes it.
+    lane_of: HashMap<RootKey, RootKey>,
+}
+
+/// What happens in one lane.
+#[derive(Default)]
+struct InLane {
+    working: usize,
+    /// Due keys that wait for a place. They are in `at` and not in `due`.
+    waiting: BTreeSet<(Instant, RootKey)>,
+}
+
+impl State {
+    /// Takes the first key that is due and may be worked on; else says when to look again.
+    fn take(&mut self, now: Instant, lanes: Option<&Lanes>) -> Result<RootKey, Option<Instant>> {
+        loop {
+            let first = self.due.iter().find(|(_, key)| !self.working.contains_key(key));
+            let (when, key) = first.cloned().ok_or(None)?;
+            if when > now {
+                return Err(Some(when));
+            }
+            self.due.remove(&(when, key.clone()));
+            let lane = lanes.and_then(|lanes| self.lane_of.remove(&key).or_else(|| (lanes.of)(&key)));
+            if let (Some(lanes), Some(lane)) = (lanes, &lane) {
+                let in_lane = self.lanes.entry(lane.clone()).or_default();
+                if in_lane.working >= lanes.places {
+                    self.lane_of.insert(key.clone(), lane.clone());
+                    in_lane.waiting.insert((when, key));
+                    continue;
+                }
+                in_lane.working += 1;
+            }
+            self.at.remove(&key);
+            self.working.insert(key.clone(), lane);
+            return Ok(key);
+        }
+    }
+
+    /// Gives the place of a key at work to the next of its lane.
+    fn give_back(&mut self, key: &RootKey) {
+        let Some(lane) = self.working.remove(key).flatten() else {
+            return;
+        };
+        let Some(in_lane) = self.lanes.get_mut(&lane) else {
+            return;
+        };
+        in_lane.working -= 1;
+        self.due.extend(in_lane.waiting.pop_first());
+        if in_lane.working == 0 && in_lane.waiting.is_empty() {
+            self.lanes.remove(&lane);
+        }
+    }
 }
 
 impl Queue {
+    /// A queue with lanes: of the keys that `of` puts into one lane, `places` are at work at a time.
+    pub fn in_lanes(places: usize, of: impl Fn(&RootKey) -> Option<RootKey> + Send + Sync + 'static) -> Self {
+        let of = Box::new(of);
+        Self {
+            lanes: Some(Lanes { of, places }),
+            ..Self::default()
+        }
+    }
+
     /// Makes `key` due now.
     pub fn add(&self, key: RootKey) {
         self.add_at(key, Instant::now());
@@ -40,7 +115,7 @@ impl Queue {
     fn add_at(&self, key: RootKey, when: Instant) {
         {
             let mut state = self.state.lock();
-            if state.working.contains(&key) && when <= Instant::now() {
+            if state.working.contains_key(&key) && when <= Instant::now() {
                 state.again.insert(key);
                 return;
             }
@@ -60,35 +135,16 @@ impl Queue {
     /// The next due key; it is at work until [`Queue::done`]. Cancel-safe.
     pub async fn next(&self) -> RootKey {
         loop {
-            let wait = {
-                let mut state = self.state.lock();
-                let now = Instant::now();
-                let ready = state
-                    .due
-                    .iter()
-                    .take_while(|(when, _)| *when <= now)
-                    .find(|(_, key)| !state.working.contains(key))
-                    .cloned();
-                if let Some((when, key)) = ready {
-                    state.due.remove(&(when, key.clone()));
-                    state.at.remove(&key);
-                    state.working.insert(key.clone());
-                    return key;
-                }
-                state
-                    .due
-                    .iter()
-                    .find(|(_, key)| !state.working.contains(key))
-                    .map(|(when, _)| when.saturating_duration_since(now))
-            };
-            match wait {
-                Some(wait) => {
+            let taken = self.state.lock().take(Instant::now(), self.lanes.as_ref());
+            match taken {
+                Ok(key) => return key,
+                Err(Some(when)) => {
                     tokio::select! {
-                        () = tokio::time::sleep(wait) => {}
+                        () = tokio::time::sleep_until(when) => {}
                         () = self.changed.notified() => {}
                     }
                 }
-                None => self.changed.notified().await,
+                Err(None) => self.changed.notified().await,
             }
         }
     }
@@ -97,7 +153,7 @@ impl Queue {
     pub fn done(&self, key: RootKey, again: Option<Duration>) {
         let added = {
             let mut state = self.state.lock();
-            state.working.remove(&key);
+            state.give_back(&key);
             state.again.remove(&key)
         };
         if added {
@@ -108,7 +164,8 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// For how long the longest waiting key has been due; `None` while none is.
+    /// For how long the longest waiting key has been due; `None` while none is. A key that waits for a place in its lane is
+    /// not counted.
     pub fn oldest_due(&self) -> Option<Duration> {
         let state = self.state.lock();
         let (when, _) = state.due.first()?;
@@ -117,7 +174,7 @@ impl Queue {
 
     /// Keys that wait, due or not.
     pub fn len(&self) -> usize {
-        self.state.lock().due.len()
+        self.state.lock().at.len()
     }
 
     /// Nothing waits.
@@ -165,6 +222,36 @@ mod tests {
         let _working = queue.next().await;
         queue.add(key("b"));
         assert_eq!(queue.next().await, key("b"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lane_has_its_places_and_leaves_the_others_alone() {
+        let lane = |key: &RootKey| key.name.starts_with('s').then(|| RootKey::new("ns", "slow"));
+        let queue = Queue::in_lanes(2, lane);
+        for name in ["s1", "s2", "s3", "s4", "t"] {
+            queue.add(key(name));
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+        let taken = [queue.next().await, queue.next().await, queue.next().await];
+        assert_eq!(taken, [key("s1"), key("s2"), key("t")]);
+        let next = tokio::time::timeout(Duration::from_mins(1), queue.next());
+        assert!(next.await.is_err(), "the lane is full");
+        assert_eq!(queue.len(), 2);
+        queue.add(key("s3"));
+        queue.done(key("t"), None);
+        queue.done(key("s2"), Some(Duration::from_secs(1)));
+        assert_eq!(
+            queue.next().await,
+            key("s3"),
+            "in the order in which they were due"
+        );
+        queue.done(key("s3"), None);
+        queue.done(key("s1"), None);
+        assert_eq!((queue.next().await, queue.next().await), (key("s4"), key("s2")));
+        queue.done(key("s4"), None);
+        queue.done(key("s2"), None);
+        assert!(queue.is_empty() && queue.state.lock().lanes.is_empty());
+        assert!(queue.state.lock().lane_of.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
