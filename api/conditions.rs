@@ -488,6 +488,8 @@ named! {
         MaxLifetime,
         /// The token was deleted because the machine joined.
         TokenRemoved,
+        /// The token was deleted because its bearer asked for what it may not have, or reported without end.
+        TokenAbused,
         /// The tenant's API server does not answer.
         TenantUnreachable,
         /// NodeRestriction is active. This version does not set it.

@@ -1,6 +1,7 @@
 //! End-to-end test harness of capi-kamaji: machines, the local infrastructure provider, and suites.
 
 pub mod apiserver;
+pub mod bootstrap;
 pub mod certs;
 pub mod csr;
 pub mod etcd;

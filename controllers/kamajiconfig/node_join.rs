@@ -52,11 +52,13 @@ async fn follow_machine(
         return Ok(Outcome::Done);
     }
     let id = token.as_ref().and_then(|token| token.id.clone());
+    let abused = status::is_abused(scope.config);
     let answers = match (&id, scope.config.spec.csr_approval.client) {
-        (Some(id), ClientApproval::Bound) => approve::answer(scope, tenant, id).await?,
-        (None, _) | (Some(_), ClientApproval::ControllerManager | ClientApproval::External) => {
-            Answers::default()
-        }
+        (Some(id), ClientApproval::Bound) if !abused => approve::answer(scope, tenant, id).await?,
+        (
+            None | Some(_),
+            ClientApproval::Bound | ClientApproval::ControllerManager | ClientApproval::External,
+        ) => Answers::default(),
     };
     // The newest config: an answer may have written a claim.
     let Some(config) = scope.context.configs.get(scope.key) else {
@@ -76,7 +78,7 @@ async fn follow_machine(
         progress.node = Some(Node::Gone(name));
         return Ok(Outcome::Done);
     }
-    Ok(wait_for_node(scope, &config, tenant, token, answers, progress))
+    Ok(wait_for_node(scope, &config, tenant, token, answers, progress).await)
 }
 
 /// Reports a Node that joined. If nothing is left to do, the config no longer waits in the workload cluster.
@@ -111,7 +113,7 @@ fn complete(
 }
 
 /// Reports what the machine waits for, and when the token has to be extended.
-fn wait_for_node(
+async fn wait_for_node(
     scope: &Scope<'_>,
     config: &KamajiConfig,
     tenant: &Tenant,
@@ -128,7 +130,7 @@ fn wait_for_node(
     let held = answers
         .held
         .map(|held| held.problem)
-        .or(answers.denied)
+        .or_else(|| answers.denied.map(|denied| status::denied_again(config, denied)))
         .or_else(|| {
             let before = status::denied_before(config, report.as_ref());
             before.filter(|_| !answers.approved)
@@ -137,6 +139,9 @@ fn wait_for_node(
     let Some(token) = token else {
         return Outcome::Done;
     };
+    if status::is_abused(scope.config) || tenant.is_abused(scope.key) {
+        return end_abused(tenant, token, progress).await;
+    }
     let (lifetime, now) = (scope.lifetime(), scope.now);
     let created = token.created.as_ref().map_or(now, |time| time.0);
     let end = token.expiration.as_ref().map_or(now, |time| time.0);
@@ -151,6 +156,27 @@ fn wait_for_node(
     };
     progress.token = Some(Token::Alive(token));
     after(again.map_or(next, |again| next.min(again)))
+}
+
+/// Ends a token whose bearer asks for what it may not have, or reports without end. The Node is still awaited, for the
+/// machine may have its certificate already.
+async fn end_abused(tenant: &Tenant, token: TokenStatus, progress: &mut Progress) -> Outcome {
+    let id = token.id.clone().unwrap_or_default();
+    progress.token = Some(Token::Abused(token));
+    tenant.ignore(&id);
+    if tenant.has_token(&id) == Some(false) {
+        return Outcome::Done;
+    }
+    match tenant.session.delete_token(&id).await {
+        Ok(()) => {
+            tenant.note_end(&id);
+            Outcome::Done
+        }
+        Err(error) => {
+            tracing::info!(token = id, %error, "cannot delete a token that is abused, tries again");
+            Outcome::Waiting
+        }
+    }
 }
 
 fn after(seconds: i64) -> Outcome {

@@ -3,7 +3,7 @@
 //! folding what changed.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     convert::Infallible,
     sync::{Arc, LazyLock},
 };
@@ -348,6 +348,13 @@ impl World {
         all
     }
 
+    /// Writes to the management cluster since the last call, Events included.
+    fn all_writes(&self) -> Vec<String> {
+        let mut all = self.api.requests();
+        all.retain(|request| !request.starts_with("GET"));
+        all
+    }
+
     /// All objects, without what is generated or counted.
     fn picture(&self) -> Value {
         let data = self.api.get(&path::secret("m"));
@@ -467,6 +474,7 @@ fn observe(tenant: &Arc<Tenant>, change: &Change) {
     match change.kind() {
         "CertificateSigningRequest" => tenant.on_request(change.event()),
         "Node" => tenant.on_node(change.event(), &mut HashMap::new()),
+        "Event" => tenant.on_report(change.event(), &mut BTreeSet::new()),
         _ if is_token(&change.object) => tenant.on_token(change.event(), &mut HashMap::new()),
         _ => {}
     }
@@ -705,7 +713,10 @@ async fn a_denial_is_reported_until_a_request_is_approved() {
     world.settle().await;
     let (status, reason, message) = world.condition("NodeJoined");
     assert_eq!((status.as_str(), reason.as_str()), ("False", "NameMismatch"));
-    assert!(message.contains("csr-wrong for node another"), "{message}");
+    assert_eq!(
+        message,
+        "a certificate request with the token was denied: the token is for m"
+    );
     assert_eq!(world.condition("Ready").1, "NameMismatch");
     world.writes();
     world.restart().await;
@@ -717,6 +728,131 @@ async fn a_denial_is_reported_until_a_request_is_approved() {
     world.settle().await;
     assert_eq!(world.condition("NodeJoined").1, "WaitingForNode");
     assert_eq!(world.condition("Ready").0, "True");
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_denied_request_writes_nothing_to_the_management_cluster() {
+    let mut world = World::new();
+    world.settle().await;
+    let token = world.token("m");
+    world.ask("csr-0", "another", &token);
+    world.settle().await;
+    assert_eq!(world.condition("NodeJoined").1, "NameMismatch");
+    world.all_writes();
+    for number in 1..5 {
+        world.ask(&format!("csr-{number}"), &format!("another{number}"), &token);
+        world.settle().await;
+        assert_eq!(world.answer(&format!("csr-{number}")).unwrap().0, "Denied");
+    }
+    assert_eq!(world.all_writes(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_used_for_hostile_requests_is_ended_and_no_longer_answered() {
+    let mut world = World::new();
+    world.settle().await;
+    let token = world.token("m");
+    for number in 0..12 {
+        world.ask(&format!("csr-{number:02}"), "another", &token);
+    }
+    world.settle().await;
+    let (status, reason, message) = world.condition("BootstrapTokenValid");
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "TokenAbused"));
+    assert!(message.contains("delete the Machine"), "{message}");
+    assert_eq!(world.tokens(), Vec::<String>::new());
+    let denied = (0..12).filter(|number| world.answer(&format!("csr-{number:02}")).is_some());
+    assert_eq!(denied.count(), 10);
+
+    // Whatever comes after it, also if the tenant is down for a while and another process goes on.
+    world.all_writes();
+    world.ask("csr-m", "m", &token);
+    world.settle().await;
+    world.restart().await;
+    world.settle().await;
+    world.tenant.die_after(Some(0));
+    world.wake("m").await;
+    world.tenant.die_after(None);
+    world.wake("m").await;
+    assert_eq!(world.answer("csr-m"), None);
+    assert_eq!(world.condition("BootstrapTokenValid").1, "TokenAbused");
+    assert_eq!(world.tokens(), Vec::<String>::new());
+    assert_eq!(world.all_writes(), Vec::<String>::new());
+    // Somebody brings the token back in the workload cluster.
+    let mut secret = token::Token::parse(&token).unwrap().to_secret(
+        &token::Holder {
+            uid: "u",
+            namespace: "demo",
+            owner: Owner::Machine("m"),
+            cluster: "alpha",
+            cluster_uid: "",
+        },
+        Timestamp::now(),
+    );
+    secret.metadata.resource_version = None;
+    let id = token.split('.').next().unwrap();
+    world
+        .tenant
+        .edit(&token_path(id), &serde_json::to_value(&secret).unwrap());
+    world.settle().await;
+    world.wake("m").await;
+    assert_eq!(world.tokens(), Vec::<String>::new());
+
+    // Its certificate may be older than the abuse: the Node is not overlooked.
+    world.node("m");
+    let claim = json!({"status": {"node": {"name": "m"}}});
+    world.api.edit(&config_path("m"), &claim);
+    world.settle().await;
+    assert_eq!(world.condition("NodeJoined").1, "NodeJoined");
+}
+
+#[tokio::test(start_paused = true)]
+async fn bootstrap_60_a_flood_of_reports_is_a_handful_of_writes_and_ends_the_token() {
+    let mut world = World::new();
+    world.settle().await;
+    let token = world.token("m");
+    let id = token.split('.').next().unwrap();
+    world.all_writes();
+    for number in 0..1000 {
+        let time = Timestamp::from_second(2_000_000_000 + number)
+            .unwrap()
+            .to_string();
+        world.tenant.edit(
+            &format!("/api/v1/namespaces/kamaji-bootstrap/events/{id}.{number}"),
+            &json!({
+                "apiVersion": "v1", "kind": "Event",
+                "metadata": {"name": format!("{id}.{number}"), "creationTimestamp": time},
+                "reason": "PreJoinFailed", "message": format!("try {number}"), "involvedObject": {},
+            }),
+        );
+    }
+    world.settle().await;
+    assert_eq!(world.condition("BootstrapTokenValid").1, "TokenAbused");
+    assert_eq!(world.tokens(), Vec::<String>::new());
+    let writes = world.all_writes();
+    assert!(writes.len() <= 5, "{writes:?}");
+}
+
+#[tokio::test]
+async fn a_token_that_is_put_back_expires_when_it_did_and_writes_no_status() {
+    let mut world = World::new();
+    world.settle().await;
+    let soon = Timestamp::from_second(Timestamp::now().as_second() + 11 * 60).unwrap();
+    world.api.edit(
+        &config_path("m"),
+        &json!({"status": {"token": {"expiration": soon.to_string()}}}),
+    );
+    world.settle().await;
+    world.all_writes();
+    let id = world.tokens().remove(0);
+    world.tenant.delete(&token_path(&id));
+    world.settle().await;
+    assert_eq!(world.tokens(), [id.as_str()]);
+    let secret: Secret = serde_json::from_value(world.tenant.get(&token_path(&id)).unwrap()).unwrap();
+    assert_eq!(
+        secret.data.unwrap()["expiration"].0,
+        soon.to_string().into_bytes()
+    );
+    assert_eq!(world.all_writes(), Vec::<String>::new());
 }
 
 #[tokio::test]

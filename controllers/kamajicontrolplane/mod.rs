@@ -148,7 +148,7 @@ pub async fn start(role: Role) -> anyhow::Result<()> {
     let settings = role.settings.clone();
     let hosting = settings.hosting;
     let ask: reach::Ask =
-        Arc::new(|server, ca| async move { crate::tenant::reach::ask(&server, &ca).await }.boxed());
+        Arc::new(|server, ca| async move { crate::tenant::endpoint::ask(&server, &ca).await }.boxed());
     let context = Context::new(
         role.client.clone(),
         role.instance(),

@@ -23,7 +23,7 @@ use crate::{
         conditions::{self, Verdict},
         problem::Problem,
     },
-    tenant::{Error, reach::Answer},
+    tenant::{Error, endpoint::Answer},
 };
 
 /// Asks who answers at a URL: the URL, and the CA that has to have signed the certificate.

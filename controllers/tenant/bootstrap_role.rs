@@ -119,8 +119,9 @@ fn cluster_role() -> ClusterRole {
             rule("", "nodes", &[], &["get", "list", "watch", "patch"]),
             rule("", "events", &[], &["get", "list", "watch", "create"]),
             rule("", "namespaces", &[namespace::TENANT_REPORTS], WRITE),
-            // To find bindings that let kube-controller-manager approve bootstrap identities automatically.
-            rule(RBAC, "clusterrolebindings", &[], &["list"]),
+            // To find out whether kube-controller-manager approves bootstrap identities automatically. It tells who may do
+            // what, and permits nothing.
+            rule("authorization.k8s.io", "subjectaccessreviews", &[], &["create"]),
             rule(RBAC, "clusterrolebindings", &[CSR_BINDING, RENEW_BINDING], WRITE),
             rule(
                 RBAC,

@@ -9,15 +9,16 @@ pub mod addons;
 pub mod bootstrap_role;
 pub mod bundle;
 pub mod coredns;
+pub mod endpoint;
 pub mod kubeproxy;
 pub mod nodes;
 pub mod rbac;
-pub mod reach;
 
 mod client;
 mod clients;
 mod error;
 mod limit;
+mod reach;
 
 use kamaji_api::labels::field_manager;
 

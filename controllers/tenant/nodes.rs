@@ -1,13 +1,15 @@
 //! What the bootstrap provider does in a tenant: RBAC, bootstrap tokens, certificate requests, Nodes. Watches have a
 //! connection of their own. The identity is the one of [`super::bootstrap_role`], never an admin's.
 
-use futures::{Stream, StreamExt as _};
+use std::{fmt::Debug, sync::Arc};
+
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::{
     ByteString,
     api::{
+        authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
         certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition},
         core::v1::{Event as CoreEvent, Node, Secret},
-        rbac::v1::ClusterRoleBinding,
     },
     apimachinery::pkg::apis::meta::v1::Time,
     jiff::Timestamp,
@@ -18,12 +20,14 @@ use kamaji_api::{
 };
 use kube::{
     Api, ResourceExt as _,
-    api::{DeleteParams, ListParams, PartialObjectMeta, Patch, PatchParams, PostParams},
+    api::{DeleteParams, PartialObjectMeta, Patch, PatchParams, PostParams},
     runtime::{
         WatchStreamExt as _,
         watcher::{self, Event},
     },
 };
+use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{
@@ -31,17 +35,19 @@ use super::{
     client::{Connection, Use, within},
     error::Error,
     limit::PAGE,
+    reach::Reach,
 };
-use crate::pki::kubeconfig::Kubeconfig;
+use crate::{k8s::conditions::quoted, pki::kubeconfig::Kubeconfig};
 
 /// Namespace of the tokens.
 const TOKENS: &str = "kube-system";
 
-/// Connections to one tenant.
+/// Connections to one tenant. While it does not answer, its requests fail at once.
 #[derive(Clone)]
 pub struct Session {
     requests: Connection,
     watches: Connection,
+    reach: Arc<Mutex<Reach>>,
 }
 
 impl Session {
@@ -63,6 +69,7 @@ impl Session {
         Ok(Self {
             requests: connect(Use::Requests)?,
             watches: connect(Use::Watches)?,
+            reach: Arc::default(),
         })
     }
 
@@ -73,7 +80,17 @@ impl Session {
         Self {
             requests: connection(requests),
             watches: connection(watches),
+            reach: Arc::default(),
         }
+    }
+
+    /// Sends one request, unless the tenant is known not to answer.
+    async fn ask<T>(&self, request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let asked = now();
+        self.reach.lock().may_ask(asked)?;
+        let result = request.await;
+        self.reach.lock().note(&result, asked, now());
+        result
     }
 
     /// Applies one object by forced server-side apply.
@@ -81,23 +98,47 @@ impl Session {
     /// # Errors
     /// When the request fails.
     pub async fn apply(&self, object: &Value) -> Result<(), Error> {
-        self.requests.apply(object).await
+        self.ask(self.requests.apply(object)).await
     }
 
-    /// All bindings of cluster roles.
-    pub async fn bindings(&self) -> Result<Vec<ClusterRoleBinding>, Error> {
-        let api: Api<ClusterRoleBinding> = Api::all(self.requests.client());
-        Ok(
-            within("list ClusterRoleBindings", api.list(&ListParams::default()))
-                .await?
-                .items,
-        )
+    /// Asks what kube-controller-manager asks before it approves a request by itself: may a member of these groups have one
+    /// approved? Returns why, in the words of the API server, if it may.
+    ///
+    /// # Errors
+    /// When the request fails.
+    pub async fn approves_automatically(&self, groups: &[&str]) -> Result<Option<String>, Error> {
+        let review = SubjectAccessReview {
+            spec: SubjectAccessReviewSpec {
+                // No user of this name has a token; a rule for one user concerns that one alone.
+                user: Some("system:bootstrap:000000".to_owned()),
+                groups: Some(groups.iter().map(|&group| group.to_owned()).collect()),
+                resource_attributes: Some(ResourceAttributes {
+                    group: Some("certificates.k8s.io".to_owned()),
+                    resource: Some("certificatesigningrequests".to_owned()),
+                    subresource: Some("nodeclient".to_owned()),
+                    verb: Some("create".to_owned()),
+                    ..ResourceAttributes::default()
+                }),
+                ..SubjectAccessReviewSpec::default()
+            },
+            ..SubjectAccessReview::default()
+        };
+        let api: Api<SubjectAccessReview> = Api::all(self.requests.client());
+        let params = PostParams::default();
+        let answer = self.ask(within(
+            "create a SubjectAccessReview",
+            api.create(&params, &review),
+        ));
+        let status = answer.await?.status.unwrap_or_default();
+        let why = || quoted(status.reason.as_deref().unwrap_or_default());
+        Ok(status.allowed.then(why))
     }
 
     /// The Secret of a token, if it exists.
     pub async fn token(&self, id: &str) -> Result<Option<Secret>, Error> {
         let name = secret_name(id);
-        within(&format!("get Secret {name}"), self.secrets().get_opt(&name)).await
+        let action = format!("get Secret {name}");
+        self.ask(within(&action, self.secrets().get_opt(&name))).await
     }
 
     /// Creates a token; `false` when its id is in use.
@@ -106,7 +147,9 @@ impl Session {
             field_manager: Some(field_manager::BOOTSTRAP.to_owned()),
             dry_run: false,
         };
-        match within("create a bootstrap token", self.secrets().create(&params, secret)).await {
+        let tokens = self.secrets();
+        let create = within("create a bootstrap token", tokens.create(&params, secret));
+        match self.ask(create).await {
             Ok(_) => Ok(true),
             Err(Error::Refused { code: 409, .. }) => Ok(false),
             Err(error) => Err(error),
@@ -123,12 +166,9 @@ impl Session {
         let name = secret.name_any();
         let params = PatchParams::default();
         let patch = Patch::Merge(&patch);
-        match within(
-            "extend a bootstrap token",
-            self.secrets().patch(&name, &params, &patch),
-        )
-        .await
-        {
+        let tokens = self.secrets();
+        let extend = within("extend a bootstrap token", tokens.patch(&name, &params, &patch));
+        match self.ask(extend).await {
             Ok(_) => Ok(true),
             Err(Error::Refused { code: 404, .. }) => Ok(false),
             Err(error) => Err(error),
@@ -138,12 +178,9 @@ impl Session {
     /// Deletes a token, if it exists.
     pub async fn delete_token(&self, id: &str) -> Result<(), Error> {
         let name = secret_name(id);
-        match within(
-            &format!("delete Secret {name}"),
-            self.secrets().delete(&name, &DeleteParams::default()),
-        )
-        .await
-        {
+        let (tokens, params) = (self.secrets(), DeleteParams::default());
+        let action = format!("delete Secret {name}");
+        match self.ask(within(&action, tokens.delete(&name, &params))).await {
             Ok(_) | Err(Error::Refused { code: 404, .. }) => Ok(()),
             Err(error) => Err(error),
         }
@@ -152,7 +189,8 @@ impl Session {
     /// The Node of this name, if it exists.
     pub async fn node(&self, name: &str) -> Result<Option<Node>, Error> {
         let api: Api<Node> = Api::all(self.requests.client());
-        within(&format!("get Node {name}"), api.get_opt(name)).await
+        self.ask(within(&format!("get Node {name}"), api.get_opt(name)))
+            .await
     }
 
     /// Sets `spec.providerID` of a Node that has none. The API server refuses to change one.
@@ -163,10 +201,10 @@ impl Session {
             field_manager: Some(field_manager::BOOTSTRAP.to_owned()),
             ..PatchParams::default()
         };
-        within(
+        self.ask(within(
             &format!("patch Node {name}"),
             api.patch(name, &params, &Patch::Merge(&patch)),
-        )
+        ))
         .await?;
         Ok(())
     }
@@ -200,10 +238,10 @@ impl Session {
             field_manager: Some(field_manager::BOOTSTRAP.to_owned()),
             ..PostParams::default()
         };
-        within(
+        self.ask(within(
             &format!("answer CertificateSigningRequest {name}"),
             api.replace_subresource("approval", &name, &params, &request),
-        )
+        ))
         .await?;
         Ok(())
     }
@@ -213,12 +251,12 @@ impl Session {
         &self,
     ) -> impl Stream<Item = watcher::Result<Event<CertificateSigningRequest>>> + Send + 'static {
         let config = paged().fields(&format!("spec.signerName={CLIENT_SIGNER}"));
-        watcher::watcher(Api::all(self.watches.client()), config).default_backoff()
+        self.watch(Api::all(self.watches.client()), config)
     }
 
     /// Watches Nodes.
     pub fn nodes(&self) -> impl Stream<Item = watcher::Result<Event<Node>>> + Send + 'static {
-        watcher::watcher(Api::all(self.watches.client()), paged()).default_backoff()
+        self.watch(Api::all(self.watches.client()), paged())
     }
 
     /// Watches the metadata of our tokens.
@@ -227,18 +265,43 @@ impl Session {
     ) -> impl Stream<Item = watcher::Result<Event<PartialObjectMeta<Secret>>>> + Send + 'static {
         let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(self.watches.client(), TOKENS);
         let labels = format!("{}={}", ours::MANAGED_BY, field_manager::BOOTSTRAP);
-        watcher::watcher(api, paged().labels(&labels)).default_backoff()
+        self.watch(api, paged().labels(&labels))
     }
 
     /// Watches the Events by which nodes report failures.
     pub fn reports(&self) -> impl Stream<Item = watcher::Result<Event<CoreEvent>>> + Send + 'static {
         let api: Api<CoreEvent> = Api::namespaced(self.watches.client(), TENANT_REPORTS);
-        watcher::watcher(api, paged()).default_backoff().boxed()
+        self.watch(api, paged()).boxed()
+    }
+
+    /// A watch with backoff. What it brings is an answer of the tenant.
+    fn watch<K>(
+        &self,
+        api: Api<K>,
+        config: watcher::Config,
+    ) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static
+    where
+        K: kube::Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    {
+        let reach = self.reach.clone();
+        watcher::watcher(api, config)
+            .default_backoff()
+            // The first event says that a list begins, and not that it was answered.
+            .inspect_ok(move |event| {
+                if !matches!(event, Event::Init) {
+                    reach.lock().note_answer();
+                }
+            })
     }
 
     fn secrets(&self) -> Api<Secret> {
         Api::namespaced(self.requests.client(), TOKENS)
     }
+}
+
+/// The time, which a test may stop.
+fn now() -> std::time::Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 /// Lists in small pages: the tenant chooses how large its objects are.

@@ -1,67 +1,104 @@
-//! Who answers at an address: one request without credentials, in which the server has to prove that a CA signed its
-//! certificate.
+//! Whether a tenant answers, as all who ask it know it. A request to a tenant that swallows packets takes ten seconds. After
+//! one that got no answer the others fail at once, for a time in proportion to what it took, and then one tries again. Pure:
+//! the time is an argument.
 
-use std::{error::Error as StdError, io};
+use std::time::{Duration, Instant};
 
-use http::Request;
-use rustls::CertificateError;
+use super::error::Error;
 
-use super::{
-    client::{ANSWER, built, configured},
-    error::Error,
-};
+/// How long a tenant that did not answer is not asked: so many times as long as the request took. One that refuses the
+/// connection costs nothing and is asked again at once.
+const REST: u32 = 3;
+/// How long one try may take. Longer than any request.
+const TRY: Duration = Duration::from_secs(12);
 
-/// Who answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// A server with a certificate of the CA for this address, whatever it answers.
-    Ours,
-    /// Another server: what is wrong with its certificate, or that it has none.
-    Another(String),
-    /// Nobody, as far as this process can tell.
-    Silence,
+/// What is known.
+#[derive(Debug, Default)]
+pub struct Reach {
+    /// Until when nobody asks, and the error of the request that got no answer.
+    silent: Option<(Instant, Error)>,
 }
 
-/// Asks `server`, an `https://` URL, for `/readyz`. Takes 10 s at most.
-///
-/// # Errors
-/// When the CA or the URL cannot be used.
-pub async fn ask(server: &str, ca_pem: &str) -> Result<Answer, Error> {
-    let client = built(configured(server, ca_pem, "probe")?)?;
-    let request = Request::get("/readyz")
-        .body(Vec::new())
-        .map_err(|error| Error::Credentials(error.to_string()))?;
-    let answer = tokio::time::timeout(ANSWER, client.request_text(request)).await;
-    Ok(match answer {
-        Ok(Ok(_) | Err(kube::Error::Api(_))) => Answer::Ours,
-        Ok(Err(error)) => tls_failure(&error).map_or(Answer::Silence, Answer::Another),
-        Err(_) => Answer::Silence,
-    })
-}
-
-/// What TLS says about the server, if the connection came that far.
-fn tls_failure(error: &kube::Error) -> Option<String> {
-    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-            return Some(judged(tls).to_owned());
+impl Reach {
+    /// Whether a request may be sent.
+    ///
+    /// # Errors
+    /// Why not: an earlier request got no answer.
+    pub fn may_ask(&mut self, now: Instant) -> Result<(), Error> {
+        match &mut self.silent {
+            None => Ok(()),
+            Some((until, why)) if now < *until => Err(why.clone()),
+            Some((until, _)) => {
+                // The others wait for what becomes of this request.
+                *until = now + TRY;
+                Ok(())
+            }
         }
-        // The source of an I/O error is that of the error inside, which itself would be left out.
-        let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        cause = inside.map_or_else(|| error.source(), |inside| Some(inside));
     }
-    None
+
+    /// A request was answered, with whatever answer.
+    pub fn note_answer(&mut self) {
+        self.silent = None;
+    }
+
+    /// How a request ended that was sent at `asked`.
+    pub fn note<T>(&mut self, result: &Result<T, Error>, asked: Instant, now: Instant) {
+        match result {
+            Err(error @ Error::Unreachable { .. }) => {
+                let rest = now.saturating_duration_since(asked) * REST;
+                self.silent = Some((now + rest, error.clone()));
+            }
+            Ok(_) | Err(_) => self.note_answer(),
+        }
+    }
 }
 
-fn judged(error: &rustls::Error) -> &'static str {
-    match error {
-        rustls::Error::InvalidCertificate(
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        ) => "its certificate is for other names",
-        rustls::Error::InvalidCertificate(
-            CertificateError::UnknownIssuer | CertificateError::BadSignature,
-        ) => "its certificate is of another CA",
-        rustls::Error::InvalidCertificate(_) => "its certificate is not valid",
-        _ => "it does not speak TLS as an API server does",
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn silent() -> Result<(), Error> {
+        Err(Error::Unreachable {
+            action: "get Node m".to_owned(),
+            cause: "no answer within 10 s".to_owned(),
+        })
+    }
+
+    #[test]
+    fn one_that_got_no_answer_speaks_for_all_until_one_tries_again() {
+        let (mut reach, start) = (Reach::default(), Instant::now());
+        assert_eq!(reach.may_ask(start), Ok(()));
+        let late = start + Duration::from_secs(10);
+        reach.note(&silent(), start, late);
+        assert_eq!(reach.may_ask(late), silent());
+        assert_eq!(reach.may_ask(late + Duration::from_secs(29)), silent());
+        let again = late + Duration::from_secs(30);
+        assert_eq!(reach.may_ask(again), Ok(()), "one tries");
+        assert_eq!(reach.may_ask(again), silent(), "the others wait for it");
+        // It was given up on its way, so another one tries.
+        assert_eq!(reach.may_ask(again + TRY), Ok(()));
+        reach.note::<()>(&Ok(()), again, again + TRY);
+        assert_eq!(reach.may_ask(again + TRY), Ok(()));
+    }
+
+    #[test]
+    fn one_that_refuses_the_connection_is_asked_again_at_once() {
+        let (mut reach, now) = (Reach::default(), Instant::now());
+        reach.note(&silent(), now, now);
+        assert_eq!(reach.may_ask(now), Ok(()));
+    }
+
+    #[test]
+    fn a_refusal_is_an_answer() {
+        let mut reach = Reach::default();
+        let now = Instant::now();
+        reach.note(&silent(), now, now + TRY);
+        let refused: Result<(), _> = Err(Error::Refused {
+            action: "get Node m".to_owned(),
+            code: 403,
+            message: "no".to_owned(),
+        });
+        reach.note(&refused, now, now);
+        assert_eq!(reach.may_ask(now), Ok(()));
     }
 }

@@ -1,493 +1,29 @@
-//! The bootstrap provider against a real kube-apiserver and a real kube-controller-manager. One API server is both
-//! the
-//! management cluster and the workload cluster. Machines are simulated: they read the bootstrap data Secret and do
-//! what a
-//! kubelet does with it. The numbers are rows of `docs/src/reference/bootstrap.md`.
+//! The bootstrap provider against a real kube-apiserver and a real kube-controller-manager. The numbers are rows of
+//! `docs/src/reference/bootstrap.md`.
 
-use std::{
-    fs,
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-    sync::{Arc, LazyLock},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use capi_kamaji::{
-    kamajiconfig,
-    pki::{
-        issue,
-        kubeconfig::Kubeconfig,
-        material::{Ca, Found},
-        spec::{AltNames, BOOTSTRAP_USER, Leaf},
-    },
-    runtime::{http::Readiness, metrics::Metrics, role::Role},
-    settings::{DefaultDatastore, Hosting, PodOverrides, RoleName, Settings},
-    tenant::bootstrap_role,
-};
+use capi_kamaji::pki::spec::BOOTSTRAP_USER;
 use e2e::{
-    apiserver::{Options, TestApiServer},
+    bootstrap::{CLUSTER, NS, World, budget, refused, text, token_secret, until},
     csr,
-    etcd::tools,
 };
 use k8s_openapi::{
     ByteString,
     api::{
         certificates::v1::CertificateSigningRequest,
         core::v1::{Event, Node, Secret},
+        rbac::v1::ClusterRoleBinding,
     },
     jiff::Timestamp,
 };
 use kamaji_api::bootstrap::KamajiConfig;
 use kube::{
-    Client, ResourceExt as _,
-    api::{
-        Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams,
-        PostParams,
-    },
-    config::{AuthInfo, Config},
+    Client,
+    api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
-use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
-
-const NS: &str = "team";
-const CLUSTER: &str = "alpha";
-/// The longest that anything with a budget may take here: three times the budget, since other tests run beside.
-const fn budget(seconds: u64) -> Duration {
-    Duration::from_secs(3 * seconds)
-}
-/// Who answers certificate requests and who makes tokens is written down.
-static AUDIT: LazyLock<Value> = LazyLock::new(|| {
-    json!({
-        "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
-        "rules": [
-            {
-                "level": "Metadata", "verbs": ["update", "patch"],
-                "resources": [{"group": "certificates.k8s.io", "resources": ["certificatesigningrequests/approval"]}],
-            },
-            {
-                "level": "Metadata", "verbs": ["create"], "namespaces": ["kube-system"],
-                "resources": [{"group": "", "resources": ["secrets"]}],
-            },
-            {"level": "None"},
-        ],
-    })
-});
-
-/// The API servers and programs of one test; everything ends when it is dropped.
-struct World {
-    server: TestApiServer,
-    admin: Client,
-    stop: CancellationToken,
-    _manager: Running,
-    home: Folder,
-}
-
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It is being thrown away: nothing useful can be done about an error.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-struct Folder(PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        self.stop.cancel();
-    }
-}
-
-impl World {
-    /// `None` where the programs are not built.
-    async fn start(name: &str) -> Result<Option<Self>> {
-        if !tools().join("kube-controller-manager").exists() {
-            ensure!(
-                !std::env::var("CI").is_ok_and(|value| value == "true"),
-                "kube-controller-manager is needed"
-            );
-            e2e::skip("kube-controller-manager is not built (hack/tools makes it)");
-            return Ok(None);
-        }
-        let home = Folder(std::env::temp_dir().join(format!("kamaji-csr-{}-{name}", std::process::id())));
-        fs::create_dir_all(&home.0)?;
-        let pair = issue::ca("tenant", &AltNames::default(), Timestamp::now())?;
-        fs::write(home.0.join("ca.crt"), &pair.cert_pem)?;
-        fs::write(home.0.join("ca.key"), pair.key_pem.expose())?;
-        fs::write(home.0.join("audit.yaml"), AUDIT.to_string())?;
-        let file = |name: &str| home.0.join(name).display().to_string();
-        let options = Options {
-            arguments: vec![
-                format!("--client-ca-file={}", file("ca.crt")),
-                "--enable-bootstrap-token-auth".to_owned(),
-                format!("--audit-policy-file={}", file("audit.yaml")),
-                format!("--audit-log-path={}", file("audit.log")),
-            ],
-            ..Options::default()
-        };
-        let Some(server) = TestApiServer::start(&options).await? else {
-            return Ok(None);
-        };
-        server.install_definitions().await?;
-        let kubeconfig = server.kubeconfig()?;
-        let log = fs::File::create(home.0.join("kcm.log"))?;
-        let manager = Running(
-            Command::new(tools().join("kube-controller-manager"))
-                .args([
-                    format!("--kubeconfig={}", kubeconfig.display()),
-                    "--leader-elect=false".to_owned(),
-                    "--controllers=csrsigning,csrapproving,tokencleaner".to_owned(),
-                    format!("--cluster-signing-cert-file={}", file("ca.crt")),
-                    format!("--cluster-signing-key-file={}", file("ca.key")),
-                    "--secure-port=0".to_owned(),
-                ])
-                .stdin(Stdio::null())
-                .stdout(log.try_clone()?)
-                .stderr(log)
-                .spawn()
-                .context("kube-controller-manager does not start")?,
-        );
-        let admin = server.client()?;
-        let world = Self {
-            server,
-            admin,
-            stop: CancellationToken::new(),
-            _manager: manager,
-            home,
-        };
-        world.server.install_cluster_api().await?;
-        world.cluster(&pair).await?;
-        Ok(Some(world))
-    }
-
-    /// A provisioned and initialized Cluster, its CA, and our own identity in it.
-    async fn cluster(&self, pair: &issue::Issued) -> Result<()> {
-        self.server.namespace(NS).await?;
-        self.apply(&json!({
-            "apiVersion": "cluster.x-k8s.io/v1beta2", "kind": "Cluster", "metadata": {"name": CLUSTER, "namespace": NS},
-            "spec": {"controlPlaneEndpoint": {"host": "127.0.0.1", "port": self.port()?}},
-        }))
-        .await?;
-        self.status(
-            "Cluster",
-            CLUSTER,
-            &json!({"initialization": {"infrastructureProvisioned": true, "controlPlaneInitialized": true}}),
-        )
-        .await?;
-        let labels = json!({"cluster.x-k8s.io/cluster-name": CLUSTER});
-        self.apply(&json!({
-            "apiVersion": "v1", "kind": "Secret", "type": "cluster.x-k8s.io/secret",
-            "metadata": {"name": format!("{CLUSTER}-ca"), "namespace": NS, "labels": labels},
-            "stringData": {"tls.crt": self.ca()?},
-        }))
-        .await?;
-        let ca = Ca::from_pem(
-            &Found {
-                location: "certificate".to_owned(),
-                bytes: pair.cert_pem.as_bytes(),
-            },
-            &Found {
-                location: "key".to_owned(),
-                bytes: pair.key_pem.expose().as_bytes(),
-            },
-            None,
-        )?;
-        let leaf = issue::leaf(&Leaf::client(BOOTSTRAP_USER), &ca, Timestamp::now())?;
-        let kubeconfig = Kubeconfig {
-            cluster: CLUSTER.to_owned(),
-            user: BOOTSTRAP_USER.to_owned(),
-            server: format!("https://127.0.0.1:{}", self.port()?),
-            ca_pem: self.ca()?,
-            certificate_pem: leaf.cert_pem,
-            key_pem: leaf.key_pem,
-        };
-        self.apply(&json!({
-            "apiVersion": "v1", "kind": "Secret", "type": "cluster.x-k8s.io/secret",
-            "metadata": {"name": format!("{CLUSTER}-kamaji-bootstrap"), "namespace": NS, "labels": labels},
-            "stringData": {"value": kubeconfig.to_yaml()?.as_str()},
-        }))
-        .await?;
-        for object in bootstrap_role::objects() {
-            self.apply(&object).await?;
-        }
-        Ok(())
-    }
-
-    /// Runs the controller until the returned token is cancelled.
-    fn run(&self) -> Result<CancellationToken> {
-        let stop = self.stop.child_token();
-        let role = Role {
-            name: RoleName::Bootstrap,
-            client: self.server.client()?,
-            settings: Arc::new(Settings {
-                namespaces: std::collections::BTreeSet::default(),
-                hosting: Hosting::Embedded,
-                default_datastore: DefaultDatastore::None,
-                own_namespace: "capi-kamaji-bootstrap-system".to_owned(),
-                pod_name: None,
-                concurrency: 16,
-                pod_overrides: PodOverrides::default(),
-                external_ips: Vec::new(),
-            }),
-            metrics: Metrics::default(),
-            readiness: Readiness::default(),
-            stop: stop.clone(),
-        };
-        tokio::spawn(kamajiconfig::start(role));
-        Ok(stop)
-    }
-
-    fn port(&self) -> Result<u16> {
-        let config = self.server.config()?;
-        config.cluster_url.port_u16().context("no port")
-    }
-
-    /// The CA of the API server's certificate, PEM.
-    fn ca(&self) -> Result<String> {
-        use base64::Engine as _;
-        let config = self.server.config()?;
-        let der = config.root_cert.into_iter().flatten().next().context("no CA")?;
-        let text = base64::engine::general_purpose::STANDARD.encode(der);
-        let lines: Vec<_> = text
-            .as_bytes()
-            .chunks(64)
-            .map(|line| String::from_utf8_lossy(line))
-            .collect();
-        Ok(format!(
-            "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
-            lines.join("\n")
-        ))
-    }
-
-    fn api(&self, api_version: &str, kind: &str) -> Api<DynamicObject> {
-        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-        Api::namespaced_with(self.admin.clone(), NS, &resource)
-    }
-
-    async fn apply(&self, object: &Value) -> Result<DynamicObject> {
-        let text = |pointer: &str| {
-            object
-                .pointer(pointer)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned()
-        };
-        let (api_version, kind, name) = (text("/apiVersion"), text("/kind"), text("/metadata/name"));
-        let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &kind));
-        let api: Api<DynamicObject> = match text("/metadata/namespace").as_str() {
-            "" => Api::all_with(self.admin.clone(), &resource),
-            namespace => Api::namespaced_with(self.admin.clone(), namespace, &resource),
-        };
-        let params = PatchParams::apply("test").force();
-        api.patch(&name, &params, &Patch::Apply(object))
-            .await
-            .with_context(|| format!("{kind} {name}"))
-    }
-
-    async fn status(&self, kind: &str, name: &str, status: &Value) -> Result<()> {
-        let api = self.api("cluster.x-k8s.io/v1beta2", kind);
-        let patch = json!({"status": status});
-        api.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch))
-            .await?;
-        Ok(())
-    }
-
-    /// A Machine and its config.
-    async fn machine(&self, name: &str, spec: Value) -> Result<()> {
-        let labels = json!({"cluster.x-k8s.io/cluster-name": CLUSTER});
-        let machine = self
-            .apply(&json!({
-                "apiVersion": "cluster.x-k8s.io/v1beta2", "kind": "Machine",
-                "metadata": {"name": name, "namespace": NS, "labels": labels},
-                "spec": {
-                    "clusterName": CLUSTER, "version": "v1.36.3",
-                    "bootstrap": {"configRef": {"apiGroup": "bootstrap.cluster.x-k8s.io", "kind": "KamajiConfig", "name": name}},
-                    "infrastructureRef": {"apiGroup": "x.io", "kind": "X", "name": name},
-                },
-            }))
-            .await?;
-        self.apply(&json!({
-            "apiVersion": "bootstrap.cluster.x-k8s.io/v1alpha1", "kind": "KamajiConfig",
-            "metadata": {
-                "name": name, "namespace": NS, "labels": labels,
-                "ownerReferences": [{
-                    "apiVersion": "cluster.x-k8s.io/v1beta2", "kind": "Machine", "name": name,
-                    "uid": machine.uid(), "controller": true,
-                }],
-            },
-            "spec": spec,
-        }))
-        .await?;
-        Ok(())
-    }
-
-    async fn config(&self, name: &str) -> Result<KamajiConfig> {
-        let api: Api<KamajiConfig> = Api::namespaced(self.admin.clone(), NS);
-        Ok(api.get(name).await?)
-    }
-
-    async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>> {
-        let api: Api<Secret> = Api::namespaced(self.admin.clone(), namespace);
-        Ok(api.get_opt(name).await?)
-    }
-
-    /// The token of a machine whose data was announced.
-    async fn token(&self, name: &str) -> Result<String> {
-        until(
-            &format!("{name} has its data"),
-            Duration::from_secs(30),
-            async || {
-                let config = self.config(name).await?;
-                let status = config.status.unwrap_or_default();
-                if status.initialization.and_then(|done| done.data_secret_created) != Some(true) {
-                    return Ok(None);
-                }
-                let secret = self.secret(NS, name).await?.context("announced and not there")?;
-                Ok(Some(text(&secret, "token")))
-            },
-        )
-        .await
-    }
-
-    /// What a machine with this token can do.
-    fn bearer(&self, token: &str) -> Result<Client> {
-        let mut config: Config = self.server.config()?;
-        config.auth_info = AuthInfo {
-            token: Some(token.to_owned().into()),
-            ..AuthInfo::default()
-        };
-        config.default_retry = false;
-        Ok(Client::try_from(config)?)
-    }
-
-    /// Posts the request of a kubelet for this node.
-    async fn ask(&self, client: &Client, node: &str) -> Result<String> {
-        self.ask_as(
-            client,
-            &format!("system:node:{node}"),
-            "system:nodes",
-            &csr::KUBELET_USAGES,
-        )
-        .await
-    }
-
-    async fn ask_as(&self, client: &Client, name: &str, group: &str, usages: &[&str]) -> Result<String> {
-        let request = csr::request(name, group, usages)?;
-        let api: Api<CertificateSigningRequest> = Api::all(client.clone());
-        Ok(api.create(&PostParams::default(), &request).await?.name_any())
-    }
-
-    /// What became of a request: type and reason of its condition, and whether there is a certificate.
-    async fn answer(&self, name: &str, within: Duration) -> Result<(String, String)> {
-        let api: Api<CertificateSigningRequest> = Api::all(self.admin.clone());
-        until(&format!("{name} is answered"), within, async || {
-            let status = api.get(name).await?.status.unwrap_or_default();
-            let first = status.conditions.unwrap_or_default().into_iter().next();
-            Ok(first.map(|c| (c.type_, c.reason.unwrap_or_default())))
-        })
-        .await
-    }
-
-    /// Users who wrote the object of this name, by the API server's own record: one entry a write.
-    fn writers(&self, name: &str) -> Result<Vec<String>> {
-        let text = fs::read_to_string(self.home.0.join("audit.log"))?;
-        // The last line may be half written.
-        let events = text
-            .lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        Ok(events
-            .filter(|event| event["objectRef"]["name"] == name)
-            .filter(|event| matches!(event["responseStatus"]["code"].as_u64(), Some(200 | 201)))
-            .filter_map(|event| event["user"]["username"].as_str().map(str::to_owned))
-            .collect())
-    }
-
-    async fn certificate(&self, name: &str) -> Result<Vec<u8>> {
-        let api: Api<CertificateSigningRequest> = Api::all(self.admin.clone());
-        until(
-            &format!("{name} is signed"),
-            Duration::from_secs(30),
-            async || {
-                Ok(api
-                    .get(name)
-                    .await?
-                    .status
-                    .and_then(|status| status.certificate)
-                    .map(|bytes| bytes.0))
-            },
-        )
-        .await
-    }
-
-    async fn node(&self, name: &str) -> Result<()> {
-        let api: Api<Node> = Api::all(self.admin.clone());
-        let node: Node = serde_json::from_value(json!({"metadata": {"name": name}}))?;
-        api.create(&PostParams::default(), &node).await?;
-        let status = json!({"status": {"nodeInfo": {
-            "kubeletVersion": "v1.36.3", "architecture": "", "bootID": "", "containerRuntimeVersion": "", "kernelVersion": "",
-            "kubeProxyVersion": "", "machineID": "", "operatingSystem": "", "osImage": "", "systemUUID": "",
-        }}});
-        api.patch_status(name, &PatchParams::default(), &Patch::Merge(&status))
-            .await?;
-        Ok(())
-    }
-
-    async fn condition(&self, name: &str, type_: &str, reason: &str) -> Result<String> {
-        until(
-            &format!("{name} says {type_} {reason}"),
-            Duration::from_secs(30),
-            async || {
-                let conditions = self.config(name).await?.status.unwrap_or_default().conditions;
-                let found = conditions.iter().find(|c| c.type_ == type_ && c.reason == reason);
-                Ok(found.map(|c| c.message.clone()))
-            },
-        )
-        .await
-    }
-}
-
-fn text(secret: &Secret, key: &str) -> String {
-    let bytes = secret.data.as_ref().and_then(|data| data.get(key));
-    bytes
-        .map(|bytes| String::from_utf8_lossy(&bytes.0).into_owned())
-        .unwrap_or_default()
-}
-
-fn token_secret(token: &str) -> String {
-    format!("bootstrap-token-{}", token.split('.').next().unwrap_or_default())
-}
-
-/// Looks until there is something, at most for a time.
-async fn until<T>(what: &str, within: Duration, look: impl AsyncFn() -> Result<Option<T>>) -> Result<T> {
-    let deadline = Instant::now() + within;
-    loop {
-        if let Some(found) = look().await? {
-            return Ok(found);
-        }
-        if Instant::now() > deadline {
-            bail!("not within {within:?}: {what}");
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
-fn refused<T: std::fmt::Debug>(result: Result<T, kube::Error>) -> Result<String> {
-    match result {
-        Err(kube::Error::Api(status)) => Ok(format!("{} {}", status.code, status.message)),
-        other => bail!("not refused: {other:?}"),
-    }
-}
+use serde_json::json;
 
 /// Rows 2, 3, 5, 11, 13, 14, 16, 17, 59, 60: the way of one machine that behaves.
 #[tokio::test(flavor = "multi_thread")]
@@ -729,11 +265,13 @@ async fn bootstrap_18_to_23_hostile_requests_are_denied_and_foreign_ones_left_al
     };
     world.node("existing").await?;
     let _controller = world.run()?;
-    world.machine("a", json!({})).await?;
-    world.machine("b", json!({})).await?;
-    let (a, b) = (
+    for name in ["a", "b", "c"] {
+        world.machine(name, json!({})).await?;
+    }
+    let (a, b, odd) = (
         world.bearer(&world.token("a").await?)?,
         world.bearer(&world.token("b").await?)?,
+        world.bearer(&world.token("c").await?)?,
     );
     let soon = Duration::from_secs(10);
     let denied = async |request: String, reason: &str| -> Result<()> {
@@ -752,13 +290,15 @@ async fn bootstrap_18_to_23_hostile_requests_are_denied_and_foreign_ones_left_al
     let client = ["digital signature", "client auth"];
     denied(
         world
-            .ask_as(&a, "system:node:a", "system:masters", &client)
+            .ask_as(&odd, "system:node:c", "system:masters", &client)
             .await?,
         "MalformedRequest",
     )
     .await?;
     denied(
-        world.ask_as(&a, "cluster-admin", "system:nodes", &client).await?,
+        world
+            .ask_as(&odd, "cluster-admin", "system:nodes", &client)
+            .await?,
         "MalformedRequest",
     )
     .await?;
@@ -768,7 +308,7 @@ async fn bootstrap_18_to_23_hostile_requests_are_denied_and_foreign_ones_left_al
         ensure!(world.answer(&request, soon).await?.0 == "Approved");
     }
     // 20: a second name.
-    denied(world.ask(&a, "a2").await?, "NameMismatch").await?;
+    denied(world.ask(&b, "b2").await?, "NameMismatch").await?;
 
     // 22: a person's and a kubeadm token's requests are not ours.
     let mut config = world.server.config()?;
@@ -838,6 +378,24 @@ async fn bootstrap_18_to_23_hostile_requests_are_denied_and_foreign_ones_left_al
     Ok(())
 }
 
+/// Lets whoever has a token get a certificate, by a role and a group that do not say so.
+async fn approve_everybody(world: &World) -> Result<()> {
+    world
+        .apply(&json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "certificates"},
+            "rules": [{"apiGroups": ["certificates.k8s.io"], "resources": ["*"], "verbs": ["*"]}],
+        }))
+        .await?;
+    world
+        .apply(&json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "too-wide"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "certificates"},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:authenticated"}],
+        }))
+        .await?;
+    Ok(())
+}
+
 /// Rows 1, 4, 6, 7, 8, 24 and other invalid input.
 #[tokio::test(flavor = "multi_thread")]
 async fn bootstrap_01_06_07_08_24_what_cannot_be_done_is_said_and_nothing_is_lost() -> Result<()> {
@@ -845,16 +403,7 @@ async fn bootstrap_01_06_07_08_24_what_cannot_be_done_is_said_and_nothing_is_los
         return Ok(());
     };
     // 24: somebody approves every bootstrap token.
-    world
-        .apply(&json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "too-wide"},
-            "roleRef": {
-                "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole",
-                "name": "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
-            },
-            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:bootstrappers"}],
-        }))
-        .await?;
+    approve_everybody(&world).await?;
     // 6: the name is taken.
     world
         .apply(&json!({
@@ -914,6 +463,8 @@ async fn bootstrap_01_06_07_08_24_what_cannot_be_done_is_said_and_nothing_is_los
         .condition("m", "CSRApprovalStrict", "AutoApprovalBound")
         .await?;
     ensure!(message.contains("too-wide"), "{message}");
+    let bindings: Api<ClusterRoleBinding> = Api::all(world.admin.clone());
+    bindings.delete("too-wide", &DeleteParams::default()).await?;
     let message = world
         .condition("taken", "DataSecretAvailable", "SecretNameTaken")
         .await?;
@@ -933,6 +484,7 @@ async fn bootstrap_01_06_07_08_24_what_cannot_be_done_is_said_and_nothing_is_los
         .patch("m", &PatchParams::default(), &Patch::Merge(&go_on))
         .await?;
     world.condition("m", "Paused", "NotPaused").await?;
+    world.condition("m", "CSRApprovalStrict", "Strict").await?;
 
     // 8: the token is deleted with the config, which waits for nothing.
     configs.delete("m", &DeleteParams::default()).await?;

@@ -3,7 +3,13 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::{api::certificates::v1::CertificateSigningRequest, jiff::Timestamp};
+use k8s_openapi::{
+    api::{
+        certificates::v1::CertificateSigningRequest,
+        core::v1::{Node, Secret},
+    },
+    jiff::Timestamp,
+};
 use kamaji_api::{
     bootstrap::KamajiConfig,
     conditions::Reason,
@@ -58,29 +64,24 @@ pub struct Held {
 /// # Errors
 /// When a claim could not be written, or the workload cluster did not accept the answer.
 pub async fn answer(scope: &Scope<'_>, tenant: &Arc<Tenant>, token: &str) -> Result<Answers, Problem> {
-    let (context, key) = (scope.context, scope.key);
+    let key = scope.key;
     let mut answers = Answers::default();
     for request in tenant.requests(token) {
+        if tenant.is_abused(key) {
+            break;
+        }
         let name = request.name_any();
-        let well_formed = csr::node_of(&request);
-        // One claim at a time in a workload cluster.
-        let _claims = tenant.claims.lock().await;
-        // The newest config: the last answer may have written a claim.
-        let Some(config) = context.configs.get(key) else {
-            return Ok(answers);
-        };
-        let decision = match &well_formed {
-            Ok(node) => decide(scope, tenant, &config, token, node, &request).await?,
-            Err(why) => Decision::Deny(Reason::MalformedRequest, why.clone()),
-        };
-        match decision {
+        match decide_and_claim(scope, tenant, token, &request).await? {
             Decision::NoOpinion => {}
             Decision::Deny(reason, message) => {
-                let asked = well_formed.map_or_else(|_| String::new(), |node| format!(" for node {node}"));
-                let note = format!("denied certificate request {name}{asked}: {message}");
                 send(tenant, &request, false, reason, &message).await?;
-                context.events.warn(&*config, reason.as_str(), &note).await;
-                answers.denied = Some(Problem::on_change(reason, note));
+                tracing::info!(config = %key, request = name, %reason, message, "denied a certificate request");
+                if is_offence(reason) {
+                    tenant.note_denial(key);
+                }
+                // Without the request's name: a condition does not change with each request.
+                let message = format!("a certificate request with the token was denied: {message}");
+                answers.denied = Some(Problem::on_change(reason, message));
             }
             Decision::Wait(reason, message, again) => {
                 answers.held = Some(Held {
@@ -90,7 +91,6 @@ pub async fn answer(scope: &Scope<'_>, tenant: &Arc<Tenant>, token: &str) -> Res
                 continue;
             }
             Decision::Approve(node) => {
-                claim(scope, &config, &node, &uid(&request)).await?;
                 let message = format!("token {token} of KamajiConfig {key} for node {node}");
                 send(tenant, &request, true, Reason::KamajiTokenBound, &message).await?;
                 tenant.wait(scope, Some(token), Some(&node));
@@ -103,34 +103,74 @@ pub async fn answer(scope: &Scope<'_>, tenant: &Arc<Tenant>, token: &str) -> Res
     Ok(answers)
 }
 
-async fn decide(
+/// A request that was denied for this reason was no rightful one. The others are: an old Node, or too many restarts, are
+/// in their way for a while.
+fn is_offence(reason: Reason) -> bool {
+    ![Reason::NodeExists, Reason::TooMany].contains(&reason)
+}
+
+/// Decides about a request; one that will be approved is claimed. The workload cluster is asked before the lock is taken:
+/// while one of its configs waits for an answer, the others go on.
+async fn decide_and_claim(
     scope: &Scope<'_>,
     tenant: &Tenant,
-    config: &KamajiConfig,
     token: &str,
-    node_name: &str,
     request: &CertificateSigningRequest,
-) -> Result<Decision, tenant::Error> {
-    let secret = tenant.session.token(token).await?;
+) -> Result<Decision, Problem> {
+    let node_name = match csr::node_of(request) {
+        Ok(name) => name,
+        Err(why) => return Ok(Decision::Deny(Reason::MalformedRequest, why)),
+    };
+    let in_tenant = InTenant {
+        token: tenant.session.token(token).await?,
+        node: tenant.session.node(&node_name).await?,
+    };
+    // One claim at a time in a workload cluster.
+    let _claims = tenant.claims.lock().await;
+    // The newest config: the last answer may have written a claim.
+    let Some(config) = scope.context.configs.get(scope.key) else {
+        return Ok(Decision::NoOpinion);
+    };
+    let decision = decide(scope, &config, &node_name, &in_tenant, request);
+    if let Decision::Approve(node) = &decision {
+        claim(scope, &config, node, &uid(request)).await?;
+    }
+    Ok(decision)
+}
+
+/// What a decision depends on in the workload cluster.
+struct InTenant {
+    token: Option<Secret>,
+    node: Option<Node>,
+}
+
+fn decide(
+    scope: &Scope<'_>,
+    config: &KamajiConfig,
+    node_name: &str,
+    in_tenant: &InTenant,
+    request: &CertificateSigningRequest,
+) -> Decision {
     let config_uid = config.uid().unwrap_or_default();
+    let is_ours = |secret: &Secret| secret.labels().get(ours::OWNER_UID) == Some(&config_uid);
     let now = Timestamp::now();
-    let node = tenant.session.node(node_name).await?;
+    let node = in_tenant.node.as_ref();
     let known = config.status.as_ref().and_then(|status| status.node.as_ref());
     let requester = Requester {
         config_deleting: config.metadata.deletion_timestamp.is_some(),
         config_created: config.metadata.creation_timestamp.as_ref().map(|time| time.0),
-        token_is_ours: secret.is_some_and(|secret| secret.labels().get(ours::OWNER_UID) == Some(&config_uid)),
+        token_is_ours: in_tenant.token.as_ref().is_some_and(is_ours),
         owner: scope.owner.map(|machine| Some(facts(machine))),
         name_source: inputs::name_source(&config.spec, &scope.owner),
         claimed: known.and_then(|node| node.name.as_deref()),
         recent_approvals: count::recent(known, &uid(request), now),
         endpoint_hosts: &scope.hosts,
-        node_created: node.as_ref().and_then(|node| NodeFacts::of(node).created),
+        node_created: node.and_then(|node| NodeFacts::of(node).created),
         claimed_by: claimed_by(scope.context, config, node_name),
     };
     let created = request.metadata.creation_timestamp.as_ref().map(|time| time.0);
     let age = created.map_or(0, |created| now.as_second() - created.as_second());
-    Ok(csr::decide(node_name, &requester, age))
+    csr::decide(node_name, &requester, age)
 }
 
 fn uid(request: &CertificateSigningRequest) -> String {

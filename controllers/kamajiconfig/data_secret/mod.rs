@@ -78,7 +78,10 @@ impl Credential {
         if has_joined_before(scope, tenant).await? {
             return Ok(Self::Used);
         }
-        Ok(Self::Valid(history.lifetime.end(history.created.0, scope.now)))
+        // One that is put back is valid for as long as it was.
+        let before = history.expiration.filter(|_| !history.is_due(scope.now));
+        let end = before.unwrap_or_else(|| history.lifetime.end(history.created.0, scope.now));
+        Ok(Self::Valid(end))
     }
 }
 
@@ -142,6 +145,10 @@ pub async fn ensure(
     progress: &mut Progress,
 ) -> Result<Option<TokenStatus>, Problem> {
     let history = History::of(scope);
+    if status::is_abused(scope.config) {
+        progress.data = Some(status::Data::known(scope.config.name_any()));
+        return Ok(history.reported);
+    }
     let found = match Data::of(scope, tenant, &history) {
         Data::Current(token) => {
             // A precondition that was not met for a while, or the loss of the Secret, may have been reported since.

@@ -37,8 +37,8 @@ pub struct Progress {
     pub known: Option<TokenStatus>,
     /// The status reported the data before, and its Secret is deleted or belongs to another object.
     pub lost: bool,
-    /// `ClusterRoleBindings` in the workload cluster that let requests be approved automatically.
-    pub automatic: Option<Vec<String>>,
+    /// Why requests are approved automatically in the workload cluster, if they are.
+    pub automatic: Option<Option<String>>,
     /// The node.
     pub node: Option<Node>,
 }
@@ -66,6 +66,8 @@ pub enum Token {
     Alive(TokenStatus),
     /// Its longest lifetime is over.
     Ended(TokenStatus),
+    /// Its bearer abused it, so it was ended.
+    Abused(TokenStatus),
     /// It was deleted, and why.
     Removed(String),
     /// The workload cluster could not be asked.
@@ -160,7 +162,9 @@ pub fn status(config: &KamajiConfig, progress: &Progress, now: Timestamp) -> Kam
     if let Some(token) = &progress.token {
         report.set(token_valid(token));
         match token {
-            Token::Alive(known) | Token::Ended(known) => status.token = Some(known.clone()),
+            Token::Alive(known) | Token::Ended(known) | Token::Abused(known) => {
+                status.token = Some(known.clone());
+            }
             Token::Removed(_) => status.token = None,
             Token::Unknown(_) => {
                 if let Some(known) = &progress.known {
@@ -170,7 +174,7 @@ pub fn status(config: &KamajiConfig, progress: &Progress, now: Timestamp) -> Kam
         }
     }
     if let Some(found) = &progress.automatic {
-        report.set(strict(found));
+        report.set(strict(found.as_deref()));
     }
     if let Some(node) = &progress.node {
         for verdict in node_verdicts(node) {
@@ -190,18 +194,22 @@ pub fn status(config: &KamajiConfig, progress: &Progress, now: Timestamp) -> Kam
     status
 }
 
-fn strict(found: &[String]) -> Verdict {
+fn strict(found: Option<&str>) -> Verdict {
     let type_ = name(Condition_::CSRApprovalStrict);
-    if found.is_empty() {
+    let Some(why) = found else {
         return Verdict::yes(type_, Reason::Strict, "");
-    }
+    };
+    let why = if why.is_empty() {
+        "by a rule that it does not name"
+    } else {
+        why
+    };
     Verdict::no(
         type_,
         Reason::AutoApprovalBound,
         format!(
-            "ClusterRoleBinding {} in the workload cluster lets kube-controller-manager approve any node name for bootstrap \
-             tokens: delete it, or bind it to a narrower group",
-            found.join(", ")
+            "the workload cluster lets kube-controller-manager approve any node name for bootstrap tokens ({why}): delete that \
+             ClusterRoleBinding there, or bind it to a narrower group"
         ),
     )
 }
@@ -228,6 +236,12 @@ fn token_valid(token: &Token) -> Verdict {
             type_,
             Reason::MaxLifetime,
             "the machine did not join within spec.auth.token.maxLifetime: delete the Machine to get a new one",
+        ),
+        Token::Abused(_) => Verdict::no(
+            type_,
+            Reason::TokenAbused,
+            "the token was used for many requests that were denied or for a flood of reports, so it was deleted in the workload \
+             cluster: find out who has it, then delete the Machine to replace it",
         ),
         Token::Removed(why) => Verdict::yes(type_, Reason::TokenRemoved, why.clone()),
         Token::Unknown(problem) => Verdict::unknown(type_, problem.reason, problem.message.clone()),
@@ -329,7 +343,7 @@ pub fn stopped(config: &KamajiConfig, progress: &mut Progress, problem: Problem)
         progress.node = Some(Node::Unsettled(problem));
     } else if progress.lost || !(is_announced(config) || progress.data.is_some()) {
         progress.no_data = Some(problem);
-    } else {
+    } else if !is_abused(config) {
         progress.token = Some(Token::Unknown(problem));
     }
 }
@@ -351,6 +365,30 @@ pub fn has_joined(config: &KamajiConfig) -> bool {
         .is_some_and(|token| token.reason == Reason::TokenRemoved.as_str());
     status.token.is_none()
         && (removed || conditions::is_true(&status.conditions, name(Condition_::NodeJoined)))
+}
+
+/// Its token was abused and ended. This is final, whatever else happens.
+pub fn is_abused(config: &KamajiConfig) -> bool {
+    let status = config.status.as_ref();
+    status
+        .and_then(|status| conditions::get(&status.conditions, name(Condition_::BootstrapTokenValid)))
+        .is_some_and(|token| token.reason == Reason::TokenAbused.as_str())
+}
+
+/// What is reported of a denial: what was reported before, if that had the same reason. What varies in the message is up to
+/// whoever asks.
+pub fn denied_again(config: &KamajiConfig, denied: Problem) -> Problem {
+    let status = config.status.as_ref();
+    let before = status
+        .and_then(|status| conditions::get(&status.conditions, name(Condition_::NodeJoined)))
+        .filter(|joined| joined.reason == denied.reason.as_str());
+    match before {
+        Some(before) => Problem {
+            message: before.message.clone(),
+            ..denied
+        },
+        None => denied,
+    }
 }
 
 /// Why the machine's last request was denied, unless the machine reported something since.

@@ -79,7 +79,7 @@ fn after_the_join_all_conditions_are_healthy_and_the_token_is_not_reported() {
         ca: Step::Done,
         data: Some(data()),
         token: Some(Token::Removed("Node m joined".to_owned())),
-        automatic: Some(Vec::new()),
+        automatic: Some(None),
         node: Some(Node::Joined {
             name: "m".to_owned(),
             version: Ok("v1.36.3".to_owned()),

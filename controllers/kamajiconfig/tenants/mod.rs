@@ -4,6 +4,7 @@
 //! The watches decide nothing about a config: they keep what its reconcile needs, and wake it. The status of a config is
 //! written in its own reconcile only, so that writes never race.
 
+mod conduct;
 pub mod open;
 pub mod rbac;
 pub mod report;
@@ -22,7 +23,7 @@ use k8s_openapi::{
 };
 use kamaji_api::bootstrap::{KamajiConfig, NodeReport};
 use parking_lot::Mutex;
-use tokio::task::JoinSet;
+use tokio::{sync::OnceCell, task::JoinSet, time::Instant};
 
 use crate::{
     k8s::{conditions::cut, key::RootKey, store::Store},
@@ -30,6 +31,7 @@ use crate::{
     runtime::queue::Queue,
     tenant::nodes::Session,
 };
+use conduct::Conduct;
 use requests::{Requests, most_of_a_token};
 
 /// What a reconcile uses of a Node.
@@ -94,13 +96,19 @@ struct Waiter {
     key: RootKey,
     /// Most certificate requests that are kept for its token.
     most_requests: usize,
+    /// Its token is abused: what it sends is not looked at any more.
+    ignored: bool,
 }
+
+/// How configs were treated from inside their workload clusters. It survives a replaced kubeconfig.
+type Conducts = Arc<Mutex<HashMap<RootKey, Conduct>>>;
 
 /// One workload cluster.
 pub struct Tenant {
     /// The connections.
     pub session: Session,
     /// Held while a node name is claimed, so that two configs cannot claim the same one. It survives a replaced kubeconfig.
+    /// Nobody asks the tenant anything while he holds it.
     pub claims: Arc<tokio::sync::Mutex<()>>,
     /// Its Cluster.
     cluster: RootKey,
@@ -110,9 +118,12 @@ pub struct Tenant {
     /// Resource version of the Secret with the kubeconfig of the connections.
     version: String,
     view: Mutex<View>,
-    /// Digest of the RBAC objects that were applied, and the bindings found that approve requests automatically.
-    rbac: Mutex<Option<(String, Vec<String>)>>,
+    /// The RBAC objects were applied.
+    granted: OnceCell<()>,
+    /// When it was last reviewed whether requests are approved automatically, and why they are.
+    review: Mutex<Option<(Instant, Option<String>)>>,
     waiting: Mutex<BTreeSet<RootKey>>,
+    conducts: Conducts,
     tasks: Mutex<JoinSet<()>>,
     queue: Arc<Queue>,
 }
@@ -120,6 +131,7 @@ pub struct Tenant {
 /// The open workload clusters, by Cluster.
 pub struct Tenants {
     open: Mutex<HashMap<RootKey, Arc<Tenant>>>,
+    conducts: Conducts,
     configs: Arc<Store<KamajiConfig>>,
     queue: Arc<Queue>,
 }
@@ -129,6 +141,7 @@ impl Tenants {
     pub fn new(configs: Arc<Store<KamajiConfig>>, queue: Arc<Queue>) -> Self {
         Self {
             open: Mutex::default(),
+            conducts: Conducts::default(),
             configs,
             queue,
         }
@@ -172,8 +185,10 @@ impl Tenants {
             configs: self.configs.clone(),
             version: version.to_owned(),
             view: Mutex::default(),
-            rbac: Mutex::default(),
+            granted: OnceCell::new(),
+            review: Mutex::default(),
             waiting: Mutex::default(),
+            conducts: self.conducts.clone(),
             tasks: Mutex::default(),
             queue: self.queue.clone(),
         });
@@ -199,6 +214,7 @@ impl Tenants {
         {
             let mut waiting = tenant.waiting.lock();
             waiting.remove(key);
+            self.conducts.lock().remove(key);
             let mut view = tenant.view.lock();
             let gone: Vec<_> = view
                 .ids
@@ -245,29 +261,17 @@ impl Tenant {
         self.waiting.lock().insert(key.clone());
         let mut view = self.view.lock();
         if let Some(id) = token {
+            let ignored = view.ids.get(id).is_some_and(|waiter| waiter.ignored);
             let waiter = Waiter {
                 key: key.clone(),
                 most_requests: most_of_a_token(Some(&scope.owner)),
+                ignored,
             };
             view.ids.insert(id.to_owned(), waiter);
         }
         if let Some(name) = node {
             view.names.insert(name.to_owned(), key.clone());
         }
-    }
-
-    /// Bindings that approve requests automatically, if RBAC objects of this digest were applied.
-    pub fn rbac(&self, digest: &str) -> Option<Vec<String>> {
-        self.rbac
-            .lock()
-            .as_ref()
-            .filter(|(known, _)| known == digest)
-            .map(|(_, found)| found.clone())
-    }
-
-    /// RBAC objects of this digest were applied.
-    pub fn note_rbac(&self, digest: String, found: Vec<String>) {
-        *self.rbac.lock() = Some((digest, found));
     }
 
     /// Whether a token of this ID exists; `None` until tokens were listed.
@@ -377,9 +381,36 @@ impl Tenant {
         self.view.lock().reports.get(token).cloned()
     }
 
+    /// A request of the token of `key` was denied for what it asks.
+    pub fn note_denial(&self, key: &RootKey) {
+        self.conducts.lock().entry(key.clone()).or_default().note_denial();
+    }
+
+    /// The token of `key` is abused.
+    pub fn is_abused(&self, key: &RootKey) -> bool {
+        self.conducts.lock().get(key).is_some_and(Conduct::is_abused)
+    }
+
+    /// Looks at nothing any more that this token sends.
+    pub fn ignore(&self, token: &str) {
+        let mut view = self.view.lock();
+        if let Some(waiter) = view.ids.get_mut(token) {
+            waiter.ignored = true;
+        }
+        view.requests.remove_all(token);
+        view.reports.remove(token);
+    }
+
+    /// Something in the workload cluster wakes a config: at a bounded rate.
     fn wake(&self, key: Option<RootKey>) {
         if let Some(key) = key {
-            self.queue.add(key);
+            let wait = self
+                .conducts
+                .lock()
+                .entry(key.clone())
+                .or_default()
+                .wake(Instant::now().into_std());
+            self.queue.add_after(key, wait);
         }
     }
 

@@ -1,13 +1,14 @@
 //! Opens the workload cluster of a config: with the kubeconfig that the control plane provider writes for this provider,
 //! and with the RBAC rules that nodes need to join.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use kamaji_api::{
     conditions::Reason,
     labels::{capi, ours},
 };
 use kube::ResourceExt as _;
+use tokio::time::Instant;
 
 use super::{Tenant, rbac};
 use crate::{
@@ -15,6 +16,9 @@ use crate::{
     kamajiconfig::{observe, scope::Scope, status::Progress},
     tenant::{self, nodes::Session},
 };
+
+/// Time between two reviews of automatic approval.
+const REVIEW: Duration = Duration::from_hours(24);
 
 /// The workload cluster, with the RBAC rules applied. The config waits in it from now on.
 ///
@@ -28,13 +32,13 @@ pub async fn open(scope: &Scope<'_>, progress: &mut Progress) -> Result<Arc<Tena
         .as_ref()
         .and_then(|status| status.token.as_ref()?.id.as_deref());
     tenant.wait(scope, token, scope.node_name().as_deref());
-    let found = apply_rbac(&tenant).await.map_err(|trouble| match trouble {
+    grant(&tenant).await.map_err(|trouble| match trouble {
         tenant::Error::Refused { code, .. } if (400..500).contains(&code) && ![409, 429].contains(&code) => {
             Problem::unwatched(Reason::TenantRBACFailed, trouble.to_string())
         }
         other => Problem::from(other),
     })?;
-    progress.automatic = Some(found);
+    progress.automatic = review(&tenant).await?;
     Ok(tenant)
 }
 
@@ -68,22 +72,33 @@ async fn connect(scope: &Scope<'_>) -> Result<Arc<Tenant>, Problem> {
         .open(cluster, &uid, &row.resource_version, session))
 }
 
-/// Applies the RBAC rules once, and looks for bindings that approve requests automatically: again with each call while
-/// there is one.
-async fn apply_rbac(tenant: &Tenant) -> Result<Vec<String>, tenant::Error> {
-    let objects = rbac::objects();
-    let digest = rbac::digest(&objects);
-    let _one = tenant.claims.lock().await;
-    match tenant.rbac(&digest) {
-        Some(found) if found.is_empty() => return Ok(found),
-        Some(_) => {}
-        None => {
-            for object in &objects {
-                tenant.session.apply(object).await?;
-            }
+/// Applies the RBAC rules once for all configs of the workload cluster. Of those that need them at the same time one does it,
+/// and the others wait.
+async fn grant(tenant: &Tenant) -> Result<(), tenant::Error> {
+    let apply = async || {
+        for object in rbac::objects() {
+            tenant.session.apply(&object).await?;
         }
+        Ok(())
+    };
+    tenant.granted.get_or_try_init(apply).await.copied()
+}
+
+/// Why requests are approved automatically, if they are: asked once a day, and again with each call while they are. `None`
+/// where this identity may not ask yet, since a hosting engine of an earlier release gave it its permissions.
+async fn review(tenant: &Tenant) -> Result<Option<Option<String>>, tenant::Error> {
+    let before = tenant.review.lock().clone();
+    if let Some((at, None)) = before
+        && at.elapsed() < REVIEW
+    {
+        return Ok(Some(None));
     }
-    let found = rbac::automatic_approvals(&tenant.session.bindings().await?);
-    tenant.note_rbac(digest, found.clone());
-    Ok(found)
+    match tenant.session.approves_automatically(&rbac::BEARER_GROUPS).await {
+        Ok(why) => {
+            *tenant.review.lock() = Some((Instant::now(), why.clone()));
+            Ok(Some(why))
+        }
+        Err(tenant::Error::Refused { code: 403, .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }

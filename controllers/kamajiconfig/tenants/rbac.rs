@@ -5,16 +5,11 @@
 //! (<https://kubernetes.io/docs/reference/access-authn-authz/kubelet-tls-bootstrapping/>) for a group of this provider's
 //! tokens alone.
 
-use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 use kamaji_api::labels::{kamaji, namespace::TENANT_REPORTS, ours};
 use serde_json::{Value, json};
 
-use crate::{
-    k8s::digest,
-    tenant::bootstrap_role::{
-        CLIENT_SIGNER, CSR_BINDING, NODE_BOOTSTRAPPER, NODE_CLIENT, POLICY, RENEW_BINDING, REPORT,
-        SELF_NODE_CLIENT,
-    },
+use crate::tenant::bootstrap_role::{
+    CLIENT_SIGNER, CSR_BINDING, NODE_BOOTSTRAPPER, POLICY, RENEW_BINDING, REPORT, SELF_NODE_CLIENT,
 };
 
 /// The objects, in the order in which they are applied. None of them lets kube-controller-manager approve a first
@@ -47,26 +42,12 @@ pub fn objects() -> Vec<Value> {
     ]
 }
 
-/// Digest of the objects: equal digests need no request.
-pub fn digest(objects: &[Value]) -> String {
-    digest::of(&Value::Array(objects.to_vec()))
-}
-
-/// Names of the bindings that let kube-controller-manager approve any node name for all bootstrap tokens, or for this
-/// provider's.
-pub fn automatic_approvals(bindings: &[ClusterRoleBinding]) -> Vec<String> {
-    bindings
-        .iter()
-        .filter(|binding| binding.role_ref.name == NODE_CLIENT)
-        .filter(|binding| {
-            binding.subjects.iter().flatten().any(|subject| {
-                subject.kind == "Group"
-                    && ["system:bootstrappers", ours::NODE_BOOTSTRAP_GROUP].contains(&subject.name.as_str())
-            })
-        })
-        .filter_map(|binding| binding.metadata.name.clone())
-        .collect()
-}
+/// Groups of whoever has a token of this provider, as the API server authenticates it.
+pub const BEARER_GROUPS: [&str; 3] = [
+    ours::NODE_BOOTSTRAP_GROUP,
+    "system:bootstrappers",
+    "system:authenticated",
+];
 
 /// What bearers of the tokens may create: Events that are named after their own token, so that nobody reports for another
 /// machine, and requests to the signer of client certificates.
@@ -154,29 +135,7 @@ fn binding(name: &str, role: &str, to: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn bound(name: &str, role: &str, to: &str) -> ClusterRoleBinding {
-        serde_json::from_value(binding(name, role, to)).unwrap()
-    }
-
-    #[test]
-    fn bootstrap_24_automatic_approval_is_found_and_named() {
-        let bindings = [
-            bound(
-                "kubeadm:node-autoapprove-bootstrap",
-                NODE_CLIENT,
-                "system:bootstrappers:kubeadm:default-node-token",
-            ),
-            bound("too-wide", NODE_CLIENT, "system:bootstrappers"),
-            bound("ours-by-hand", NODE_CLIENT, ours::NODE_BOOTSTRAP_GROUP),
-            bound(CSR_BINDING, NODE_BOOTSTRAPPER, ours::NODE_BOOTSTRAP_GROUP),
-            bound("by-an-older-version", NODE_CLIENT, ours::NODE_BOOTSTRAP_GROUP),
-        ];
-        assert_eq!(
-            automatic_approvals(&bindings),
-            ["too-wide", "ours-by-hand", "by-an-older-version"]
-        );
-    }
+    use crate::tenant::bootstrap_role::NODE_CLIENT;
 
     #[test]
     fn nothing_approves_tokens_automatically() {
@@ -185,6 +144,5 @@ mod tests {
                 .iter()
                 .any(|object| object["roleRef"]["name"] == NODE_CLIENT)
         );
-        assert_eq!(digest(&objects()), digest(&objects()));
     }
 }

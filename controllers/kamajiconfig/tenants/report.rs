@@ -27,10 +27,12 @@ pub fn read(event: &Event) -> Option<(&str, NodeReport)> {
     let report = NodeReport {
         reason: Some(reason),
         message: Some(clean(message)),
+        // The API server's time: the clock of the machine may be wrong, and a report from its future would be the last.
         time: event
-            .last_timestamp
+            .metadata
+            .creation_timestamp
             .clone()
-            .or_else(|| event.metadata.creation_timestamp.clone()),
+            .or_else(|| event.last_timestamp.clone()),
         node: event.reporting_instance.as_deref().map(clean),
     };
     Some((id, report))

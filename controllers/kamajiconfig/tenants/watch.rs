@@ -12,12 +12,17 @@ use k8s_openapi::api::{
     certificates::v1::CertificateSigningRequest,
     core::v1::{Event as CoreEvent, Node, Secret},
 };
-use kamaji_api::{bootstrap::KamajiConfig, conditions::Reason, labels::ours};
+use kamaji_api::{
+    bootstrap::{KamajiConfig, NodeReport},
+    conditions::Reason,
+    labels::ours,
+};
 use kube::{
     ResourceExt as _,
     api::PartialObjectMeta,
     runtime::watcher::{self, Event},
 };
+use tokio::time::Instant;
 
 use super::{
     Mark, NodeFacts, Tenant, report,
@@ -50,9 +55,10 @@ impl Tenant {
             }
         }));
         let me = Arc::downgrade(self);
+        let mut listing = BTreeSet::new();
         self.spawn(follow("reports", self.session.reports(), move |event| {
-            if let (Some(tenant), Event::Apply(event) | Event::InitApply(event)) = (me.upgrade(), event) {
-                tenant.on_report(&event);
+            if let Some(tenant) = me.upgrade() {
+                tenant.on_report(event, &mut listing);
             }
         }));
     }
@@ -73,6 +79,9 @@ impl Tenant {
                     };
                     let new = view.requests.get(&name).is_none();
                     let waiter = view.ids.get(token).cloned();
+                    if waiter.as_ref().is_some_and(|waiter| waiter.ignored) {
+                        return;
+                    }
                     let most = waiter
                         .as_ref()
                         .map_or_else(|| most_of_a_token::<()>(None), |waiter| waiter.most_requests);
@@ -155,13 +164,26 @@ impl Tenant {
                 return;
             }
             Event::InitDone => {
-                let woken: BTreeSet<_> = {
+                let (first, woken) = {
                     let mut view = self.view.lock();
-                    view.nodes = Some(std::mem::take(listing));
-                    view.names.values().cloned().collect()
+                    let listed = std::mem::take(listing);
+                    let before = view.nodes.take();
+                    let changed = |name: &&String| {
+                        let before = before.as_ref().map(|nodes| nodes.get(*name));
+                        before != Some(listed.get(*name))
+                    };
+                    let names = view.names.iter().filter(|(name, _)| changed(name));
+                    let woken: BTreeSet<_> = names.map(|(_, key)| key.clone()).collect();
+                    view.nodes = Some(listed);
+                    (before.is_none(), woken)
                 };
                 for key in woken {
-                    self.wake(Some(key));
+                    // The first list comes with the connection, and not from inside the workload cluster.
+                    if first {
+                        self.queue.add(key);
+                    } else {
+                        self.wake(Some(key));
+                    }
                 }
                 return;
             }
@@ -221,33 +243,60 @@ impl Tenant {
             }
             Event::Delete(secret) => {
                 let id = id_of(&secret);
-                self.note_end(&id);
-                let owner = self.view.lock().ids.get(&id).map(|waiter| waiter.key.clone());
+                let owner = {
+                    let mut view = self.view.lock();
+                    let ended = view.tokens.as_mut().is_some_and(|ids| ids.remove(&id).is_none());
+                    // We deleted it.
+                    if ended {
+                        return;
+                    }
+                    view.ids.get(&id).map(|waiter| waiter.key.clone())
+                };
                 self.wake(owner);
             }
         }
     }
 
-    fn on_report(&self, event: &CoreEvent) {
-        let Some((token, report)) = report::read(event) else {
-            return;
-        };
-        let owner = {
-            let mut view = self.view.lock();
-            let Some(owner) = view.ids.get(token).map(|waiter| waiter.key.clone()) else {
-                return;
-            };
-            let newer = view
-                .reports
-                .get(token)
-                .is_none_or(|known| known.time.as_ref().map(|t| t.0) <= report.time.as_ref().map(|t| t.0));
-            if !newer {
-                return;
+    pub(in crate::kamajiconfig) fn on_report(
+        &self,
+        event: Event<CoreEvent>,
+        listing: &mut BTreeSet<RootKey>,
+    ) {
+        match event {
+            Event::Init => listing.clear(),
+            Event::InitApply(event) => listing.extend(self.keep_report(&event)),
+            Event::InitDone => {
+                for key in std::mem::take(listing) {
+                    self.wake(Some(key));
+                }
             }
-            view.reports.insert(token.to_owned(), report);
-            owner
-        };
-        self.wake(Some(owner));
+            Event::Apply(event) => {
+                let owner = self.keep_report(&event);
+                if let Some(key) = &owner {
+                    let mut conducts = self.conducts.lock();
+                    conducts
+                        .entry(key.clone())
+                        .or_default()
+                        .note_report(Instant::now().into_std());
+                }
+                self.wake(owner);
+            }
+            Event::Delete(_) => {}
+        }
+    }
+
+    /// Keeps a report that is newer than the one before, and returns the config that it is about.
+    fn keep_report(&self, event: &CoreEvent) -> Option<RootKey> {
+        let (token, report) = report::read(event)?;
+        let mut view = self.view.lock();
+        let owner = view.ids.get(token).filter(|waiter| !waiter.ignored)?.key.clone();
+        let time = |report: &NodeReport| report.time.as_ref().map(|time| time.0);
+        let known = view.reports.get(token);
+        if known.is_some_and(|known| time(known) > time(&report)) {
+            return None;
+        }
+        view.reports.insert(token.to_owned(), report);
+        Some(owner)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     k8s::key::RootKey,
     kamajicontrolplane::{example, reconcile::reconcile},
     runtime::driver::Outcome,
-    tenant::reach::Answer,
+    tenant::endpoint::Answer,
     testing::path,
 };
 

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use capi_kamaji::{
     pki::{issue, spec::AltNames},
-    tenant::reach::{Answer, ask},
+    tenant::endpoint::{Answer, ask},
 };
 use e2e::port;
 use k8s_openapi::jiff::Timestamp;

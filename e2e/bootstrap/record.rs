@@ -1,0 +1,76 @@
+//! What the API server recorded of requests.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::{NS, World};
+
+/// Who answers certificate requests and makes tokens is written down, and each write in the namespace of the Clusters.
+pub fn policy() -> Value {
+    json!({
+        "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
+        "rules": [
+            {
+                "level": "Metadata", "verbs": ["update", "patch"],
+                "resources": [{"group": "certificates.k8s.io", "resources": ["certificatesigningrequests/approval"]}],
+            },
+            {
+                "level": "Metadata", "verbs": ["create"], "namespaces": ["kube-system"],
+                "resources": [{"group": "", "resources": ["secrets"]}],
+            },
+            {"level": "Metadata", "verbs": ["create", "update", "patch", "delete"], "namespaces": [NS]},
+            {"level": "None"},
+        ],
+    })
+}
+
+/// A write to the management cluster, by the API server's own record.
+pub struct Write {
+    /// Resource, in the plural.
+    pub resource: String,
+    /// Subresource, empty for the object itself.
+    pub subresource: String,
+    /// Name of the object.
+    pub name: String,
+}
+
+impl World {
+    /// A file that goes with this.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.home.0.join(name)
+    }
+
+    /// What the API server recorded.
+    fn recorded(&self) -> Result<Vec<Value>> {
+        let text = fs::read_to_string(self.file("audit.log"))?;
+        // The last line may be half written.
+        let events = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+        Ok(events.collect())
+    }
+
+    /// Writes in the namespace of the Clusters.
+    pub fn writes(&self) -> Result<Vec<Write>> {
+        let text = |event: &Value, key: &str| event["objectRef"][key].as_str().unwrap_or_default().to_owned();
+        let events = self.recorded()?.into_iter();
+        Ok(events
+            .filter(|event| event["objectRef"]["namespace"] == NS)
+            .map(|event| Write {
+                resource: text(&event, "resource"),
+                subresource: text(&event, "subresource"),
+                name: text(&event, "name"),
+            })
+            .collect())
+    }
+
+    /// Users who wrote the object of this name: one entry a write.
+    pub fn writers(&self, name: &str) -> Result<Vec<String>> {
+        let events = self.recorded()?.into_iter();
+        Ok(events
+            .filter(|event| event["objectRef"]["name"] == name)
+            .filter(|event| matches!(event["responseStatus"]["code"].as_u64(), Some(200 | 201)))
+            .filter_map(|event| event["user"]["username"].as_str().map(str::to_owned))
+            .collect())
+    }
+}
