@@ -17,6 +17,9 @@ use crate::{
     tenantcontrolplane::{self, TenantControlPlane},
 };
 
+/// A time before the year 9999: the last of it is beyond what can be decoded, and a format has no end.
+const BEFORE_9999: &str = "^([0-8][0-9]{3}|9([0-8][0-9]{2}|9([0-8][0-9]|9[0-8])))-";
+
 /// Every definition of this project, sorted by name.
 pub fn all_crds() -> Vec<CustomResourceDefinition> {
     vec![
@@ -88,10 +91,13 @@ fn identify(root: &mut JSONSchemaProps) {
     }
 }
 
-/// Removes, at every depth, what generated schemas contain and Kubernetes does not use.
+/// Removes, at every depth, what generated schemas contain and Kubernetes does not use, and bounds times.
 fn tidy(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
     schema.title = None;
+    if schema.format.as_deref() == Some("date-time") {
+        schema.pattern = Some(BEFORE_9999.to_owned());
+    }
     if schema
         .format
         .as_ref()

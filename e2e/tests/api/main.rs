@@ -1,11 +1,13 @@
 //! The definitions on a real API server that emulates Kubernetes 1.33, the oldest supported management cluster: they are
 //! served, accept valid objects, and reject invalid ones with a message that names the field and the fix.
 
+mod accepted;
 mod change;
 mod creation;
 mod first_apply;
 mod frozen;
 mod full;
+mod generate;
 mod manifests;
 mod reach;
 mod undecodable;
