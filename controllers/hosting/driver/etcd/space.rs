@@ -10,11 +10,15 @@ pub fn of(status: &StatusResponse) -> Space {
     Space {
         used: bytes(status.db_size()),
         quota: bytes(status.db_size_quota()),
-        full: status
-            .errors()
-            .iter()
-            .any(|error| error.ends_with("alarm:NOSPACE")),
+        full: is_full(status.errors()),
     }
+}
+
+/// An alarm is one of the errors that a member tells: `memberID:1 alarm:NOSPACE`, with a space at its end.
+fn is_full(errors: &[String]) -> bool {
+    errors
+        .iter()
+        .any(|error| error.split_whitespace().any(|word| word == "alarm:NOSPACE"))
 }
 
 /// The fullest member, which is the first that takes no writes.
@@ -28,6 +32,15 @@ pub fn fullest(members: Vec<Space>) -> Space {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_alarm_is_found_among_the_errors_of_a_member() {
+        let errors = |text: &str| [text.to_owned()];
+        assert!(is_full(&errors("memberID:10276657743932975437 alarm:NOSPACE ")));
+        assert!(!is_full(&errors("memberID:10276657743932975437 alarm:CORRUPT ")));
+        assert!(!is_full(&errors("etcdserver: no leader")));
+        assert!(!is_full(&[]));
+    }
 
     #[test]
     fn the_fullest_member_counts_and_an_alarm_of_any() {
