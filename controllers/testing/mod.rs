@@ -11,6 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use http::{Method, Request, Response, StatusCode};
@@ -52,6 +53,8 @@ struct State {
     lives: Option<usize>,
     /// Requests whose path ends like this get 429.
     refused: Option<String>,
+    /// How long an answer takes.
+    delay: Duration,
 }
 
 impl FakeApi {
@@ -92,6 +95,11 @@ impl FakeApi {
     /// Leaves all requests of this connection unanswered from now on.
     pub fn fall_silent(&self) {
         self.silent.store(true, Ordering::SeqCst);
+    }
+
+    /// Lets each answer take this long, as with a slow webhook.
+    pub fn slow_down(&self, delay: Duration) {
+        self.state.lock().delay = delay;
     }
 
     /// Requests since the last call.
@@ -138,6 +146,8 @@ impl FakeApi {
             .map(http_body_util::Collected::to_bytes)
             .unwrap_or_default();
         let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        let delay = self.state.lock().delay;
+        tokio::time::sleep(delay).await;
         let (code, answer) = self.state.lock().answer(&parts.method, &parts.uri, &body);
         let mut response = Response::new(Body::from(answer.to_string().into_bytes()));
         *response.status_mut() = code;

@@ -6,6 +6,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use k8s_openapi::jiff::Timestamp;
 use kamaji_api::tenantcontrolplane::TenantControlPlane;
 use parking_lot::Mutex;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use super::ca::ProvidedCa;
@@ -19,6 +20,11 @@ use crate::{
 /// Time between two audits of what a tenant's admin may have changed in the workload cluster.
 const AUDIT: Duration = Duration::from_hours(24);
 
+/// Number of workload clusters that are asked at the same time.
+const AT_ONCE: usize = 16;
+/// How long a tenant waits until it may ask.
+const TURN: Duration = Duration::from_millis(500);
+
 /// Makes the client of a tenant from a kubeconfig and from the `host:port` of its Service.
 pub type Connect = Box<dyn Fn(&Kubeconfig, &str) -> Result<Connection, tenant::Error> + Send + Sync>;
 
@@ -30,6 +36,8 @@ pub struct Context {
     pub clients: Clients,
     /// See [`Connect`].
     pub connect: Connect,
+    /// Workload clusters that are asked at the same time: fewer than there are workers, so that slow ones leave some free.
+    turns: Semaphore,
     memory: Mutex<Memory>,
 }
 
@@ -54,8 +62,16 @@ impl Context {
             engine,
             clients: Clients::default(),
             connect,
+            turns: Semaphore::new(AT_ONCE),
             memory: Mutex::default(),
         })
+    }
+
+    /// Waits for a turn to ask a workload cluster, a short time: who waits holds a worker too.
+    pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        let turn = tokio::time::timeout(TURN, self.turns.acquire()).await;
+        // The semaphore is never closed.
+        turn.ok()?.ok()
     }
 
     /// Drops tenant clients that were not used for long, until the process stops.

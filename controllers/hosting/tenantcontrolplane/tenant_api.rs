@@ -2,6 +2,8 @@
 //! changed: a digest records what was applied, and Kubernetes itself probes the pods. Once a day everything is applied
 //! again, since a tenant's admin may have deleted some of it.
 
+use std::time::Duration;
+
 use k8s_openapi::ByteString;
 use kamaji_api::{
     conditions::{Reason, TenantControlPlaneCondition as On},
@@ -32,6 +34,10 @@ use crate::{
 const SUPER_ADMIN: &str = "super-admin.svc";
 /// Key of the kubeconfig of the admin, whose permissions those rules are.
 const ADMIN: &str = "admin.svc";
+
+/// How long everything in one workload cluster may take. Its admin decides how long its webhooks and aggregated APIs take,
+/// and whoever waits for them holds a worker that other tenants need.
+const WHOLE: Duration = Duration::from_secs(30);
 
 /// Applies RBAC rules and add-ons in the workload cluster, when something may have changed there.
 ///
@@ -74,6 +80,49 @@ pub async fn apply(
     if healthy && (rolling || applied) {
         return Ok(());
     }
+    let Some(_turn) = context.turn().await else {
+        return Err(Problem::unwatched(
+            Reason::Pending,
+            "other API servers are slow to answer; this one has its turn after them",
+        ));
+    };
+    let work = Box::pin(look(scope, endpoint, certificates, &bundle, observed, &digest));
+    if let Ok(done) = tokio::time::timeout(WHOLE, work).await {
+        return done;
+    }
+    let problem = slow();
+    observed.tenant_api = Some(TenantApi {
+        // It may answer, and be slow at one request.
+        answered: Step::NotReached,
+        ..unreached(&digest, &problem)
+    });
+    Err(problem)
+}
+
+/// The whole step took too long.
+fn slow() -> Problem {
+    Problem::backoff(
+        Class::Foreign,
+        Reason::APIServerUnhealthy,
+        format!(
+            "what belongs into the workload cluster could not be applied within {} s; look there for admission webhooks and \
+             aggregated APIs that answer slowly",
+            WHOLE.as_secs()
+        ),
+    )
+}
+
+/// Asks the API server whether it is ready, and applies everything there.
+async fn look(
+    scope: &Scope<'_>,
+    endpoint: &Endpoint,
+    certificates: &Certificates,
+    bundle: &Bundle,
+    observed: &mut Observed,
+    digest: &str,
+) -> Result<(), Problem> {
+    let Scope { context, now, .. } = *scope;
+    let key = scope.key();
     let reached = match clients(scope, endpoint, certificates).await {
         Ok(clients) => probe(scope, clients).await,
         Err(problem) => Err(problem),
@@ -81,7 +130,7 @@ pub async fn apply(
     let (super_admin, admin) = match reached {
         Ok(clients) => clients,
         Err(problem) => {
-            observed.tenant_api = Some(unreached(&digest, &problem));
+            observed.tenant_api = Some(unreached(digest, &problem));
             return Err(problem);
         }
     };
@@ -95,7 +144,7 @@ pub async fn apply(
         .await
         .map_err(|error| problem(&error, Reason::AddonsFailed));
     observed.tenant_api = Some(TenantApi {
-        digest,
+        digest: digest.to_owned(),
         answered: Step::Done,
         rbac: rbac.clone().into(),
         addons: addons.clone().into(),

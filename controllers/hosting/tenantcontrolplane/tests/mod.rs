@@ -3,6 +3,7 @@
 //! tenant.
 
 mod loss;
+mod slow;
 mod space;
 mod trust;
 
