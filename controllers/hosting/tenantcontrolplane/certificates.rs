@@ -10,6 +10,7 @@ use kamaji_api::{conditions::Reason, labels::ours, tenantcontrolplane::TenantCon
 
 use super::{
     ca::{recorded_hash, unusable},
+    ca_copy,
     component::{CaKeys, GENERATED_CA},
     desired::secrets,
     endpoint::Endpoint,
@@ -36,7 +37,9 @@ pub struct Certificates {
     pub hashes: BTreeMap<&'static str, String>,
     /// Digest of the public key of a CA that the user provides.
     pub ca_key: Option<String>,
-    /// Which keys `<tcp>-ca` has.
+    /// The Secret with the CA that the pods mount: `<tcp>-ca`, or a copy of the one that a user provides.
+    pub ca_secret: String,
+    /// Which keys it has.
     pub ca_keys: CaKeys,
     /// When the next certificate is renewed.
     pub renew_at: Option<Timestamp>,
@@ -130,6 +133,7 @@ async fn issue_all(
     let mut made = Certificates {
         hashes: BTreeMap::new(),
         ca_key: None,
+        ca_secret: spec::ca_name(&scope.key().name),
         ca_keys: GENERATED_CA,
         renew_at: None,
         admin: None,
@@ -151,6 +155,7 @@ async fn issue_all(
                 fingerprints.extend(fingerprint.map(|print| (spec.component, print)));
             }
             TrustRoot::Provided(ca) => {
+                made.ca_secret = ca_copy::ensure(scope, &ca).await?;
                 made.hashes.insert(spec.component, ca.hash);
                 fingerprints.insert(spec.component, ca.fingerprint);
                 made.ca_keys = ca.keys;
@@ -200,11 +205,12 @@ async fn issue_all(
     let signs = |signer| due.iter().any(|spec| spec.signer() == Some(signer));
     let mut cluster = None;
     if signs(Signer::Cluster) {
-        cluster = Some(read_ca(scope, specs, component::CA, &fresh).await?);
+        cluster = Some(read_ca(scope, specs, component::CA, &made.ca_secret, &fresh).await?);
     }
     let mut front_proxy = None;
     if signs(Signer::FrontProxy) {
-        front_proxy = Some(read_ca(scope, specs, component::FRONT_PROXY_CA, &fresh).await?);
+        let name = spec::front_proxy_ca_name(&scope.key().name);
+        front_proxy = Some(read_ca(scope, specs, component::FRONT_PROXY_CA, &name, &fresh).await?);
     }
     for (spec, material) in issued(tenant, due, cluster, front_proxy, datastore, now).await? {
         let manifest = secrets::material(tenant, &spec, &material)?;
@@ -260,16 +266,17 @@ async fn leaf(scope: &Scope<'_>, spec: &SecretSpec, print: Option<String>) -> Re
     Ok(Leaf::Kept { hash, renew_at })
 }
 
-/// A CA with its private key: the one that was just generated, else from its Secret.
+/// A CA with its private key: the one that was just generated, else from its Secret `name`.
 async fn read_ca(
     scope: &Scope<'_>,
     specs: &[SecretSpec],
     component: &'static str,
+    name: &str,
     fresh: &BTreeMap<&'static str, Material>,
 ) -> Result<Ca, Problem> {
     let namespace = scope.key().namespace;
     let spec = specs.iter().find(|spec| spec.component == component);
-    let (Some(spec), Some(keys)) = (spec, spec.and_then(SecretSpec::ca_keys)) else {
+    let Some(keys) = spec.and_then(SecretSpec::ca_keys) else {
         return Err(Problem::on_change(
             Reason::InternalError,
             format!("there is no CA {component}"),
@@ -277,12 +284,12 @@ async fn read_ca(
     };
     let data = match fresh.get(component) {
         Some(material) => material.to_data(),
-        None => observe::secret(scope.context, &namespace, &spec.name)
+        None => observe::secret(scope.context, &namespace, name)
             .await?
             .and_then(|secret| secret.data)
             .unwrap_or_default(),
     };
-    Ca::read(&format!("{namespace}/{}", spec.name), keys, &data).map_err(|error| unusable(&error))
+    Ca::read(&format!("{namespace}/{name}"), keys, &data).map_err(|error| unusable(&error))
 }
 
 /// Creates a CA or a key pair. It is never overwritten: two processes that race must not replace each other's keys.

@@ -7,6 +7,7 @@
 //! It reads and writes nothing of Cluster API. Others use only the objects and the status of a TenantControlPlane.
 
 pub mod ca;
+mod ca_copy;
 pub mod certificates;
 pub mod component;
 pub mod context;

@@ -15,6 +15,7 @@ use kamaji_api::{
 use kube::{Api, ResourceExt};
 
 use super::{
+    ca_copy,
     certificates::{self, Certificates},
     context::Context,
     deletion,
@@ -156,6 +157,9 @@ async fn advance(
 
     let deployment = workload::apply(&scope, &endpoint, &certificates, &placed).await;
     let deployment = record(&mut observed.deployment, deployment)?;
+    if phase::complete(&deployment) {
+        ca_copy::prune(&scope, &certificates.ca_secret).await?;
+    }
     let pods = phase::check_pods(&deployment);
     observed.deployment = pods.clone().into();
     observed.rendered = Some(tenant.spec.kubernetes.version.clone());

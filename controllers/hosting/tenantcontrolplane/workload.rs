@@ -82,6 +82,7 @@ pub async fn apply(
             endpoints,
         },
         advertise: endpoint.advertise,
+        ca_secret: &certificates.ca_secret,
         ca_keys: certificates.ca_keys,
         hashes: &certificates.hashes,
         config_hash: &secrets::datastore_config_hash(names),

@@ -140,10 +140,13 @@ fn pod(inputs: &Inputs<'_>) -> PodSpec {
         security_context: Some(hardened::pod()),
         containers: containers::all(inputs),
         volumes: Some(vec![
-            volumes::projected(API_SERVER, volumes::api_server(&name, inputs.ca_keys)),
+            volumes::projected(
+                API_SERVER,
+                volumes::api_server(&name, inputs.ca_secret, inputs.ca_keys),
+            ),
             volumes::projected(
                 CONTROLLER_MANAGER,
-                volumes::controller_manager(&name, inputs.ca_keys),
+                volumes::controller_manager(&name, inputs.ca_secret, inputs.ca_keys),
             ),
             volumes::projected(SCHEDULER, volumes::scheduler(&name)),
         ]),

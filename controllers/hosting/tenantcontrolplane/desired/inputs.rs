@@ -28,7 +28,9 @@ pub struct Inputs<'a> {
     pub storage: Storage<'a>,
     /// Address behind the `kubernetes` Service of the workload cluster.
     pub advertise: Option<IpAddr>,
-    /// Which keys `<tcp>-ca` has.
+    /// The Secret with the CA that the pods mount.
+    pub ca_secret: &'a str,
+    /// Which keys it has.
     pub ca_keys: CaKeys,
     /// Digest of the data of each Secret, by component.
     pub hashes: &'a BTreeMap<&'static str, String>,

@@ -52,6 +52,35 @@ pub fn material(tenant: &TenantControlPlane, spec: &SecretSpec, material: &Mater
     })
 }
 
+/// Value of the component label of [`ca_copy`].
+pub const CA_COPY: &str = "ca-copy";
+
+/// Name of the copy of a CA with this digest.
+pub fn ca_copy_name(tenant: &str, hash: &str) -> String {
+    format!("{tenant}-ca-{}", hash.get(..8).unwrap_or(hash))
+}
+
+/// The copy of a CA that a user provides, for the pods.
+///
+/// # Errors
+/// See [`Result`].
+pub fn ca_copy(
+    tenant: &TenantControlPlane,
+    hash: &str,
+    data: BTreeMap<String, ByteString>,
+) -> Result<Manifest> {
+    let name = ca_copy_name(&tenant.name_any(), hash);
+    let mut metadata = metadata(tenant, &name, CA_COPY, None);
+    metadata.annotations = Some(BTreeMap::from([(ours::CONTENT_HASH.to_owned(), hash.to_owned())]));
+    manifest(&Secret {
+        metadata,
+        type_: Some("Opaque".to_owned()),
+        data: Some(data),
+        immutable: Some(true),
+        ..Secret::default()
+    })
+}
+
 /// The Secret with schema and user, under the keys of upstream Kamaji. etcd authenticates users by certificate, so the
 /// password is empty, and so is the connection string, as in upstream Kamaji.
 ///

@@ -26,6 +26,7 @@ fn deployment_of(tenant: &TenantControlPlane) -> Value {
         valid: &valid,
         storage: example::storage(),
         advertise: Some("10.0.0.7".parse().unwrap()),
+        ca_secret: "alpha-ca",
         ca_keys: GENERATED_CA,
         hashes: &hashes,
         config_hash: "config-digest",

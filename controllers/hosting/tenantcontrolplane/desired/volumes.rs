@@ -13,10 +13,10 @@ const MODE: i32 = 0o440;
 /// Secret, key in it, and path in the container.
 type Item = (String, &'static str, &'static str);
 
-/// Files of kube-apiserver.
-pub(super) fn api_server(tenant: &str, ca: CaKeys) -> Vec<Item> {
+/// Files of kube-apiserver. `ca_secret` has the CA.
+pub(super) fn api_server(tenant: &str, ca_secret: &str, ca: CaKeys) -> Vec<Item> {
     let own = |suffix: &str| format!("{tenant}-{suffix}");
-    let mut items = vec![(own("ca"), ca.bundle, file::CA)];
+    let mut items = vec![(ca_secret.to_owned(), ca.bundle, file::CA)];
     for (secret, key, path) in [
         (
             "api-server-certificate",
@@ -61,12 +61,12 @@ pub(super) fn api_server(tenant: &str, ca: CaKeys) -> Vec<Item> {
 }
 
 /// Files of kube-controller-manager.
-pub(super) fn controller_manager(tenant: &str, ca: CaKeys) -> Vec<Item> {
+pub(super) fn controller_manager(tenant: &str, ca_secret: &str, ca: CaKeys) -> Vec<Item> {
     let own = |suffix: &str| format!("{tenant}-{suffix}");
     vec![
-        (own("ca"), ca.bundle, file::CA),
-        (own("ca"), ca.certificate, file::SIGNING_CERTIFICATE),
-        (own("ca"), ca.key, file::SIGNING_KEY),
+        (ca_secret.to_owned(), ca.bundle, file::CA),
+        (ca_secret.to_owned(), ca.certificate, file::SIGNING_CERTIFICATE),
+        (ca_secret.to_owned(), ca.key, file::SIGNING_KEY),
         (
             own("front-proxy-ca-certificate"),
             "front-proxy-ca.crt",

@@ -49,6 +49,23 @@ fn provide(world: &World, certificate: &str, key: &str) {
 }
 
 impl World {
+    /// Names and certificates of the copies that there are, and whether the pods mount them.
+    fn copies(&self) -> Vec<(Value, bool)> {
+        let body = self.api.get(DEPLOYMENT).unwrap().to_string();
+        let copies = self
+            .api
+            .objects()
+            .into_iter()
+            .filter(|object| object["metadata"]["labels"]["kamaji.clastix.io/component"] == "ca-copy");
+        copies
+            .map(|copy| {
+                assert_eq!(copy["immutable"], true);
+                let mounted = body.contains(&copy["metadata"]["name"].to_string());
+                (copy["data"]["tls.crt"].clone(), mounted)
+            })
+            .collect()
+    }
+
     fn leaf(&self) -> Value {
         let leaf = path::secret("alpha-api-server-certificate");
         self.api.get(&leaf).unwrap()["data"].clone()
@@ -65,6 +82,8 @@ async fn a_users_ca_with_another_key_is_noticed_at_once_and_not_taken_unasked() 
     let hash = checksum(&world, "alpha-ca");
     let runs = |world: &World| [world.leaf(), world.api.get(DEPLOYMENT).unwrap()["spec"].clone()];
     let before = runs(&world);
+    let used = [(json!(encode(&first.cert_pem)), true)];
+    assert_eq!(world.copies(), used);
 
     provide(&world, &other.cert_pem, other.key_pem.expose());
     some_rounds(&world).await;
@@ -80,6 +99,7 @@ async fn a_users_ca_with_another_key_is_noticed_at_once_and_not_taken_unasked() 
             "{message}"
         );
         assert_eq!(runs(&world), before, "without its status: {lost}");
+        assert_eq!(world.copies(), used, "what the pods read");
         // Nor after a restart, from a backup without the status of the certificates.
         world
             .api
@@ -93,6 +113,7 @@ async fn a_users_ca_with_another_key_is_noticed_at_once_and_not_taken_unasked() 
     world.settle().await;
     world.assert_ready();
     assert_ne!(world.leaf(), before[0]);
+    assert_eq!(world.copies(), [(json!(encode(&other.cert_pem)), true)]);
     // The next one is reported again.
     provide(&world, &first.cert_pem, first.key_pem.expose());
     some_rounds(&world).await;
