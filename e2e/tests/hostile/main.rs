@@ -2,6 +2,7 @@
 //! against a real kube-apiserver. Each test prints its figure. They run one after the other, for each measures.
 
 mod abuse;
+mod memory;
 mod overloaded;
 mod silent;
 
