@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -31,19 +31,25 @@ pub struct Members {
     home: PathBuf,
     ca: Ca,
     ca_pair: Issued,
+    address: IpAddr,
     ports: Vec<(u16, u16)>,
     running: Vec<Option<Child>>,
 }
 
 impl Members {
-    /// Starts them. `None` where etcd is not built, which is an error under `CI=true`.
+    /// Starts them on loopback. `None` where etcd is not built, which is an error under `CI=true`.
     pub async fn start() -> anyhow::Result<Option<Self>> {
+        Self::start_at(IpAddr::V4(Ipv4Addr::LOCALHOST)).await
+    }
+
+    /// The same with another address of this machine for clients, where pods of a lab reach it.
+    pub async fn start_at(address: IpAddr) -> anyhow::Result<Option<Self>> {
         if !built()? {
             return Ok(None);
         }
         let mut last = None;
         for _ in 0..STARTS {
-            match Self::attempt().await {
+            match Self::attempt(address).await {
                 Ok(members) => return Ok(Some(members)),
                 Err(error) => last = Some(error),
             }
@@ -51,19 +57,20 @@ impl Members {
         Err(last.context("no attempt was made")?)
     }
 
-    async fn attempt() -> anyhow::Result<Self> {
+    async fn attempt(address: IpAddr) -> anyhow::Result<Self> {
         let home = home()?;
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let ca_pair = issue::ca("etcd", &AltNames::default(), Timestamp::now())?;
         let ca = read(&ca_pair)?;
         fs::write(home.join("ca.crt"), ca.certificate_pem())?;
-        store(&home, "server", &server(loopback, &ca)?)?;
-        let port = |_| Ok((port::free(loopback)?, port::free(loopback)?));
+        store(&home, "server", &server(address, &ca)?)?;
+        let port = |_| Ok((port::free(address)?, port::free(loopback)?));
         let ports = (0..3).map(port).collect::<anyhow::Result<Vec<_>>>()?;
         let mut this = Self {
             home,
             ca,
             ca_pair,
+            address,
             ports,
             running: vec![None, None, None],
         };
@@ -117,12 +124,22 @@ impl Members {
 
     /// `host:port` of a member.
     pub fn endpoint(&self, number: usize) -> String {
-        format!("127.0.0.1:{}", self.ports[number].0)
+        SocketAddr::new(self.address, self.ports[number].0).to_string()
+    }
+
+    /// The CA of their certificates.
+    pub fn ca(&self) -> &Issued {
+        &self.ca_pair
+    }
+
+    /// A certificate of the admin.
+    pub fn admin(&self) -> anyhow::Result<Issued> {
+        Ok(issue::leaf(&Leaf::client("root"), &self.ca, Timestamp::now())?)
     }
 
     /// The admin's credentials, with the endpoints of all members.
     pub fn credentials(&self) -> anyhow::Result<Credentials> {
-        let issued = issue::leaf(&Leaf::client("root"), &self.ca, Timestamp::now())?;
+        let issued = self.admin()?;
         Ok(Credentials {
             endpoints: (0..3).map(|number| self.endpoint(number)).collect(),
             ca_pem: self.ca_pair.cert_pem.clone(),

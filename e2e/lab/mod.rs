@@ -14,5 +14,6 @@ pub mod pods;
 pub mod processes;
 
 pub mod snapshot;
+pub mod stores;
 pub mod tenants;
 pub mod until;

@@ -3,13 +3,9 @@
 //! serves all other suites.
 
 use anyhow::{Context as _, Result, ensure};
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use capi_kamaji::{
     hosting::datastore::parts,
-    pki::{
-        issue::{self, Issued},
-        spec::AltNames,
-    },
+    pki::{issue, spec::AltNames},
 };
 use e2e::{
     etcd::Etcd,
@@ -18,7 +14,7 @@ use e2e::{
         cleanup::{afterwards, gone},
         clusters::VERSION,
         conditions::{PATIENCE, contains_all, message},
-        describe::not_true,
+        stores::{external, ready, store},
         tenants::Scope,
         until::until,
     },
@@ -41,16 +37,6 @@ use serde_json::{Value, json};
 /// Annotation by which a StorageClass is the default one.
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 
-async fn store(stores: &Api<DataStore>, name: &str, spec: &Value) -> Result<()> {
-    let store: DataStore = serde_json::from_value(json!({
-        "apiVersion": "kamaji.clastix.io/v1alpha1", "kind": "DataStore",
-        "metadata": { "name": name }, "spec": spec,
-    }))?;
-    let created = stores.create(&PostParams::default(), &store).await;
-    created.with_context(|| name.to_owned())?;
-    Ok(())
-}
-
 #[tokio::test]
 async fn a_datastore_says_why_it_is_not_ready() -> Result<()> {
     let lab = Lab::open().await?;
@@ -70,7 +56,7 @@ async fn a_datastore_says_why_it_is_not_ready() -> Result<()> {
     let cases = [
         (
             "e2e-unreachable",
-            external(&endpoint, &other, &other),
+            external(std::slice::from_ref(&endpoint), &other, &other),
             "DataStoreUnreachable",
             silent,
         ),
@@ -147,34 +133,6 @@ async fn a_managed_datastore_asks_for_a_default_storage_class_and_comes_up_with_
     .await
 }
 
-/// Spec of a DataStore on an etcd of the user's own.
-fn external(endpoint: &str, ca: &Issued, client: &Issued) -> Value {
-    let pair = |issued: &Issued| {
-        json!({
-            "certificate": { "content": STANDARD.encode(&issued.cert_pem) },
-            "privateKey": { "content": STANDARD.encode(issued.key_pem.expose()) },
-        })
-    };
-    json!({
-        "driver": "etcd",
-        "endpoints": [endpoint],
-        "tlsConfig": { "certificateAuthority": pair(ca), "clientCertificate": pair(client) },
-    })
-}
-
-async fn ready(stores: &Api<DataStore>, name: &str) -> Result<()> {
-    until(&format!("DataStore {name} to be ready"), PATIENCE, async || {
-        let store = stores.get(name).await?;
-        ensure!(
-            store.status.as_ref().is_some_and(|status| status.ready),
-            "{}",
-            not_true(&serde_json::to_value(&store)?)
-        );
-        Ok(Some(()))
-    })
-    .await
-}
-
 /// Enables authentication by certificate, as an etcd admin does.
 fn enable_authentication(etcd: &Etcd) -> Result<()> {
     for command in [
@@ -206,7 +164,7 @@ impl Own {
 }
 
 fn spec(etcd: &Etcd) -> Result<Value> {
-    Ok(external(etcd.endpoint(), etcd.ca(), &etcd.admin()?))
+    Ok(external(&[etcd.endpoint().to_owned()], etcd.ca(), &etcd.admin()?))
 }
 
 async fn etcd() -> Result<Etcd> {

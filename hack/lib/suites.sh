@@ -14,7 +14,7 @@ E2E_TOOLS=(
 )
 
 # Suites of the crate e2e that only full suites run.
-FULL_ONLY_SUITES=(moved soak)
+FULL_ONLY_SUITES=(members moved soak)
 
 # name | recorded minutes, with built tools and a warm cache, or - | tools, where it does not run in the lab
 # A suite whose minutes are not recorded yet is left out of .ci/run; hack/test full runs it.
@@ -24,6 +24,7 @@ soak|15|
 ten-at-once|4|
 kills|6|
 moved|-|
+members|-|
 kubernetes-1.35|2|etcd etcdctl kube-controller-manager kubectl clusterctl kube-apiserver-v1.35.4
 '
 
