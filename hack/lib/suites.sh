@@ -2,7 +2,7 @@
 # The functions are pure: commit, times and limits are arguments.
 
 # Crate e2e: suites that need no lab, and those that run in one, in this order.
-API_SUITES=(etcd api components csr hostile)
+API_SUITES=(etcd api components csr)
 LAB_SUITES=(joined again book infrastructure hosting datastores refusals restarts lifecycle)
 
 # Tools of hack/tools/build that they need.
@@ -14,7 +14,7 @@ E2E_TOOLS=(
 )
 
 # Suites of the crate e2e that only full suites run.
-FULL_ONLY_SUITES=(members moved soak)
+FULL_ONLY_SUITES=(hostile members moved soak)
 
 # name | recorded minutes, with built tools and a warm cache, or - | tools, where it does not run in the lab
 # A suite whose minutes are not recorded yet is left out of .ci/run; hack/test full runs it.
@@ -23,6 +23,7 @@ FULL_SUITES='
 soak|15|
 ten-at-once|4|
 kills|6|
+hostile|3|etcd etcdctl kube-apiserver kubectl clusterctl
 moved|-|
 members|-|
 kubernetes-1.35|2|etcd etcdctl kube-controller-manager kubectl clusterctl kube-apiserver-v1.35.4
