@@ -6,7 +6,7 @@ use kube::Resource;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{digest, key::ObjectKey};
+use super::{digest, key::ObjectKey, row::Row};
 
 /// One object to apply, with its digest.
 #[derive(Clone, Debug)]
@@ -92,6 +92,14 @@ impl Manifest {
         let owners = self.body.pointer("/metadata/ownerReferences")?;
         let owners: Vec<OwnerReference> = serde_json::from_value(owners.clone()).ok()?;
         owners.into_iter().find(|owner| owner.controller == Some(true))
+    }
+
+    /// The row is of an object with the same controller, by kind and name.
+    pub(super) fn is_of(&self, row: &Row) -> bool {
+        let (known, owner) = (row.owner.as_deref(), self.owner());
+        known
+            .zip(owner)
+            .is_some_and(|(known, owner)| (&known.kind, &known.name) == (&owner.kind, &owner.name))
     }
 
     /// Whether an existing object of this name is ours to apply over. It is if it has the same owner by kind and name

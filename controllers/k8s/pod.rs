@@ -8,6 +8,8 @@ use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod}
 /// A container that ended this often does not just wait for another container.
 const PATIENT_RESTARTS: i32 = 2;
 
+/// Length from which a word of hexadecimal digits is an ID.
+const ID: usize = 12;
 /// Characters that are shown of the message of a container that could not be started.
 const START_ERROR: usize = 400;
 
@@ -66,10 +68,26 @@ fn last_end(container: &ContainerStatus) -> Option<&ContainerStateTerminated> {
     container.last_state.as_ref()?.terminated.as_ref()
 }
 
+/// The text without what is another one at each start: UIDs, and IDs of containers.
+fn without_ids(text: &str) -> String {
+    let in_id = |c: char| c.is_ascii_hexdigit() || c == '-';
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(in_id) {
+        let (before, from) = rest.split_at(at);
+        let (word, after) = from.split_at(from.find(|c| !in_id(c)).unwrap_or(from.len()));
+        let id = word.len() >= ID && word.contains(|c: char| c.is_ascii_digit());
+        out.push_str(before);
+        out.push_str(if id { "…" } else { word });
+        rest = after;
+    }
+    out + rest
+}
+
 /// Why the runtime could not start the container, which then has no log. The end of its message is the cause.
 fn unstarted(container: &ContainerStatus) -> Option<String> {
     let end = last_end(container).filter(|end| end.reason.as_deref() == Some("StartError"))?;
-    let message = end.message.as_deref()?;
+    let message = &without_ids(end.message.as_deref()?);
     let skipped = message.chars().count().saturating_sub(START_ERROR);
     let shown: String = message.chars().skip(skipped).collect();
     Some(if skipped == 0 {
@@ -140,6 +158,18 @@ mod tests {
         assert_eq!(
             stuck(cause),
             format!("container apiserver cannot be started: {cause}")
+        );
+        let of = |id: &str| {
+            stuck(&format!(
+                "rootfs of {}/rootfs for pods/5fa0c1d2-aaaa-bbbb-cccc-0123456789ab: no",
+                id.repeat(16)
+            ))
+        };
+        assert_eq!(of("a1b2"), of("c3d4"), "a status is not written at each start");
+        assert!(
+            of("a1b2").ends_with("rootfs of …/rootfs for pods/…: no"),
+            "{}",
+            of("a1b2")
         );
         let long = stuck(&format!("{}{cause}", "runc: ".repeat(200)));
         assert!(long.ends_with(cause) && long.chars().count() < 450, "{long}");

@@ -11,7 +11,7 @@ use kamaji_api::{
 use super::{
     endpoint,
     progress::Progress,
-    reach::Reach,
+    reach::{self, Reach},
     tenant::{self, Health, deployment, running_version, version_text},
 };
 use crate::k8s::{
@@ -288,9 +288,8 @@ pub fn initialized(inputs: Inputs<'_>) -> Known {
     tenant::rbac_in_place(inputs.tenant()?)?;
     inputs.progress.ca.known()?;
     inputs.progress.kubeconfig.known()?;
-    if let Some(problem) = inputs.progress.reach.problem() {
-        return Err(Some(problem));
-    }
+    let Progress { endpoint, reach, .. } = inputs.progress;
+    reach::fits(inputs.control_plane, inputs.tenant, endpoint.as_ref(), reach)?;
     if inputs.has_endpoint() {
         Ok(())
     } else {

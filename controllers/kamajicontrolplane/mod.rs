@@ -88,6 +88,8 @@ pub struct Context {
     hosting: Hosting,
     /// Asks who answers at an endpoint.
     ask: reach::Ask,
+    /// Who answered.
+    answers: reach::Answers,
 }
 
 impl Context {
@@ -114,6 +116,7 @@ impl Context {
             fingerprints: observe::Fingerprints::default(),
             hosting,
             ask,
+            answers: reach::Answers::default(),
         });
         wake::connect(&context, acts_on);
         context
@@ -148,7 +151,7 @@ pub async fn start(role: Role) -> anyhow::Result<()> {
     let settings = role.settings.clone();
     let hosting = settings.hosting;
     let ask: reach::Ask =
-        Arc::new(|server, ca| async move { crate::tenant::endpoint::ask(&server, &ca).await }.boxed());
+        Arc::new(|server, ca| async move { crate::tenant::who_answers::ask(&server, &ca).await }.boxed());
     let context = Context::new(
         role.client.clone(),
         role.instance(),

@@ -2,7 +2,7 @@
 //! to be read ([`secrets`]). Nothing else in this controller reads the management cluster, except where an answer to a
 //! write reports a Secret that no watch selects.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use k8s_openapi::api::core::v1::Secret;
 use kamaji_api::{
@@ -248,6 +248,10 @@ pub async fn reach(
         reach::Question::OwnService => return Ok(Reach::OwnService),
         reach::Question::WhoAnswers(endpoint) => endpoint,
     };
+    let (key, now) = (RootKey::of(control_plane), Instant::now());
+    if let Some(known) = context.answers.recent(&key, &endpoint, now) {
+        return Ok(known);
+    }
     let namespace = control_plane.namespace().unwrap_or_default();
     let ca = secret(context, &namespace, &Part::Ca.name(cluster)).await?;
     let ca = ca.and_then(|secret| secret.data?.remove("tls.crt"));
@@ -255,7 +259,10 @@ pub async fn reach(
         return Ok(Reach::NotAsked);
     };
     Ok(match (context.ask)(endpoint::server(&endpoint), ca).await {
-        Ok(answer) => Reach::Asked(endpoint, answer),
+        Ok(answer) => {
+            context.answers.keep(&key, &endpoint, &answer, now);
+            Reach::asked(endpoint, answer)
+        }
         // The CA is reported where it is published.
         Err(_) => Reach::NotAsked,
     })

@@ -42,6 +42,7 @@ use crate::{
 pub async fn reconcile(context: &Context, key: &RootKey) -> Reconciled {
     let Some(mut observed) = observe(context, key) else {
         context.fingerprints.forget(key);
+        context.answers.forget(key);
         return Ok(Outcome::Done);
     };
     let now = Timestamp::now();
@@ -60,6 +61,7 @@ pub async fn reconcile(context: &Context, key: &RootKey) -> Reconciled {
             Ok(Some(problem)) => Some(problem),
             Ok(None) => {
                 context.fingerprints.forget(key);
+                context.answers.forget(key);
                 return Ok(Outcome::Done);
             }
             Err(problem) => return problem.settle(),
@@ -164,13 +166,9 @@ async fn bring_up(
         return Err(refused.clone());
     }
     progress.reach = observe::reach(context, observed, &name, progress.endpoint.as_ref()).await?;
-    let outcome = if progress.reach.is_open() {
-        Outcome::Waiting
-    } else {
-        outcome
-    };
     let restart = desired::rollout_after(&control_plane).filter(|after| *after > now);
-    let wait = restart.and_then(|after| std::time::Duration::try_from(after.duration_since(now)).ok());
+    let restart = restart.and_then(|after| std::time::Duration::try_from(after.duration_since(now)).ok());
+    let wait = restart.into_iter().chain(progress.reach.again()).min();
     Ok(wait.map_or(outcome, |wait| outcome.or_after(wait)))
 }
 

@@ -9,16 +9,16 @@ pub mod addons;
 pub mod bootstrap_role;
 pub mod bundle;
 pub mod coredns;
-pub mod endpoint;
 pub mod kubeproxy;
 pub mod nodes;
 pub mod rbac;
+pub mod who_answers;
 
 mod client;
 mod clients;
 mod error;
 mod limit;
-mod reach;
+mod silence;
 
 use kamaji_api::labels::field_manager;
 

@@ -35,7 +35,7 @@ use super::{
     client::{Connection, Use, within},
     error::Error,
     limit::PAGE,
-    reach::Reach,
+    silence::Silence,
 };
 use crate::{k8s::conditions::quoted, pki::kubeconfig::Kubeconfig};
 
@@ -47,7 +47,7 @@ const TOKENS: &str = "kube-system";
 pub struct Session {
     requests: Connection,
     watches: Connection,
-    reach: Arc<Mutex<Reach>>,
+    silence: Arc<Mutex<Silence>>,
 }
 
 impl Session {
@@ -69,7 +69,7 @@ impl Session {
         Ok(Self {
             requests: connect(Use::Requests)?,
             watches: connect(Use::Watches)?,
-            reach: Arc::default(),
+            silence: Arc::default(),
         })
     }
 
@@ -80,16 +80,16 @@ impl Session {
         Self {
             requests: connection(requests),
             watches: connection(watches),
-            reach: Arc::default(),
+            silence: Arc::default(),
         }
     }
 
     /// Sends one request, unless the tenant is known not to answer.
     async fn ask<T>(&self, request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let asked = now();
-        self.reach.lock().may_ask(asked)?;
+        self.silence.lock().may_ask(asked)?;
         let result = request.await;
-        self.reach.lock().note(&result, asked, now());
+        self.silence.lock().note(&result, asked, now());
         result
     }
 
@@ -283,13 +283,13 @@ impl Session {
     where
         K: kube::Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     {
-        let reach = self.reach.clone();
+        let silence = self.silence.clone();
         watcher::watcher(api, config)
             .default_backoff()
             // The first event says that a list begins, and not that it was answered.
             .inspect_ok(move |event| {
                 if !matches!(event, Event::Init) {
-                    reach.lock().note_answer();
+                    silence.lock().note_answer();
                 }
             })
     }

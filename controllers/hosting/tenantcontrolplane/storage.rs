@@ -10,7 +10,7 @@ use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
 use kamaji_api::{
     conditions::{Reason, TenantControlPlaneCondition as On},
     datastore::DataStore,
-    labels::ours,
+    labels::{field_manager, ours},
     tenantcontrolplane::TenantControlPlane,
 };
 use kube::ResourceExt;
@@ -29,6 +29,7 @@ use crate::{
     k8s::{
         digest,
         key::RootKey,
+        meta::controller_of,
         problem::{Problem, Retry},
         report::Step,
     },
@@ -381,9 +382,12 @@ fn has_keys(engine: &Engine, tenant: &TenantControlPlane) -> bool {
     key_names(tenant).iter().any(|name| {
         let row = engine.index.find::<Secret>(&namespace, name);
         row.is_some_and(|row| {
-            let owner = row.owner.as_ref().map(|owner| owner.uid.as_str());
-            // The keys of a deleted object of this name are about to be collected.
-            owner.is_none() || owner == tenant.metadata.uid.as_deref()
+            // A user's Secret of that name is none.
+            let made = row.labels.get(ours::MANAGED_BY).map(String::as_str) == Some(field_manager::HOSTING);
+            // What is adopted as an orphan counts: a restore may leave the UID of an earlier object of this name.
+            let owner = controller_of(tenant);
+            made && (row.owner.as_ref().is_some_and(|known| known.uid == owner.uid)
+                || row.is_orphan_of(&owner))
         })
     })
 }

@@ -9,7 +9,7 @@
 //! Objects with keys that must never change are created, never applied: of two replicas that race, one gets
 //! `AlreadyExists`, and neither replaces the other's keys.
 //!
-//! An object that is missing in the index may exist without our label and belong to somebody else. The first apply of an
+//! An object that is missing in the index, or is there without our label, may belong to somebody else. The first apply of an
 //! object with an owner therefore requires a resourceVersion that no object has: the one request either creates the
 //! object or fails with a conflict. Only after a conflict is the object read. It is adopted if its owner is the expected
 //! one, or if it has no owner and Kamaji's labels. The first request is no plain create, because a create owns the fields
@@ -22,6 +22,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use kamaji_api::labels::ours;
 use kube::{
     Client,
     api::{Api, DynamicObject, Patch, PatchParams, PostParams},
@@ -144,7 +145,11 @@ impl Applier {
     }
 
     async fn write(&self, manifest: &Manifest) -> Result<Applied, ApiError> {
-        if manifest.owner().is_none() || self.index.get(&manifest.key).is_some() {
+        let is_ours = |row: Arc<Row>| {
+            let by = row.labels.get(ours::MANAGED_BY).map(String::as_str);
+            by == Some(self.field_manager) || manifest.is_of(&row)
+        };
+        if manifest.owner().is_none() || self.index.get(&manifest.key).is_some_and(is_ours) {
             return self.send(manifest, manifest.body()).await;
         }
         let first = manifest.with("resourceVersion", OF_NONE);
@@ -154,7 +159,7 @@ impl Applier {
         }
     }
 
-    /// Applies over an object that exists and is missing in the index, if it is ours.
+    /// Applies over an object that exists and is not known to be ours, if it is.
     async fn take_over(&self, manifest: &Manifest, conflict: ApiError) -> Result<Applied, ApiError> {
         let action = || format!("get {}", manifest.key);
         let found = self

@@ -77,7 +77,8 @@ impl Applier {
             .map_err(|e| ApiError::new(format!("get {}", row.key), e))?;
         match meta::with_controller(found.owner_references(), owner) {
             Some(owners) => {
-                let metadata = json!({ "ownerReferences": owners });
+                // Whoever asks has read the object at this version, and remembers it as it was then.
+                let metadata = json!({ "ownerReferences": owners, "resourceVersion": row.resource_version });
                 self.record(&row.key, &row.uid, metadata).await
             }
             None => Ok(Arc::new(row.clone())),
@@ -93,7 +94,7 @@ impl Applier {
             field_manager: Some(self.field_manager.to_owned()),
             ..PatchParams::default()
         };
-        let patch = json!({ "metadata": { "uid": row.uid }, "immutable": true });
+        let patch = json!({ "metadata": { "uid": row.uid, "resourceVersion": row.resource_version }, "immutable": true });
         let object = self
             .api_of(&row.key)
             .patch(&row.key.name, &params, &Patch::Merge(patch))

@@ -20,7 +20,7 @@ use crate::{
     pki::{kubeconfig::Kubeconfig, material::PrivateKeyPem, spec::component},
     runtime::driver::Failure,
     settings::Hosting,
-    tenant::endpoint::Answer,
+    tenant::who_answers::Answer,
     testing::{Change, FakeApi, path},
 };
 

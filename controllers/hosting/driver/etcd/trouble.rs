@@ -53,11 +53,12 @@ pub fn of(error: &Error) -> Meaning {
     }
 }
 
-/// The codes are those of gRPC: 4 is the end of a deadline, 8 an exhausted resource, 14 an unavailable service.
+/// The codes are those of gRPC: 1 is a request that was canceled, as it is when the connection ends under it, 4 the end of a
+/// deadline, 8 an exhausted resource, 14 an unavailable service.
 fn status_of(code: i32, message: &str) -> Meaning {
     let Some(own) = message.strip_prefix("etcdserver: ") else {
         let broken = TRANSPORT.iter().any(|text| message.contains(text));
-        return if broken || matches!(code, 4 | 14) {
+        return if broken || matches!(code, 1 | 4 | 14) {
             Meaning::Silent
         } else {
             Meaning::Answer
@@ -79,6 +80,7 @@ mod tests {
         let table = [
             (14, "tcp connect error", Meaning::Silent),
             (2, "transport error", Meaning::Silent),
+            (1, "operation was canceled", Meaning::Silent),
             (
                 2,
                 "h2 protocol error: error reading a body from connection",

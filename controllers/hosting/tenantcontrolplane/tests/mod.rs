@@ -13,7 +13,7 @@ use k8s_openapi::jiff::Timestamp;
 use kamaji_api::{
     conditions::TenantControlPlaneCondition as On,
     datastore::DataStore,
-    labels::{field_manager, kamaji, ours},
+    labels::{capi, field_manager, kamaji, ours},
     tenantcontrolplane::{TenantControlPlane, VersionPhase},
 };
 use serde_json::{Value, json};
@@ -957,7 +957,7 @@ async fn a_ca_that_the_user_provides_is_used_never_owned_and_outlives_the_tenant
 async fn the_source_cluster_of_a_move_keeps_the_data() {
     let world = World::new().await;
     world.settle().await;
-    let moved = kamaji_api::labels::capi::DELETE_FOR_MOVE;
+    let moved = capi::DELETE_FOR_MOVE;
     world
         .api
         .edit(TENANT, &json!({ "metadata": { "annotations": { moved: "" } } }));
@@ -978,7 +978,13 @@ async fn some_rounds(world: &World) {
 async fn an_object_of_somebody_else_under_our_name_is_kept_and_reported() {
     let reference = World::new().await;
     reference.settle().await;
-    for path in reference.made() {
+    // One that no watch selects, and one that the watch of provided CAs does.
+    let labels = [json!({ "app": "web" }), json!({ capi::CLUSTER_NAME: "alpha" })];
+    for (path, labels) in reference
+        .made()
+        .into_iter()
+        .flat_map(|path| labels.clone().map(|labels| (path.clone(), labels)))
+    {
         if path.ends_with("/alpha-ca") {
             // A CA that the user provides is used.
             continue;
@@ -987,7 +993,7 @@ async fn an_object_of_somebody_else_under_our_name_is_kept_and_reported() {
         let world = World::new().await;
         let theirs = json!({
             "apiVersion": ours["apiVersion"], "kind": ours["kind"],
-            "metadata": { "name": ours["metadata"]["name"], "namespace": "demo", "labels": { "app": "web" } },
+            "metadata": { "name": ours["metadata"]["name"], "namespace": "demo", "labels": labels },
             "spec": { "selector": { "app": "web" }, "clusterIP": "10.0.0.7", "clusterIPs": ["10.0.0.7"] },
         });
         world.api.edit(&path, &theirs);

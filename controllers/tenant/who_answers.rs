@@ -16,9 +16,11 @@ use super::{
 pub enum Answer {
     /// A server with a certificate of the CA for this address, whatever it answers.
     Ours,
-    /// Another server: what is wrong with its certificate, or that it has none.
-    Another(String),
-    /// Nobody, as far as this process can tell.
+    /// A server whose certificate the CA signed, and that does not name this address.
+    OtherNames,
+    /// Another server.
+    Another,
+    /// Nobody who speaks TLS.
     Silence,
 }
 
@@ -34,17 +36,17 @@ pub async fn ask(server: &str, ca_pem: &str) -> Result<Answer, Error> {
     let answer = tokio::time::timeout(ANSWER, client.request_text(request)).await;
     Ok(match answer {
         Ok(Ok(_) | Err(kube::Error::Api(_))) => Answer::Ours,
-        Ok(Err(error)) => tls_failure(&error).map_or(Answer::Silence, Answer::Another),
+        Ok(Err(error)) => tls_failure(&error).unwrap_or(Answer::Silence),
         Err(_) => Answer::Silence,
     })
 }
 
 /// What TLS says about the server, if the connection came that far.
-fn tls_failure(error: &kube::Error) -> Option<String> {
+fn tls_failure(error: &kube::Error) -> Option<Answer> {
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(error) = cause {
         if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-            return Some(judged(tls).to_owned());
+            return judged(tls);
         }
         // The source of an I/O error is that of the error inside, which itself would be left out.
         let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
@@ -53,15 +55,13 @@ fn tls_failure(error: &kube::Error) -> Option<String> {
     None
 }
 
-fn judged(error: &rustls::Error) -> &'static str {
+/// What is wrong with the certificate; nothing where there is none.
+fn judged(error: &rustls::Error) -> Option<Answer> {
     match error {
         rustls::Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        ) => "its certificate is for other names",
-        rustls::Error::InvalidCertificate(
-            CertificateError::UnknownIssuer | CertificateError::BadSignature,
-        ) => "its certificate is of another CA",
-        rustls::Error::InvalidCertificate(_) => "its certificate is not valid",
-        _ => "it does not speak TLS as an API server does",
+        ) => Some(Answer::OtherNames),
+        rustls::Error::InvalidCertificate(_) => Some(Answer::Another),
+        _ => None,
     }
 }

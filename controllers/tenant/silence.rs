@@ -14,12 +14,12 @@ const TRY: Duration = Duration::from_secs(12);
 
 /// What is known.
 #[derive(Debug, Default)]
-pub struct Reach {
+pub struct Silence {
     /// Until when nobody asks, and the error of the request that got no answer.
     silent: Option<(Instant, Error)>,
 }
 
-impl Reach {
+impl Silence {
     /// Whether a request may be sent.
     ///
     /// # Errors
@@ -66,39 +66,39 @@ mod tests {
 
     #[test]
     fn one_that_got_no_answer_speaks_for_all_until_one_tries_again() {
-        let (mut reach, start) = (Reach::default(), Instant::now());
-        assert_eq!(reach.may_ask(start), Ok(()));
+        let (mut silence, start) = (Silence::default(), Instant::now());
+        assert_eq!(silence.may_ask(start), Ok(()));
         let late = start + Duration::from_secs(10);
-        reach.note(&silent(), start, late);
-        assert_eq!(reach.may_ask(late), silent());
-        assert_eq!(reach.may_ask(late + Duration::from_secs(29)), silent());
+        silence.note(&silent(), start, late);
+        assert_eq!(silence.may_ask(late), silent());
+        assert_eq!(silence.may_ask(late + Duration::from_secs(29)), silent());
         let again = late + Duration::from_secs(30);
-        assert_eq!(reach.may_ask(again), Ok(()), "one tries");
-        assert_eq!(reach.may_ask(again), silent(), "the others wait for it");
+        assert_eq!(silence.may_ask(again), Ok(()), "one tries");
+        assert_eq!(silence.may_ask(again), silent(), "the others wait for it");
         // It was given up on its way, so another one tries.
-        assert_eq!(reach.may_ask(again + TRY), Ok(()));
-        reach.note::<()>(&Ok(()), again, again + TRY);
-        assert_eq!(reach.may_ask(again + TRY), Ok(()));
+        assert_eq!(silence.may_ask(again + TRY), Ok(()));
+        silence.note::<()>(&Ok(()), again, again + TRY);
+        assert_eq!(silence.may_ask(again + TRY), Ok(()));
     }
 
     #[test]
     fn one_that_refuses_the_connection_is_asked_again_at_once() {
-        let (mut reach, now) = (Reach::default(), Instant::now());
-        reach.note(&silent(), now, now);
-        assert_eq!(reach.may_ask(now), Ok(()));
+        let (mut silence, now) = (Silence::default(), Instant::now());
+        silence.note(&silent(), now, now);
+        assert_eq!(silence.may_ask(now), Ok(()));
     }
 
     #[test]
     fn a_refusal_is_an_answer() {
-        let mut reach = Reach::default();
+        let mut silence = Silence::default();
         let now = Instant::now();
-        reach.note(&silent(), now, now + TRY);
+        silence.note(&silent(), now, now + TRY);
         let refused: Result<(), _> = Err(Error::Refused {
             action: "get Node m".to_owned(),
             code: 403,
             message: "no".to_owned(),
         });
-        reach.note(&refused, now, now);
-        assert_eq!(reach.may_ask(now), Ok(()));
+        silence.note(&refused, now, now);
+        assert_eq!(silence.may_ask(now), Ok(()));
     }
 }
