@@ -322,7 +322,14 @@ async fn lost(lab: &Lab, scope: &Scope, stores: &Api<DataStore>, store: &str) ->
     );
     let left = deployments.get(name).await?.metadata.generation;
     ensure!(left == generation, "the pods of the tenant were replaced");
-    Ok(())
+
+    // Its API server may have written into the empty etcd before that checked who asks; nobody deletes that unasked.
+    let abandon = json!({ "metadata": { "annotations": { labels::ours::ABANDON_DATA: "true" } } });
+    let tenants = scope.tenants();
+    tenants
+        .patch(name, &PatchParams::default(), &Patch::Merge(abandon))
+        .await?;
+    scope.delete(name).await
 }
 
 /// Deletes the claim of a managed DataStore, and its member until another claim is there: a claim in use stays, and a pod

@@ -309,7 +309,9 @@ async fn an_etcd_that_does_not_hold_a_tenants_data_gets_no_empty_place() -> anyh
     let missing = Error::DataMissing {
         schema: known.schema.clone(),
     };
-    assert_eq!(admin.ensure_tenant(&known, Timestamp::now()).await, Err(missing));
+    let refused = admin.ensure_tenant(&known, Timestamp::now()).await;
+    assert_eq!(refused, Err(missing.clone()));
+    assert_eq!(admin.delete_tenant(&known).await, Err(missing));
     // The mark alone identifies the right one, and so do keys if upstream Kamaji left no mark.
     let known = TenantSchema {
         expected: true,

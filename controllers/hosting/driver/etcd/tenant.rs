@@ -71,9 +71,7 @@ impl EtcdAdmin {
             let exists = self.schema_exists(&tenant.schema).await?;
             // Keys prove nothing here: an API server that finds an empty etcd writes its own at once.
             if tenant.expected && (new_schema || !exists) {
-                return Err(Error::DataMissing {
-                    schema: tenant.schema.clone(),
-                });
+                return Err(missing(tenant));
             }
             if new_schema && exists {
                 return Err(foreign_schema(tenant, None));
@@ -171,7 +169,12 @@ impl EtcdAdmin {
     /// For a schema without a mark: neither schema nor user may exist.
     async fn expect_nothing(&self, tenant: &TenantSchema, marks: &Marks) -> Result<Deleted, Error> {
         if self.schema_exists(&tenant.schema).await? {
-            return Err(foreign_schema(tenant, None));
+            // An API server that finds an empty etcd writes its own keys at once.
+            return Err(if tenant.expected {
+                missing(tenant)
+            } else {
+                foreign_schema(tenant, None)
+            });
         }
         if marks.user.is_some() {
             self.delete_user(&tenant.user).await?;
@@ -235,6 +238,12 @@ fn foreign(tenant: &TenantSchema, marks: &Marks) -> Result<(), Error> {
         return Err(foreign_user(tenant, Some(owner)));
     }
     Ok(())
+}
+
+fn missing(tenant: &TenantSchema) -> Error {
+    Error::DataMissing {
+        schema: tenant.schema.clone(),
+    }
 }
 
 fn foreign_schema(tenant: &TenantSchema, owner: Option<Owner>) -> Error {
