@@ -140,7 +140,7 @@ async fn wait_for_node(
         return Outcome::Done;
     };
     if status::is_abused(scope.config) || tenant.is_abused(scope.key) {
-        return end_abused(tenant, token, progress).await;
+        return end_abused(scope, tenant, token, progress).await;
     }
     let (lifetime, now) = (scope.lifetime(), scope.now);
     let created = token.created.as_ref().map_or(now, |time| time.0);
@@ -159,24 +159,33 @@ async fn wait_for_node(
 }
 
 /// Ends a token whose bearer asks for what it may not have, or reports without end. The Node is still awaited, for the
-/// machine may have its certificate already.
-async fn end_abused(tenant: &Tenant, token: TokenStatus, progress: &mut Progress) -> Outcome {
+/// machine may have its certificate already. What is reported is whether the workload cluster deleted it.
+async fn end_abused(
+    scope: &Scope<'_>,
+    tenant: &Tenant,
+    token: TokenStatus,
+    progress: &mut Progress,
+) -> Outcome {
     let id = token.id.clone().unwrap_or_default();
-    progress.token = Some(Token::Abused(token));
     tenant.ignore(&id);
-    if tenant.has_token(&id) == Some(false) {
-        return Outcome::Done;
-    }
-    match tenant.session.delete_token(&id).await {
-        Ok(()) => {
-            tenant.note_end(&id);
-            Outcome::Done
+    let ended = status::is_abuse_ended(scope.config);
+    let (deleted, outcome) = if ended && tenant.has_token(&id) == Some(false) {
+        (true, Outcome::Done)
+    } else {
+        match tenant.session.delete_token(&id).await {
+            Ok(()) => {
+                tenant.note_end(&id);
+                (true, Outcome::Done)
+            }
+            Err(error) => {
+                tracing::info!(token = id, %error, "cannot delete a token that is abused, tries again");
+                // While tokens are not listed, what was reported holds.
+                (ended && tenant.has_token(&id).is_none(), Outcome::Waiting)
+            }
         }
-        Err(error) => {
-            tracing::info!(token = id, %error, "cannot delete a token that is abused, tries again");
-            Outcome::Waiting
-        }
-    }
+    };
+    progress.token = Some(Token::Abused { token, deleted });
+    outcome
 }
 
 fn after(seconds: i64) -> Outcome {

@@ -7,7 +7,10 @@ use kube::{Api, ResourceExt as _};
 
 use super::{
     Context,
-    data_secret::{self, secret::spec_hash},
+    data_secret::{
+        self,
+        secret::{self, spec_hash},
+    },
     events::RULES,
     node_join,
     observe::{self, Observed, is_failure},
@@ -103,6 +106,7 @@ async fn advance(
     if status::has_joined(config) {
         // The machine uses its data, whatever a precondition reported in between.
         progress.data = Some(status::Data::known(config.name_any()));
+        secret::reclaim(&scope).await?;
     }
     if scope.announced && node_join::is_complete(config, &scope.owner) {
         context.tenants.leave(&scope.cluster, key);

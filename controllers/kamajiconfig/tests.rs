@@ -514,24 +514,32 @@ async fn a_machine_joins_and_then_nothing_is_written() {
 
 #[tokio::test]
 async fn what_a_restore_stripped_of_its_owner_is_owned_again() {
-    let mut world = World::new();
-    world.settle().await;
-    let data = world.token("m");
-    let path = path::secret("m");
-    let uid = world.api.get(&config_path("m")).unwrap()["metadata"]["uid"].clone();
-    for restarted in [false, true] {
-        world
-            .api
-            .edit(&path, &json!({"metadata": {"ownerReferences": null}}));
-        if restarted {
-            world.restart().await;
-            world.wake("m").await;
-        }
+    // Waiting, joined and complete, joined and without a provider ID.
+    for (boots, provider_id) in [(false, false), (true, true), (true, false)] {
+        let mut world = World::new();
+        (world.boots, world.provider_id) = (boots, provider_id);
         world.settle().await;
-        let owner = &world.api.get(&path).unwrap()["metadata"]["ownerReferences"][0]["uid"];
-        assert_eq!(owner, &uid, "restarted: {restarted}");
-        assert_eq!(world.token("m"), data, "the machine has this token");
-        assert_eq!(world.condition("DataSecretAvailable").0, "True");
+        let data = world.token("m");
+        let path = path::secret("m");
+        let uid = world.api.get(&config_path("m")).unwrap()["metadata"]["uid"].clone();
+        for restarted in [false, true] {
+            let case = format!("boots: {boots}, provider ID: {provider_id}, restarted: {restarted}");
+            world
+                .api
+                .edit(&path, &json!({"metadata": {"ownerReferences": null}}));
+            if restarted {
+                world.restart().await;
+                world.wake("m").await;
+            }
+            world.settle().await;
+            let owner = &world.api.get(&path).unwrap()["metadata"]["ownerReferences"][0]["uid"];
+            assert_eq!(owner, &uid, "{case}");
+            assert_eq!(world.token("m"), data, "the machine has this token");
+            assert_eq!(world.condition("DataSecretAvailable").0, "True", "{case}");
+            world.api.requests();
+            world.wake("m").await;
+            assert_eq!(world.api.requests(), Vec::<String>::new(), "{case}");
+        }
     }
 }
 
@@ -803,6 +811,42 @@ async fn a_token_that_is_used_for_hostile_requests_is_ended_and_no_longer_answer
     world.api.edit(&config_path("m"), &claim);
     world.settle().await;
     assert_eq!(world.condition("NodeJoined").1, "NodeJoined");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abused_token_that_the_tenant_keeps_is_not_reported_as_deleted_and_is_deleted_in_the_end() {
+    let mut world = World::new();
+    world.settle().await;
+    let token = world.token("m");
+    world.tenant.deny(Some("/api/v1/namespaces/kube-system/secrets/"));
+    for number in 0..12 {
+        world.ask(&format!("csr-{number:02}"), "another", &token);
+    }
+    world.settle().await;
+    let (status, reason, kept) = world.condition("BootstrapTokenValid");
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "TokenAbused"));
+    assert_eq!(world.tokens().len(), 1);
+    assert!(
+        kept.contains("not deleted yet") && kept.contains("delete the Machine"),
+        "{kept}"
+    );
+    assert_eq!(world.last, Some(Outcome::Waiting), "it is tried again");
+    world.all_writes();
+    for restarted in [false, true] {
+        if restarted {
+            world.restart().await;
+        }
+        world.wake("m").await;
+        assert_eq!(world.last, Some(Outcome::Waiting), "restarted: {restarted}");
+        assert_eq!(world.all_writes(), Vec::<String>::new(), "restarted: {restarted}");
+    }
+    world.tenant.deny(None);
+    world.wake("m").await;
+    let (status, reason, message) = world.condition("BootstrapTokenValid");
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "TokenAbused"));
+    assert!(message.contains("so it was deleted"), "{message}");
+    assert_eq!(world.tokens(), Vec::<String>::new());
+    assert_eq!(world.last, Some(Outcome::Done));
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,7 +7,11 @@
 use std::collections::BTreeMap;
 
 use data_encoding::HEXLOWER;
-use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::Secret,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
 use kamaji_api::{
     bootstrap::{BootstrapDataStatus, KamajiConfig},
     conditions::Reason,
@@ -67,17 +71,35 @@ pub fn spec_hash(config: &KamajiConfig) -> String {
 /// When another object controls it, or the API server does not answer.
 pub async fn adopt(scope: &Scope<'_>, row: &Row) -> Result<Option<Stored>, Problem> {
     let (owner, controller) = (row.owner.as_ref(), meta::controller_of(scope.config));
-    let labels = labels(&scope.cluster.name);
-    let labelled = labels
-        .iter()
-        .all(|(key, value)| row.labels.get(key) == Some(value));
-    if labelled && row.is_orphan_of(&controller) {
+    if is_lost(scope, row, &controller) {
         scope.context.applier.own(row, &controller).await?;
     } else if owner.is_none_or(|owner| owner.uid != controller.uid) {
         let owner = owner.map(|owner| (owner.kind.as_str(), owner.name.as_str()));
         return Err(taken(&row.key.name, owner));
     }
     find(scope).await
+}
+
+/// Gives the Secret of a machine that joined its owner again, if it lost it. The index tells, without a request.
+///
+/// # Errors
+/// When the API server does not answer, or refuses.
+pub async fn reclaim(scope: &Scope<'_>) -> Result<(), Problem> {
+    let controller = meta::controller_of(scope.config);
+    let row = observe::secret_row(scope.context, scope.config, &scope.key.name);
+    if let Some(row) = row.filter(|row| is_lost(scope, row, &controller)) {
+        scope.context.applier.own(&row, &controller).await?;
+    }
+    Ok(())
+}
+
+/// It is the Secret of the config by its labels, and lost its owner.
+fn is_lost(scope: &Scope<'_>, row: &Row, controller: &OwnerReference) -> bool {
+    let labels = labels(&scope.cluster.name);
+    let labelled = labels
+        .iter()
+        .all(|(key, value)| row.labels.get(key) == Some(value));
+    labelled && row.is_orphan_of(controller)
 }
 
 /// The Secret of the config, if it exists.

@@ -66,8 +66,13 @@ pub enum Token {
     Alive(TokenStatus),
     /// Its longest lifetime is over.
     Ended(TokenStatus),
-    /// Its bearer abused it, so it was ended.
-    Abused(TokenStatus),
+    /// Its bearer abused it, so it is ended.
+    Abused {
+        /// The token.
+        token: TokenStatus,
+        /// The workload cluster deleted it.
+        deleted: bool,
+    },
     /// It was deleted, and why.
     Removed(String),
     /// The workload cluster could not be asked.
@@ -162,7 +167,7 @@ pub fn status(config: &KamajiConfig, progress: &Progress, now: Timestamp) -> Kam
     if let Some(token) = &progress.token {
         report.set(token_valid(token));
         match token {
-            Token::Alive(known) | Token::Ended(known) | Token::Abused(known) => {
+            Token::Alive(known) | Token::Ended(known) | Token::Abused { token: known, .. } => {
                 status.token = Some(known.clone());
             }
             Token::Removed(_) => status.token = None,
@@ -174,7 +179,8 @@ pub fn status(config: &KamajiConfig, progress: &Progress, now: Timestamp) -> Kam
         }
     }
     if let Some(found) = &progress.automatic {
-        report.set(strict(found.as_deref()));
+        let before = conditions::get(report.conditions(), name(Condition_::CSRApprovalStrict));
+        report.set(strict(found.as_deref(), before));
     }
     if let Some(node) = &progress.node {
         for verdict in node_verdicts(node) {
@@ -194,11 +200,15 @@ pub fn status(config: &KamajiConfig, progress: &Progress, now: Timestamp) -> Kam
     status
 }
 
-fn strict(found: Option<&str>) -> Verdict {
+/// Of several bindings the API server names any, another one each time: the message stays the `before` of the same reason.
+fn strict(found: Option<&str>, before: Option<&Condition>) -> Verdict {
     let type_ = name(Condition_::CSRApprovalStrict);
     let Some(why) = found else {
         return Verdict::yes(type_, Reason::Strict, "");
     };
+    if let Some(before) = before.filter(|before| before.reason == Reason::AutoApprovalBound.as_str()) {
+        return Verdict::no(type_, Reason::AutoApprovalBound, before.message.clone());
+    }
     let why = if why.is_empty() {
         "by a rule that it does not name"
     } else {
@@ -228,6 +238,12 @@ pub fn messages(problems: &[Problem]) -> String {
     all.join("; ").chars().take(4096).collect()
 }
 
+const ABUSED_AND_DELETED: &str = "the token was used for many requests that were denied or for a flood of reports, so it was \
+     deleted in the workload cluster: find out who has it, then delete the Machine to replace it";
+const ABUSED_AND_KEPT: &str = "the token was used for many requests that were denied or for a flood of reports, and is not \
+     deleted yet: the workload cluster refuses that or does not answer, and it is tried again; find out who has the token, then \
+     delete the Machine to replace it";
+
 fn token_valid(token: &Token) -> Verdict {
     let type_ = name(Condition_::BootstrapTokenValid);
     match token {
@@ -237,11 +253,14 @@ fn token_valid(token: &Token) -> Verdict {
             Reason::MaxLifetime,
             "the machine did not join within spec.auth.token.maxLifetime: delete the Machine to get a new one",
         ),
-        Token::Abused(_) => Verdict::no(
+        Token::Abused { deleted, .. } => Verdict::no(
             type_,
             Reason::TokenAbused,
-            "the token was used for many requests that were denied or for a flood of reports, so it was deleted in the workload \
-             cluster: find out who has it, then delete the Machine to replace it",
+            if *deleted {
+                ABUSED_AND_DELETED
+            } else {
+                ABUSED_AND_KEPT
+            },
         ),
         Token::Removed(why) => Verdict::yes(type_, Reason::TokenRemoved, why.clone()),
         Token::Unknown(problem) => Verdict::unknown(type_, problem.reason, problem.message.clone()),
@@ -367,12 +386,20 @@ pub fn has_joined(config: &KamajiConfig) -> bool {
         && (removed || conditions::is_true(&status.conditions, name(Condition_::NodeJoined)))
 }
 
-/// Its token was abused and ended. This is final, whatever else happens.
+/// Its token was abused. This is final, whatever else happens.
 pub fn is_abused(config: &KamajiConfig) -> bool {
-    let status = config.status.as_ref();
-    status
-        .and_then(|status| conditions::get(&status.conditions, name(Condition_::BootstrapTokenValid)))
-        .is_some_and(|token| token.reason == Reason::TokenAbused.as_str())
+    abused(config).is_some()
+}
+
+/// The status reported that its abused token was deleted.
+pub fn is_abuse_ended(config: &KamajiConfig) -> bool {
+    abused(config).is_some_and(|token| token.message == ABUSED_AND_DELETED)
+}
+
+fn abused(config: &KamajiConfig) -> Option<&Condition> {
+    let status = config.status.as_ref()?;
+    let token = conditions::get(&status.conditions, name(Condition_::BootstrapTokenValid))?;
+    (token.reason == Reason::TokenAbused.as_str()).then_some(token)
 }
 
 /// What is reported of a denial: what was reported before, if that had the same reason. What varies in the message is up to

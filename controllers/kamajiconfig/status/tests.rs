@@ -229,3 +229,28 @@ fn a_pause_changes_no_other_condition() {
     assert_eq!(reason(&paused, "Paused"), ("True", "Paused"));
     assert_eq!(paused.conditions.len(), 1);
 }
+
+#[test]
+fn of_two_bindings_that_approve_the_first_that_was_found_stays_reported() {
+    let found = |why: Option<&str>| Progress {
+        automatic: Some(why.map(str::to_owned)),
+        ..Progress::default()
+    };
+    let config = reported(&found(Some("ClusterRoleBinding one")));
+    let before = config.status.clone().unwrap();
+    let again = status(&config, &found(Some("ClusterRoleBinding two")), at(2));
+    assert_eq!(again, before, "the API server names them in no order");
+    let strict = KamajiConfig {
+        status: Some(status(&config, &found(None), at(3))),
+        ..KamajiConfig::default()
+    };
+    assert_eq!(
+        reason(strict.status.as_ref().unwrap(), "CSRApprovalStrict"),
+        ("True", "Strict")
+    );
+    let anew = status(&strict, &found(Some("ClusterRoleBinding two")), at(4));
+    let message = &conditions::get(&anew.conditions, "CSRApprovalStrict")
+        .unwrap()
+        .message;
+    assert!(message.contains("ClusterRoleBinding two"), "{message}");
+}
