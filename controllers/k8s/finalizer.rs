@@ -56,7 +56,29 @@ pub async fn claim<K>(
 where
     K: Storable + std::fmt::Debug,
 {
-    let known = |(key, value): &(&str, &str)| object.annotations().get(*key).is_some_and(|v| v == value);
+    let set: Vec<_> = annotations
+        .iter()
+        .map(|(key, value)| (*key, Some(*value)))
+        .collect();
+    claim_anew(api, store, object, finalizer, &set).await
+}
+
+/// As [`claim`], and removes the annotations without a value.
+///
+/// # Errors
+/// What the API server answered; a conflict when somebody else wrote meanwhile.
+pub async fn claim_anew<K>(
+    api: &Api<K>,
+    store: &Store<K>,
+    object: &K,
+    finalizer: &str,
+    annotations: &[(&str, Option<&str>)],
+) -> Result<(), ApiError>
+where
+    K: Storable + std::fmt::Debug,
+{
+    let known =
+        |(key, value): &(&str, Option<&str>)| object.annotations().get(*key).map(String::as_str) == *value;
     if has(object, finalizer) && annotations.iter().all(known) {
         return Ok(());
     }
@@ -64,12 +86,12 @@ where
     if !has(object, finalizer) {
         finalizers.push(finalizer.to_owned());
     }
-    let added: BTreeMap<_, _> = annotations.iter().copied().collect();
+    let changed: BTreeMap<_, _> = annotations.iter().copied().collect();
     let patch = json!({
         "metadata": {
             "resourceVersion": object.resource_version(),
             "finalizers": finalizers,
-            "annotations": added,
+            "annotations": changed,
         }
     });
     let written = patched(api, object, "claim", &patch).await?;

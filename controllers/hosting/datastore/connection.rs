@@ -38,6 +38,10 @@ async fn open(engine: &Engine, store: &DataStore) -> Result<Arc<Access>, Problem
     let credentials = observe::credentials(&engine.client, &valid).await?;
     let access = engine.pool.open(&credentials).await;
     let access = access.map_err(|error| problem(&error))?;
+    // First: an etcd that lost its data lost its users too, and has authentication off.
+    let found = access.admin.identity().await;
+    let found = found.map_err(|error| problem(&error))?;
+    let known = identity::check(store, found.as_deref())?;
     let authenticated = match valid {
         Valid::Managed(_) => access.admin.ensure_auth().await.map(|()| true),
         Valid::External(_) => access.admin.auth_enabled().await,
@@ -50,10 +54,11 @@ async fn open(engine: &Engine, store: &DataStore) -> Result<Arc<Access>, Problem
              user root with the role root and run `etcdctl auth enable`",
         ));
     }
-    let access = Access {
-        id: identify(store, &access).await?,
-        ..access
+    let id = match known {
+        Some(id) => Some(id),
+        None => identify(&access).await?,
     };
+    let access = Access { id, ..access };
     let (access, moved) = engine.pool.put(store, access);
     if moved {
         engine.wake_tenants_of(&store.name_any());
@@ -61,15 +66,15 @@ async fn open(engine: &Engine, store: &DataStore) -> Result<Arc<Access>, Problem
     Ok(access)
 }
 
-/// The id of the datastore, which gets one if it has none and may be new.
-async fn identify(store: &DataStore, access: &Access) -> Result<String, Problem> {
-    let found = access.admin.identity().await;
-    let found = found.map_err(|error| problem(&error))?;
-    if let Some(id) = identity::check(store, found.as_deref())? {
-        return Ok(id);
-    }
+/// Gives the datastore an id. One that takes no writes stays without: an earlier version gave it none, and what needs no
+/// room in it goes on.
+async fn identify(access: &Access) -> Result<Option<String>, Problem> {
     let id = format!("{:016x}", rand::random::<u64>());
-    access.admin.identify(&id).await.map_err(|error| problem(&error))
+    match access.admin.identify(&id).await {
+        Ok(id) => Ok(Some(id)),
+        Err(driver::Error::Full { .. }) => Ok(None),
+        Err(error) => Err(problem(&error)),
+    }
 }
 
 /// Drops the cached connection after a failure and requeues the DataStore: the next [`access`] connects again, and the

@@ -3,7 +3,7 @@
 //! Both are recorded on the DataStore before it is ever ready: in annotations, which a backup keeps, and in the status, which
 //! an edit of the metadata keeps. A datastore with another id, or with none, is another one or lost its data. Nothing is
 //! set up in it and no control plane is led to it, until the user accepts the loss by its id; the acceptance ends with the
-//! id.
+//! id, and when the datastore with that id is back.
 
 use kamaji_api::{
     conditions::Reason,
@@ -25,12 +25,17 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// As annotations.
-    pub fn annotations(&self) -> Vec<(&str, &str)> {
-        let claim = self.claim.as_deref().map(|claim| (ours::STORE_CLAIM, claim));
-        [(ours::STORE_ID, self.store.as_str())]
+    /// As annotations of `store`. Without a value is the acceptance of a loss that did not happen: it would accept the next
+    /// one.
+    pub fn annotations(&self, store: &DataStore) -> Vec<(&str, Option<&str>)> {
+        let claim = self.claim.as_deref();
+        let claim = claim.map(|claim| (ours::STORE_CLAIM, Some(claim)));
+        let is_back = accepts_loss(store) && recorded(store) == Some(self.store.as_str());
+        let accepted = is_back.then_some((ours::ACCEPT_DATA_LOSS, None));
+        [(ours::STORE_ID, Some(self.store.as_str()))]
             .into_iter()
             .chain(claim)
+            .chain(accepted)
             .collect()
     }
 }

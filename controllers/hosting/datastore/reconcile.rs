@@ -132,11 +132,13 @@ async fn advance(
     }
     match opened(engine, store, now).await {
         Ok((health, id)) => {
-            let identity = Identity { store: id, claim };
-            record(engine, store, &valid, &identity).await?;
-            progress.identity = Some(identity);
+            if let Some(id) = id {
+                let identity = Identity { store: id, claim };
+                record(engine, store, &valid, &identity).await?;
+                progress.identity = Some(identity);
+            }
             progress.connection = Step::Done;
-            let settled = is_settled(store, &health);
+            let settled = is_settled(store, &health) && progress.identity.is_some();
             progress.health = Some(health);
             if settled {
                 Ok(next_look(renew_at, now))
@@ -170,8 +172,8 @@ async fn record(
     identity: &Identity,
 ) -> Result<(), Problem> {
     let api: Api<DataStore> = Api::all(engine.client.clone());
-    let (finalizer, annotations) = (kamaji::DATASTORE_FINALIZER, identity.annotations());
-    finalizer::claim(&api, &engine.stores, store, finalizer, &annotations).await?;
+    let (finalizer, annotations) = (kamaji::DATASTORE_FINALIZER, identity.annotations(store));
+    finalizer::claim_anew(&api, &engine.stores, store, finalizer, &annotations).await?;
     if let Valid::Managed(managed) = valid
         && let Some(recorded) = engine.stores.get(&RootKey::of(store))
     {
@@ -180,13 +182,17 @@ async fn record(
     Ok(())
 }
 
-/// Opens the DataStore, and returns what it tells about itself, and its id: asked again where something was not as it
-/// should be.
-async fn opened(engine: &Engine, store: &DataStore, now: Timestamp) -> Result<(Health, String), Problem> {
+/// Opens the DataStore, and returns what it tells about itself, and its id if it has one: asked again where something was
+/// not as it should be.
+async fn opened(
+    engine: &Engine,
+    store: &DataStore,
+    now: Timestamp,
+) -> Result<(Health, Option<String>), Problem> {
     let name = store.name_any();
     let mut access = access(engine, store).await?;
     let health = access.admin.health();
-    if !is_settled(store, &health) || access.admin.has_news() {
+    if !is_settled(store, &health) || access.admin.has_news() || access.id.is_none() {
         let looked = access.admin.look().await;
         let found = match looked {
             Ok(()) => access.admin.identity().await,
@@ -196,8 +202,8 @@ async fn opened(engine: &Engine, store: &DataStore, now: Timestamp) -> Result<(H
             engine.pool.forget(&name);
             connection::problem(&error)
         })?;
-        // It came back as another one, or empty.
-        if found.as_ref() != Some(&access.id) {
+        // It came back as another one, or empty; or it has to get an id.
+        if found.is_none() || found != access.id {
             engine.pool.forget(&name);
             access = connection::access(engine, store).await?;
         }

@@ -299,9 +299,8 @@ fn some_of(users: &[String]) -> String {
 }
 
 /// Whether tenants are reconciled after a change of status: they depend on `Ready`, `VersionSafe` and `SpaceAvailable` with
-/// their reasons, on
-/// the messages of what is not as it should be, and on the generation of the spec, which may have other endpoints. A
-/// member that is down is no concern of theirs.
+/// their reasons, on the messages of what is not as it should be, and on the generation of the spec, which may have other
+/// endpoints. A member that is down is no concern of theirs.
 pub fn concerns_tenants(old: Option<&DataStoreStatus>, new: &DataStoreStatus) -> bool {
     let facts = |status: &DataStoreStatus| {
         let why = [On::Ready, On::VersionSafe, On::SpaceAvailable].map(|on| {

@@ -104,7 +104,7 @@ impl Admin {
         match self {
             Self::Etcd(etcd) => etcd.auth_enabled().await,
             #[cfg(test)]
-            Self::Memory(_) => Ok(true),
+            Self::Memory(memory) => memory.auth_enabled(),
         }
     }
 
@@ -113,7 +113,7 @@ impl Admin {
         match self {
             Self::Etcd(etcd) => etcd.ensure_auth().await,
             #[cfg(test)]
-            Self::Memory(_) => Ok(()),
+            Self::Memory(memory) => memory.ensure_auth(),
         }
     }
 }
@@ -136,6 +136,7 @@ pub mod memory {
     struct Store {
         schemas: BTreeMap<String, Owner>,
         id: Option<String>,
+        unprotected: bool,
         calls: usize,
         down: bool,
         version: Option<String>,
@@ -186,6 +187,11 @@ pub mod memory {
             store.answers_tenants = None;
         }
 
+        /// Turns authentication off, or on.
+        pub fn unprotect(&self, unprotected: bool) {
+            self.0.lock().unprotected = unprotected;
+        }
+
         /// How full it is.
         pub fn fill(&self, space: Space) {
             self.0.lock().space = space;
@@ -221,7 +227,21 @@ pub mod memory {
 
         pub(super) fn identify(&self, id: &str) -> Result<String, Error> {
             let mut store = self.enter()?;
+            if store.space.full && store.id.is_none() {
+                return Err(Error::Full {
+                    operation: "write the id of the datastore".to_owned(),
+                });
+            }
             Ok(store.id.get_or_insert_with(|| id.to_owned()).clone())
+        }
+
+        pub(super) fn auth_enabled(&self) -> Result<bool, Error> {
+            Ok(!self.enter()?.unprotected)
+        }
+
+        pub(super) fn ensure_auth(&self) -> Result<(), Error> {
+            self.enter()?.unprotected = false;
+            Ok(())
         }
 
         fn enter(&self) -> Result<parking_lot::MutexGuard<'_, Store>, Error> {

@@ -295,8 +295,8 @@ impl Error {
 /// An open DataStore.
 #[derive(Debug)]
 pub struct Access {
-    /// The id that the datastore holds; empty until it was asked for.
-    pub id: String,
+    /// The id that the datastore holds; `None` until it was asked for, and while a datastore without one takes no writes.
+    pub id: Option<String>,
     /// The admin's connection.
     pub admin: admin::Admin,
     /// `host:port` of each member, for the API servers of tenants.
@@ -309,7 +309,7 @@ impl Access {
     /// Connects and sends one authenticated request.
     pub async fn open(credentials: &Credentials) -> Result<Self, Error> {
         Ok(Self {
-            id: String::new(),
+            id: None,
             ca: credentials
                 .ca()
                 .map_err(|error| Error::Credentials(error.to_string()))?,
@@ -377,7 +377,7 @@ impl Pool {
         #[cfg(test)]
         if let Some(memory) = self.memory.lock().clone() {
             return Ok(Access {
-                id: String::new(),
+                id: None,
                 admin: admin::Admin::Memory(memory),
                 endpoints: credentials.endpoints.clone(),
                 ca: credentials

@@ -1,5 +1,6 @@
 //! A DataStore, its data and its tenants: neither the loss of one nor the deletion of the other goes unnoticed.
 
+use k8s_openapi::jiff::Timestamp;
 use kamaji_api::{
     conditions::{DataStoreCondition as On, Reason},
     datastore::DataStore,
@@ -8,7 +9,10 @@ use kamaji_api::{
 use serde_json::{Value, json};
 
 use super::{CLAIM, SET, START, STORE, TENANT, World, a_tenant, drain, encode, writes};
-use crate::hosting::datastore::status::usable;
+use crate::{
+    hosting::datastore::status::usable,
+    pki::{issue, spec::AltNames},
+};
 
 impl World {
     pub(super) fn store(&self) -> DataStore {
@@ -20,8 +24,18 @@ impl World {
             .edit(STORE, &json!({ "metadata": { "annotations": { key: value } } }));
     }
 
-    fn recorded(&self) -> Value {
+    pub(super) fn recorded(&self) -> Value {
         self.api.get(STORE).unwrap()["metadata"]["annotations"][ours::STORE_ID].clone()
+    }
+
+    /// As an earlier version left it: neither the datastore nor the DataStore has an id.
+    pub(super) fn strip_id(&self) {
+        self.etcd.empty();
+        for key in [ours::STORE_ID, ours::STORE_CLAIM] {
+            self.note(key, None);
+        }
+        let published = json!({ "storeID": null, "managed": { "claimUID": null } });
+        self.api.edit(STORE, &json!({ "status": published }));
     }
 
     fn start(&self) -> Value {
@@ -113,6 +127,76 @@ async fn a_volume_that_is_restored_into_a_new_claim_is_the_one_with_the_data() {
 }
 
 #[tokio::test]
+async fn a_loss_that_was_accepted_and_did_not_happen_is_accepted_no_more() {
+    let mut world = World::new().await;
+    world.settle().await;
+    let id = world.etcd.id(None).unwrap();
+    world.api.delete(CLAIM);
+    world.settle().await;
+    world.assert_lost("PersistentVolumeClaim").await;
+    // The volume is restored and the loss accepted at the same time.
+    world.etcd.id(Some(&id));
+    world.blank.set(false);
+    world.note(ours::ACCEPT_DATA_LOSS, Some(&id));
+    world.settle().await;
+    world.assert_ready();
+    assert_eq!(world.recorded(), json!(id));
+    assert_eq!(world.start(), json!(encode("existing")));
+    let notes = world.api.get(STORE).unwrap()["metadata"]["annotations"].clone();
+    assert!(notes[ours::ACCEPT_DATA_LOSS].is_null(), "{notes}");
+    world.api.delete(CLAIM);
+    world.settle().await;
+    world.assert_lost("PersistentVolumeClaim").await;
+}
+
+#[tokio::test]
+async fn an_external_datastore_that_lost_its_data_is_not_reported_as_unprotected() {
+    let mut world = World::new().await;
+    let ca = issue::ca("etcd", &AltNames::default(), Timestamp::now()).unwrap();
+    let pair = json!({
+        "certificate": { "content": encode(&ca.cert_pem) },
+        "privateKey": { "content": encode(ca.key_pem.expose()) },
+    });
+    world.api.edit(
+        STORE,
+        &json!({
+            "apiVersion": "kamaji.clastix.io/v1alpha1", "kind": "DataStore",
+            "metadata": { "name": "default" },
+            "spec": {
+                "driver": "etcd", "endpoints": ["etcd:2379"],
+                "tlsConfig": { "certificateAuthority": pair, "clientCertificate": pair },
+            },
+        }),
+    );
+    world.settle().await;
+    assert_eq!(
+        world.condition(On::Ready).0,
+        "True",
+        "{:?}",
+        world.condition(On::Ready)
+    );
+    let id = world.etcd.id(None).unwrap();
+    // A fresh one has no users, and authentication off.
+    world.etcd.empty();
+    world.etcd.unprotect(true);
+    world.restart().await;
+    world.settle().await;
+    world.assert_lost("has no id").await;
+    world.note(ours::ACCEPT_DATA_LOSS, Some(&id));
+    world.settle().await;
+    assert_eq!(world.condition(On::Ready).1, "DataStoreAuthenticationDisabled");
+    assert_eq!(
+        world.etcd.id(None),
+        None,
+        "nothing is written where anybody may write"
+    );
+    world.etcd.unprotect(false);
+    world.again().await;
+    assert_eq!(world.condition(On::Ready).0, "True");
+    assert_ne!(world.etcd.id(None), Some(id));
+}
+
+#[tokio::test]
 async fn a_datastore_with_another_id_or_none_is_not_used() {
     let mut world = World::new().await;
     world.settle().await;
@@ -141,13 +225,8 @@ async fn a_datastore_of_an_earlier_version_gets_an_id_without_an_alarm() {
     };
     let before = since(&world);
     for found in [None, Some("theirs")] {
-        world.etcd.empty();
+        world.strip_id();
         world.etcd.id(found);
-        for key in [ours::STORE_ID, ours::STORE_CLAIM] {
-            world.note(key, None);
-        }
-        let published = json!({ "storeID": null, "managed": { "claimUID": null } });
-        world.api.edit(STORE, &json!({ "status": published }));
         world.restart().await;
         world.settle().await;
         world.assert_ready();

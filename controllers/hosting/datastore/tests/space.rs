@@ -1,9 +1,13 @@
 //! A DataStore whose etcd fills.
 
 use kamaji_api::conditions::{DataStoreCondition as On, Reason};
+use serde_json::json;
 
 use super::{TENANT, World, a_tenant, drain, writes};
-use crate::hosting::{datastore::status::usable, driver::Space};
+use crate::hosting::{
+    datastore::{connection, status::usable},
+    driver::Space,
+};
 
 impl World {
     /// So many percent are used.
@@ -49,4 +53,24 @@ async fn a_datastore_that_fills_tells_its_tenants_and_is_silent_between() {
     world.fill(20, false).await;
     assert_eq!(world.condition(On::SpaceAvailable).0, "True");
     world.assert_ready();
+}
+
+#[tokio::test]
+async fn a_full_datastore_of_an_earlier_version_is_open_and_gets_its_id_once_there_is_room() {
+    let mut world = World::new().await;
+    world.settle().await;
+    world.strip_id();
+    world.restart().await;
+    world.fill(100, true).await;
+    for on in [On::SpaceAvailable, On::Ready] {
+        assert_eq!(world.condition(on).1, "DataStoreFull");
+    }
+    assert_eq!(world.condition(On::Reachable).0, "True");
+    assert!(world.recorded().is_null() && world.store().status.unwrap().store_id.is_none());
+    let open = connection::access(&world.engine, &world.store()).await;
+    assert!(open.is_ok(), "a tenant can be deleted: {open:?}");
+    world.fill(20, false).await;
+    world.assert_ready();
+    let id = world.etcd.id(None).unwrap();
+    assert_eq!(world.recorded(), json!(id));
 }

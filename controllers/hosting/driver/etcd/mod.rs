@@ -2,9 +2,9 @@
 //! name of their certificate, and an ownership mark that no tenant can access.
 //!
 //! This file has the connection and its bounded requests, [`members`] which member is asked, [`trouble`] what becomes
-//! of one that fails, [`answers`] what errors mean, [`floor`] the versions that are safe, [`identity`] which
-//! etcd it is, [`space`] how full it is, [`users`] roles and users, [`tenant`] the order in which schema and user of a tenant are created and
-//! deleted.
+//! of one that fails, [`answers`] what errors mean, [`floor`] the versions that are safe, [`identity`] which etcd it is,
+//! [`space`] how full it is, [`users`] roles and users, [`tenant`] the order in which schema and user of a tenant are
+//! created and deleted.
 
 use std::{sync::Arc, time::Duration};
 

@@ -21,11 +21,14 @@ fn is_full(errors: &[String]) -> bool {
         .any(|error| error.split_whitespace().any(|word| word == "alarm:NOSPACE"))
 }
 
-/// The fullest member, which is the first that takes no writes.
+/// The fullest member, which is the first that takes no writes. One before 3.6 does not tell its quota, and is the fullest
+/// only if none does.
 pub fn fullest(members: Vec<Space>) -> Space {
     let full = members.iter().any(|space| space.full);
     let left = |space: &Space| space.quota.saturating_sub(space.used);
-    let fullest = members.into_iter().min_by_key(left).unwrap_or_default();
+    let told = members.iter().any(|space| space.quota > 0);
+    let known = members.into_iter().filter(|space| !told || space.quota > 0);
+    let fullest = known.min_by_key(left).unwrap_or_default();
     Space { full, ..fullest }
 }
 
@@ -54,5 +57,16 @@ mod tests {
             space(9, true)
         );
         assert_eq!(fullest(Vec::new()), Space::default());
+    }
+
+    #[test]
+    fn a_member_before_3_6_that_tells_no_quota_counts_only_among_its_like() {
+        let space = |used, quota, full| Space { used, quota, full };
+        let mixed = vec![space(9, 0, true), space(8, 10, false), space(5, 10, false)];
+        assert_eq!(fullest(mixed), space(8, 10, true));
+        assert_eq!(
+            fullest(vec![space(5, 0, false), space(5, 0, false)]),
+            space(5, 0, false)
+        );
     }
 }

@@ -220,7 +220,7 @@ async fn start(api: &FakeApi, tenant_api: &FakeApi, store: &Memory) -> (Arc<Engi
 fn open(api: &FakeApi, engine: &Engine, store: &Memory) {
     let datastore: DataStore = serde_json::from_value(api.get(STORE).unwrap()).unwrap();
     let access = Access {
-        id: "id".to_owned(),
+        id: Some("id".to_owned()),
         admin: Admin::Memory(store.clone()),
         endpoints: vec!["etcd:2379".to_owned()],
         ca: ca(),
