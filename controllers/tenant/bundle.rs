@@ -1,7 +1,10 @@
 //! Everything that the engine applies in a tenant, as one set with one digest. It is applied by server-side apply when
 //! the digest changes, and not read otherwise.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use kamaji_api::{
     addons::AddonImage,
@@ -26,6 +29,14 @@ pub struct Bundle {
     addons: Vec<Value>,
     /// Objects of add-ons that were disabled.
     removed: Vec<Value>,
+}
+
+/// How many objects of a [`Bundle`] are applied. A try that was given up leaves it to the next one, which goes on there.
+#[derive(Debug, Default)]
+pub struct Applied {
+    rbac: AtomicUsize,
+    /// The removed ones follow the others.
+    addons: AtomicUsize,
 }
 
 /// The set of a tenant.
@@ -56,27 +67,31 @@ impl Bundle {
         digest::of(&Value::Array([&self.rbac[..], &self.addons[..]].concat()))
     }
 
-    /// Applies the RBAC objects.
+    /// Applies the RBAC objects that are not yet `applied`.
     ///
     /// # Errors
     /// Of the first object that the tenant refuses.
-    pub async fn apply_rbac(&self, connection: &Connection) -> Result<(), Error> {
-        for object in &self.rbac {
+    pub async fn apply_rbac(&self, connection: &Connection, applied: &Applied) -> Result<(), Error> {
+        for object in self.rbac.iter().skip(applied.rbac.load(Ordering::Relaxed)) {
             connection.apply(object).await?;
+            applied.rbac.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
     }
 
-    /// Applies the enabled add-ons and removes the disabled ones. An object without the labels of this management
-    /// cluster is not removed: a tenant's admin has replaced it.
+    /// Applies the enabled add-ons and removes the disabled ones, as far as that is not yet `applied`. An object without
+    /// the labels of this management cluster is not removed: a tenant's admin has replaced it.
     ///
     /// # Errors
     /// Of the first object that the tenant refuses.
-    pub async fn apply_addons(&self, connection: &Connection) -> Result<(), Error> {
-        for object in &self.addons {
+    pub async fn apply_addons(&self, connection: &Connection, applied: &Applied) -> Result<(), Error> {
+        let done = applied.addons.load(Ordering::Relaxed);
+        for object in self.addons.iter().skip(done) {
             connection.apply(object).await?;
+            applied.addons.fetch_add(1, Ordering::Relaxed);
         }
-        for object in self.removed.iter().rev() {
+        let done = done.saturating_sub(self.addons.len());
+        for object in self.removed.iter().rev().skip(done) {
             let ours = connection
                 .delete(object, |found| is_ours(object, found.labels.as_ref()))
                 .await?;
@@ -84,6 +99,7 @@ impl Bundle {
                 let (kind, name) = (&object["kind"], &object["metadata"]["name"]);
                 tracing::debug!(%kind, %name, "object of a disabled add-on kept: it does not carry our labels");
             }
+            applied.addons.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -175,13 +191,21 @@ mod tests {
         inputs.kube_proxy = Selection::default();
         let api = crate::testing::FakeApi::default();
         let connection = Connection::from_client(api.client(), field_manager::HOSTING);
-        bundle(&inputs).apply_addons(&connection).await.unwrap();
+        let bundled = bundle(&inputs);
+        bundled
+            .apply_addons(&connection, &Applied::default())
+            .await
+            .unwrap();
         let config = "/api/v1/namespaces/kube-system/configmaps/coredns";
         let deployment = "/apis/apps/v1/namespaces/kube-system/deployments/coredns";
         let theirs = serde_json::json!({ "metadata": { "labels": { ours::MANAGEMENT_CLUSTER: null } } });
         api.edit(config, &theirs);
         inputs.core_dns = DISABLED;
-        bundle(&inputs).apply_addons(&connection).await.unwrap();
+        let bundled = bundle(&inputs);
+        bundled
+            .apply_addons(&connection, &Applied::default())
+            .await
+            .unwrap();
         assert!(api.get(deployment).is_none(), "ours is gone");
         assert!(api.get(config).is_some(), "the admin's own stays");
     }

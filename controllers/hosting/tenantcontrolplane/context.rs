@@ -14,13 +14,13 @@ use crate::{
     hosting::engine::Engine,
     k8s::{key::RootKey, row::Row},
     pki::kubeconfig::Kubeconfig,
-    tenant::{self, Clients, Connection},
+    tenant::{self, Clients, Connection, bundle::Applied},
 };
 
 /// Time between two audits of what a tenant's admin may have changed in the workload cluster.
 const AUDIT: Duration = Duration::from_hours(24);
 
-/// Number of workload clusters that are asked at the same time.
+/// Number of workload clusters that are asked at the same time, at most.
 const AT_ONCE: usize = 16;
 /// How long a tenant waits until it may ask.
 const TURN: Duration = Duration::from_millis(500);
@@ -48,6 +48,8 @@ struct Memory {
     provided_cas: HashMap<RootKey, (Result<String, Timestamp>, ProvidedCa)>,
     /// When each tenant is next audited.
     audits: HashMap<RootKey, Timestamp>,
+    /// What is applied in a workload cluster that answers slowly, with the digest of what belongs there.
+    applied: HashMap<RootKey, (String, Arc<Applied>)>,
 }
 
 impl Context {
@@ -58,11 +60,12 @@ impl Context {
 
     /// The same, with another way to connect to tenants.
     pub fn with(engine: Arc<Engine>, connect: Connect) -> Arc<Self> {
+        let turns = Semaphore::new(at_once(engine.settings.concurrency));
         Arc::new(Self {
             engine,
             clients: Clients::default(),
             connect,
-            turns: Semaphore::new(AT_ONCE),
+            turns,
             memory: Mutex::default(),
         })
     }
@@ -90,6 +93,7 @@ impl Context {
         let mut memory = self.memory.lock();
         memory.provided_cas.remove(key);
         memory.audits.remove(key);
+        memory.applied.remove(key);
         drop(memory);
         self.clients.forget(&key.to_string());
     }
@@ -148,13 +152,44 @@ impl Context {
         self.set_audit(key, next);
     }
 
+    /// What the tries before applied in the workload cluster of a tenant, of what has this digest.
+    pub fn applied(&self, key: &RootKey, digest: &str) -> Arc<Applied> {
+        let mut memory = self.memory.lock();
+        let (known, applied) = memory.applied.entry(key.clone()).or_default();
+        if known != digest {
+            (*known, *applied) = (digest.to_owned(), Arc::default());
+        }
+        applied.clone()
+    }
+
+    /// The next try begins with the first object again.
+    pub fn forget_applied(&self, key: &RootKey) {
+        self.memory.lock().applied.remove(key);
+    }
+
     /// Sets when a tenant is next audited.
     pub fn set_audit(&self, key: &RootKey, at: Timestamp) {
         self.memory.lock().audits.insert(key.clone(), at);
     }
 }
 
+/// How many of the workers may ask workload clusters.
+fn at_once(workers: usize) -> usize {
+    (workers / 4).clamp(1, AT_ONCE)
+}
+
 /// `now` and this many days.
 fn later(now: Timestamp, days: f64) -> Timestamp {
     now.checked_add(AUDIT.mul_f64(days)).unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_quarter_of_the_workers_asks_workload_clusters() {
+        let table = [(1, 1), (4, 1), (8, 2), (64, 16), (1000, 16)];
+        for (workers, expected) in table {
+            assert_eq!(super::at_once(workers), expected, "{workers} workers");
+        }
+    }
 }
