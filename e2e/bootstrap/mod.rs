@@ -5,6 +5,8 @@
 mod machine;
 mod record;
 
+pub use record::Write;
+
 use std::{
     fs,
     path::PathBuf,

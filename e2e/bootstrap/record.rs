@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 
 use super::{NS, World};
 
+/// Verbs that write.
+const WRITES: [&str; 5] = ["create", "update", "patch", "delete", "deletecollection"];
+
 /// Who answers certificate requests and makes tokens is written down, and each write in the namespace of the Clusters.
 pub fn policy() -> Value {
     json!({
@@ -20,7 +23,7 @@ pub fn policy() -> Value {
                 "level": "Metadata", "verbs": ["create"], "namespaces": ["kube-system"],
                 "resources": [{"group": "", "resources": ["secrets"]}],
             },
-            {"level": "Metadata", "verbs": ["create", "update", "patch", "delete"], "namespaces": [NS]},
+            {"level": "Metadata", "verbs": WRITES, "namespaces": [NS]},
             {"level": "None"},
         ],
     })

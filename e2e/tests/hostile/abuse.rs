@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::{
-    bootstrap::{World, until},
+    bootstrap::{World, Write, until},
     csr,
 };
 use futures::{StreamExt as _, stream};
@@ -127,11 +127,40 @@ async fn report(bearer: &Client, id: &str, number: usize) -> Result<()> {
     Ok(())
 }
 
-/// Writes about the machine: of its config's status, and of Events.
+/// Writes in the namespace, except those about the other machine.
 fn writes(world: &World) -> Result<usize> {
     let writes = world.writes()?;
-    let about = writes.iter().filter(|write| {
-        write.resource == "events" || (write.resource == "kamajiconfigs" && write.subresource == "status")
-    });
-    Ok(about.filter(|write| write.name != "other").count())
+    Ok(writes.iter().filter(|write| counts(write)).count())
+}
+
+/// An Event has the name of its object, and more behind a dot.
+fn counts(write: &Write) -> bool {
+    write.name.split('.').next() != Some("other")
+}
+
+#[test]
+fn every_write_counts_except_those_about_the_other_machine() {
+    let write = |resource: &str, subresource: &str, name: &str| Write {
+        resource: resource.to_owned(),
+        subresource: subresource.to_owned(),
+        name: name.to_owned(),
+    };
+    for (resource, subresource) in [
+        ("kamajiconfigs", "status"),
+        ("kamajiconfigs", ""),
+        ("secrets", ""),
+        ("configmaps", ""),
+    ] {
+        assert!(
+            counts(&write(resource, subresource, "m")),
+            "{resource}/{subresource}"
+        );
+        assert!(
+            !counts(&write(resource, subresource, "other")),
+            "{resource}/{subresource}"
+        );
+    }
+    assert!(counts(&write("events", "", "m.18a0")));
+    assert!(!counts(&write("events", "", "other.18a0")));
+    assert!(counts(&write("secrets", "", "another")) && counts(&write("secrets", "", "")));
 }

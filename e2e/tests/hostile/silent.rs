@@ -15,6 +15,8 @@ use serde_json::json;
 const SILENT: usize = 200;
 /// Machines of the other one, one after the other.
 const MEASURED: usize = 100;
+/// Seconds until a machine has its data.
+const BUDGET: u64 = 2;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_machines_of_a_silent_workload_cluster_do_not_delay_those_of_another() -> Result<()> {
@@ -23,7 +25,6 @@ async fn two_hundred_machines_of_a_silent_workload_cluster_do_not_delay_those_of
         return Ok(());
     };
     let _controller = world.run()?;
-    let alone = measure(&world, "alone", 20).await?;
     world.cluster("silent", &black_hole()?).await?;
     let created = stream::iter(0..SILENT)
         .map(|number| {
@@ -32,29 +33,27 @@ async fn two_hundred_machines_of_a_silent_workload_cluster_do_not_delay_those_of
         })
         .buffer_unordered(8)
         .collect::<Vec<Result<()>>>();
-    let (created, beside) = tokio::join!(created, measure(&world, "beside", MEASURED));
+    let (created, times) = tokio::join!(created, measure(&world, MEASURED));
     created.into_iter().collect::<Result<()>>()?;
-    let beside = beside?;
+    let times = times?;
     world
         .condition("s0", "DataSecretAvailable", "TenantUnreachable")
         .await?;
+    let (p99, most) = (percentile(&times, 99), budget(BUDGET));
     println!(
-        "data of a machine, p99 (median): {:?} ({:?}) alone, {:?} ({:?}) beside {SILENT} machines of a workload cluster that \
-         never answers; the budget is 2 s",
-        percentile(&alone, 99),
-        percentile(&alone, 50),
-        percentile(&beside, 99),
-        percentile(&beside, 50),
+        "data of a machine beside {SILENT} machines of a workload cluster that never answers: p99 {p99:?}, median {:?}; the \
+         budget is {BUDGET} s, the most that passes {most:?}",
+        percentile(&times, 50),
     );
-    assert!(percentile(&beside, 99) < budget(2), "{beside:?}");
+    assert!(p99 < most, "{times:?}");
     Ok(())
 }
 
 /// Times from the creation of a config until its data is there.
-async fn measure(world: &World, name: &str, machines: usize) -> Result<Vec<Duration>> {
+async fn measure(world: &World, machines: usize) -> Result<Vec<Duration>> {
     let mut times = Vec::new();
     for number in 0..machines {
-        let name = format!("{name}{number}");
+        let name = format!("beside{number}");
         world.machine_of(CLUSTER, &name, json!({})).await?;
         let created = Instant::now();
         until(&format!("data of {name}"), Duration::from_mins(2), async || {
