@@ -21,10 +21,11 @@ async fn a_frozen_secret_keeps_its_data_and_takes_labels() -> Result<()> {
         "metadata": { "name": "frozen" }, "stringData": { "key": "value" },
     }))?;
     let made = secrets.create(&PostParams::default(), &secret).await?;
-    let row = Row::of::<Secret>(&made.metadata);
-    for _ in 0..2 {
-        applier.freeze(&row).await?;
-    }
+    let seen = Row::of::<Secret>(&made.metadata);
+    let row = applier.freeze(&seen).await?;
+    applier.freeze(&row).await?;
+    // Somebody may have edited it since it was read.
+    ensure!(applier.freeze(&seen).await.is_err(), "an earlier version");
     let edit = Patch::Merge(json!({ "stringData": { "key": "other" } }));
     let refused = secrets.patch("frozen", &PatchParams::default(), &edit).await;
     let error = refused.err().context("the data was changed")?.to_string();
@@ -35,7 +36,7 @@ async fn a_frozen_secret_keeps_its_data_and_takes_labels() -> Result<()> {
     let now = secrets.get("frozen").await?;
     ensure!(now.data == made.data && now.immutable == Some(true), "{now:?}");
     // Another Secret of that name is left alone.
-    let mut other = row;
+    let mut other = Row::clone(&row);
     "4f6d1c2e-0000-4000-8000-000000000001".clone_into(&mut other.uid);
     ensure!(applier.freeze(&other).await.is_err(), "another UID");
     Ok(())
