@@ -24,7 +24,7 @@ soak|15|
 ten-at-once|4|
 kills|6|
 hostile|3|etcd etcdctl kube-apiserver kubectl clusterctl
-moved|-|
+moved|12|
 members|-|
 kubernetes-1.35|2|etcd etcdctl kube-controller-manager kubectl clusterctl kube-apiserver-v1.35.4
 '
