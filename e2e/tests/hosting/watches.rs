@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// Watches that are opened, one after the other; the two kinds of [`QUERIES`] take turns.
 const WATCHES: usize = 25;
-/// The time until the first event of each: the budget.
+/// The time until the first event of each.
 const LIMIT: Duration = Duration::from_secs(1);
 /// The time after which a watch counts as failed; the API server itself gives up after 3 s.
 const GIVE_UP: Duration = Duration::from_secs(10);
@@ -73,10 +73,7 @@ async fn watches_of_a_quiet_tenant_open_at_once_while_its_neighbour_writes() -> 
             slowest.as_secs_f64()
         );
         ensure!(written > 0, "the neighbour wrote nothing");
-        // Other tests run beside, so that one may take three times as long. A watch that etcd does not serve takes longer.
-        ensure!(slowest < 3 * LIMIT, "the slowest watch took {slowest:?}");
-        let slow = times.iter().filter(|time| **time > LIMIT).count();
-        ensure!(slow <= 1, "{slow} watches took more than {LIMIT:?}");
+        ensure!(slowest < LIMIT, "the slowest watch took {slowest:?}");
         ensure!(after == before, "{} consistent reads failed", after - before);
         Ok(())
     })
