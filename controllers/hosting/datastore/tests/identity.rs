@@ -107,14 +107,20 @@ async fn a_managed_datastore_that_lost_its_volume_does_not_serve_empty_until_tha
     assert_eq!(set["metadata"]["generation"], 1, "no member was restarted for it");
 }
 
-#[tokio::test]
-async fn a_volume_that_is_restored_into_a_new_claim_is_the_one_with_the_data() {
+/// A managed datastore whose claim was deleted, and the id of the data that is gone with it.
+async fn without_volume() -> (World, String) {
     let mut world = World::new().await;
     world.settle().await;
     let id = world.etcd.id(None).unwrap();
     world.api.delete(CLAIM);
     world.settle().await;
     world.assert_lost("PersistentVolumeClaim").await;
+    (world, id)
+}
+
+#[tokio::test]
+async fn a_volume_that_is_restored_into_a_new_claim_is_the_one_with_the_data() {
+    let (world, id) = without_volume().await;
     world.etcd.id(Some(&id));
     world.blank.set(false);
     world.settle().await;
@@ -128,12 +134,7 @@ async fn a_volume_that_is_restored_into_a_new_claim_is_the_one_with_the_data() {
 
 #[tokio::test]
 async fn a_loss_that_was_accepted_and_did_not_happen_is_accepted_no_more() {
-    let mut world = World::new().await;
-    world.settle().await;
-    let id = world.etcd.id(None).unwrap();
-    world.api.delete(CLAIM);
-    world.settle().await;
-    world.assert_lost("PersistentVolumeClaim").await;
+    let (mut world, id) = without_volume().await;
     // The volume is restored and the loss accepted at the same time.
     world.etcd.id(Some(&id));
     world.blank.set(false);
