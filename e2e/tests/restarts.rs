@@ -75,17 +75,15 @@ async fn restart_everything(lab: &Lab, cluster: &Cluster) -> Result<()> {
         let node = machine.name_any();
         let local = capi::local_machine(&machine).context("no infrastructure")?;
         let inside = Inside::of(&cluster.namespace, local).await?;
+        // A Node is Ready before its machine has finished to join; a machine that reboots then joins once more.
+        joined(&inside, &node).await?;
         // The command ends when the new process runs: what is renewed later, it renews.
         inside.run(&["systemctl", "restart", "kubelet"]).await?;
         heartbeat_since(&tenant, Timestamp::now(), &node).await?;
 
         let inside = inside.reboot().await?;
         heartbeat_since(&tenant, Timestamp::now(), &node).await?;
-        until(&format!("the sentinel file of {node}"), PATIENCE, async || {
-            let sentinel = "/run/cluster-api/bootstrap-success.complete";
-            Ok((inside.run(&["cat", sentinel]).await? == "success\n").then_some(()))
-        })
-        .await?;
+        joined(&inside, &node).await?;
         // The journal of the new boot comes after the sentinel file.
         until(&format!("{node} to say what it did"), PATIENCE, async || {
             let log = inside
@@ -103,4 +101,13 @@ async fn restart_everything(lab: &Lab, cluster: &Cluster) -> Result<()> {
     cluster.nodes_ready(lab, before.len()).await?;
     assert_eq!(before, uids(&tenant).await?, "UIDs of the Nodes");
     Ok(())
+}
+
+/// Waits for the file by which a machine says that it has joined since its boot.
+async fn joined(inside: &Inside, node: &str) -> Result<()> {
+    until(&format!("the sentinel file of {node}"), PATIENCE, async || {
+        let sentinel = "/run/cluster-api/bootstrap-success.complete";
+        Ok((inside.run(&["cat", sentinel]).await? == "success\n").then_some(()))
+    })
+    .await
 }
