@@ -52,6 +52,9 @@ named! {
         TenantRBACReady,
         /// CoreDNS and kube-proxy in the workload cluster match the spec.
         AddonsReady,
+        /// The API servers reach the kubelets of the nodes, as logs, exec and webhooks need it. Not part of `Ready`, and
+        /// reported once it was tried.
+        TunnelReady,
         /// Negative: pods or version differ from the spec and are being replaced.
         RollingOut,
         /// Negative: reconciliation is paused by an annotation.
@@ -100,6 +103,9 @@ named! {
         Available,
         /// Negative: pods or version differ from the spec and are being replaced.
         RollingOut,
+        /// The API servers reach the kubelets of the nodes, as logs, exec and webhooks need it. Not part of `Ready`, and
+        /// reported once it was tried.
+        TunnelReady,
         /// Negative: fewer replicas run than desired.
         ScalingUp,
         /// Negative: more replicas run than desired.
@@ -420,6 +426,14 @@ named! {
         AddonsReady,
         /// An add-on could not be applied; the message names it.
         AddonsFailed,
+        /// Every API server that was asked reaches the kubelets that were asked; the message names them.
+        NodesReachable,
+        /// An API server does not reach the kubelet of a Ready node; the message names both.
+        NodesNotReachable,
+        /// Whether the nodes can be reached could not be tried; the message says why.
+        ProbeFailed,
+        /// No node is Ready, so whether nodes can be reached is not known.
+        NoReadyNodes,
         /// The kubeconfig Secret does not exist yet.
         WaitingForKubeconfig,
         /// The kubeconfig Secrets exist and match the CA and the endpoint.

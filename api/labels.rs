@@ -194,6 +194,9 @@ pub mod ours {
     /// Annotation of a DataStore that accepts a version of etcd which does not keep tenants apart. Its value is that
     /// version, as in the message of the condition `VersionSafe`. New tenants are then set up in it.
     pub const ACCEPT_ETCD_VERSION: &str = "capi-kamaji.io/accept-etcd-version";
+    /// Annotation of a TenantControlPlane: number of Ready worker Machines of its Cluster. Written by the control plane
+    /// provider; a change is the occasion to try whether the API server reaches the nodes.
+    pub const READY_WORKERS: &str = "capi-kamaji.io/ready-workers";
     /// Annotation of a TenantControlPlane: [`DISABLED`] removes NodeRestriction from the admission plugins. A node can
     /// then modify other Nodes and the pods on them.
     pub const NODE_RESTRICTION: &str = "capi-kamaji.io/node-restriction";

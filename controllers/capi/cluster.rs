@@ -87,6 +87,17 @@ pub struct Topology {
 pub struct ClusterStatus {
     /// Fields that become true once and stay true.
     pub initialization: ClusterInitialization,
+    /// Worker Machines, those of MachinePools included.
+    pub workers: ClusterWorkers,
+}
+
+/// Counts of worker Machines.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClusterWorkers {
+    /// Machines that are Ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready_replicas: Option<i32>,
 }
 
 /// Fields that become true once and stay true.
@@ -120,6 +131,12 @@ impl Cluster {
         let reference = self.spec.infrastructure_ref.as_ref()?;
         let waits = self.endpoint().is_some() && !self.infrastructure_provisioned();
         waits.then(|| format!("{} {}", reference.kind, reference.name))
+    }
+
+    /// Number of Ready worker Machines.
+    pub fn ready_workers(&self) -> i32 {
+        let workers = self.status.as_ref().map(|status| &status.workers);
+        workers.and_then(|workers| workers.ready_replicas).unwrap_or(0)
     }
 
     /// Whether the control plane object is initialized.

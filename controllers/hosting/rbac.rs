@@ -37,6 +37,8 @@ macro_rules! rules {
                 verbs::$verbs,
             ),)*
     grant("storage.k8s.io", &["storageclasses"], &[List]),
+    // Each API server of a tenant is asked at its pod whether it reaches the nodes.
+    grant("discovery.k8s.io", &["endpointslices"], &[List]),
     Grant {
         group: CORE,
         resources: &["namespaces"],

@@ -75,6 +75,10 @@ fn set(inputs: Inputs<'_>, condition: Own, report: &mut Report) {
             None if inputs.progress.reach == Reach::OwnService => report.remove(type_),
             None => {}
         },
+        Own::TunnelReady => match inputs.tenant.and_then(tenant::tunnel) {
+            Some(verdict) => report.set(verdict),
+            None => report.remove(type_),
+        },
         Own::InfrastructureClusterPatched => report.set(infrastructure_cluster_patched(inputs)),
         Own::FoundExternalReferenceClient => report.set(found_external_reference_client()),
         Own::FieldNotSupported => report.unsupported(inputs.control_plane.spec.unsupported_message()),

@@ -5,6 +5,8 @@
 //! this object alone. Structs of the API are destructured and built without `..`, so that a new field does not compile
 //! before it is mapped here; [`super::field_paths`] has the way back.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
 use kamaji_api::{
     addons::AddonImage,
@@ -132,6 +134,18 @@ pub fn tenant(inputs: Inputs<'_>) -> TenantControlPlane {
 
 fn metadata(control_plane: &KamajiControlPlane, cluster: &Cluster) -> ObjectMeta {
     let key = kamaji::KUBECONFIG_SECRET_KEY;
+    let chosen = control_plane
+        .annotations()
+        .get(key)
+        .filter(|value| !value.is_empty());
+    let workers = Some(cluster.ready_workers()).filter(|count| *count > 0);
+    let annotations: BTreeMap<_, _> = [
+        chosen.map(|value| (key.to_owned(), value.clone())),
+        workers.map(|count| (ours::READY_WORKERS.to_owned(), count.to_string())),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     ObjectMeta {
         name: Some(control_plane.name_any()),
         namespace: control_plane.namespace(),
@@ -145,11 +159,7 @@ fn metadata(control_plane: &KamajiControlPlane, cluster: &Cluster) -> ObjectMeta
             ]
             .into(),
         ),
-        annotations: control_plane
-            .annotations()
-            .get(key)
-            .filter(|value| !value.is_empty())
-            .map(|value| [(key.to_owned(), value.clone())].into()),
+        annotations: Some(annotations).filter(|annotations| !annotations.is_empty()),
         owner_references: Some(vec![meta::controller_of(control_plane)]),
         ..ObjectMeta::default()
     }

@@ -5,13 +5,18 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kamaji_api::{
-    conditions::{Reason, TenantControlPlaneCondition as Tenant, is_negative},
+    conditions::{
+        KamajiControlPlaneCondition as Own, Reason, TenantControlPlaneCondition as Tenant, is_negative,
+    },
     controlplane::KamajiControlPlane,
     tenantcontrolplane::{DeploymentStatus, TenantControlPlane, VersionPhase},
 };
 
 use super::field_paths;
-use crate::k8s::{conditions, problem::Problem};
+use crate::k8s::{
+    conditions::{self, Verdict},
+    problem::Problem,
+};
 
 /// Whether the tenant's API server answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +115,18 @@ pub fn unhealthy(tenant: &TenantControlPlane, condition: Tenant) -> Option<Probl
     let known = conditions::get(reported(tenant), condition.as_str())?;
     let is_true = known.status == "True";
     (is_true == is_negative(condition.as_str())).then(|| mirrored(known))
+}
+
+/// Whether the API server reaches the nodes, where the engine tried it.
+pub fn tunnel(tenant: &TenantControlPlane) -> Option<Verdict> {
+    let known = conditions::get(reported(tenant), Tenant::TunnelReady.as_str())?;
+    let condition = Own::TunnelReady.as_str();
+    let message = field_paths::translate(&known.message).unwrap_or_else(|| known.message.clone());
+    Some(match known.status.as_str() {
+        "True" => Verdict::yes(condition, known.reason.as_str(), message),
+        "False" => Verdict::no(condition, known.reason.as_str(), message),
+        _ => Verdict::unknown(condition, known.reason.as_str(), message),
+    })
 }
 
 /// What a condition of the TenantControlPlane reports, with its field paths rewritten to those the user sets.

@@ -97,8 +97,8 @@ pub fn connect(context: &Context, acts_on: impl Fn(&str) -> bool + Send + Sync +
     });
 }
 
-/// Cluster API changed what a control plane depends on: spec, annotations, the object itself, or whether its
-/// infrastructure is provisioned. Other writes of the Cluster's status have no effect here.
+/// Cluster API changed what a control plane depends on: spec, annotations, the object itself, whether its infrastructure is
+/// provisioned, or how many workers are ready. Other writes of the Cluster's status have no effect here.
 fn cluster_changed(old: Option<&Cluster>, new: Option<&Cluster>) -> bool {
     let of = |cluster: Option<&Cluster>| {
         cluster.map(|cluster| {
@@ -108,6 +108,7 @@ fn cluster_changed(old: Option<&Cluster>, new: Option<&Cluster>) -> bool {
                 metadata.uid.clone(),
                 metadata.annotations.clone(),
                 cluster.infrastructure_provisioned(),
+                cluster.ready_workers(),
             )
         })
     };

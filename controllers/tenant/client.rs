@@ -68,7 +68,23 @@ impl Connection {
         field_manager: &'static str,
         used_for: Use,
     ) -> Result<Self, Error> {
+        Self::named(kubeconfig, server, None, role, field_manager, used_for)
+    }
+
+    /// The same; the server's certificate must have the name `name`, if there is one, instead of the host of `server`.
+    ///
+    /// # Errors
+    /// When the kubeconfig cannot be used.
+    pub fn named(
+        kubeconfig: &Kubeconfig,
+        server: &str,
+        name: Option<&str>,
+        role: &str,
+        field_manager: &'static str,
+        used_for: Use,
+    ) -> Result<Self, Error> {
         let mut config = configured(server, &kubeconfig.ca_pem, role)?;
+        config.tls_server_name = name.map(str::to_owned);
         config.auth_info = AuthInfo {
             client_certificate_data: Some(BASE64.encode(&kubeconfig.certificate_pem)),
             client_key_data: Some(BASE64.encode(kubeconfig.key_pem.expose()).into()),

@@ -92,6 +92,20 @@ impl Error {
             | Self::NoSubjects(_) => None,
         }
     }
+
+    /// The API server failed because it did not reach a node or a pod: a webhook or an aggregated API did not answer, or no
+    /// agent of the tunnel is connected. Source of the words: the messages of kube-apiserver.
+    pub fn is_about_nodes(&self) -> bool {
+        const WORDS: [&str; 3] = [
+            "failed calling webhook",
+            "No agent available",
+            "error trying to reach service",
+        ];
+        let (Self::Unhealthy { message, .. } | Self::Refused { message, .. }) = self else {
+            return false;
+        };
+        WORDS.iter().any(|words| message.contains(words))
+    }
 }
 
 /// The innermost cause: the outer ones only repeat that a request failed.

@@ -9,6 +9,7 @@ pub mod addons;
 pub mod bootstrap_role;
 pub mod bundle;
 pub mod coredns;
+pub mod kubelets;
 pub mod kubeproxy;
 pub mod nodes;
 pub mod rbac;
@@ -29,16 +30,31 @@ pub use self::{
 };
 use crate::pki::kubeconfig::Kubeconfig;
 
-/// The hosting engine's connection to a tenant, with the identity of `kubeconfig`, to `address` (`host:port`), which the
-/// server's certificate must name. No request is sent.
+/// Where a connection leads.
+#[derive(Clone, Copy, Debug)]
+pub enum Server<'a> {
+    /// The Service of a tenant, as `host:port`. The server's certificate must name the host.
+    Service(&'a str),
+    /// One of the pods behind it, as `host:port`. Certificates do not name pods, but they name the API server.
+    Pod(&'a str),
+}
+
+/// A name that the certificate of every API server has.
+const ANY_API_SERVER: &str = "kubernetes.default.svc";
+
+/// The hosting engine's connection to a tenant, with the identity of `kubeconfig`. No request is sent.
 ///
 /// # Errors
 /// When the kubeconfig cannot be used.
-pub fn connect(kubeconfig: &Kubeconfig, address: &str) -> Result<Connection, Error> {
-    let server = format!("https://{address}");
-    Connection::new(
+pub fn connect(kubeconfig: &Kubeconfig, server: Server<'_>) -> Result<Connection, Error> {
+    let (address, name) = match server {
+        Server::Service(address) => (address, None),
+        Server::Pod(address) => (address, Some(ANY_API_SERVER)),
+    };
+    Connection::named(
         kubeconfig,
-        &server,
+        &format!("https://{address}"),
+        name,
         "tenant",
         field_manager::HOSTING,
         Use::Requests,

@@ -102,6 +102,7 @@ pub fn missing(shown: &[Shown], workers: usize) -> Vec<String> {
                 "TenantControlPlaneCreated",
                 "ControlPlaneEndpointPatched",
                 "KamajiControlPlaneIsInitialized",
+                "TunnelReady",
                 "RollingOut",
                 "ScalingUp",
                 "ScalingDown",

@@ -25,7 +25,7 @@ ten-at-once|4|
 kills|6|
 hostile|3|etcd etcdctl kube-apiserver kubectl clusterctl
 moved|12|
-members|-|
+members|6|
 kubernetes-1.35|2|etcd etcdctl kube-controller-manager kubectl clusterctl kube-apiserver-v1.35.4
 '
 

@@ -9,12 +9,12 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
-use super::ca::ProvidedCa;
+use super::{ca::ProvidedCa, tunnel::when::Asked};
 use crate::{
     hosting::engine::Engine,
     k8s::{key::RootKey, row::Row},
     pki::kubeconfig::Kubeconfig,
-    tenant::{self, Clients, Connection, bundle::Applied},
+    tenant::{self, Clients, Connection, Server, bundle::Applied},
 };
 
 /// Time between two audits of what a tenant's admin may have changed in the workload cluster.
@@ -25,8 +25,8 @@ const AT_ONCE: usize = 16;
 /// How long a tenant waits until it may ask.
 const TURN: Duration = Duration::from_millis(500);
 
-/// Makes the client of a tenant from a kubeconfig and from the `host:port` of its Service.
-pub type Connect = Box<dyn Fn(&Kubeconfig, &str) -> Result<Connection, tenant::Error> + Send + Sync>;
+/// Makes the client of a tenant from a kubeconfig.
+pub type Connect = Box<dyn Fn(&Kubeconfig, Server<'_>) -> Result<Connection, tenant::Error> + Send + Sync>;
 
 /// What every reconcile needs.
 pub struct Context {
@@ -48,6 +48,8 @@ struct Memory {
     provided_cas: HashMap<RootKey, (Result<String, Timestamp>, ProvidedCa)>,
     /// When each tenant is next audited.
     audits: HashMap<RootKey, Timestamp>,
+    /// When the kubelets of each tenant are asked first, and what they were asked last.
+    tunnels: HashMap<RootKey, Result<Asked, Timestamp>>,
     /// What is applied in a workload cluster that answers slowly, with the digest of what belongs there.
     applied: HashMap<RootKey, (String, Arc<Applied>)>,
 }
@@ -94,6 +96,7 @@ impl Context {
         memory.provided_cas.remove(key);
         memory.audits.remove(key);
         memory.applied.remove(key);
+        memory.tunnels.remove(key);
         drop(memory);
         self.clients.forget(&key.to_string());
     }
@@ -165,6 +168,36 @@ impl Context {
     /// The next try begins with the first object again.
     pub fn forget_applied(&self, key: &RootKey) {
         self.memory.lock().applied.remove(key);
+    }
+
+    /// What the kubelets of a tenant were asked last, by this process.
+    pub fn tunnel_asked(&self, key: &RootKey) -> Option<Asked> {
+        let memory = self.memory.lock();
+        memory.tunnels.get(key)?.as_ref().ok().cloned()
+    }
+
+    /// The kubelets of a tenant are to be asked at this time. Returns the earliest such time, until they were asked.
+    pub fn tunnel_planned(&self, key: &RootKey, at: Timestamp) -> Timestamp {
+        let mut memory = self.memory.lock();
+        match memory.tunnels.entry(key.clone()).or_insert(Err(at)) {
+            Ok(_) => at,
+            Err(planned) => {
+                *planned = at.min(*planned);
+                *planned
+            }
+        }
+    }
+
+    /// The kubelets of a tenant were asked.
+    pub fn set_tunnel_asked(&self, key: &RootKey, asked: Asked) {
+        self.memory.lock().tunnels.insert(key.clone(), Ok(asked));
+    }
+
+    /// Something failed that the answer of the kubelets explains: they are asked again soon.
+    pub fn doubt_tunnel(&self, key: &RootKey) {
+        if let Some(Ok(asked)) = self.memory.lock().tunnels.get_mut(key) {
+            asked.about.clear();
+        }
     }
 
     /// Sets when a tenant is next audited.

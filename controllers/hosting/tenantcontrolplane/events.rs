@@ -18,6 +18,7 @@ pub const RULES: [Rule; 1] = [Rule {
         On::Available.as_str(),
         On::TenantRBACReady.as_str(),
         On::AddonsReady.as_str(),
+        On::TunnelReady.as_str(),
         On::RollingOut.as_str(),
         On::Deleting.as_str(),
         On::FieldNotSupported.as_str(),

@@ -17,6 +17,7 @@ pub mod endpoint;
 mod events;
 pub mod identity;
 mod names;
+mod nodes;
 pub mod observe;
 pub mod observed;
 pub mod phase;
@@ -28,6 +29,7 @@ pub mod status;
 pub mod storage;
 mod tenant_api;
 pub mod trust_roots;
+mod tunnel;
 pub mod validate;
 mod workload;
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{Secret, Service},
+    discovery::v1::EndpointSlice,
 };
 use kamaji_api::labels::kamaji;
-use kube::Api;
+use kube::{Api, api::ListParams};
 
 use super::{context::Context, phase};
 use crate::k8s::{error::ApiError, key::RootKey, problem::Problem, row::Row};
@@ -32,6 +33,24 @@ pub async fn secret(context: &Context, namespace: &str, name: &str) -> Result<Op
     api.get_opt(name)
         .await
         .map_err(|error| ApiError::new(format!("get Secret {namespace}/{name}"), error).into())
+}
+
+/// Reads where the pods behind the Service of a tenant are.
+///
+/// # Errors
+/// What the API server answered.
+pub async fn endpoint_slices(context: &Context, key: &RootKey) -> Result<Vec<EndpointSlice>, Problem> {
+    let RootKey { namespace, name } = key;
+    let api: Api<EndpointSlice> = Api::namespaced(context.engine.client.clone(), namespace);
+    let of_service = ListParams::default().labels(&format!("kubernetes.io/service-name={name}"));
+    let found = api.list(&of_service).await;
+    found.map(|list| list.items).map_err(|error| {
+        ApiError::new(
+            format!("list EndpointSlices of Service {namespace}/{name}"),
+            error,
+        )
+        .into()
+    })
 }
 
 /// The Deployment of a tenant, from the index.

@@ -1,6 +1,6 @@
 //! What one reconcile observed of a tenant, step by step: the input of its status. Pure.
 
-use super::{certificates::Certificates, storage::Placed};
+use super::{certificates::Certificates, storage::Placed, tunnel::found::Found};
 use crate::k8s::{problem::Problem, report::Step};
 
 /// What was observed in the workload cluster.
@@ -49,4 +49,6 @@ pub struct Observed {
     pub rendered: Option<String>,
     /// The workload cluster, where this reconcile looked at it.
     pub tenant_api: Option<TenantApi>,
+    /// What the kubelets answered, where this reconcile asked them.
+    pub tunnel: Option<Found>,
 }

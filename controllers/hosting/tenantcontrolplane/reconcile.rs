@@ -22,7 +22,7 @@ use super::{
     desired::flags,
     events, identity,
     names::Names,
-    observe,
+    nodes, observe,
     observed::Observed,
     phase, powers,
     scope::Scope,
@@ -47,6 +47,8 @@ use crate::{
 const LONGEST: Duration = Duration::from_hours(24);
 /// Shortest time until then.
 const SHORTEST: Duration = Duration::from_mins(1);
+/// Shortest time until the kubelets are asked again.
+const SOONEST: Duration = Duration::from_secs(1);
 
 /// Reconciles the TenantControlPlane `key` and reports its status, even when a step failed.
 ///
@@ -78,10 +80,11 @@ pub async fn reconcile(context: &Context, key: &RootKey) -> Reconciled {
         let advanced = advance(context, key, &mut observed, now).await;
         let renewal = observed.key_material.as_ref().and_then(|made| made.renew_at);
         match advanced {
-            Ok(audit) => Ok(Outcome::After(until(
-                renewal.into_iter().chain([audit]).min(),
-                now,
-            ))),
+            Ok((audit, tunnel)) => {
+                let seldom = until(renewal.into_iter().chain([audit]).min(), now);
+                let often = tunnel.map_or(LONGEST, |at| within(at, now, SOONEST));
+                Ok(Outcome::After(seldom.min(often)))
+            }
             // A certificate may expire while the tenant waits for a change.
             Err(problem) => problem
                 .settle()
@@ -95,13 +98,13 @@ pub async fn reconcile(context: &Context, key: &RootKey) -> Reconciled {
     Ok(outcome)
 }
 
-/// The steps, as far as they go. Returns when the workload cluster is audited next.
+/// The steps, as far as they go. Returns when the workload cluster is looked at next: for the audit, and for the tunnel.
 async fn advance(
     context: &Context,
     key: &RootKey,
     observed: &mut Observed,
     now: Timestamp,
-) -> Result<Timestamp, Problem> {
+) -> Result<(Timestamp, Option<Timestamp>), Problem> {
     let tenant = current(context, key)?;
     observed.unsupported = unsupported(&tenant);
     let Settings {
@@ -166,9 +169,11 @@ async fn advance(
 
     // The pods of a failing rollout do not keep the running ones from serving.
     tenant_api::apply(&scope, &endpoint, &certificates, &placed, observed).await?;
+    let (found, again) = nodes::look(&scope, &endpoint, &certificates).await;
+    observed.tunnel = found;
     pods?;
     health?;
-    Ok(context.audit_at(key, now))
+    Ok((context.audit_at(key, now), again))
 }
 
 /// The newest version of the TenantControlPlane.
@@ -245,8 +250,11 @@ fn unsupported(tenant: &TenantControlPlane) -> Option<String> {
 
 /// Time until `next`, within bounds.
 fn until(next: Option<Timestamp>, now: Timestamp) -> Duration {
-    next.and_then(|at| u64::try_from(at.as_second() - now.as_second()).ok())
-        .map_or(LONGEST, |seconds| {
-            Duration::from_secs(seconds).clamp(SHORTEST, LONGEST)
-        })
+    next.map_or(LONGEST, |at| within(at, now, SHORTEST))
+}
+
+/// Time until `at`, at least `shortest`.
+fn within(at: Timestamp, now: Timestamp, shortest: Duration) -> Duration {
+    let seconds = u64::try_from(at.as_second() - now.as_second());
+    Duration::from_secs(seconds.unwrap_or(0)).clamp(shortest, LONGEST)
 }

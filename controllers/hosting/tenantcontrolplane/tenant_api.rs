@@ -2,7 +2,7 @@
 //! changed: a digest records what was applied, and Kubernetes itself probes the pods. Once a day everything is applied
 //! again, since a tenant's admin may have deleted some of it.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::ByteString;
 use kamaji_api::{
@@ -21,10 +21,10 @@ use super::{
     storage::{self, Placed},
 };
 use crate::{
-    k8s::{digest, error::Class, problem::Problem, report::Step},
+    k8s::{digest, error::Class, key::RootKey, problem::Problem, report::Step},
     pki::{kubeconfig::Kubeconfig, spec},
     tenant::{
-        self, Connection,
+        self, Connection, Server,
         addons::{Inputs, Selection},
         bundle::{Applied, Bundle},
     },
@@ -33,7 +33,7 @@ use crate::{
 /// Key of the break-glass kubeconfig, whose user needs no RBAC rule. It creates the first ones.
 const SUPER_ADMIN: &str = "super-admin.svc";
 /// Key of the kubeconfig of the admin, whose permissions those rules are.
-const ADMIN: &str = "admin.svc";
+pub const ADMIN: &str = "admin.svc";
 
 /// How long everything in one workload cluster may take. Its admin decides how long its webhooks and aggregated APIs take,
 /// and whoever waits for them holds a worker that other tenants need. The next try goes on where this one ended.
@@ -162,6 +162,11 @@ async fn look(
     let addons = bundle
         .apply_addons(&super_admin, tried)
         .await
+        .inspect_err(|error| {
+            if error.is_about_nodes() {
+                context.doubt_tunnel(&key);
+            }
+        })
         .map_err(|error| problem(&error, Reason::AddonsFailed));
     // Last, since each try repeats it.
     let rbac = match rbac {
@@ -205,7 +210,10 @@ async fn probe(
 }
 
 /// Clients of the super-admin and of the admin, through the Service.
-async fn clients(
+///
+/// # Errors
+/// The kubeconfigs cannot be read.
+pub async fn clients(
     scope: &Scope<'_>,
     endpoint: &Endpoint,
     certificates: &Certificates,
@@ -223,34 +231,57 @@ async fn clients(
     if let [Some(super_admin), Some(admin)] = ids.each_ref().map(|id| context.clients.get(id, &version)) {
         return Ok((super_admin, admin));
     }
-    let data = match &certificates.admin {
-        Some(material) => material.to_data(),
-        None => observe::secret(context, &key.namespace, &spec::admin_name(&key.name))
-            .await?
-            .and_then(|secret| secret.data)
-            .unwrap_or_default(),
-    };
-    let made = [SUPER_ADMIN, ADMIN].map(|file| {
-        let empty = ByteString::default();
-        let text = data.get(file).unwrap_or(&empty);
-        let kubeconfig = Kubeconfig::parse(&text.0).map_err(|error| error.to_string())?;
-        (context.connect)(&kubeconfig, &endpoint.service).map_err(|error| error.to_string())
-    });
-    let [Ok(super_admin), Ok(admin)] = made else {
-        return Err(Problem::backoff(
-            Class::Foreign,
-            Reason::WaitingForKubeconfig,
-            format!(
-                "Secret {}/{} holds no usable kubeconfigs; delete it, and it is created again",
-                key.namespace,
-                spec::admin_name(&key.name)
-            ),
-        ));
-    };
+    let kubeconfigs = kubeconfigs(scope, certificates).await?;
+    let connect = |file| connect(scope, &kubeconfigs, file, Server::Service(&endpoint.service));
+    let (super_admin, admin) = (connect(SUPER_ADMIN)?, connect(ADMIN)?);
     for (id, client) in ids.iter().zip([&super_admin, &admin]) {
         context.clients.put(id, &version, client.clone());
     }
     Ok((super_admin, admin))
+}
+
+/// The data of the Secret with the kubeconfigs of the admins.
+///
+/// # Errors
+/// It cannot be read.
+pub async fn kubeconfigs(
+    scope: &Scope<'_>,
+    certificates: &Certificates,
+) -> Result<BTreeMap<String, ByteString>, Problem> {
+    if let Some(material) = &certificates.admin {
+        return Ok(material.to_data());
+    }
+    let key = scope.key();
+    let secret = observe::secret(scope.context, &key.namespace, &spec::admin_name(&key.name)).await?;
+    Ok(secret.and_then(|secret| secret.data).unwrap_or_default())
+}
+
+/// A connection with the identity of the kubeconfig `file`.
+///
+/// # Errors
+/// The kubeconfig cannot be used.
+pub fn connect(
+    scope: &Scope<'_>,
+    kubeconfigs: &BTreeMap<String, ByteString>,
+    file: &str,
+    server: Server<'_>,
+) -> Result<Connection, Problem> {
+    let empty = ByteString::default();
+    let text = kubeconfigs.get(file).unwrap_or(&empty);
+    let kubeconfig = Kubeconfig::parse(&text.0).ok();
+    kubeconfig
+        .and_then(|kubeconfig| (scope.context.connect)(&kubeconfig, server).ok())
+        .ok_or_else(|| {
+            let RootKey { namespace, name } = scope.key();
+            Problem::backoff(
+                Class::Foreign,
+                Reason::WaitingForKubeconfig,
+                format!(
+                    "Secret {namespace}/{} holds no usable kubeconfigs; delete it, and it is created again",
+                    spec::admin_name(&name)
+                ),
+            )
+        })
 }
 
 /// What belongs into the workload cluster.

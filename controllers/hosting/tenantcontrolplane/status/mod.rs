@@ -15,6 +15,7 @@ use super::{
     observe::Rows,
     observed::{Observed, TenantApi},
     rollout,
+    tunnel::found::Found,
 };
 use crate::k8s::{
     conditions::{self, Verdict},
@@ -83,6 +84,7 @@ fn steps(report: &mut Report, observed: &Observed) {
         endpoint,
         certificates,
         tenant_api,
+        tunnel,
         unsupported,
         // `DeploymentReady` depends on the Deployment's status too.
         deployment: _,
@@ -120,6 +122,9 @@ fn steps(report: &mut Report, observed: &Observed) {
     step(On::Available, of(|api| &api.answered), Reason::Available);
     step(On::TenantRBACReady, of(|api| &api.rbac), Reason::TenantRBACReady);
     step(On::AddonsReady, of(|api| &api.addons), Reason::AddonsReady);
+    if let Some(verdict) = tunnel.as_ref().map(Found::verdict) {
+        report.set(verdict);
+    }
     report.unsupported(unsupported.clone());
 }
 

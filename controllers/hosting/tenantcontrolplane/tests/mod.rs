@@ -6,6 +6,7 @@ mod loss;
 mod slow;
 mod space;
 mod trust;
+mod tunnel;
 
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ use crate::{
     },
     runtime::driver::Outcome,
     settings::DefaultDatastore,
-    tenant::Connection,
+    tenant::{Connection, Server},
     testing::{FakeApi, path},
 };
 
@@ -206,7 +207,7 @@ async fn start(api: &FakeApi, tenant_api: &FakeApi, store: &Memory) -> (Arc<Engi
     testing::list(&engine, api);
     open(api, &engine, store);
     let tenant_api = tenant_api.clone();
-    let connect = move |_: &Kubeconfig, _: &str| {
+    let connect = move |_: &Kubeconfig, _: Server<'_>| {
         Ok(Connection::from_client(
             tenant_api.client(),
             field_manager::HOSTING,

@@ -1,0 +1,177 @@
+//! When to ask the kubelets: after a rollout, when the number of ready workers changes, when a request of the engine failed
+//! because the API server did not reach the nodes; else with the daily audit. While the answer is bad or nobody was there to
+//! answer, again and again, each time after as long as it has been so. Pure.
+
+use std::time::Duration;
+
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
+
+/// Shortest time between two questions about one tenant.
+const APART: Duration = Duration::from_secs(5);
+/// How long after its start a control plane without known workers is asked first.
+const FIRST: Duration = Duration::from_secs(30);
+/// The first questions of a new process about tenants that run are spread over this time.
+const SPREAD: Duration = Duration::from_hours(1);
+/// Longest time until a bad answer is asked again.
+const LONGEST: Duration = Duration::from_hours(6);
+
+/// What the last question was about, and when it was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Digest of what the answer depends on.
+    pub about: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What decides.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// The condition `TunnelReady`.
+    pub condition: Option<&'a Condition>,
+    /// The last question of this process.
+    pub last: Option<&'a Asked>,
+    /// Digest of what the answer depends on now.
+    pub about: &'a str,
+    /// Workers are known to be ready.
+    pub has_workers: bool,
+    /// The tenant was created longer ago than any start takes.
+    pub is_old: bool,
+    /// Time of the next audit.
+    pub audit: Timestamp,
+    /// Now.
+    pub now: Timestamp,
+    /// From 0 to 1, different for each tenant and process.
+    pub random: f64,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Ask at this time, which may be over.
+    At(Timestamp),
+    /// What the condition says is believed, as after every restart, and asked with the audit.
+    Believe,
+}
+
+/// When to ask.
+pub fn due(inputs: Inputs<'_>) -> Due {
+    let Inputs {
+        condition,
+        last,
+        about,
+        has_workers,
+        is_old,
+        audit,
+        now,
+        random,
+    } = inputs;
+    let after = |from: Timestamp, delay: Duration| from.checked_add(delay).unwrap_or(from);
+    let is_good = condition.is_some_and(|condition| condition.status == "True");
+    let lasts = condition.map_or(Duration::ZERO, |condition| {
+        let seconds = now.as_second() - condition.last_transition_time.0.as_second();
+        Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+    });
+    match (last, condition) {
+        (Some(last), _) if last.about != about => Due::At(after(last.at, APART)),
+        (Some(_), Some(_)) if is_good => Due::At(audit),
+        (Some(last), _) => Due::At(after(last.at, lasts.clamp(2 * APART, LONGEST))),
+        (None, Some(_)) if is_good => Due::Believe,
+        (None, Some(_)) => Due::At(after(now, SPREAD.min(lasts).mul_f64(random))),
+        (None, None) if is_old => Due::At(after(now, SPREAD.mul_f64(random))),
+        (None, None) if has_workers => Due::At(now),
+        (None, None) => Due::At(after(now, FIRST)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+
+    const NOW: i64 = 1_000_000;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn condition(status: &str, age: i64) -> Condition {
+        Condition {
+            status: status.to_owned(),
+            last_transition_time: Time(at(NOW - age)),
+            message: String::new(),
+            reason: String::new(),
+            type_: String::new(),
+            observed_generation: None,
+        }
+    }
+
+    /// Seconds until the question.
+    fn ask(
+        condition: Option<&Condition>,
+        last: Option<(&str, i64)>,
+        change: impl Fn(&mut Inputs<'_>),
+    ) -> Option<i64> {
+        let last = last.map(|(about, ago)| Asked {
+            about: about.to_owned(),
+            at: at(NOW - ago),
+        });
+        let mut inputs = Inputs {
+            condition,
+            last: last.as_ref(),
+            about: "b",
+            has_workers: false,
+            is_old: false,
+            audit: at(NOW + 80_000),
+            now: at(NOW),
+            random: 0.5,
+        };
+        change(&mut inputs);
+        match due(inputs) {
+            Due::At(time) => Some(time.as_second() - NOW),
+            Due::Believe => None,
+        }
+    }
+
+    #[test]
+    fn it_is_asked_after_a_change_and_else_with_the_audit() {
+        let good = condition("True", 50);
+        assert_eq!(ask(Some(&good), Some(("b", 50)), |_| {}), Some(80_000));
+        assert_eq!(ask(Some(&good), Some(("a", 50)), |_| {}), Some(-45), "at once");
+        assert_eq!(
+            ask(Some(&good), Some(("a", 1)), |_| {}),
+            Some(4),
+            "not twice a second"
+        );
+    }
+
+    #[test]
+    fn a_bad_answer_is_asked_again_after_as_long_as_it_has_been_bad() {
+        for status in ["False", "Unknown"] {
+            assert_eq!(ask(Some(&condition(status, 0)), Some(("b", 0)), |_| {}), Some(10));
+            assert_eq!(
+                ask(Some(&condition(status, 300)), Some(("b", 0)), |_| {}),
+                Some(300)
+            );
+            assert_eq!(
+                ask(Some(&condition(status, 9_000_000)), Some(("b", 0)), |_| {}),
+                Some(21_600)
+            );
+        }
+    }
+
+    #[test]
+    fn a_new_process_believes_a_good_answer_and_spreads_its_questions() {
+        assert_eq!(ask(Some(&condition("True", 50)), None, |_| {}), None);
+        assert_eq!(ask(Some(&condition("False", 100)), None, |_| {}), Some(50));
+        assert_eq!(ask(Some(&condition("False", 100_000)), None, |_| {}), Some(1800));
+        assert_eq!(ask(None, None, |inputs| inputs.is_old = true), Some(1800));
+    }
+
+    #[test]
+    fn a_new_tenant_is_asked_when_its_workers_are_ready_or_after_a_while() {
+        assert_eq!(ask(None, None, |_| {}), Some(30));
+        assert_eq!(ask(None, None, |inputs| inputs.has_workers = true), Some(0));
+    }
+}
