@@ -9,8 +9,9 @@ LAB_SUITES=(joined again book infrastructure hosting datastores refusals restart
 API_TOOLS=(etcd etcdctl kube-apiserver kube-controller-manager kubectl clusterctl)
 E2E_TOOLS=(
   etcd etcdctl pause kube-apiserver kubectl kube-controller-manager kube-scheduler kubelet kube-proxy registry coredns
-  agnhost clusterctl cluster-api-controller
+  agnhost clusterctl cluster-api-controller proxy-server proxy-agent metrics-server
   kube-apiserver-v1.35.4 kube-controller-manager-v1.35.4 kube-scheduler-v1.35.4 # the version that an upgrade starts from
+  proxy-server-v0.34.0 proxy-agent-v0.34.0                                      # agents and servers of an older version
 )
 
 # Suites of the crate e2e that only full suites run.
