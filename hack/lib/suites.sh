@@ -2,7 +2,7 @@
 # The functions are pure: commit, times and limits are arguments.
 
 # Crate e2e: suites that need no lab, and those that run in one, in this order.
-API_SUITES=(etcd api components csr)
+API_SUITES=(etcd api components csr outside)
 LAB_SUITES=(joined again book infrastructure hosting datastores refusals restarts lifecycle)
 
 # Tools of hack/tools/build that they need.
