@@ -178,7 +178,7 @@ impl Host {
         let _networks = self.networks.lock().await;
         self.leave_network(&record).await?;
         self.records.remove(&id).await?;
-        self.ledger.lock().await.machines.remove(&id);
+        self.ledger.lock().await.remove(&id);
         self.turns.lock().await.remove(&id);
         info!(machine = name, namespace, id, "removed");
         Ok(())
