@@ -13,10 +13,11 @@ net_up() {
   ip address replace "$LAB_HOST/16" dev "$LAB_BRIDGE"
   ip link set "$LAB_BRIDGE" up
   for setting in "${LAB_SYSCTLS[@]}"; do made_sysctl "${setting%%=*}" "${setting#*=}"; done
-  net_rule ACCEPT FORWARD -i "$LAB_BRIDGE" -o "$LAB_BRIDGE"
-  # Packets to addresses that the lab does not know, as those of machines outside, vanish as they do beyond a router.
+  net_rule ACCEPT FORWARD -i "$LAB_BRIDGE"
+  net_rule ACCEPT FORWARD -o "$LAB_BRIDGE"
+  # Packets to addresses that the lab does not know, as those of machines outside, vanish as they do beyond a router. The
+  # last rule that is made is the first that is asked.
   net_rule DROP FORWARD -i "$LAB_BRIDGE" ! -o "$LAB_BRIDGE" -m conntrack --ctstate NEW
-  net_rule ACCEPT FORWARD ! -i "$LAB_BRIDGE" -o "$LAB_BRIDGE"
 }
 
 # A bridge of that name that is not recorded belongs to something else, whatever its address: other container tools use the
