@@ -10,6 +10,9 @@ use kube::{CustomResource, CustomResourceExt as _};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use super::names::DEFAULT_NETWORK_CIDR;
+use crate::machines::wire::OutsideOrder;
+
 /// API group of infrastructure kinds.
 pub const GROUP: &str = "infrastructure.cluster.x-k8s.io";
 /// Version of these kinds, also the value of the contract label.
@@ -84,6 +87,7 @@ pub struct LocalClusterStatus {
     label("cluster.x-k8s.io/v1beta2", "v1alpha1"),
     printcolumn = r#"{"name":"Provisioned","type":"boolean","jsonPath":".status.initialization.provisioned"}"#,
     printcolumn = r#"{"name":"Address","type":"string","jsonPath":".status.addresses[?(@.type==\"InternalIP\")].address"}"#,
+    printcolumn = r#"{"name":"Network","type":"string","jsonPath":".spec.network"}"#,
     printcolumn = r#"{"name":"Pods","type":"string","jsonPath":".status.podCIDR"}"#,
     printcolumn = r#"{"name":"ProviderID","type":"string","jsonPath":".spec.providerID","priority":1}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
@@ -98,6 +102,29 @@ pub struct LocalMachineSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub image: Option<String>,
+    /// Network outside of the lab that the machine is in. Machines of such a network are behind a NAT: they reach the
+    /// endpoint of their API server, and nothing of the lab reaches them or their pods. Networks of different names may
+    /// have equal ranges. Empty or unset, the machine is on the lab's own bridge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$"))]
+    pub network: Option<String>,
+    /// Addresses of the machines in `network`, without effect where that is unset. All machines of a network name the same
+    /// range. Defaults to 192.168.0.0/24.
+    #[serde(default, rename = "networkCIDR", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 18))]
+    pub network_cidr: Option<String>,
+}
+
+impl LocalMachineSpec {
+    /// The network outside of the lab that the machine asks for.
+    pub fn outside(&self) -> Option<OutsideOrder> {
+        let name = self.network.clone().filter(|name| !name.is_empty())?;
+        let cidr = self.network_cidr.clone().filter(|cidr| !cidr.is_empty());
+        Some(OutsideOrder {
+            name,
+            cidr: cidr.unwrap_or_else(|| DEFAULT_NETWORK_CIDR.to_owned()),
+        })
+    }
 }
 
 /// Observed state of a `LocalMachine`.
@@ -232,7 +259,29 @@ fn conditions(generator: &mut SchemaGenerator) -> Schema {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn a_machine_without_a_network_is_on_the_bridge_and_one_with_it_has_a_range() {
+        let spec = |value: serde_json::Value| -> LocalMachineSpec { serde_json::from_value(value).unwrap() };
+        for unset in [
+            json!({}),
+            json!({"network": "", "networkCIDR": ""}),
+            json!({"networkCIDR": "10.0.0.0/24"}),
+        ] {
+            assert_eq!(spec(unset).outside(), None);
+        }
+        let asked = spec(json!({"network": "outside", "networkCIDR": ""}))
+            .outside()
+            .unwrap();
+        assert_eq!((&*asked.name, &*asked.cidr), ("outside", "192.168.0.0/24"));
+        let asked = spec(json!({"network": "outside", "networkCIDR": "10.1.0.0/24"}))
+            .outside()
+            .unwrap();
+        assert_eq!(asked.cidr, "10.1.0.0/24");
+    }
 
     #[test]
     fn each_kind_carries_the_contract_label_and_the_name_that_core_computes() {

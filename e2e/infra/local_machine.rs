@@ -158,6 +158,7 @@ async fn advance(object: &LocalMachine, context: &Context) -> Result<(Option<Sta
             .clone()
             .unwrap_or_else(|| DEFAULT_IMAGE.to_owned()),
         cluster_pod_cidr: pod_cidr,
+        network: object.spec.outside(),
         user_data,
     };
     match context

@@ -18,6 +18,8 @@ pub const CLUSTER_NAME_LABEL: &str = "cluster.x-k8s.io/cluster-name";
 pub const PAUSED_ANNOTATION: &str = "cluster.x-k8s.io/paused";
 /// Image that a `LocalMachine` without one gets.
 pub const DEFAULT_IMAGE: &str = "default";
+/// Range of a network that names none.
+pub const DEFAULT_NETWORK_CIDR: &str = "192.168.0.0/24";
 
 /// The machine's identity for cloud providers; unique on the management cluster.
 pub fn provider_id(namespace: &str, name: &str) -> String {

@@ -8,6 +8,23 @@ use tokio::process::Command;
 use super::{access::DATA, tenants::PATIENCE, until::until};
 use crate::machines::record::Record;
 
+/// Every machine that the host has recorded.
+///
+/// # Errors
+/// When there is no machine host.
+pub async fn records() -> Result<Vec<Record>> {
+    let directory = Path::new(DATA).join("machines/machines");
+    let mut entries = tokio::fs::read_dir(directory).await.context("no machine host")?;
+    let mut records = Vec::new();
+    while let Some(entry) = entries.next_entry().await? {
+        // A machine that is being made or removed.
+        if let Ok(text) = tokio::fs::read_to_string(entry.path().join("record.json")).await {
+            records.push(serde_json::from_str(&text)?);
+        }
+    }
+    Ok(records)
+}
+
 /// A machine of the lab that runs.
 pub struct Inside {
     namespace: String,
@@ -21,13 +38,7 @@ impl Inside {
     /// # Errors
     /// When the host knows none, or it does not run.
     pub async fn of(namespace: &str, name: &str) -> Result<Self> {
-        let records = Path::new(DATA).join("machines/machines");
-        let mut entries = tokio::fs::read_dir(records).await.context("no machine host")?;
-        while let Some(entry) = entries.next_entry().await? {
-            let Ok(text) = tokio::fs::read_to_string(entry.path().join("record.json")).await else {
-                continue;
-            };
-            let record: Record = serde_json::from_str(&text)?;
+        for record in records().await? {
             if record.namespace == namespace && record.name == name {
                 let init = record.running().await.context("the machine does not run")?;
                 return Ok(Self {

@@ -10,6 +10,7 @@ pub mod describe;
 pub mod logs;
 pub mod machine;
 pub mod nodes;
+pub mod outside;
 pub mod pods;
 pub mod processes;
 

@@ -9,6 +9,9 @@ use kube::{
 use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 
+/// The image of the pods of suites.
+pub const AGNHOST: &str = "registry.k8s.io/e2e-test-images/agnhost:2.63.0";
+
 /// A pod of agnhost's `netexec`, on `node` or wherever the scheduler puts it.
 ///
 /// # Errors
@@ -22,7 +25,7 @@ pub fn netexec(name: &str, node: Option<&str>) -> Result<Pod> {
             "tolerations": [{ "operator": "Exists" }],
             "containers": [{
                 "name": "agnhost",
-                "image": "registry.k8s.io/e2e-test-images/agnhost:2.63.0",
+                "image": AGNHOST,
                 "command": ["/agnhost", "netexec", "--http-port=8080"],
                 "ports": [{ "containerPort": 8080 }],
             }],

@@ -67,7 +67,7 @@ impl Network {
     }
 
     /// The `n`th address of the range, counted round its end.
-    fn address(self, n: u64) -> Ipv4Addr {
+    pub(super) fn address(self, n: u64) -> Ipv4Addr {
         let offset = u32::try_from(n % self.size()).unwrap_or_default();
         Ipv4Addr::from(self.base | offset)
     }

@@ -1,6 +1,12 @@
 //! The machines of this host: boots each once, finds running machines after a restart, removes machines completely.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, anyhow};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -8,8 +14,11 @@ use tokio::sync::Mutex;
 use tracing::{info, warn};
 
 use super::{
-    addresses::{Network, next_address, next_range},
-    cgroups, nspawn,
+    addresses::Network,
+    cgroups,
+    ledger::{Ledger, Ranges},
+    nat::{self, Attachment, Namespaces},
+    nspawn,
     record::{Record, Records},
     routes,
     seed::{Identity, machine_id, overlay, sha256_hex},
@@ -27,6 +36,8 @@ pub struct Settings {
     pub prefix: u8,
     /// Addresses for machines, separate from those of the host's own pods.
     pub pool: Network,
+    /// Addresses on the bridge for the NAT of each network outside, separate from the others.
+    pub uplinks: Network,
     /// Name server of the machines.
     pub nameserver: Ipv4Addr,
     /// Registry that machines ask for every image.
@@ -54,21 +65,32 @@ impl<E: Into<anyhow::Error>> From<E> for Fault {
 pub struct Host {
     settings: Settings,
     records: Records,
+    namespaces: Namespaces,
     ledger: Mutex<Ledger>,
+    turns: Mutex<BTreeMap<String, Arc<Mutex<()>>>>,
+    /// Held while a network is made or removed.
+    networks: Mutex<()>,
 }
 
-#[derive(Default)]
-struct Ledger {
-    machines: BTreeMap<String, Record>,
-    turns: BTreeMap<String, Arc<Mutex<()>>>,
-    last: Option<Ipv4Addr>,
+/// The namespace file of the network that a machine is in; none is the host's own.
+async fn place(namespaces: &Namespaces, record: &Record) -> Result<Option<PathBuf>> {
+    let Some(network) = &record.network else {
+        return Ok(None);
+    };
+    let file = namespaces.living(&network.name).await;
+    file.map(Some)
+        .with_context(|| format!("network {} does not exist on this host", network.name))
 }
 
 impl Host {
-    /// Adopts the machines that an earlier run recorded in `records`.
-    pub async fn open(settings: Settings, records: Records) -> Result<Self> {
+    /// Adopts the machines that an earlier run recorded below `state`.
+    pub async fn open(settings: Settings, state: &Path) -> Result<Self> {
+        let (records, namespaces) = (Records::open(state).await?, Namespaces::open(state).await?);
         let mut ledger = Ledger::default();
-        for record in records.read_all().await? {
+        let mut found = records.read_all().await?;
+        // Addresses go on in turn after the highest.
+        found.sort_by_key(|record| record.address);
+        for record in found {
             let machine = record.report().await;
             info!(
                 machine = record.name,
@@ -77,15 +99,20 @@ impl Host {
                 "found again"
             );
             if machine.running {
-                routes::set(record.pod_cidr, record.address).await?;
+                match place(&namespaces, &record).await {
+                    Ok(place) => routes::set(place.as_deref(), record.pod_cidr, record.address).await?,
+                    Err(error) => warn!(machine = record.name, "{error:#}"),
+                }
             }
-            ledger.last = ledger.last.max(Some(record.address));
-            ledger.machines.insert(record.id.clone(), record);
+            ledger.add(record);
         }
         Ok(Self {
             settings,
             records,
+            namespaces,
             ledger: Mutex::new(ledger),
+            turns: Mutex::default(),
+            networks: Mutex::new(()),
         })
     }
 
@@ -109,6 +136,7 @@ impl Host {
             }
             None => self.allot(id, namespace, name, order, &user_data).await?,
         };
+        self.set_up_network(&record).await?;
         self.boot(record, lower, &order.hostname, &user_data)
             .await
             .map_err(Fault::Failed)
@@ -146,10 +174,12 @@ impl Host {
             return Ok(());
         };
         self.clear(&record).await?;
+        // The record goes last: the network of the last machine is found by it.
+        let _networks = self.networks.lock().await;
+        self.leave_network(&record).await?;
         self.records.remove(&id).await?;
-        let mut ledger = self.ledger.lock().await;
-        ledger.machines.remove(&id);
-        ledger.turns.remove(&id);
+        self.ledger.lock().await.remove(&id);
+        self.turns.lock().await.remove(&id);
         info!(machine = name, namespace, id, "removed");
         Ok(())
     }
@@ -167,13 +197,7 @@ impl Host {
     }
 
     async fn turn(&self, id: &str) -> Arc<Mutex<()>> {
-        self.ledger
-            .lock()
-            .await
-            .turns
-            .entry(id.to_owned())
-            .or_default()
-            .clone()
+        self.turns.lock().await.entry(id.to_owned()).or_default().clone()
     }
 
     fn image(&self, name: &str) -> Result<PathBuf, Fault> {
@@ -195,35 +219,54 @@ impl Host {
         order: &Order,
         user_data: &[u8],
     ) -> Result<Record, Fault> {
-        let cluster = Network::parse(&order.cluster_pod_cidr).map_err(Fault::Refused)?;
-        let own = Network::new(self.settings.gateway, self.settings.prefix);
-        if cluster.overlaps(&own) {
-            return Err(Fault::Refused(format!(
-                "pod range {cluster} overlaps the machines' network {own}"
-            )));
-        }
+        let ranges = Ranges {
+            lab: Network::new(self.settings.gateway, self.settings.prefix),
+            machines: self.settings.pool,
+            uplinks: self.settings.uplinks,
+        };
         let mut ledger = self.ledger.lock().await;
-        let addresses: Vec<Ipv4Addr> = ledger.machines.values().map(|record| record.address).collect();
-        let ranges: Vec<Network> = ledger.machines.values().map(|record| record.pod_cidr).collect();
-        let address = next_address(self.settings.pool, ledger.last, &addresses)
-            .ok_or_else(|| anyhow!("the machine pool {} is used up", self.settings.pool))?;
-        let pod_cidr = next_range(cluster, &ranges).ok_or_else(|| {
-            Fault::Refused(format!("pod range {cluster} has no /24 left for another machine"))
-        })?;
+        let lot = ledger.allot(order, ranges).map_err(Fault::Refused)?;
+        let lot = lot.ok_or_else(|| anyhow!("all addresses for machines are in use"))?;
         let record = Record {
             id,
             namespace: namespace.to_owned(),
             name: name.to_owned(),
-            address,
-            pod_cidr,
+            network: lot.network,
+            address: lot.address,
+            pod_cidr: lot.pod_cidr,
             user_data_sha256: sha256_hex(user_data),
             supervisor: None,
             init: None,
         };
         self.records.write(&record).await?;
-        ledger.last = Some(address);
-        ledger.machines.insert(record.id.clone(), record.clone());
+        ledger.add(record.clone());
         Ok(record)
+    }
+
+    async fn set_up_network(&self, record: &Record) -> Result<()> {
+        let Some(network) = &record.network else {
+            return Ok(());
+        };
+        let _networks = self.networks.lock().await;
+        let lab = Attachment {
+            bridge: &self.settings.bridge,
+            host: self.settings.gateway,
+            prefix: self.settings.prefix,
+        };
+        self.namespaces.set_up(network, lab).await
+    }
+
+    /// Removes the network of a machine that was cleared, unless others are in it. One that is recorded meanwhile makes it
+    /// again, as it waits for `networks`.
+    async fn leave_network(&self, record: &Record) -> Result<()> {
+        let Some(network) = &record.network else {
+            return Ok(());
+        };
+        if !self.ledger.lock().await.has_neighbour(record) {
+            self.namespaces.tear_down(network).await?;
+            info!(network = network.name, "network removed");
+        }
+        Ok(())
     }
 
     async fn boot(
@@ -235,12 +278,17 @@ impl Host {
     ) -> Result<Machine> {
         let settings = &self.settings;
         let directory = self.records.directory(&record.id);
+        let place = place(&self.namespaces, &record).await?;
+        let (prefix, gateway, bridge) = match &record.network {
+            Some(network) => (network.range.prefix(), network.gateway(), nat::BRIDGE),
+            None => (settings.prefix, settings.gateway, &*settings.bridge),
+        };
         let files = overlay(
             Identity {
                 id: &record.id,
                 hostname,
-                address: (record.address, settings.prefix),
-                gateway: settings.gateway,
+                address: (record.address, prefix),
+                gateway,
                 nameserver: settings.nameserver,
                 pod_cidr: record.pod_cidr,
                 mirror: settings.mirror.as_deref(),
@@ -248,12 +296,13 @@ impl Host {
             user_data,
         );
         nspawn::lay_out(&directory, &files).await?;
-        let supervisor = nspawn::start(&directory, &lower, &record.id, hostname, &settings.bridge).await?;
+        let attached = (place.as_deref(), bridge);
+        let supervisor = nspawn::start(&directory, &lower, &record.id, hostname, attached).await?;
         record.supervisor = Some(supervisor);
         self.keep(&record).await?;
         record.init = Some(nspawn::init_of(supervisor, &directory).await?);
         self.keep(&record).await?;
-        routes::set(record.pod_cidr, record.address).await?;
+        routes::set(place.as_deref(), record.pod_cidr, record.address).await?;
         info!(machine = record.name, id = record.id, address = %record.address, pods = %record.pod_cidr, "booted");
         Ok(record.report().await)
     }
@@ -271,7 +320,10 @@ impl Host {
     /// Ends the processes of the machine and removes its route and cgroups.
     async fn clear(&self, record: &Record) -> Result<()> {
         nspawn::stop(record.running().await, record.supervisor).await?;
-        routes::remove(record.pod_cidr, record.address).await?;
+        // Routes in a network that is gone went with it.
+        if let Ok(place) = place(&self.namespaces, record).await {
+            routes::remove(place.as_deref(), record.pod_cidr, record.address).await?;
+        }
         for pid in cgroups::members(&record.id) {
             nspawn::kill(pid).await?;
         }

@@ -13,7 +13,6 @@ use e2e::{
     machines::{
         addresses::Network,
         host::{Host, Settings},
-        record::Records,
         server::router,
     },
     run,
@@ -67,6 +66,9 @@ struct Run {
     /// Addresses for machines; the bridge's own pods must not get them.
     #[arg(long, default_value = "10.88.64.0/18", value_parser = Network::parse)]
     pool: Network,
+    /// Addresses on the bridge for the NAT of networks outside of the lab; nothing else must get them.
+    #[arg(long, default_value = "10.88.32.0/24", value_parser = Network::parse)]
+    uplinks: Network,
     /// Name server of the machines.
     #[arg(long, default_value = "10.88.0.1")]
     nameserver: Ipv4Addr,
@@ -88,6 +90,7 @@ impl Run {
             gateway: self.gateway,
             prefix: self.prefix,
             pool: self.pool,
+            uplinks: self.uplinks,
             nameserver: self.nameserver,
             mirror: self.mirror.clone(),
             images: self.images.iter().cloned().collect::<BTreeMap<_, _>>(),
@@ -112,8 +115,7 @@ async fn serve(args: Run) -> Result<()> {
     let listener = tokio::net::TcpListener::bind(args.listen)
         .await
         .with_context(|| format!("cannot listen on {}", args.listen))?;
-    let records = Records::open(&args.state).await?;
-    let host = Arc::new(Host::open(args.settings(), records).await?);
+    let host = Arc::new(Host::open(args.settings(), &args.state).await?);
     tracing::info!(listen = %args.listen, state = %args.state.display(), "serving");
     axum::serve(listener, router(host, token.trim()))
         .with_graceful_shutdown(run::stopped())
@@ -130,12 +132,10 @@ async fn down(state: PathBuf) -> Result<()> {
         gateway: Ipv4Addr::UNSPECIFIED,
         prefix: 32,
         pool: Network::new(Ipv4Addr::UNSPECIFIED, 32),
+        uplinks: Network::new(Ipv4Addr::UNSPECIFIED, 32),
         nameserver: Ipv4Addr::UNSPECIFIED,
         mirror: None,
         images: BTreeMap::new(),
     };
-    Host::open(settings, Records::open(&state).await?)
-        .await?
-        .remove_all()
-        .await
+    Host::open(settings, &state).await?.remove_all().await
 }

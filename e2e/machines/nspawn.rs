@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{record::Pid, seed::Overlay};
+use super::{nat::within, record::Pid, seed::Overlay};
 
 const LAUNCH: &str = include_str!("launch.sh");
 
@@ -39,10 +39,17 @@ pub async fn lay_out(directory: &Path, files: &[Overlay]) -> Result<()> {
     Ok(())
 }
 
-/// Starts the container; its console goes to `console.log` beside the record.
-pub async fn start(directory: &Path, lower: &Path, id: &str, hostname: &str, bridge: &str) -> Result<Pid> {
+/// Starts the container; its console goes to `console.log` beside the record. `bridge` is that of the network `place`, or
+/// of the host.
+pub async fn start(
+    directory: &Path,
+    lower: &Path,
+    id: &str,
+    hostname: &str,
+    (place, bridge): (Option<&Path>, &str),
+) -> Result<Pid> {
     let console = std::fs::File::create(directory.join("console.log"))?;
-    let child = Command::new("unshare")
+    let child = within(place, "unshare")
         .args([
             "--mount",
             "--propagation",

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use tokio::fs;
 
-use super::{addresses::Network, wire::Machine};
+use super::{addresses::Network, outside::Outside, wire::Machine};
 
 /// A PID that cannot be mistaken for a later one with the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,7 +92,10 @@ pub struct Record {
     pub namespace: String,
     /// Name of the `LocalMachine`.
     pub name: String,
-    /// Address on the bridge.
+    /// Network outside of the lab that it is in; none is the lab's bridge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Outside>,
+    /// Address in its network.
     pub address: Ipv4Addr,
     /// Pod range of the machine.
     pub pod_cidr: Network,
@@ -247,6 +250,7 @@ mod tests {
             id: "m1".to_owned(),
             namespace: "default".to_owned(),
             name: "a".to_owned(),
+            network: None,
             address: Ipv4Addr::new(10, 88, 200, 1),
             pod_cidr: Network::parse("10.244.0.0/24").unwrap(),
             user_data_sha256: String::new(),

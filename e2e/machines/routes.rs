@@ -1,47 +1,33 @@
-//! Routes of the host to the pod ranges of the machines.
+//! Routes to the pod ranges of the machines: on the host, or in the network outside of the lab that they are in.
 //!
-//! Machines use the host as their default route, so a route on the host also serves the other machines.
+//! Machines use the host, or their network's gateway, as their default route, so a route there also serves the other
+//! machines of the same network.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, path::Path};
 
 use anyhow::{Result, bail};
-use tokio::process::Command;
 
-use super::addresses::Network;
+use super::{addresses::Network, nat::within};
 
 /// Sends the range to the machine, whatever an earlier run left there.
-pub async fn set(range: Network, machine: Ipv4Addr) -> Result<()> {
-    ip(&[
-        "route",
-        "replace",
-        &range.to_string(),
-        "via",
-        &machine.to_string(),
-    ])
-    .await
+pub async fn set(place: Option<&Path>, range: Network, machine: Ipv4Addr) -> Result<()> {
+    let (range, machine) = (range.to_string(), machine.to_string());
+    ip(place, &["route", "replace", &range, "via", &machine]).await?;
+    Ok(())
 }
 
 /// Removes the route, if it is still this machine's.
-pub async fn remove(range: Network, machine: Ipv4Addr) -> Result<()> {
-    let listed = Command::new("ip")
-        .args([
-            "-4",
-            "route",
-            "show",
-            &range.to_string(),
-            "via",
-            &machine.to_string(),
-        ])
-        .output()
-        .await?;
-    if listed.stdout.is_empty() {
-        return Ok(());
+pub async fn remove(place: Option<&Path>, range: Network, machine: Ipv4Addr) -> Result<()> {
+    let (range, machine) = (range.to_string(), machine.to_string());
+    let listed = ip(place, &["route", "show", &range, "via", &machine]).await?;
+    if !listed.is_empty() {
+        ip(place, &["route", "del", &range, "via", &machine]).await?;
     }
-    ip(&["route", "del", &range.to_string(), "via", &machine.to_string()]).await
+    Ok(())
 }
 
-async fn ip(args: &[&str]) -> Result<()> {
-    let output = Command::new("ip").arg("-4").args(args).output().await?;
+async fn ip(place: Option<&Path>, args: &[&str]) -> Result<Vec<u8>> {
+    let output = within(place, "ip").arg("-4").args(args).output().await?;
     if !output.status.success() {
         bail!(
             "ip {}: {}",
@@ -49,5 +35,5 @@ async fn ip(args: &[&str]) -> Result<()> {
             String::from_utf8_lossy(&output.stderr).trim()
         );
     }
-    Ok(())
+    Ok(output.stdout)
 }

@@ -16,8 +16,21 @@ pub struct Order {
     pub image: String,
     /// Pod range of the cluster, from which the machine gets its own /24.
     pub cluster_pod_cidr: String,
+    /// Network outside of the lab that the machine is in; none is the lab's own bridge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<OutsideOrder>,
     /// User-data, base64: exactly the bytes of the bootstrap Secret.
     pub user_data: String,
+}
+
+/// A network of machines behind a NAT, which exists while machines are in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OutsideOrder {
+    /// Its name.
+    pub name: String,
+    /// Addresses of its machines; all that name the network name the same.
+    pub cidr: String,
 }
 
 /// State of a machine, as reported by the host.
@@ -26,7 +39,7 @@ pub struct Order {
 pub struct Machine {
     /// Name of the container, of its record and of its cgroup subtree on the host.
     pub id: String,
-    /// Address of the machine on the bridge.
+    /// Address of the machine in its network.
     pub address: String,
     /// Pod range of the machine.
     pub pod_cidr: String,

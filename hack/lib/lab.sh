@@ -2,7 +2,7 @@
 
 LAB_PROCESSES=(registry etcd kube-apiserver kube-controller-manager kube-scheduler containerd kubelet kube-proxy dns)
 LAB_TOOLS=(etcd etcdctl pause kube-apiserver kubectl kube-controller-manager kube-scheduler kubelet kube-proxy registry
-  coredns agnhost)
+  coredns agnhost proxy-server proxy-agent)
 
 lab_root() { [ "$(id -u)" = 0 ] || die 'the lab creates containers, network links and mounts: run this as root'; }
 

@@ -41,7 +41,15 @@ registry_images() {
   registry_image agnhost "$AGNHOST_IMAGE" --entrypoint /agnhost "agnhost=$LAB_BIN/agnhost"
   registry_image cluster-api-controller "$CAPI_IMAGE" --user 65532:65532 \
     --entrypoint /manager "manager=$LAB_BIN/cluster-api-controller"
+  for name in proxy-server proxy-agent; do registry_konnectivity "$name" "$KONNECTIVITY_VERSION"; done
+  if [ -x "$LAB_BIN/metrics-server" ]; then
+    registry_image metrics-server "$METRICS_SERVER_IMAGE" --user 65534:65534 --entrypoint /metrics-server \
+      "metrics-server=$LAB_BIN/metrics-server"
+  fi
   if [ -x "$LAB_BIN/kube-proxy" ]; then registry_kube_proxy; fi
+  for old in "$LAB_BIN"/proxy-*-v*; do
+    [ ! -x "$old" ] || registry_konnectivity "${old##*/}" "${old##*-}"
+  done
   for old in "$LAB_BIN"/kube-apiserver-v*; do
     [ -x "$old" ] || continue
     old=${old##*-}
@@ -51,6 +59,11 @@ registry_images() {
       registry_image "$name-$old" "registry.k8s.io/$name:$old" "usr/local/bin/$name=$LAB_BIN/$name-$old"
     done
   done
+}
+
+registry_konnectivity() { # tool, which may end with its version; version
+  local program=${1%-v*}
+  registry_image "$1" "$KONNECTIVITY_IMAGES/$program:$2" --user 65532:65532 --entrypoint "/$program" "$program=$LAB_BIN/$1"
 }
 
 # Pushes no image of a tool that is not built.

@@ -117,6 +117,23 @@ a_bridge_that_is_not_recorded_is_refused() {
   net_refuse_foreign
 }
 
+the_lab_forwards_nothing_to_other_networks() {
+  local rule='FORWARD -i cni0 ! -o cni0 -m conntrack --ctstate NEW -m comment --comment capi-kamaji-lab -j DROP'
+  net_refuse_foreign() { :; }
+  made_sysctl() { :; }
+  ip() { :; }
+  # None of the rules exists.
+  iptables() {
+    case " $* " in *' -C '* | *' -D '*) record "$*"; return 1 ;; esac
+    record "$*"
+  }
+  net_up
+  expect 'what is made' "-w -I $rule" "$(grep -e '-I .* DROP' "$CALLS")"
+  : >"$CALLS"
+  undo_all
+  expect 'what is undone' "-w -t filter -D $rule" "$(grep DROP "$CALLS")"
+}
+
 chains_of_others_are_refused_for_both_families() {
   net_refuse_foreign() { :; }
   compgen() { return 1; }

@@ -2,19 +2,20 @@
 # The functions are pure: commit, times and limits are arguments.
 
 # Crate e2e: suites that need no lab, and those that run in one, in this order.
-API_SUITES=(etcd api components csr)
+API_SUITES=(etcd api components csr outside)
 LAB_SUITES=(joined again book infrastructure hosting datastores refusals restarts lifecycle)
 
 # Tools of hack/tools/build that they need.
 API_TOOLS=(etcd etcdctl kube-apiserver kube-controller-manager kubectl clusterctl)
 E2E_TOOLS=(
   etcd etcdctl pause kube-apiserver kubectl kube-controller-manager kube-scheduler kubelet kube-proxy registry coredns
-  agnhost clusterctl cluster-api-controller
+  agnhost clusterctl cluster-api-controller proxy-server proxy-agent metrics-server
   kube-apiserver-v1.35.4 kube-controller-manager-v1.35.4 kube-scheduler-v1.35.4 # the version that an upgrade starts from
+  proxy-server-v0.34.0 proxy-agent-v0.34.0                                      # agents and servers of an older version
 )
 
 # Suites of the crate e2e that only full suites run.
-FULL_ONLY_SUITES=(hostile members moved soak)
+FULL_ONLY_SUITES=(hostile members moved soak tunnel)
 
 # name | recorded minutes, with built tools and a warm cache, or - | tools, where it does not run in the lab
 # A suite whose minutes are not recorded yet is left out of .ci/run; hack/test full runs it.
@@ -26,6 +27,7 @@ kills|6|
 hostile|3|etcd etcdctl kube-apiserver kubectl clusterctl
 moved|12|
 members|6|
+tunnel|-|
 kubernetes-1.35|2|etcd etcdctl kube-controller-manager kubectl clusterctl kube-apiserver-v1.35.4
 '
 

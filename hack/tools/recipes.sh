@@ -1,5 +1,5 @@
 # How each pinned tool is built: which module, which main package, which linker flags.
-# Sourced by hack/tools/build. This file is part of the key of the tool cache: a change here builds anew.
+# Sourced by hack/tools/build. A tool's recipe and the flags are part of the key of the tool cache: a change builds anew.
 
 # name | module folder under hack/tools | module that gives the version | main package, in the order they are built
 TOOL_RECIPES='
@@ -17,6 +17,11 @@ coredns|coredns|github.com/coredns/coredns|github.com/coredns/coredns
 agnhost|kubernetes|k8s.io/kubernetes|k8s.io/kubernetes/test/images/agnhost
 clusterctl|capi|sigs.k8s.io/cluster-api|sigs.k8s.io/cluster-api/cmd/clusterctl
 cluster-api-controller|capi|sigs.k8s.io/cluster-api|sigs.k8s.io/cluster-api/core
+proxy-server|konnectivity|sigs.k8s.io/apiserver-network-proxy|sigs.k8s.io/apiserver-network-proxy/cmd/server
+proxy-agent|konnectivity|sigs.k8s.io/apiserver-network-proxy|sigs.k8s.io/apiserver-network-proxy/cmd/agent
+metrics-server|metrics-server|sigs.k8s.io/metrics-server|sigs.k8s.io/metrics-server/cmd/metrics-server
+proxy-server-v0.34.0|konnectivity-0.34|sigs.k8s.io/apiserver-network-proxy|sigs.k8s.io/apiserver-network-proxy/cmd/server
+proxy-agent-v0.34.0|konnectivity-0.34|sigs.k8s.io/apiserver-network-proxy|sigs.k8s.io/apiserver-network-proxy/cmd/agent
 kube-apiserver-v1.35.4|kubernetes-1.35|k8s.io/kubernetes|k8s.io/kubernetes/cmd/kube-apiserver
 kube-controller-manager-v1.35.4|kubernetes-1.35|k8s.io/kubernetes|k8s.io/kubernetes/cmd/kube-controller-manager
 kube-scheduler-v1.35.4|kubernetes-1.35|k8s.io/kubernetes|k8s.io/kubernetes/cmd/kube-scheduler
@@ -37,6 +42,8 @@ tool_ldflags() { # module version
       package=sigs.k8s.io/cluster-api/version
       printf -- ' -X %s.gitVersion=%s -X %s.gitMajor=%s -X %s.gitMinor=%s -X %s.gitTreeState=clean' \
         "$package" "$version" "$package" "$major" "$package" "$minor" "$package" ;;
+    sigs.k8s.io/metrics-server)
+      printf -- ' -X k8s.io/client-go/pkg/version.gitVersion=%s' "$version" ;;
     github.com/distribution/distribution/v3)
       printf -- ' -X github.com/distribution/distribution/v3/version.version=%s' "$version" ;;
   esac
