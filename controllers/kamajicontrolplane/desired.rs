@@ -5,6 +5,8 @@
 //! this object alone. Structs of the API are destructured and built without `..`, so that a new field does not compile
 //! before it is mapped here; [`super::field_paths`] has the way back.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
 use kamaji_api::{
     addons::AddonImage,
@@ -25,7 +27,7 @@ use kube::ResourceExt;
 
 use super::{
     endpoint::Choice,
-    kept::Kept,
+    kept::Keeper,
     network::{self, Network},
     tenant::version_text,
 };
@@ -52,7 +54,7 @@ pub fn tenant(inputs: Inputs<'_>) -> TenantControlPlane {
         control_plane,
         cluster,
         endpoint,
-        tenant: _,
+        tenant,
         now: _,
     } = inputs;
     let KamajiControlPlaneSpec {
@@ -91,7 +93,7 @@ pub fn tenant(inputs: Inputs<'_>) -> TenantControlPlane {
         addons,
         &cluster.spec.cluster_network,
         endpoint,
-        Kept::recorded(control_plane).as_ref(),
+        &Keeper::of(control_plane, tenant),
     );
     let components = Components {
         registry,
@@ -131,7 +133,13 @@ pub fn tenant(inputs: Inputs<'_>) -> TenantControlPlane {
 }
 
 fn metadata(control_plane: &KamajiControlPlane, cluster: &Cluster) -> ObjectMeta {
-    let key = kamaji::KUBECONFIG_SECRET_KEY;
+    // What the user says to the engine.
+    let said = [kamaji::KUBECONFIG_SECRET_KEY, ours::MOVE_ENDPOINT];
+    let annotations = said.into_iter().filter_map(|key| {
+        let value = control_plane.annotations().get(key)?;
+        (!value.is_empty()).then(|| (key.to_owned(), value.clone()))
+    });
+    let annotations: BTreeMap<_, _> = annotations.collect();
     ObjectMeta {
         name: Some(control_plane.name_any()),
         namespace: control_plane.namespace(),
@@ -145,11 +153,7 @@ fn metadata(control_plane: &KamajiControlPlane, cluster: &Cluster) -> ObjectMeta
             ]
             .into(),
         ),
-        annotations: control_plane
-            .annotations()
-            .get(key)
-            .filter(|value| !value.is_empty())
-            .map(|value| [(key.to_owned(), value.clone())].into()),
+        annotations: Some(annotations).filter(|all| !all.is_empty()),
         owner_references: Some(vec![meta::controller_of(control_plane)]),
         ..ObjectMeta::default()
     }

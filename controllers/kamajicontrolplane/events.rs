@@ -13,6 +13,7 @@ pub const RULES: [Rule; 2] = [
             Own::CertificatesAvailable.as_str(),
             Own::ControlPlaneEndpointPatched.as_str(),
             Own::EndpointReachable.as_str(),
+            Own::FormerEndpointsServed.as_str(),
             Own::FieldNotSupported.as_str(),
         ],
         when: When::Unhealthy,

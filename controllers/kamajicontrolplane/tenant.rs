@@ -11,7 +11,10 @@ use kamaji_api::{
 };
 
 use super::field_paths;
-use crate::k8s::{conditions, problem::Problem};
+use crate::k8s::{
+    conditions::{self, Verdict},
+    problem::Problem,
+};
 
 /// Whether the tenant's API server answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +113,18 @@ pub fn unhealthy(tenant: &TenantControlPlane, condition: Tenant) -> Option<Probl
     let known = conditions::get(reported(tenant), condition.as_str())?;
     let is_true = known.status == "True";
     (is_true == is_negative(condition.as_str())).then(|| mirrored(known))
+}
+
+/// What the engine reports about nodes of former endpoints; `None` where there is none.
+pub fn former_endpoints(tenant: &TenantControlPlane) -> Option<Verdict> {
+    let on = Tenant::FormerEndpointsServed.as_str();
+    let known = conditions::get(reported(tenant), on)?;
+    let (reason, message) = (known.reason.clone(), known.message.clone());
+    Some(match known.status.as_str() {
+        "True" => Verdict::yes(on, reason, message),
+        "False" => Verdict::no(on, reason, message),
+        _ => Verdict::unknown(on, reason, message),
+    })
 }
 
 /// What a condition of the TenantControlPlane reports, with its field paths rewritten to those the user sets.

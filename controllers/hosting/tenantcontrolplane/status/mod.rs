@@ -81,6 +81,7 @@ fn steps(report: &mut Report, observed: &Observed) {
         data_store,
         filling,
         endpoint,
+        addresses,
         certificates,
         tenant_api,
         unsupported,
@@ -91,7 +92,6 @@ fn steps(report: &mut Report, observed: &Observed) {
         deleting: _,
         placed: _,
         torn_down: _,
-        published: _,
         key_material: _,
         rendered: _,
     } = observed;
@@ -121,6 +121,12 @@ fn steps(report: &mut Report, observed: &Observed) {
     step(On::TenantRBACReady, of(|api| &api.rbac), Reason::TenantRBACReady);
     step(On::AddonsReady, of(|api| &api.addons), Reason::AddonsReady);
     report.unsupported(unsupported.clone());
+    // It exists only while there are former endpoints.
+    match addresses.as_ref().map(|addresses| addresses.former.clone()) {
+        Some(Some(verdict)) => report.set(verdict),
+        Some(None) => report.remove(On::FormerEndpointsServed.as_str()),
+        None => {}
+    }
 }
 
 fn flag(on: On, holds: bool, yes: Reason, no: Reason) -> Verdict {
