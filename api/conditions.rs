@@ -46,6 +46,8 @@ named! {
         KubeconfigsAvailable,
         /// The Service has the address that clients and nodes use.
         EndpointReady,
+        /// Only after the endpoint moved: nodes that use a former endpoint still reach this control plane there.
+        FormerEndpointsServed,
         /// Every pod of the Deployment is ready and matches the spec.
         DeploymentReady,
         /// The RBAC rules of nodes and admins were applied to the tenant's API server and read back.
@@ -126,6 +128,8 @@ named! {
         TenantControlPlaneAddressReady,
         /// Defined by the Go provider: `spec.controlPlaneEndpoint` is set.
         ControlPlaneEndpointPatched,
+        /// Only after the endpoint moved: nodes that use a former endpoint still reach this control plane there.
+        FormerEndpointsServed,
         /// This control plane answers at the published endpoint. Only where that is not the address of its own Service.
         EndpointReachable,
         /// Defined by the Go provider: the infrastructure cluster received the endpoint, where it needs one.
@@ -381,9 +385,19 @@ named! {
         PortNotAllocatable,
         /// The API server rejected the Service; the message contains its answer.
         ServiceRejected,
-        /// The address of the control plane differs from the published `spec.controlPlaneEndpoint`, which cannot
-        /// change.
+        /// The spec, or the Service, asks for another endpoint than the published one, which stays until an annotation
+        /// permits the move.
         EndpointChanged,
+        /// The endpoint moves; the published one stays until every pod serves the new one.
+        EndpointMoving,
+        /// The endpoint moved, and the Cluster still has the former one, which Cluster API does not change.
+        EndpointMoved,
+        /// The former endpoints lead to this control plane.
+        FormerEndpointsServed,
+        /// Whether the former endpoints lead to this control plane cannot be seen from here.
+        FormerEndpointsUnverified,
+        /// A former endpoint does not lead to this control plane any more: nodes that use it are cut off.
+        NodesCutOff,
         /// The Cluster has no control plane endpoint yet.
         WaitingForEndpoint,
         /// Another server than this control plane answers at the published endpoint.

@@ -222,6 +222,17 @@ pub mod ours {
     pub const ENDPOINT_ORIGIN: &str = "capi-kamaji.io/endpoint-origin";
     /// Annotation of a KamajiControlPlane: type, port and address of the Service that has the published endpoint.
     pub const PUBLISHED_SERVICE: &str = "capi-kamaji.io/published-service";
+    /// Annotation of a KamajiControlPlane or a TenantControlPlane: the `host:port` to which a published endpoint may move,
+    /// as the message of the condition prints it. It permits this one move: any other needs another value.
+    pub const MOVE_ENDPOINT: &str = "capi-kamaji.io/move-endpoint";
+    /// Annotation of a TenantControlPlane: what it is published at, as `endpoint=<host:port>`, `service=<type>`, and, where
+    /// the spec set them, `address=<address>` and `advertise=<address>`, separated by commas. Written by the engine, in
+    /// addition to `status.controlPlaneEndpoint`, so that it survives the loss of the status.
+    pub const PUBLISHED_ENDPOINT: &str = "capi-kamaji.io/published-endpoint";
+    /// Annotation of a TenantControlPlane: endpoints that it was published at before, as `host:port`, with `/NodePort` or
+    /// `/LoadBalancer` where the Service had that type, separated by commas. The certificate names them and the Service
+    /// serves them for as long as they are listed. The engine adds to the list; a user removes from it.
+    pub const FORMER_ENDPOINTS: &str = "capi-kamaji.io/former-endpoints";
     /// Annotation of a copied Secret: digest of its source. If the digest of the source differs, it is copied again.
     pub const SOURCE: &str = "capi-kamaji.io/source";
     /// Group of the bootstrap tokens of our nodes. It differs from kubeadm's group, so that bindings made for kubeadm,

@@ -23,6 +23,21 @@ impl ServiceType {
     /// Every type.
     pub const ALL: [Self; 3] = [Self::ClusterIp, Self::NodePort, Self::LoadBalancer];
 
+    /// How far it reaches: each type serves what those before it serve, too.
+    pub const fn reach(self) -> u8 {
+        match self {
+            Self::ClusterIp => 0,
+            Self::NodePort => 1,
+            Self::LoadBalancer => 2,
+        }
+    }
+
+    /// The type that reaches farther.
+    #[must_use]
+    pub const fn wider(self, other: Self) -> Self {
+        if other.reach() > self.reach() { other } else { self }
+    }
+
     /// The value as Kubernetes spells it.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -44,6 +44,10 @@ pub struct TenantControlPlaneStatus {
     /// Endpoint of the API server for clients in the management cluster, as `host:port`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control_plane_endpoint: Option<String>,
+    /// Endpoint of the API server for nodes, as `host:port`: that of `spec.networkProfile.advertiseAddress` where it is
+    /// set, else `controlPlaneEndpoint`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worker_endpoint: Option<String>,
     /// Add-ons of the workload cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub addons: Option<AddonsStatus>,

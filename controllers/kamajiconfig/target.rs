@@ -211,13 +211,22 @@ pub mod tests {
     }
 
     #[test]
-    fn cluster_dns_is_the_tenth_address_unless_the_control_plane_sets_others() {
+    fn hosting_beyond_07_cluster_dns_is_the_tenth_address_unless_the_control_plane_sets_others() {
         let mut control_plane = KamajiControlPlane::default();
         assert_eq!(
             cluster_dns(&ready(), Some(&control_plane)),
             ["10.120.0.10", "fd00:120::a"]
         );
         assert_eq!(cluster_dns(&Cluster::default(), None), ["10.96.0.10"]);
+        let mut other = ready();
+        for (ranges, expected) in [
+            (&["fd00:96::/112"][..], &["fd00:96::a"][..]),
+            (&["fd00:96::/112", "10.96.0.0/16"], &["fd00:96::a", "10.96.0.10"]),
+        ] {
+            let blocks = &mut other.spec.cluster_network.services.cidr_blocks;
+            *blocks = ranges.iter().map(|range| (*range).to_owned()).collect();
+            assert_eq!(cluster_dns(&other, Some(&control_plane)), expected);
+        }
         control_plane.spec.network.dns_service_ips = vec!["10.1.2.3".to_owned()];
         assert_eq!(cluster_dns(&ready(), Some(&control_plane)), ["10.1.2.3"]);
     }

@@ -57,7 +57,14 @@ fn set(inputs: Inputs<'_>, condition: Own, report: &mut Report) {
             positive(tenant_control_plane_address_ready(inputs), Reason::EndpointReady);
         }
         Own::ControlPlaneEndpointPatched => {
-            positive(control_plane_endpoint_patched(inputs), Reason::Patched);
+            let known = control_plane_endpoint_patched(inputs);
+            let endpoint = inputs.progress.endpoint.as_ref();
+            match endpoint.and_then(|choice| choice.moved.clone()) {
+                Some(moved) if known.is_ok() => {
+                    report.set(Verdict::yes(type_, Reason::EndpointMoved, moved));
+                }
+                _ => positive(known, Reason::Patched),
+            }
         }
         Own::KamajiControlPlaneIsInitialized => {
             positive(kamaji_control_plane_is_initialized(inputs), Reason::Initialized);
@@ -78,6 +85,11 @@ fn set(inputs: Inputs<'_>, condition: Own, report: &mut Report) {
         Own::TunnelReady => match inputs.tenant.and_then(tenant::tunnel) {
             Some(verdict) => report.set(verdict),
             None => report.remove(type_),
+        },
+        Own::FormerEndpointsServed => match inputs.tenant.map(tenant::former_endpoints) {
+            Some(Some(verdict)) => report.set(Verdict { type_, ..verdict }),
+            Some(None) => report.remove(type_),
+            None => {}
         },
         Own::InfrastructureClusterPatched => report.set(infrastructure_cluster_patched(inputs)),
         Own::FoundExternalReferenceClient => report.set(found_external_reference_client()),

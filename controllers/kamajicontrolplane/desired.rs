@@ -27,7 +27,7 @@ use kube::ResourceExt;
 
 use super::{
     endpoint::Choice,
-    kept::Kept,
+    kept::Keeper,
     network::{self, Network},
     tenant::version_text,
 };
@@ -54,7 +54,7 @@ pub fn tenant(inputs: Inputs<'_>) -> TenantControlPlane {
         control_plane,
         cluster,
         endpoint,
-        tenant: _,
+        tenant,
         now: _,
     } = inputs;
     let KamajiControlPlaneSpec {
@@ -93,7 +93,7 @@ pub fn tenant(inputs: Inputs<'_>) -> TenantControlPlane {
         addons,
         &cluster.spec.cluster_network,
         endpoint,
-        Kept::recorded(control_plane).as_ref(),
+        &Keeper::of(control_plane, tenant),
     );
     let components = Components {
         registry,
@@ -133,19 +133,15 @@ pub fn tenant(inputs: Inputs<'_>) -> TenantControlPlane {
 }
 
 fn metadata(control_plane: &KamajiControlPlane, cluster: &Cluster) -> ObjectMeta {
-    let key = kamaji::KUBECONFIG_SECRET_KEY;
-    let chosen = control_plane
-        .annotations()
-        .get(key)
-        .filter(|value| !value.is_empty());
+    // What the user says to the engine.
+    let said = [kamaji::KUBECONFIG_SECRET_KEY, ours::MOVE_ENDPOINT];
+    let said = said.into_iter().filter_map(|key| {
+        let value = control_plane.annotations().get(key)?;
+        (!value.is_empty()).then(|| (key.to_owned(), value.clone()))
+    });
     let workers = Some(cluster.ready_workers()).filter(|count| *count > 0);
-    let annotations: BTreeMap<_, _> = [
-        chosen.map(|value| (key.to_owned(), value.clone())),
-        workers.map(|count| (ours::READY_WORKERS.to_owned(), count.to_string())),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
+    let workers = workers.map(|count| (ours::READY_WORKERS.to_owned(), count.to_string()));
+    let annotations: BTreeMap<_, _> = said.chain(workers).collect();
     ObjectMeta {
         name: Some(control_plane.name_any()),
         namespace: control_plane.namespace(),
@@ -159,7 +155,7 @@ fn metadata(control_plane: &KamajiControlPlane, cluster: &Cluster) -> ObjectMeta
             ]
             .into(),
         ),
-        annotations: Some(annotations).filter(|annotations| !annotations.is_empty()),
+        annotations: Some(annotations).filter(|all| !all.is_empty()),
         owner_references: Some(vec![meta::controller_of(control_plane)]),
         ..ObjectMeta::default()
     }

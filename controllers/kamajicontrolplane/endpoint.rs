@@ -2,7 +2,8 @@
 //!
 //! Cluster API copies a published endpoint once and never follows a change
 //! (`docs/src/reference/cluster-api-contract.md`), so a published endpoint is kept, and a drift is reported and not
-//! repaired. A preset endpoint is adopted: the API server's certificate names it and the kubeconfigs use it. A
+//! repaired, until an annotation permits the move. After it the Cluster has the former endpoint, and kubeconfigs and nodes
+//! that join the new one; the user may edit the Cluster, whose field is not immutable. A preset endpoint is adopted: the API server's certificate names it and the kubeconfigs use it. A
 //! published endpoint needs no further name in the certificate, and adding one would reissue it. An annotation records
 //! which of the two it is. It is written together with the endpoint, because later nothing else distinguishes them,
 //! such as when the TenantControlPlane was created again at another address.
@@ -24,6 +25,8 @@ use crate::{
 pub enum Origin {
     /// This controller did: the TenantControlPlane had this address.
     Published,
+    /// This controller did, and the Cluster still has the one before.
+    Moved,
     /// A user, or another provider.
     Preset,
 }
@@ -33,13 +36,14 @@ impl Origin {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Published => "published",
+            Self::Moved => "moved",
             Self::Preset => "preset",
         }
     }
 
     fn recorded(control_plane: &KamajiControlPlane) -> Option<Self> {
         let text = control_plane.annotations().get(ours::ENDPOINT_ORIGIN)?;
-        [Self::Published, Self::Preset]
+        [Self::Published, Self::Moved, Self::Preset]
             .into_iter()
             .find(|origin| origin.as_str() == text)
     }
@@ -56,6 +60,8 @@ pub struct Choice {
     pub write: bool,
     /// What differs from the endpoint, for people.
     pub drift: Option<String>,
+    /// What the user can do about a Cluster that still has the endpoint before, for people.
+    pub moved: Option<String>,
 }
 
 /// The endpoint to use; `None` while there is none.
@@ -70,12 +76,17 @@ pub fn choose(
         .as_ref()
         .filter(|endpoint| endpoint.is_valid());
     let reported = tenant.and_then(reported);
-    let Some(endpoint) = cluster.endpoint().or(own) else {
+    let recorded = Origin::recorded(control_plane);
+    let of_cluster = cluster.endpoint();
+    // After a move the Cluster has the one before.
+    let current = own.filter(|_| recorded == Some(Origin::Moved));
+    let Some(endpoint) = current.or(of_cluster).or(own) else {
         return reported.map(|endpoint| Choice {
             endpoint,
             origin: Origin::Published,
             write: true,
             drift: None,
+            moved: None,
         });
     };
     if let Some(own) = own.filter(|own| *own != endpoint) {
@@ -84,28 +95,39 @@ pub fn choose(
             origin: Origin::Preset,
             write: false,
             drift: Some(format!(
-                "spec.controlPlaneEndpoint is {} and the Cluster uses {}; set it to the Cluster's: an endpoint cannot move \
-                 after it was published",
+                "spec.controlPlaneEndpoint is {} and the Cluster uses {}; set it to the Cluster's: an endpoint moves only by \
+                 the annotation {}",
                 text(own),
-                text(endpoint)
+                text(endpoint),
+                ours::MOVE_ENDPOINT
             )),
+            moved: None,
         });
     }
-    let recorded = Origin::recorded(control_plane);
+    let is_own = matches!(recorded, Some(Origin::Published | Origin::Moved)) && own.is_some();
+    if let Some(to) = reported.clone().filter(|to| is_own && permits(control_plane, to)) {
+        return Some(moved_to(control_plane, cluster, to, recorded));
+    }
     let is_unrecorded =
         recorded.is_none() || !control_plane.annotations().contains_key(ours::PUBLISHED_SERVICE);
     let origin = recorded.unwrap_or_else(|| guess(control_plane, tenant, endpoint));
     let drift = reported
         .as_ref()
-        .filter(|reported| own.is_some() && origin == Origin::Published && *reported != endpoint)
+        .filter(|reported| own.is_some() && origin != Origin::Preset && *reported != endpoint)
         .map(|reported| {
+            let (endpoint, reported, key) = (text(endpoint), text(reported), ours::MOVE_ENDPOINT);
             format!(
-                "spec.controlPlaneEndpoint is {} and the TenantControlPlane has the address {} now; give it the old \
-                 address back: Cluster API does not follow a change",
-                text(endpoint),
-                text(reported)
+                "spec.controlPlaneEndpoint is {endpoint} and the TenantControlPlane has the address {reported} now; give it \
+                 the old address back, or set the annotation {key} to {reported} to follow it: Cluster API does not follow a \
+                 change"
             )
         });
+    if origin == Origin::Moved {
+        return Some(Choice {
+            drift,
+            ..moved_to(control_plane, cluster, endpoint.clone(), recorded)
+        });
+    }
     Some(Choice {
         endpoint: endpoint.clone(),
         origin,
@@ -115,7 +137,48 @@ pub fn choose(
             || (is_unrecorded && reported.is_some())
             || (recorded.is_none() && tenant.is_none()),
         drift,
+        moved: None,
     })
+}
+
+/// The annotation permits a move to this endpoint.
+fn permits(control_plane: &KamajiControlPlane, endpoint: &Endpoint) -> bool {
+    let text = control_plane.annotations().get(ours::MOVE_ENDPOINT);
+    text.and_then(|text| parse(text.trim())).as_ref() == Some(endpoint)
+}
+
+/// The endpoint after a move. It counts as moved until the Cluster has it too.
+fn moved_to(
+    control_plane: &KamajiControlPlane,
+    cluster: &Cluster,
+    endpoint: Endpoint,
+    recorded: Option<Origin>,
+) -> Choice {
+    let left = cluster.endpoint().filter(|left| **left != endpoint);
+    let moved = left.map(|left| {
+        let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
+        format!(
+            "Cluster {name} still has {}, which Cluster API does not change; machines that join get {} all the same; let the \
+             Cluster show it with: kubectl patch cluster {name} -n {namespace} --type merge -p \
+             '{{\"spec\":{{\"controlPlaneEndpoint\":{{\"host\":\"{}\",\"port\":{}}}}}}}'",
+            text(left),
+            text(&endpoint),
+            endpoint.host,
+            endpoint.port
+        )
+    });
+    let origin = match left {
+        Some(_) => Origin::Moved,
+        None => Origin::Published,
+    };
+    let own = control_plane.spec.control_plane_endpoint.as_ref();
+    Choice {
+        write: own != Some(&endpoint) || recorded != Some(origin),
+        endpoint,
+        origin,
+        drift: None,
+        moved,
+    }
 }
 
 /// Who set an endpoint that has no annotation: a user, or the Go provider.
@@ -145,21 +208,26 @@ pub fn reported(tenant: &TenantControlPlane) -> Option<Endpoint> {
     parse(tenant.status.as_ref()?.control_plane_endpoint.as_deref()?)
 }
 
-/// The endpoint for nodes where it differs from the endpoint for clients: set while `network.advertiseAddress` is.
+/// The endpoint for nodes where it differs from that of the Cluster: while `network.advertiseAddress` is set, and after a
+/// move. The engine reports the one that every pod serves; upstream Kamaji reports none.
 pub fn for_workers(
     control_plane: &KamajiControlPlane,
     tenant: Option<&TenantControlPlane>,
+    choice: Option<&Choice>,
 ) -> Option<Endpoint> {
-    let host = control_plane
-        .spec
-        .network
-        .advertise_address
-        .clone()
-        .filter(|host| !host.is_empty())?;
-    Some(Endpoint {
-        host,
-        port: tenant?.spec.network_profile.port,
-    })
+    let advertised = control_plane.spec.network.advertise_address.clone();
+    let Some(host) = advertised.filter(|host| !host.is_empty()) else {
+        let moved = choice.filter(|choice| choice.origin == Origin::Moved)?;
+        return Some(moved.endpoint.clone());
+    };
+    let status = tenant?.status.as_ref()?;
+    match &status.worker_endpoint {
+        Some(text) => parse(text),
+        None => Some(Endpoint {
+            host,
+            port: reported(tenant?)?.port,
+        }),
+    }
 }
 
 /// Parses `host:port`; an IPv6 address may have brackets. `None` for a port above 65535.
@@ -269,9 +337,86 @@ mod tests {
             moved.drift.as_deref(),
             Some(
                 "spec.controlPlaneEndpoint is 192.0.2.1:6443 and the TenantControlPlane has the address \
-                 192.0.2.9:6443 now; give it the old address back: Cluster API does not follow a change"
+                 192.0.2.9:6443 now; give it the old address back, or set the annotation capi-kamaji.io/move-endpoint to \
+                 192.0.2.9:6443 to follow it: Cluster API does not follow a change"
             )
         );
+    }
+
+    #[test]
+    fn hosting_beyond_09_the_endpoint_follows_the_tenant_where_the_annotation_says_so() {
+        let mut own = example::control_plane();
+        own.spec.control_plane_endpoint = Some(at("192.0.2.1", 6443));
+        record(&mut own, Origin::Published);
+        let mut cluster = example::cluster();
+        cluster.spec.control_plane_endpoint = Some(at("192.0.2.1", 6443));
+        let tenant = tenant_at("192.0.2.9:7443");
+        permit(&mut own, "192.0.2.9:6443");
+        let refused = choose(&own, &cluster, Some(&tenant)).unwrap();
+        assert_eq!(refused.endpoint, at("192.0.2.1", 6443));
+        assert!(refused.drift.is_some(), "another one is permitted");
+        permit(&mut own, "192.0.2.9:7443");
+        let moved = choose(&own, &cluster, Some(&tenant)).unwrap();
+        assert_eq!(moved.endpoint, at("192.0.2.9", 7443));
+        assert_eq!(
+            (moved.origin, moved.write, &moved.drift),
+            (Origin::Moved, true, &None)
+        );
+        own.spec.control_plane_endpoint = Some(moved.endpoint.clone());
+        record(&mut own, Origin::Moved);
+        let settled = choose(&own, &cluster, Some(&tenant)).unwrap();
+        assert_eq!((&settled.endpoint, settled.write), (&moved.endpoint, false));
+        assert_eq!(
+            settled.moved.as_deref(),
+            Some(
+                "Cluster alpha still has 192.0.2.1:6443, which Cluster API does not change; machines that join get \
+                 192.0.2.9:7443 all the same; let the Cluster show it with: kubectl patch cluster alpha -n demo --type merge \
+                 -p '{\"spec\":{\"controlPlaneEndpoint\":{\"host\":\"192.0.2.9\",\"port\":7443}}}'"
+            )
+        );
+        assert_eq!(
+            for_workers(&own, Some(&tenant), Some(&settled)),
+            Some(moved.endpoint.clone())
+        );
+        // The annotation that was left behind permits nothing else, and without the tenant nothing changes.
+        let again = choose(&own, &cluster, Some(&tenant_at("192.0.2.1:6443"))).unwrap();
+        assert_eq!(again.endpoint, moved.endpoint);
+        assert!(again.drift.is_some());
+        assert_eq!(choose(&own, &cluster, None), Some(settled));
+        cluster.spec.control_plane_endpoint = Some(moved.endpoint.clone());
+        let shown = choose(&own, &cluster, Some(&tenant)).unwrap();
+        assert_eq!(
+            (shown.origin, shown.write, shown.moved),
+            (Origin::Published, true, None)
+        );
+        record(&mut own, Origin::Published);
+        let shown = choose(&own, &cluster, Some(&tenant)).unwrap();
+        assert_eq!((shown.origin, shown.write), (Origin::Published, false));
+    }
+
+    fn permit(control_plane: &mut KamajiControlPlane, endpoint: &str) {
+        let annotations = control_plane.metadata.annotations.get_or_insert_default();
+        annotations.insert(ours::MOVE_ENDPOINT.into(), endpoint.into());
+    }
+
+    #[test]
+    fn nodes_get_the_advertised_address_once_every_pod_serves_it() {
+        let mut own = example::control_plane();
+        let mut tenant = tenant_at("192.0.2.1:6443");
+        assert_eq!(for_workers(&own, Some(&tenant), None), None);
+        own.spec.settings.network.advertise_address = Some("198.51.100.1".into());
+        assert_eq!(
+            for_workers(&own, Some(&tenant), None),
+            Some(at("198.51.100.1", 6443)),
+            "upstream Kamaji reports none"
+        );
+        tenant.status.get_or_insert_default().worker_endpoint = Some("192.0.2.1:6443".into());
+        assert_eq!(
+            for_workers(&own, Some(&tenant), None),
+            Some(at("192.0.2.1", 6443))
+        );
+        tenant.status = None;
+        assert_eq!(for_workers(&own, Some(&tenant), None), None);
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub const RULES: [Rule; 2] = [
             Own::ControlPlaneEndpointPatched.as_str(),
             Own::EndpointReachable.as_str(),
             Own::TunnelReady.as_str(),
+            Own::FormerEndpointsServed.as_str(),
             Own::FieldNotSupported.as_str(),
         ],
         when: When::Unhealthy,

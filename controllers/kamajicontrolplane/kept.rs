@@ -1,7 +1,8 @@
 //! What stays of a control plane once its endpoint is published: the port, and the Service that has the address. Pure.
 //!
 //! Nodes and kubeconfigs use the published endpoint and Cluster API never follows a change of it, so an edit that would
-//! move it cuts off every node. The edit is reported and not applied.
+//! move it cuts off every node. Our engine decides about such an edit itself, and knows how to move. For upstream Kamaji,
+//! and until our engine has recorded what is published, the edit is reported and not applied.
 
 use kamaji_api::{
     controlplane::{KamajiControlPlane, NetworkSettings},
@@ -105,15 +106,42 @@ impl Kept {
     }
 }
 
+/// Who keeps a published endpoint where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Keeper {
+    /// Nobody: none is published.
+    Nobody,
+    /// This controller, by what it recorded.
+    Provider(Kept),
+    /// The engine: it gets every edit.
+    Engine,
+}
+
+impl Keeper {
+    /// The keeper of the endpoint of `control_plane`.
+    pub fn of(control_plane: &KamajiControlPlane, tenant: Option<&TenantControlPlane>) -> Self {
+        if tenant.is_some_and(|tenant| tenant.annotations().contains_key(ours::PUBLISHED_ENDPOINT)) {
+            return Self::Engine;
+        }
+        Kept::recorded(control_plane).map_or(Self::Nobody, Self::Provider)
+    }
+}
+
 /// `choice` with the edits that are not applied.
-pub fn with_refused(choice: Choice, control_plane: &KamajiControlPlane, cluster: &Cluster) -> Choice {
-    let refused = Kept::recorded(control_plane).and_then(|kept| {
-        kept.refused(
+pub fn with_refused(
+    choice: Choice,
+    control_plane: &KamajiControlPlane,
+    cluster: &Cluster,
+    tenant: Option<&TenantControlPlane>,
+) -> Choice {
+    let refused = match Keeper::of(control_plane, tenant) {
+        Keeper::Provider(kept) => kept.refused(
             &control_plane.spec.settings.network,
             &cluster.spec.cluster_network,
             &choice,
-        )
-    });
+        ),
+        Keeper::Nobody | Keeper::Engine => None,
+    };
     Choice {
         drift: choice.drift.or(refused),
         ..choice
@@ -152,6 +180,7 @@ mod tests {
             origin,
             write: false,
             drift: None,
+            moved: None,
         }
     }
 
@@ -161,6 +190,12 @@ mod tests {
         let annotations = control_plane.metadata.annotations.get_or_insert_default();
         annotations.insert(ours::PUBLISHED_SERVICE.into(), kept.text());
         assert_eq!(Kept::recorded(&control_plane).as_ref(), Some(&kept));
+        let keeper = |tenant: &TenantControlPlane| Keeper::of(&control_plane, Some(tenant));
+        let mut tenant = example::running("v1.36.3");
+        assert_eq!(keeper(&tenant), Keeper::Provider(kept.clone()));
+        let noted = tenant.metadata.annotations.get_or_insert_default();
+        noted.insert(ours::PUBLISHED_ENDPOINT.into(), String::new());
+        assert_eq!(keeper(&tenant), Keeper::Engine);
         let cluster = example::cluster().spec.cluster_network;
         (kept, choice(origin), control_plane.spec.settings.network, cluster)
     }
@@ -168,6 +203,7 @@ mod tests {
     #[test]
     fn nothing_is_kept_before_an_endpoint_is_published() {
         assert_eq!(Kept::recorded(&example::control_plane()), None);
+        assert_eq!(Keeper::of(&example::control_plane(), None), Keeper::Nobody);
         assert_eq!(Kept::of(&example::tenant()), None, "it reports no address");
         let (kept, choice, network, cluster) = published(Origin::Published);
         assert_eq!(

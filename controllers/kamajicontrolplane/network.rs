@@ -14,7 +14,7 @@ use kamaji_api::{
 
 use super::{
     endpoint::{Choice, Origin},
-    kept::Kept,
+    kept::Keeper,
 };
 use crate::{
     capi::cluster::{ClusterNetwork, NetworkRanges},
@@ -33,13 +33,14 @@ pub struct Network {
     pub gateway: Option<GatewaySpec>,
 }
 
-/// Maps `spec.network`, the DNS addresses of `spec.addons`, and `spec.clusterNetwork` of the Cluster. What is `kept` wins.
+/// Maps `spec.network`, the DNS addresses of `spec.addons`, and `spec.clusterNetwork` of the Cluster. What the provider
+/// keeps wins.
 pub fn network(
     settings: &NetworkSettings,
     addons: &AddonSettings,
     cluster: &ClusterNetwork,
     endpoint: Option<&Choice>,
-    kept: Option<&Kept>,
+    keeper: &Keeper,
 ) -> Network {
     let NetworkSettings {
         service_type,
@@ -66,6 +67,10 @@ pub fn network(
     } = load_balancer_config.clone().unwrap_or_default();
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let defaults = NetworkProfile::default();
+    let kept = match keeper {
+        Keeper::Provider(kept) => Some(kept),
+        Keeper::Nobody | Keeper::Engine => None,
+    };
     let (service_type, service_address) = match (kept, endpoint) {
         (Some(kept), Some(choice)) => kept.service(settings, choice),
         _ => (*service_type, given(service_address)),
@@ -77,7 +82,7 @@ pub fn network(
         advertise_address: given(advertise_address),
         port: kept
             .map(|kept| kept.port)
-            .or_else(|| port(*api_server_port, endpoint))
+            .or_else(|| port(*api_server_port, endpoint, keeper))
             .unwrap_or(defaults.port),
         cluster_domain: Some(service_domain.clone())
             .filter(|domain| !domain.is_empty())
@@ -155,14 +160,17 @@ fn gateway_spec(settings: &GatewaySettings) -> GatewaySpec {
     }
 }
 
-/// The port of an endpoint that was published, else the one that the Cluster sets, else that of a preset endpoint.
-fn port(api_server_port: i32, endpoint: Option<&Choice>) -> Option<i32> {
-    let published = endpoint.filter(|choice| choice.origin == Origin::Published);
+/// The port of an endpoint that was published, else the one that the Cluster sets, else that of a preset endpoint. Where the
+/// engine keeps the endpoint, the one that the Cluster sets comes first.
+fn port(api_server_port: i32, endpoint: Option<&Choice>, keeper: &Keeper) -> Option<i32> {
+    let published = endpoint.filter(|choice| choice.origin != Origin::Preset);
+    let published = published.map(|choice| choice.endpoint.port);
     let set = Some(api_server_port).filter(|port| *port != 0);
-    published
-        .map(|choice| choice.endpoint.port)
-        .or(set)
-        .or_else(|| endpoint.map(|choice| choice.endpoint.port))
+    let known = match keeper {
+        Keeper::Engine => set.or(published),
+        Keeper::Nobody | Keeper::Provider(_) => published.or(set),
+    };
+    known.or_else(|| endpoint.map(|choice| choice.endpoint.port))
 }
 
 /// The DNS addresses of `spec.network`, else those of the CoreDNS addon.
@@ -226,7 +234,7 @@ mod tests {
             &settings.addons,
             &cluster.spec.cluster_network,
             None,
-            None,
+            &Keeper::Nobody,
         )
         .profile;
         assert_eq!(
@@ -241,6 +249,33 @@ mod tests {
     }
 
     #[test]
+    fn a_port_of_the_cluster_moves_a_published_endpoint_only_through_the_engine() {
+        let choice = |origin| Choice {
+            endpoint: Endpoint {
+                host: "192.0.2.1".into(),
+                port: 6443,
+            },
+            origin,
+            write: false,
+            drift: None,
+            moved: None,
+        };
+        for (origin, keeper, set, expected) in [
+            (Origin::Published, Keeper::Nobody, 7443, 6443),
+            (Origin::Published, Keeper::Engine, 7443, 7443),
+            (Origin::Published, Keeper::Engine, 0, 6443),
+            (Origin::Preset, Keeper::Engine, 7443, 7443),
+            (Origin::Preset, Keeper::Engine, 0, 6443),
+        ] {
+            assert_eq!(
+                port(set, Some(&choice(origin)), &keeper),
+                Some(expected),
+                "{origin:?} {set}"
+            );
+        }
+    }
+
+    #[test]
     fn a_preset_endpoint_is_a_name_in_the_certificate_unless_the_engine_adds_it_itself() {
         let mut settings = NetworkSettings::default();
         let choice = |origin| Choice {
@@ -251,6 +286,7 @@ mod tests {
             origin,
             write: false,
             drift: None,
+            moved: None,
         };
         assert_eq!(cert_sans(&settings, Some(&choice(Origin::Preset))), ["192.0.2.1"]);
         assert!(cert_sans(&settings, Some(&choice(Origin::Published))).is_empty());

@@ -85,7 +85,9 @@ pub async fn publish_endpoint(
     let Some(choice) = progress.endpoint.as_ref().filter(|choice| choice.write) else {
         return Ok(());
     };
-    let kept = Kept::recorded(control_plane).or_else(|| Kept::of(observed.tenant.as_deref()?));
+    let now = || Kept::of(observed.tenant.as_deref()?);
+    let has_moved = control_plane.spec.control_plane_endpoint.as_ref() != Some(&choice.endpoint);
+    let kept = Kept::recorded(control_plane).filter(|_| !has_moved).or_else(now);
     let service = kept.map(|kept| kept.text());
     let origin = (ours::ENDPOINT_ORIGIN, choice.origin.as_str());
     let service = service.as_deref().map(|text| (ours::PUBLISHED_SERVICE, text));

@@ -229,6 +229,7 @@ mod tests {
             origin: endpoint::Origin::Preset,
             write: false,
             drift: None,
+            moved: None,
         }
     }
 

@@ -119,7 +119,7 @@ async fn bring_up(
         progress.waiting = Some(problem.clone());
     })?;
     progress.endpoint = endpoint::choose(&control_plane, &cluster, observed.tenant.as_deref())
-        .map(|choice| kept::with_refused(choice, &control_plane, &cluster));
+        .map(|choice| kept::with_refused(choice, &control_plane, &cluster, observed.tenant.as_deref()));
     progress.waiting_infrastructure = cluster.waiting_infrastructure();
     progress.spec = Step::of(&validate(&control_plane, observed.tenant.as_deref()));
     if progress.spec.is_done()

@@ -74,7 +74,7 @@ fn counters(status: &mut KamajiControlPlaneStatus, inputs: Inputs<'_>) {
     let Inputs {
         control_plane,
         tenant,
-        progress: _,
+        progress,
     } = inputs;
     let behind = inputs.engine_is_behind();
     let pods = tenant.and_then(deployment);
@@ -93,7 +93,7 @@ fn counters(status: &mut KamajiControlPlaneStatus, inputs: Inputs<'_>) {
     status.up_to_date_replicas = count(|pods| pods.updated_replicas)
         .filter(|_| !behind)
         .or(Some(0));
-    status.worker_endpoint = endpoint::for_workers(control_plane, tenant);
+    status.worker_endpoint = endpoint::for_workers(control_plane, tenant, progress.endpoint.as_ref());
 }
 
 #[cfg(test)]
@@ -127,6 +127,7 @@ mod tests {
                 origin: Origin::Published,
                 write: false,
                 drift: None,
+                moved: None,
             }),
             ca: Step::Done,
             kubeconfig: Step::Done,

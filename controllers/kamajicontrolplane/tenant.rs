@@ -119,13 +119,23 @@ pub fn unhealthy(tenant: &TenantControlPlane, condition: Tenant) -> Option<Probl
 
 /// Whether the API server reaches the nodes, where the engine tried it.
 pub fn tunnel(tenant: &TenantControlPlane) -> Option<Verdict> {
-    let known = conditions::get(reported(tenant), Tenant::TunnelReady.as_str())?;
-    let condition = Own::TunnelReady.as_str();
+    passed_on(tenant, Tenant::TunnelReady, Own::TunnelReady)
+}
+
+/// What the engine reports about nodes of former endpoints; `None` where there is none.
+pub fn former_endpoints(tenant: &TenantControlPlane) -> Option<Verdict> {
+    passed_on(tenant, Tenant::FormerEndpointsServed, Own::FormerEndpointsServed)
+}
+
+/// A condition of the TenantControlPlane as one of the control plane.
+fn passed_on(tenant: &TenantControlPlane, condition: Tenant, own: Own) -> Option<Verdict> {
+    let known = conditions::get(reported(tenant), condition.as_str())?;
+    let (on, reason) = (own.as_str(), known.reason.clone());
     let message = field_paths::translate(&known.message).unwrap_or_else(|| known.message.clone());
     Some(match known.status.as_str() {
-        "True" => Verdict::yes(condition, known.reason.as_str(), message),
-        "False" => Verdict::no(condition, known.reason.as_str(), message),
-        _ => Verdict::unknown(condition, known.reason.as_str(), message),
+        "True" => Verdict::yes(on, reason, message),
+        "False" => Verdict::no(on, reason, message),
+        _ => Verdict::unknown(on, reason, message),
     })
 }
 

@@ -15,7 +15,7 @@ E2E_TOOLS=(
 )
 
 # Suites of the crate e2e that only full suites run.
-FULL_ONLY_SUITES=(hostile members moved soak tunnel)
+FULL_ONLY_SUITES=(addresses hostile members moved soak tunnel)
 
 # name | recorded minutes, with built tools and a warm cache, or - | tools, where it does not run in the lab
 # A suite whose minutes are not recorded yet is left out of .ci/run; hack/test full runs it.
@@ -28,6 +28,7 @@ hostile|3|etcd etcdctl kube-apiserver kubectl clusterctl
 moved|12|
 members|6|
 tunnel|-|
+addresses|-|
 kubernetes-1.35|2|etcd etcdctl kube-controller-manager kubectl clusterctl kube-apiserver-v1.35.4
 '
 

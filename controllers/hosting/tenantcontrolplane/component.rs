@@ -16,6 +16,9 @@ pub const CONTROLLER_MANAGER_PORT: i32 = 10257;
 /// Secure port of kube-scheduler: upstream's default, used by its probes.
 pub const SCHEDULER_PORT: i32 = 10259;
 
+/// Name of the port of kube-apiserver in its container.
+pub const HTTPS: &str = "https";
+
 /// Folder of Kubernetes in a container. Users put files of their own beside the engine's, as every guide does with an
 /// audit policy.
 pub const FOLDER: &str = "/etc/kubernetes";

@@ -14,6 +14,7 @@ pub const RULES: [Rule; 1] = [Rule {
         On::EndpointReady.as_str(),
         On::CertificatesAvailable.as_str(),
         On::KubeconfigsAvailable.as_str(),
+        On::FormerEndpointsServed.as_str(),
         On::DeploymentReady.as_str(),
         On::Available.as_str(),
         On::TenantRBACReady.as_str(),
@@ -28,6 +29,7 @@ pub const RULES: [Rule; 1] = [Rule {
         Except::Reasons(&[
             Reason::Pending,
             Reason::WaitingForService,
+            Reason::EndpointMoving,
             Reason::WaitingForPods,
             Reason::WaitingForCertificates,
             Reason::WaitingForPodsDeletion,

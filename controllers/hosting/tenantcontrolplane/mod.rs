@@ -1,6 +1,6 @@
 //! The TenantControlPlane controller: a hosted Kubernetes control plane as pods of the management cluster.
 //!
-//! One reconcile, in [`reconcile`]: [`validate`] → [`storage`] → Service and [`endpoint`] → [`certificates`] →
+//! One reconcile, in [`reconcile`]: [`validate`] → [`storage`] → [`plan`] → Service and [`endpoint`] → [`certificates`] →
 //! [`workload`] → [`tenant_api`] → [`status`]. [`desired`] renders the objects. A reconcile brings up all that can be
 //! brought up; what it waits for is a condition, and a watched change or a backoff ends the wait. Nothing is polled.
 //!
@@ -15,13 +15,17 @@ pub mod deletion;
 pub mod desired;
 pub mod endpoint;
 mod events;
+pub mod former;
+mod held;
 pub mod identity;
 mod names;
 mod nodes;
 pub mod observe;
 pub mod observed;
 pub mod phase;
+pub mod plan;
 mod powers;
+pub mod published;
 pub mod reconcile;
 mod rollout;
 pub mod scope;

@@ -11,7 +11,12 @@ use kamaji_api::labels::kamaji;
 use kube::{Api, api::ListParams};
 
 use super::{context::Context, phase};
-use crate::k8s::{error::ApiError, key::RootKey, problem::Problem, row::Row};
+use crate::k8s::{
+    error::ApiError,
+    key::RootKey,
+    problem::Problem,
+    row::{Facts, Row, ServiceFacts},
+};
 
 /// Rows of the index at the end of the reconcile.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +58,30 @@ pub async fn endpoint_slices(context: &Context, key: &RootKey) -> Result<Vec<End
     })
 }
 
+/// Reads the Service of a tenant; `None` when it does not exist.
+///
+/// # Errors
+/// What the API server answered.
+pub async fn service(context: &Context, key: &RootKey) -> Result<Option<Service>, Problem> {
+    let api: Api<Service> = Api::namespaced(context.engine.client.clone(), &key.namespace);
+    api.get_opt(&key.name)
+        .await
+        .map_err(|error| ApiError::new(format!("get Service {key}"), error).into())
+}
+
+/// The Service of a tenant, from the index.
+pub fn service_row(context: &Context, key: &RootKey) -> Option<Arc<Row>> {
+    context.engine.index.find::<Service>(&key.namespace, &key.name)
+}
+
+/// What the index has of a Service.
+pub fn service_facts(row: &Row) -> Option<&ServiceFacts> {
+    match &row.facts {
+        Facts::Service(facts) => Some(facts),
+        _ => None,
+    }
+}
+
 /// The Deployment of a tenant, from the index.
 pub fn deployment(context: &Context, key: &RootKey) -> Option<Arc<Row>> {
     context.engine.index.find::<Deployment>(&key.namespace, &key.name)
@@ -65,7 +94,7 @@ pub fn rows(context: &Context, key: &RootKey) -> Rows {
     let rolling = deployment.as_deref().is_some_and(|row| !phase::complete(row));
     Rows {
         deployment,
-        service: index.find::<Service>(&key.namespace, &key.name),
+        service: service_row(context, key),
         trouble: rolling
             .then(|| index.pod_trouble(&key.namespace, kamaji::NAME, &key.name))
             .flatten(),

@@ -1,6 +1,6 @@
 //! What one reconcile observed of a tenant, step by step: the input of its status. Pure.
 
-use super::{certificates::Certificates, storage::Placed, tunnel::found::Found};
+use super::{certificates::Certificates, endpoint::Endpoint, storage::Placed, tunnel::found::Found};
 use crate::k8s::{problem::Problem, report::Step};
 
 /// What was observed in the workload cluster.
@@ -37,8 +37,8 @@ pub struct Observed {
     pub torn_down: bool,
     /// The endpoint is known.
     pub endpoint: Step,
-    /// `host:port` of the endpoint.
-    pub published: Option<String>,
+    /// The addresses, once the Service has them.
+    pub addresses: Option<Endpoint>,
     /// The key material is complete.
     pub certificates: Step,
     /// The key material, once it is complete.

@@ -20,14 +20,17 @@ use super::{
     context::Context,
     deletion,
     desired::flags,
-    events, identity,
+    events, former, held, identity,
     names::Names,
     nodes, observe,
     observed::Observed,
-    phase, powers,
+    phase,
+    plan::{self, Plan},
+    powers,
+    published::Published,
     scope::Scope,
     status, storage, tenant_api,
-    validate::validate,
+    validate::{Valid, validate},
     workload,
 };
 use crate::{
@@ -107,20 +110,19 @@ async fn advance(
 ) -> Result<(Timestamp, Option<Timestamp>), Problem> {
     let tenant = current(context, key)?;
     observed.unsupported = unsupported(&tenant);
-    let Settings {
-        pod_overrides,
-        external_ips,
-        ..
-    } = &*context.engine.settings;
-    let allowed = powers::check(&tenant, *pod_overrides, external_ips);
-    let valid = allowed.and_then(|()| validate(&tenant, rand::random()));
+    let valid = check_powers(context, &tenant).and_then(|()| validate(&tenant, rand::random()));
     let valid = record(&mut observed.spec, valid)?;
     let store = record(
         &mut observed.data_store,
         storage::select(&context.engine, &tenant),
     )?;
-    claim(context, &tenant, &valid.names).await?;
+    let row = observe::service_row(context, key);
+    let facts = row.as_deref().and_then(observe::service_facts);
+    let plan = plan::plan(&tenant, &valid.network, facts);
+    claim(context, &tenant, &valid.names, &plan).await?;
     let tenant = current(context, key)?;
+    let in_effect = in_effect(context, &tenant, valid, &plan).await;
+    let (tenant, valid) = record(&mut observed.spec, in_effect)?;
     let scope = Scope {
         context,
         tenant: &tenant,
@@ -129,7 +131,7 @@ async fn advance(
     };
 
     // Schema and user are created while the Service waits for its address.
-    let endpoint = workload::apply_service(&scope).await;
+    let endpoint = workload::apply_service(&scope, &plan).await;
     let placed = record(&mut observed.data_store, storage::prepare(&scope, &store).await)?;
     observed.placed = Some(placed.clone());
     let health = storage::check_health(&scope, &store, &placed).await;
@@ -141,9 +143,9 @@ async fn advance(
         health => health.clone().into(),
     };
     let endpoint = record(&mut observed.endpoint, endpoint)?;
-    observed.published = Some(endpoint.published.clone());
-    if let Some(doubt) = &endpoint.doubt {
-        observed.endpoint = Step::Failed(doubt.clone());
+    observed.addresses = Some(endpoint.clone());
+    if let Some(doubt) = endpoint.doubt.clone().or_else(|| endpoint.is_moving()) {
+        observed.endpoint = Step::Failed(doubt);
     }
 
     let certificates = certificates::ensure(&scope, &endpoint, &placed).await;
@@ -156,12 +158,16 @@ async fn advance(
             deletion::stop_pods(context, &tenant).await,
         )?;
     }
-    note_identity(context, &tenant, &certificates).await?;
+    note(context, key, &endpoint.record, Some(&certificates)).await?;
 
     let deployment = workload::apply(&scope, &endpoint, &certificates, &placed).await;
     let deployment = record(&mut observed.deployment, deployment)?;
     if phase::complete(&deployment) {
         ca_copy::prune(&scope, &certificates.ca_secret).await?;
+        if let Some(target) = &endpoint.moving {
+            // Every pod serves it: the next reconcile publishes it.
+            note(context, key, target, None).await?;
+        }
     }
     let pods = phase::check_pods(&deployment);
     observed.deployment = pods.clone().into();
@@ -188,32 +194,85 @@ fn record<T>(step: &mut Step, result: Result<T, Problem>) -> Result<T, Problem> 
     result
 }
 
-/// Writes finalizer and generated names in one request, before anything is created anywhere.
-async fn claim(context: &Context, tenant: &TenantControlPlane, names: &Names) -> Result<(), Problem> {
-    let namespace = tenant.namespace().unwrap_or_default();
-    let api: Api<TenantControlPlane> = Api::namespaced(context.engine.client.clone(), &namespace);
-    let generated = [
-        (ours::SCHEMA, names.schema.as_str()),
-        (ours::USER, names.user.as_str()),
-    ];
-    // Names that an upstream Kamaji keeps in status stay there alone: that marks an adopted tenant.
-    let annotations = if names.adopted { &[][..] } else { &generated[..] };
-    let tenants = &context.engine.tenants;
-    Ok(finalizer::claim(&api, tenants, tenant, kamaji::FINALIZER, annotations).await?)
-}
-
-/// Records by annotation what the tenant is built with.
-async fn note_identity(
+/// Writes finalizer, generated names and former endpoints in one request, before anything is created anywhere.
+async fn claim(
     context: &Context,
     tenant: &TenantControlPlane,
-    made: &Certificates,
+    names: &Names,
+    plan: &Plan,
+) -> Result<(), Problem> {
+    // Names that an upstream Kamaji keeps in status stay there alone: that marks an adopted tenant.
+    let generated = (!names.adopted).then_some([
+        (ours::SCHEMA, Some(names.schema.as_str())),
+        (ours::USER, Some(names.user.as_str())),
+    ]);
+    let mut annotations: Vec<_> = generated.into_iter().flatten().collect();
+    let former = former::text(&plan.former);
+    if plan.former != former::list(tenant) {
+        let text = Some(former.as_str()).filter(|text| !text.is_empty());
+        annotations.push((ours::FORMER_ENDPOINTS, text));
+    }
+    annotate(context, tenant, &annotations).await
+}
+
+/// Records by annotation what the tenant is published at, and what it is built with.
+async fn note(
+    context: &Context,
+    key: &RootKey,
+    published: &Published,
+    made: Option<&Certificates>,
+) -> Result<(), Problem> {
+    let tenant = current(context, key)?;
+    let published = published.text();
+    let identity = made.map(|made| identity::annotation(&made.hashes, made.ca_key.as_deref()));
+    let mut annotations = vec![(ours::PUBLISHED_ENDPOINT, Some(published.as_str()))];
+    annotations.extend(identity.as_deref().map(|text| (ours::IDENTITY, Some(text))));
+    annotate(context, &tenant, &annotations).await
+}
+
+async fn annotate(
+    context: &Context,
+    tenant: &TenantControlPlane,
+    annotations: &[(&str, Option<&str>)],
 ) -> Result<(), Problem> {
     let namespace = tenant.namespace().unwrap_or_default();
     let api: Api<TenantControlPlane> = Api::namespaced(context.engine.client.clone(), &namespace);
-    let identity = identity::annotation(&made.hashes, made.ca_key.as_deref());
-    let annotations = [(ours::IDENTITY, identity.as_str())];
     let tenants = &context.engine.tenants;
-    Ok(finalizer::claim(&api, tenants, tenant, kamaji::FINALIZER, &annotations).await?)
+    Ok(finalizer::claim_anew(&api, tenants, tenant, kamaji::FINALIZER, annotations).await?)
+}
+
+/// The spec as it is rendered: without edits of the endpoint that are not in effect.
+///
+/// # Errors
+/// The Service cannot be read, or what is in effect asks for a power that authors do not have.
+async fn in_effect(
+    context: &Context,
+    tenant: &Arc<TenantControlPlane>,
+    mut valid: Valid,
+    plan: &Plan,
+) -> Result<(Arc<TenantControlPlane>, Valid), Problem> {
+    let mut put = TenantControlPlane::clone(tenant);
+    held::put(&mut put, &mut valid, plan);
+    if held::keeps_load_balancer(tenant, plan)
+        && let Some(live) = observe::service(context, &RootKey::of(&**tenant)).await?
+    {
+        held::keep_load_balancer(&mut put, live);
+    }
+    if put.spec == tenant.spec {
+        return Ok((tenant.clone(), valid));
+    }
+    check_powers(context, &put)?;
+    Ok((Arc::new(put), valid))
+}
+
+/// Checks what authors may ask for.
+fn check_powers(context: &Context, tenant: &TenantControlPlane) -> Result<(), Problem> {
+    let Settings {
+        pod_overrides,
+        external_ips,
+        ..
+    } = &*context.engine.settings;
+    powers::check(tenant, *pod_overrides, external_ips)
 }
 
 /// Reports what was observed.

@@ -292,11 +292,6 @@ fn bundle(scope: &Scope<'_>, endpoint: &Endpoint) -> Bundle {
         valid,
         ..
     } = *scope;
-    let advertised = valid.network.advertise;
-    let server = advertised.map_or_else(
-        || endpoint.published.clone(),
-        |address| std::net::SocketAddr::new(address, valid.network.port).to_string(),
-    );
     let before = tenant.status.as_ref().and_then(|status| status.addons.as_ref());
     let was_on = |addon: Option<&AddonStatus>| addon.is_some_and(|addon| addon.enabled);
     let Addons {
@@ -311,7 +306,7 @@ fn bundle(scope: &Scope<'_>, endpoint: &Endpoint) -> Bundle {
         registry: &tenant.spec.control_plane.deployment.registry_settings.registry,
         dns: &valid.network.dns,
         domain: &tenant.spec.network_profile.cluster_domain,
-        server: &format!("https://{server}"),
+        server: &format!("https://{}", endpoint.nodes),
         pod_cidrs: &valid.network.pod_cidrs,
         core_dns: Selection {
             image: core_dns.as_ref(),

@@ -61,6 +61,12 @@ pub struct Network {
 }
 
 impl Network {
+    /// The address is of the family of the first Service range, as kube-apiserver requires of the one that it advertises.
+    pub fn fits_services(&self, address: IpAddr) -> bool {
+        let first = self.service_cidrs.first();
+        first.is_none_or(|cidr| cidr.addr().is_ipv6() == address.is_ipv6())
+    }
+
     /// First address of each Service range: that of the `kubernetes` Service.
     pub fn service_addresses(&self) -> Vec<IpAddr> {
         self.service_cidrs
@@ -237,14 +243,26 @@ fn network(profile: &NetworkProfile) -> Result<Network, Problem> {
             .filter_map(|cidr| nth_address(cidr, 10))
             .collect();
     }
-    Ok(Network {
+    let network = Network {
         port,
         service_cidrs,
         pod_cidrs,
         dns,
         address,
         advertise,
-    })
+    };
+    if let Some(address) = advertise.filter(|address| !network.fits_services(*address)) {
+        return Err(invalid(
+            Reason::AddressInvalid,
+            format!(
+                "{}: {address} is of another family than the first of {}, and kube-apiserver refuses that; set an address of \
+                 that family, or put a range of the other family first",
+                field("advertiseAddress"),
+                field("serviceCidrs")
+            ),
+        ));
+    }
+    Ok(network)
 }
 
 /// Checks the user's alternative names of the serving certificate.
@@ -272,7 +290,7 @@ fn cidrs(field: &str, texts: &[&str]) -> Result<Vec<IpNet>, Problem> {
             format!("{field}: one or two ranges are required"),
         ));
     }
-    texts
+    let ranges: Result<Vec<IpNet>, Problem> = texts
         .iter()
         .map(|text| {
             text.parse::<IpNet>().map(|net| net.trunc()).map_err(|_| {
@@ -282,7 +300,19 @@ fn cidrs(field: &str, texts: &[&str]) -> Result<Vec<IpNet>, Problem> {
                 )
             })
         })
-        .collect()
+        .collect();
+    let ranges = ranges?;
+    if let [first, second] = ranges[..]
+        && first.addr().is_ipv6() == second.addr().is_ipv6()
+    {
+        return Err(invalid(
+            Reason::InvalidSpec,
+            format!(
+                "{field}: {first} and {second} are of one family; two ranges are one of IPv4 and one of IPv6"
+            ),
+        ));
+    }
+    Ok(ranges)
 }
 
 fn parsed_address(field: &str, text: Option<&str>) -> Result<Option<IpAddr>, Problem> {
@@ -452,6 +482,18 @@ mod tests {
                 "{message}"
             );
         }
+        let (_, message) = refusal(|t| {
+            t.spec.network_profile.service_cidrs = vec!["10.96.0.0/16".to_owned(), "10.97.0.0/16".to_owned()];
+        });
+        assert!(message.contains("are of one family"), "{message}");
+        let (reason, message) = refusal(|t| {
+            t.spec.network_profile.advertise_address = Some("2001:db8::7".to_owned());
+        });
+        assert_eq!(reason, Reason::AddressInvalid);
+        assert!(
+            message.starts_with("spec.networkProfile.advertiseAddress: "),
+            "{message}"
+        );
         let mut tenant = example::tenant();
         let mounts = &mut tenant.spec.control_plane.deployment.additional_volume_mounts;
         mounts.api_server = vec![mounted("/etc/kubernetes/audit-policy.yaml")];

@@ -13,6 +13,8 @@ use super::{
         secrets, service,
     },
     endpoint::{self, Endpoint},
+    observe,
+    plan::Plan,
     scope::Scope,
     storage::Placed,
 };
@@ -21,29 +23,29 @@ use crate::k8s::{
     key::{ObjectKey, RootKey},
     kind::Kind,
     problem::Problem,
-    row::{Facts, Row},
+    row::Row,
 };
 
-/// Applies the Service. Returns the endpoint that follows from it.
+/// Applies the Service. Returns the addresses that follow from it.
 ///
 /// # Errors
 /// The Service was refused, or has no address yet.
-pub async fn apply_service(scope: &Scope<'_>) -> Result<Endpoint, Problem> {
+pub async fn apply_service(scope: &Scope<'_>, plan: &Plan) -> Result<Endpoint, Problem> {
     let tenant = scope.tenant;
     let applied = scope
         .context
         .engine
         .applier
-        .apply(&service::render(tenant)?)
+        .apply(&service::render(tenant, plan.endpoint_type())?)
         .await
         .map_err(|error| refused_service(tenant, error))?;
-    let Facts::Service(facts) = &applied.row.facts else {
+    let Some(facts) = observe::service_facts(&applied.row) else {
         return Err(Problem::on_change(
             Reason::WaitingForService,
             format!("Service {} was not read yet", tenant.name_any()),
         ));
     };
-    endpoint::endpoint(tenant, &scope.valid.network, facts)
+    endpoint::endpoint(scope, plan, facts)
 }
 
 /// Applies the companions and then the Deployment, whose row it returns.

@@ -4,6 +4,7 @@
 mod bring_up;
 mod deletion;
 mod elsewhere;
+mod moves;
 mod pause;
 mod secrets;
 mod world;

@@ -4,6 +4,7 @@
 mod accepted;
 mod change;
 mod creation;
+mod exposure;
 mod first_apply;
 mod frozen;
 mod full;

@@ -13,7 +13,7 @@ use super::{flags, inputs::Inputs, volumes};
 use crate::hosting::{
     hardened,
     tenantcontrolplane::component::{
-        API_SERVER, CONTROLLER_MANAGER, CONTROLLER_MANAGER_PORT, SCHEDULER, SCHEDULER_PORT,
+        API_SERVER, CONTROLLER_MANAGER, CONTROLLER_MANAGER_PORT, HTTPS, SCHEDULER, SCHEDULER_PORT,
     },
 };
 
@@ -43,7 +43,7 @@ pub(super) fn all(inputs: &Inputs<'_>) -> Vec<Container> {
                 inputs.advertise,
             )),
             ports: Some(vec![ContainerPort {
-                name: Some("https".to_owned()),
+                name: Some(HTTPS.to_owned()),
                 container_port: port,
                 protocol: Some("TCP".to_owned()),
                 ..ContainerPort::default()

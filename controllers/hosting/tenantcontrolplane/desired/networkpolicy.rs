@@ -13,7 +13,7 @@ use super::{
     service::protocol,
     switch::Switch,
 };
-use crate::k8s::manifest::Manifest;
+use crate::{hosting::tenantcontrolplane::former, k8s::manifest::Manifest};
 
 /// The NetworkPolicy; `None` when the user disables it by annotation.
 ///
@@ -23,13 +23,23 @@ pub fn render(tenant: &TenantControlPlane) -> Result<Option<Manifest>> {
     if Switch::NetworkPolicy.is_set(tenant) {
         return Ok(None);
     }
-    let served = NetworkPolicyPort {
-        port: Some(IntOrString::Int(tenant.spec.network_profile.port)),
+    // Pods that were not replaced yet listen on a former port.
+    let mut served = vec![tenant.spec.network_profile.port];
+    for port in former::list(tenant)
+        .iter()
+        .map(|former| former.endpoint.port.into())
+    {
+        if !served.contains(&port) {
+            served.push(port);
+        }
+    }
+    let served = served.into_iter().map(|port| NetworkPolicyPort {
+        port: Some(IntOrString::Int(port)),
         protocol: Some("TCP".to_owned()),
         end_port: None,
-    };
+    });
     let others = &tenant.spec.control_plane.service.additional_ports;
-    let ports = std::iter::once(served).chain(others.iter().map(|port| NetworkPolicyPort {
+    let ports = served.chain(others.iter().map(|port| NetworkPolicyPort {
         port: Some(port.target_port.clone()),
         protocol: Some(protocol(port.protocol).to_owned()),
         end_port: None,

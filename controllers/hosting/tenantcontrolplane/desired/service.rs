@@ -14,16 +14,23 @@ use super::{
     Result, manifest,
     metadata::{metadata, selector},
 };
-use crate::k8s::manifest::Manifest;
+use crate::{
+    hosting::tenantcontrolplane::{
+        component::HTTPS,
+        former::{self, Former},
+    },
+    k8s::manifest::Manifest,
+};
 
 /// Name of the port of kube-apiserver.
 pub const API_SERVER_PORT: &str = "kube-apiserver";
 
-/// The Service.
+/// The Service. `endpoint` is the type that the endpoint of the tenant needs; the spec may keep a wider one for a former
+/// endpoint.
 ///
 /// # Errors
 /// See [`Result`].
-pub fn render(tenant: &TenantControlPlane) -> Result<Manifest> {
+pub fn render(tenant: &TenantControlPlane, endpoint: ServiceType) -> Result<Manifest> {
     let UserSpec {
         service_type,
         additional_metadata,
@@ -32,15 +39,31 @@ pub fn render(tenant: &TenantControlPlane) -> Result<Manifest> {
     } = &tenant.spec.control_plane.service;
     let network = &tenant.spec.network_profile;
     let balanced = *service_type == ServiceType::LoadBalancer;
-    let mut ports = vec![ServicePort {
-        name: Some(API_SERVER_PORT.to_owned()),
-        port: network.port,
+    let former = former::list(tenant);
+    let target = target(tenant, &former);
+    let on_nodes = |port: i32| {
+        let former = former.iter().any(|former| {
+            i32::from(former.endpoint.port) == port && former.service_type == ServiceType::NodePort
+        });
+        let own = endpoint == ServiceType::NodePort && port == network.port;
+        *service_type != ServiceType::ClusterIp && (own || former)
+    };
+    let served = |name: String, port: i32| ServicePort {
+        name: Some(name),
+        port,
         protocol: Some("TCP".to_owned()),
-        target_port: Some(IntOrString::Int(network.port)),
-        node_port: (*service_type == ServiceType::NodePort).then_some(network.port),
+        target_port: Some(target.clone()),
+        node_port: on_nodes(port).then_some(port),
         ..ServicePort::default()
-    }];
+    };
+    let mut ports = vec![served(API_SERVER_PORT.to_owned(), network.port)];
     ports.extend(additional_ports.iter().map(additional));
+    for port in former.iter().map(|former| i32::from(former.endpoint.port)) {
+        let tcp = |known: &ServicePort| known.protocol.as_deref() == Some("TCP");
+        if !ports.iter().any(|known| known.port == port && tcp(known)) {
+            ports.push(served(format!("{API_SERVER_PORT}-{port}"), port));
+        }
+    }
     let external = network.allow_address_as_external_ip && !balanced;
     let service = Service {
         metadata: metadata(tenant, &tenant.name_any(), "service", Some(additional_metadata)),
@@ -61,6 +84,25 @@ pub fn render(tenant: &TenantControlPlane) -> Result<Manifest> {
         ..Service::default()
     };
     manifest(&service)
+}
+
+/// The port of the pods. After a change of the port, pods before and after it listen on different ones, so it is the name
+/// that they have for it, unless a container of the user takes that name.
+fn target(tenant: &TenantControlPlane, former: &[Former]) -> IntOrString {
+    let port = tenant.spec.network_profile.port;
+    let moved = former
+        .iter()
+        .any(|former| i32::from(former.endpoint.port) != port);
+    let of_user = &tenant.spec.control_plane.deployment.additional_containers;
+    let is_taken = of_user.iter().any(|container| {
+        let mut ports = container.0["ports"].as_array().into_iter().flatten();
+        ports.any(|port| port["name"] == HTTPS)
+    });
+    if moved && !is_taken {
+        IntOrString::String(HTTPS.to_owned())
+    } else {
+        IntOrString::Int(port)
+    }
 }
 
 fn additional(user: &AdditionalPort) -> ServicePort {

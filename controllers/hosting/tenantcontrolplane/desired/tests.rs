@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use kamaji_api::tenantcontrolplane::TenantControlPlane;
+use kamaji_api::{labels::ours, service::ServiceType, tenantcontrolplane::TenantControlPlane};
 use serde_json::{Value, json};
 
-use super::{deployment, inputs::Inputs, networkpolicy, pdb, secrets, service};
+use super::{deployment, flags, inputs::Inputs, networkpolicy, pdb, secrets, service};
 use crate::{
     hosting::{
         tenantcontrolplane::{component::GENERATED_CA, names::Names},
@@ -58,7 +58,10 @@ fn objects_of_a_default_tenant() {
         user: "user".to_owned(),
         adopted: false,
     };
-    snapshot("service", &service::render(&tenant).unwrap());
+    snapshot(
+        "service",
+        &service::render(&tenant, ServiceType::ClusterIp).unwrap(),
+    );
     snapshot("networkpolicy", &networkpolicy::render(&tenant).unwrap().unwrap());
     snapshot("pdb", &pdb::render(&tenant).unwrap().unwrap());
     snapshot(
@@ -87,6 +90,79 @@ fn hosting_beyond_06_only_kube_controller_manager_gets_the_private_key_of_the_ca
         let mounts = container["volumeMounts"].as_array().unwrap();
         assert_eq!(mounts.len(), 1, "one volume for each container");
         assert_eq!(mounts[0]["name"], container["name"]);
+    }
+}
+
+#[test]
+fn hosting_beyond_07_flags_and_dns_follow_families_domain_and_dns_addresses() {
+    let lists = |text: &[&str]| text.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    for (services, pods, dns, domain, bind, resolver) in [
+        (
+            &["10.96.0.0/16"][..],
+            &["10.244.0.0/16"][..],
+            &[][..],
+            "cluster.local",
+            "0.0.0.0",
+            &["10.96.0.10"][..],
+        ),
+        (
+            &["10.96.0.0/16", "fd00:96::/112"],
+            &["10.244.0.0/16", "fd00:244::/56"],
+            &[],
+            "cluster.local",
+            "0.0.0.0",
+            &["10.96.0.10", "fd00:96::a"],
+        ),
+        (
+            &["fd00:96::/112", "10.96.0.0/16"],
+            &["fd00:244::/56", "10.244.0.0/16"],
+            &[],
+            "cluster.local",
+            "::",
+            &["fd00:96::a", "10.96.0.10"],
+        ),
+        (
+            &["fd00:96::/112"],
+            &["fd00:244::/56"],
+            &[],
+            "cluster.local",
+            "::",
+            &["fd00:96::a"],
+        ),
+        (
+            &["10.96.0.0/16"],
+            &["10.244.0.0/16"],
+            &["10.96.0.53"],
+            "corp.example",
+            "0.0.0.0",
+            &["10.96.0.53"],
+        ),
+    ] {
+        let mut tenant = example::tenant();
+        let profile = &mut tenant.spec.network_profile;
+        (profile.service_cidrs, profile.pod_cidrs) = (lists(services), lists(pods));
+        (profile.dns_service_ips, profile.cluster_domain) = (lists(dns), domain.to_owned());
+        let valid = example::valid(&tenant);
+        let server = flags::api_server(&tenant, &valid, &example::storage(), None);
+        let manager = flags::controller_manager(&tenant, &valid);
+        let scheduler = flags::scheduler(&tenant, &valid);
+        let has = |flags: &[String], flag: String| assert!(flags.contains(&flag), "{flag}: {flags:?}");
+        has(
+            &server,
+            format!("--service-account-issuer=https://kubernetes.default.svc.{domain}"),
+        );
+        for flags in [&server, &manager] {
+            has(
+                flags,
+                format!("--service-cluster-ip-range={}", services.join(",")),
+            );
+        }
+        has(&manager, format!("--cluster-cidr={}", pods.join(",")));
+        for flags in [&manager, &scheduler] {
+            has(flags, format!("--bind-address={bind}"));
+        }
+        let found: Vec<String> = valid.network.dns.iter().map(ToString::to_string).collect();
+        assert_eq!(found, resolver, "the addresses of kube-dns");
     }
 }
 
@@ -153,6 +229,55 @@ fn hosting_peer_12_13_14_the_users_fields_are_merged_over_the_engines() {
         pod["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"],
         json!({ "kamaji.clastix.io/name": "alpha" })
     );
+}
+
+#[test]
+fn a_former_port_is_served_and_leads_to_pods_before_and_after_the_move() {
+    let mut tenant = example::tenant();
+    tenant.spec.network_profile.port = 7443;
+    let listed = "10.0.0.7:6443,192.0.2.1:7443,203.0.113.4:30002/NodePort,10.0.0.7:9000";
+    let annotations = tenant.metadata.annotations.get_or_insert_default();
+    annotations.insert(ours::FORMER_ENDPOINTS.to_owned(), listed.to_owned());
+    tenant.spec.control_plane.service.service_type = ServiceType::NodePort;
+    let metrics = json!({ "name": "metrics", "port": 9000, "targetPort": "metrics" });
+    tenant.spec.control_plane.service.additional_ports = vec![serde_json::from_value(metrics).unwrap()];
+    let ports = |tenant: &TenantControlPlane| {
+        let service = service::render(tenant, ServiceType::NodePort)
+            .unwrap()
+            .body()
+            .clone();
+        let ports = service["spec"]["ports"].as_array().unwrap().clone();
+        let shown = ports.iter().map(|port| {
+            let number = |field: &str| port[field].as_i64();
+            (
+                number("port").unwrap(),
+                number("nodePort"),
+                port["targetPort"].clone(),
+            )
+        });
+        shown.collect::<Vec<_>>()
+    };
+    let https = json!("https");
+    assert_eq!(
+        ports(&tenant),
+        [
+            (7443, Some(7443), https.clone()),
+            (9000, None, json!("metrics")),
+            (6443, None, https.clone()),
+            (30002, Some(30002), https),
+        ],
+        "a port of the user comes before a former one"
+    );
+    let policy = networkpolicy::render(&tenant)
+        .unwrap()
+        .unwrap()
+        .body()
+        .to_string();
+    assert!(policy.contains("6443") && policy.contains("30002"), "{policy}");
+    // A container of the user has that name.
+    let side = json!({ "name": "side", "ports": [{ "name": "https", "containerPort": 8443 }] });
+    tenant.spec.control_plane.deployment.additional_containers = vec![side.into()];
+    assert_eq!(ports(&tenant)[0].2, json!(7443));
 }
 
 #[test]

@@ -21,12 +21,12 @@ use crate::{
     hosting::tenantcontrolplane::{
         certificates::Certificates,
         desired::secrets,
-        observe::Rows,
+        observe::{self, Rows},
         observed::{Observed, TenantApi},
-        phase,
+        phase, plan,
         storage::Placed,
     },
-    k8s::row::{Facts, Row},
+    k8s::row::Row,
     pki::spec::{self, component},
 };
 
@@ -51,6 +51,7 @@ pub fn fields(
         kubeadm_phase,
         kubernetes_resources,
         control_plane_endpoint,
+        worker_endpoint,
         addons,
     } = old;
     let name = tenant.name_any();
@@ -73,6 +74,13 @@ pub fn fields(
         }
         None => (certificates, kubeconfig, storage),
     };
+    // Nobody uses an address that no certificate names.
+    let addresses = observed
+        .addresses
+        .as_ref()
+        .filter(|_| observed.key_material.is_some());
+    let published = addresses.map(|addresses| addresses.published.clone());
+    let nodes = addresses.map(|addresses| addresses.nodes.clone());
     TenantControlPlaneStatus {
         observed_generation: if is_applied {
             tenant.metadata.generation
@@ -92,7 +100,8 @@ pub fn fields(
             observed.rendered.as_deref(),
             answered,
         )),
-        control_plane_endpoint: observed.published.clone().or(control_plane_endpoint),
+        control_plane_endpoint: published.or(control_plane_endpoint),
+        worker_endpoint: nodes.or(worker_endpoint),
         addons,
     }
 }
@@ -168,13 +177,12 @@ fn deployment(tenant: &TenantControlPlane, row: &Row) -> Option<DeploymentStatus
 }
 
 fn service(tenant: &TenantControlPlane, row: &Row) -> Option<ServiceStatus> {
-    let Facts::Service(facts) = &row.facts else {
-        return None;
-    };
+    let facts = observe::service_facts(row)?;
+    let port = plan::port_of(facts).map(i32::from);
     Some(ServiceStatus {
         name: tenant.name_any(),
         namespace: tenant.namespace().unwrap_or_default(),
-        port: tenant.spec.network_profile.port,
+        port: port.unwrap_or(tenant.spec.network_profile.port),
         load_balancer: (!facts.ingress.is_empty()).then(|| load_balancer(&facts.ingress)),
         conditions: Vec::new(),
     })

@@ -82,6 +82,7 @@ fn steps(report: &mut Report, observed: &Observed) {
         data_store,
         filling,
         endpoint,
+        addresses,
         certificates,
         tenant_api,
         tunnel,
@@ -93,7 +94,6 @@ fn steps(report: &mut Report, observed: &Observed) {
         deleting: _,
         placed: _,
         torn_down: _,
-        published: _,
         key_material: _,
         rendered: _,
     } = observed;
@@ -126,6 +126,12 @@ fn steps(report: &mut Report, observed: &Observed) {
         report.set(verdict);
     }
     report.unsupported(unsupported.clone());
+    // It exists only while there are former endpoints.
+    match addresses.as_ref().map(|addresses| addresses.former.clone()) {
+        Some(Some(verdict)) => report.set(verdict),
+        Some(None) => report.remove(On::FormerEndpointsServed.as_str()),
+        None => {}
+    }
 }
 
 fn flag(on: On, holds: bool, yes: Reason, no: Reason) -> Verdict {

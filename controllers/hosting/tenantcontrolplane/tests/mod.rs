@@ -2,6 +2,7 @@
 //! plays the Deployment controller, the allocator of Service addresses, the datastore, and the API server of the
 //! tenant.
 
+mod addresses;
 mod loss;
 mod slow;
 mod space;
@@ -17,6 +18,7 @@ use kamaji_api::{
     labels::{capi, field_manager, kamaji, ours},
     tenantcontrolplane::{TenantControlPlane, VersionPhase},
 };
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::{context::Context, reconcile::reconcile};
@@ -39,7 +41,7 @@ use crate::{
     runtime::driver::Outcome,
     settings::DefaultDatastore,
     tenant::{Connection, Server},
-    testing::{FakeApi, path},
+    testing::{Change, FakeApi, path},
 };
 
 const TENANT: &str = "/apis/kamaji.clastix.io/v1alpha1/namespaces/demo/tenantcontrolplanes/alpha";
@@ -63,6 +65,8 @@ struct World {
     store: Memory,
     engine: Arc<Engine>,
     context: Arc<Context>,
+    /// Checks what is written.
+    watcher: Mutex<addresses::Watcher>,
 }
 
 impl World {
@@ -106,22 +110,39 @@ impl World {
             store,
             engine,
             context,
+            watcher: Mutex::default(),
         }
     }
 
     /// Starts a new process: everything is listed again.
     async fn restart(&mut self) {
+        self.see(&self.api.changes());
         (self.engine, self.context) = start(&self.api, &self.tenant_api, &self.store).await;
     }
 
     /// Folds what changed and reconciles what is queued; `true` while anything happened.
     async fn round(&self) -> bool {
         play(&self.api);
+        self.fold_and_reconcile().await
+    }
+
+    /// The same, while pods stay as they are.
+    async fn fold_and_reconcile(&self) -> bool {
         let changes = self.api.changes();
+        self.see(&changes);
         for change in &changes {
             testing::fold(&self.engine, change);
         }
         self.reconcile_due().await || !changes.is_empty()
+    }
+
+    /// Checks what was written.
+    fn see(&self, changes: &[Change]) {
+        let mut watcher = self.watcher.lock();
+        for change in changes {
+            watcher.see(change);
+        }
+        watcher.see_workload_cluster(self.tenant_api.get(addresses::KUBE_PROXY));
     }
 
     /// Reconciles what is queued; `true` when anything was.

@@ -1,0 +1,316 @@
+//! A running cluster changes its addresses: names in the certificate, the type of its Service with port and address, and the
+//! address for nodes. Its nodes stay, with the same UIDs, and are moved by hand before the former endpoint is given up.
+//! Needs the lab; makes a cluster of its own.
+
+use std::{
+    collections::BTreeMap,
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use e2e::{
+    infra::capi,
+    lab::{
+        access::{Lab, value},
+        cleanup::afterwards,
+        clusters::Cluster,
+        machine::Inside,
+        nodes::{heartbeat_since, uids},
+        tenants::PATIENCE,
+        until::until,
+    },
+};
+use k8s_openapi::{
+    api::core::v1::{Secret, Service},
+    jiff::Timestamp,
+};
+use kamaji_api::{
+    controlplane::{Endpoint, KamajiControlPlane},
+    labels::ours,
+    tenantcontrolplane::TenantControlPlane,
+};
+use kube::{
+    Api, Client,
+    api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams},
+};
+use serde_json::{Value, json};
+use tokio::{io::AsyncWriteExt as _, process::Command};
+use tokio_util::task::AbortOnDropHandle;
+
+/// Address of the host on the bridge of the machines.
+const HOST: &str = "10.88.0.1";
+/// A free node port.
+const NODE_PORT: i32 = 30_443;
+/// Longest time without an answer through the cluster IP while the pods are replaced, on two busy cores.
+const GAP: Duration = Duration::from_secs(6);
+
+#[tokio::test]
+async fn hosting_peer_30_a_running_cluster_changes_its_addresses_and_keeps_its_nodes() -> Result<()> {
+    let lab = Lab::open().await?;
+    let cluster = Cluster::new("default", "moving");
+    afterwards(Box::pin(moves(&lab, &cluster)), async || {
+        cluster.delete(&lab).await
+    })
+    .await
+}
+
+async fn moves(lab: &Lab, cluster: &Cluster) -> Result<()> {
+    cluster.create(lab, 2).await?;
+    cluster.nodes_ready(lab, 2).await?;
+    let nodes = uids(&cluster.client(lab).await?).await?;
+    let inside = endpoint(lab, cluster).await?.host;
+    let prober = Prober::start(cluster.client(lab).await?);
+
+    let names_too = json!({ "network": { "certSANs": ["api.example.org"] } });
+    patch(lab, cluster, &names_too, None).await?;
+    settled(lab, cluster, &nodes, async |_: &TenantControlPlane| {
+        let names = names(lab, cluster).await?;
+        ensure!(names.contains("DNS:api.example.org"), "{names}");
+        Ok(())
+    })
+    .await?;
+    prober.report("certSANs")?;
+
+    move_to_node_port(lab, cluster, &nodes).await?;
+    prober.report("from ClusterIP to NodePort")?;
+
+    // Nodes get the cluster IP, at the new port.
+    let advertised = format!("{inside}:{NODE_PORT}");
+    let spec = json!({ "network": { "advertiseAddress": inside } });
+    patch(lab, cluster, &spec, None).await?;
+    settled(lab, cluster, &nodes, async |tenant: &TenantControlPlane| {
+        let status = tenant.status.as_ref().context("no status")?;
+        let found = status.worker_endpoint.as_deref();
+        ensure!(found == Some(advertised.as_str()), "{found:?}");
+        Ok(())
+    })
+    .await?;
+    prober.report("advertiseAddress")?;
+
+    // A machine that joins now does so at the new endpoint.
+    scale(lab, cluster, 3).await?;
+    cluster.nodes_ready(lab, 3).await?;
+    move_nodes(lab, cluster, &nodes, &advertised).await?;
+    release(lab, cluster, &nodes).await?;
+    cluster.nodes_ready(lab, 3).await
+}
+
+/// Type, address and port of the Service change: that waits for a word.
+async fn move_to_node_port(lab: &Lab, cluster: &Cluster, nodes: &BTreeMap<String, String>) -> Result<()> {
+    let before = endpoint(lab, cluster).await?;
+    let namespace = &cluster.namespace;
+    let clusters =
+        Api::<DynamicObject>::namespaced_with(lab.management.clone(), namespace, &capi::clusters());
+    let port = json!({ "spec": { "clusterNetwork": { "apiServerPort": NODE_PORT } } });
+    clusters
+        .patch(&cluster.name, &PatchParams::default(), &Patch::Merge(&port))
+        .await?;
+    let exposed = json!({ "network": { "serviceType": "NodePort", "serviceAddress": HOST } });
+    patch(lab, cluster, &exposed, None).await?;
+    let wanted = format!("{HOST}:{NODE_PORT}");
+    until("the condition that asks", PATIENCE, async || {
+        let status = cluster.control_planes(lab).get(&cluster.name).await?.status;
+        let conditions = status.map(|status| status.conditions).unwrap_or_default();
+        let type_ = "TenantControlPlaneAddressReady";
+        let told = conditions.iter().find(|known| known.type_ == type_);
+        let told = told.context("no condition")?;
+        let asks = told.message.contains(&format!("move-endpoint to {wanted}"));
+        ensure!(told.reason == "EndpointChanged" && asks, "{told:?}");
+        Ok(Some(()))
+    })
+    .await?;
+    ensure!(endpoint(lab, cluster).await? == before, "it moved without a word");
+    patch(lab, cluster, &json!({}), Some(&wanted)).await?;
+    settled(lab, cluster, nodes, async |tenant: &TenantControlPlane| {
+        let status = tenant.status.as_ref().context("no status")?;
+        let reported = status.control_plane_endpoint.as_deref();
+        ensure!(reported == Some(wanted.as_str()), "{reported:?}");
+        let found = endpoint(lab, cluster).await?;
+        ensure!(
+            (found.host.as_str(), found.port) == (HOST, NODE_PORT),
+            "{found:?}"
+        );
+        Ok(())
+    })
+    .await
+}
+
+/// Lets the nodes of before name the endpoint `advertised`, as the book says. The others have it.
+async fn move_nodes(
+    lab: &Lab,
+    cluster: &Cluster,
+    before: &BTreeMap<String, String>,
+    advertised: &str,
+) -> Result<()> {
+    const FILE: &str = "/etc/kubernetes/kubelet.conf";
+    for machine in cluster.machines(lab).await? {
+        let (spec, status) = (&machine.data["spec"], &machine.data["status"]);
+        let name = spec["infrastructureRef"]["name"].as_str();
+        let machine = Inside::of(&cluster.namespace, name.context("no infrastructure")?).await?;
+        let config = machine.run(&["cat", FILE]).await?;
+        let node = status["nodeRef"]["name"].as_str().unwrap_or_default();
+        let joined_before = before.contains_key(node);
+        ensure!(config.contains(advertised) != joined_before, "{node}: {config}");
+        if joined_before {
+            let line = format!("s|^\\( *server: \\).*|\\1https://{advertised}|");
+            machine.run(&["sed", "-i", &line, FILE]).await?;
+            machine.run(&["systemctl", "restart", "kubelet"]).await?;
+        }
+    }
+    Ok(())
+}
+
+/// No node uses the former endpoint any more.
+async fn release(lab: &Lab, cluster: &Cluster, nodes: &BTreeMap<String, String>) -> Result<()> {
+    let tenants = Api::<TenantControlPlane>::namespaced(lab.management.clone(), &cluster.namespace);
+    let released = json!({ "metadata": { "annotations": { ours::FORMER_ENDPOINTS: null } } });
+    tenants
+        .patch(&cluster.name, &PatchParams::default(), &Patch::Merge(&released))
+        .await?;
+    let services = Api::<Service>::namespaced(lab.management.clone(), &cluster.namespace);
+    settled(lab, cluster, nodes, async |_: &TenantControlPlane| {
+        let spec = services.get(&cluster.name).await?.spec.context("no spec")?;
+        let ports: Vec<i32> = spec.ports.iter().flatten().map(|port| port.port).collect();
+        ensure!(ports == [NODE_PORT], "{ports:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// Waits until the control plane is Ready and `check` passes; then every node that was there before is there, Ready, and
+/// its kubelet lives.
+async fn settled(
+    lab: &Lab,
+    cluster: &Cluster,
+    before: &BTreeMap<String, String>,
+    check: impl AsyncFn(&TenantControlPlane) -> Result<()>,
+) -> Result<()> {
+    until(
+        "the control plane to be Ready with the change",
+        PATIENCE,
+        async || {
+            let tenant = cluster.tenant(lab).await?;
+            let status = tenant.status.as_ref().context("no status")?;
+            ensure!(
+                status.observed_generation == tenant.metadata.generation,
+                "not observed"
+            );
+            for type_ in ["Ready", "EndpointReady", "DeploymentReady"] {
+                let found = status.conditions.iter().find(|known| known.type_ == type_);
+                ensure!(found.is_some_and(|known| known.status == "True"), "{found:?}");
+            }
+            check(&tenant).await?;
+            Ok(Some(()))
+        },
+    )
+    .await?;
+    cluster.condition(lab, "Ready", "True").await?;
+    let tenant = cluster.client(lab).await?;
+    let since = Timestamp::now();
+    for node in before.keys() {
+        heartbeat_since(&tenant, since, node).await?;
+    }
+    let now = uids(&tenant).await?;
+    for (node, uid) in before {
+        ensure!(now.get(node) == Some(uid), "node {node} is another one: {now:?}");
+    }
+    cluster.nodes_ready(lab, now.len()).await
+}
+
+async fn endpoint(lab: &Lab, cluster: &Cluster) -> Result<Endpoint> {
+    let control_plane = cluster.control_planes(lab).get(&cluster.name).await?;
+    control_plane.spec.control_plane_endpoint.context("no endpoint")
+}
+
+/// Patches the spec of the control plane; `permitted` is the endpoint that it may move to.
+async fn patch(lab: &Lab, cluster: &Cluster, spec: &Value, permitted: Option<&str>) -> Result<()> {
+    let mut body = json!({ "spec": spec });
+    if let Some(endpoint) = permitted {
+        body["metadata"] = json!({ "annotations": { ours::MOVE_ENDPOINT: endpoint } });
+    }
+    let control_planes: Api<KamajiControlPlane> = cluster.control_planes(lab);
+    control_planes
+        .patch(&cluster.name, &PatchParams::default(), &Patch::Merge(&body))
+        .await?;
+    Ok(())
+}
+
+async fn scale(lab: &Lab, cluster: &Cluster, replicas: i32) -> Result<()> {
+    let kind = GroupVersionKind::gvk(capi::GROUP, "v1beta2", "MachineDeployment");
+    let resource = ApiResource::from_gvk_with_plural(&kind, "machinedeployments");
+    let deployments =
+        Api::<DynamicObject>::namespaced_with(lab.management.clone(), &cluster.namespace, &resource);
+    let body = json!({ "spec": { "replicas": replicas } });
+    let name = format!("{}-md-0", cluster.name);
+    deployments
+        .patch(&name, &PatchParams::default(), &Patch::Merge(&body))
+        .await?;
+    Ok(())
+}
+
+/// The names in the certificate of the API server, as OpenSSL prints them.
+async fn names(lab: &Lab, cluster: &Cluster) -> Result<String> {
+    let secrets = Api::<Secret>::namespaced(lab.management.clone(), &cluster.namespace);
+    let secret = secrets
+        .get(&format!("{}-api-server-certificate", cluster.name))
+        .await?;
+    let certificate = value(&secret, "apiserver.crt").context("no apiserver.crt")?;
+    let mut openssl = Command::new("openssl")
+        .args(["x509", "-noout", "-ext", "subjectAltName"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    openssl
+        .stdin
+        .take()
+        .context("no stdin")?
+        .write_all(&certificate)
+        .await?;
+    let output = openssl.wait_with_output().await?;
+    ensure!(output.status.success(), "openssl failed");
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// Asks the API server all the time through the endpoint that the cluster was made with, and measures how long it does not
+/// answer.
+struct Prober {
+    longest: Arc<AtomicU64>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Prober {
+    fn start(client: Client) -> Self {
+        let longest = Arc::new(AtomicU64::new(0));
+        let seen = longest.clone();
+        let task = tokio::spawn(async move {
+            let mut last = Instant::now();
+            loop {
+                let answer = tokio::time::timeout(Duration::from_secs(1), client.apiserver_version()).await;
+                let gap = last.elapsed().as_millis();
+                seen.fetch_max(u64::try_from(gap).unwrap_or(u64::MAX), Ordering::SeqCst);
+                if matches!(answer, Ok(Ok(_))) {
+                    last = Instant::now();
+                }
+                // The pace of the requests, not a wait for something.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
+        Self {
+            longest,
+            _task: AbortOnDropHandle::new(task),
+        }
+    }
+
+    /// The longest time without an answer since the last report.
+    fn report(&self, what: &str) -> Result<()> {
+        let gap = Duration::from_millis(self.longest.swap(0, Ordering::SeqCst));
+        eprintln!("{what}: {gap:?} at most without an answer at the endpoint that nodes joined at");
+        ensure!(gap < GAP, "{what}: {gap:?} without an answer");
+        Ok(())
+    }
+}
