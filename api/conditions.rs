@@ -373,6 +373,8 @@ named! {
         AddressInvalid,
         /// The port is outside the node port range, or another Service uses it.
         PortNotAllocatable,
+        /// Two ports of the control plane are equal.
+        PortConflict,
         /// The API server rejected the Service; the message contains its answer.
         ServiceRejected,
         /// The address of the control plane differs from the published `spec.controlPlaneEndpoint`, which cannot

@@ -16,6 +16,7 @@ pub mod desired;
 pub mod endpoint;
 mod events;
 pub mod identity;
+pub mod konnectivity;
 mod names;
 pub mod observe;
 pub mod observed;

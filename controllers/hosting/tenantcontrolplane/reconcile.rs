@@ -19,7 +19,7 @@ use super::{
     certificates::{self, Certificates},
     context::Context,
     deletion,
-    desired::flags,
+    desired::{flags, konnectivity},
     events, identity,
     names::Names,
     observe,
@@ -159,6 +159,7 @@ async fn advance(
     let deployment = record(&mut observed.deployment, deployment)?;
     if phase::complete(&deployment) {
         ca_copy::prune(&scope, &certificates.ca_secret).await?;
+        workload::retire_konnectivity(&scope).await?;
     }
     let pods = phase::check_pods(&deployment);
     observed.deployment = pods.clone().into();
@@ -234,7 +235,8 @@ async fn publish(
 
 /// What the user set but has no effect.
 fn unsupported(tenant: &TenantControlPlane) -> Option<String> {
-    let ignored = flags::ignored(tenant);
+    let mut ignored = flags::ignored(tenant);
+    ignored.extend(konnectivity::ignored(tenant));
     let fields = tenant.spec.unsupported_message();
     if ignored.is_empty() {
         return fields;

@@ -15,21 +15,24 @@ use super::{
 };
 use crate::k8s::manifest::Manifest;
 
-/// The NetworkPolicy; `None` when the user disables it by annotation.
+/// The NetworkPolicy; `None` when the user disables it by annotation. `agents`: see [`super::service::render`].
 ///
 /// # Errors
 /// See [`Result`].
-pub fn render(tenant: &TenantControlPlane) -> Result<Option<Manifest>> {
+pub fn render(tenant: &TenantControlPlane, agents: Option<i32>) -> Result<Option<Manifest>> {
     if Switch::NetworkPolicy.is_set(tenant) {
         return Ok(None);
     }
-    let served = NetworkPolicyPort {
-        port: Some(IntOrString::Int(tenant.spec.network_profile.port)),
+    let own = |port: i32| NetworkPolicyPort {
+        port: Some(IntOrString::Int(port)),
         protocol: Some("TCP".to_owned()),
         end_port: None,
     };
+    let served = std::iter::once(tenant.spec.network_profile.port)
+        .chain(agents)
+        .map(own);
     let others = &tenant.spec.control_plane.service.additional_ports;
-    let ports = std::iter::once(served).chain(others.iter().map(|port| NetworkPolicyPort {
+    let ports = served.chain(others.iter().map(|port| NetworkPolicyPort {
         port: Some(port.target_port.clone()),
         protocol: Some(protocol(port.protocol).to_owned()),
         end_port: None,

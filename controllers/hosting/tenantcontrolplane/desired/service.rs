@@ -14,16 +14,16 @@ use super::{
     Result, manifest,
     metadata::{metadata, selector},
 };
-use crate::k8s::manifest::Manifest;
+use crate::{hosting::tenantcontrolplane::konnectivity::SERVER, k8s::manifest::Manifest};
 
 /// Name of the port of kube-apiserver.
 pub const API_SERVER_PORT: &str = "kube-apiserver";
 
-/// The Service.
+/// The Service. `agents` is the port that konnectivity's agents connect to, where the pods have one.
 ///
 /// # Errors
 /// See [`Result`].
-pub fn render(tenant: &TenantControlPlane) -> Result<Manifest> {
+pub fn render(tenant: &TenantControlPlane, agents: Option<i32>) -> Result<Manifest> {
     let UserSpec {
         service_type,
         additional_metadata,
@@ -32,14 +32,16 @@ pub fn render(tenant: &TenantControlPlane) -> Result<Manifest> {
     } = &tenant.spec.control_plane.service;
     let network = &tenant.spec.network_profile;
     let balanced = *service_type == ServiceType::LoadBalancer;
-    let mut ports = vec![ServicePort {
-        name: Some(API_SERVER_PORT.to_owned()),
-        port: network.port,
+    let own = |name: &str, port: i32| ServicePort {
+        name: Some(name.to_owned()),
+        port,
         protocol: Some("TCP".to_owned()),
-        target_port: Some(IntOrString::Int(network.port)),
-        node_port: (*service_type == ServiceType::NodePort).then_some(network.port),
+        target_port: Some(IntOrString::Int(port)),
+        node_port: (*service_type == ServiceType::NodePort).then_some(port),
         ..ServicePort::default()
-    }];
+    };
+    let mut ports = vec![own(API_SERVER_PORT, network.port)];
+    ports.extend(agents.map(|port| own(SERVER, port)));
     ports.extend(additional_ports.iter().map(additional));
     let external = network.allow_address_as_external_ip && !balanced;
     let service = Service {

@@ -2,6 +2,7 @@
 //! plays the Deployment controller, the allocator of Service addresses, the datastore, and the API server of the
 //! tenant.
 
+mod konnectivity;
 mod loss;
 mod slow;
 mod space;
