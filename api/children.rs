@@ -13,6 +13,8 @@ macro_rules! child_kinds {
         $then! {
             // Key material of tenants and DataStores. Secrets that DataStores and users refer to are read by name.
             k8s_openapi::api::core::v1::Secret: metadata, CHILD;
+            // Configuration that hosted components read.
+            k8s_openapi::api::core::v1::ConfigMap: metadata, CHILD;
             k8s_openapi::api::core::v1::Service: full, CHILD;
             k8s_openapi::api::apps::v1::Deployment: full, CHILD;
             // Members of managed DataStores.

@@ -383,6 +383,8 @@ named! {
         AddressInvalid,
         /// The port is outside the node port range, or another Service uses it.
         PortNotAllocatable,
+        /// Two ports of the control plane are equal.
+        PortConflict,
         /// The API server rejected the Service; the message contains its answer.
         ServiceRejected,
         /// The spec, or the Service, asks for another endpoint than the published one, which stays until an annotation

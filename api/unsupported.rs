@@ -47,10 +47,6 @@ pub trait UnsupportedFields: Sized + 'static {
 impl UnsupportedFields for TenantControlPlaneSpec {
     const UNSUPPORTED: &'static [Unsupported<Self>] = &[
         Unsupported {
-            path: "spec.addons.konnectivity",
-            is_set: |s| s.addons.konnectivity.is_some(),
-        },
-        Unsupported {
             path: "spec.controlPlane.ingress",
             is_set: |s| s.control_plane.ingress.is_some(),
         },
@@ -105,10 +101,6 @@ impl UnsupportedFields for DataStoreSpec {
 impl UnsupportedFields for KamajiControlPlaneSpec {
     const UNSUPPORTED: &'static [Unsupported<Self>] = &[
         Unsupported {
-            path: "spec.addons.konnectivity",
-            is_set: |s| s.addons.konnectivity.is_some(),
-        },
-        Unsupported {
             path: "spec.network.ingress",
             is_set: |s| s.network.ingress.is_some(),
         },
@@ -155,18 +147,15 @@ impl UnsupportedFields for KamajiConfigSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::addons::Konnectivity;
 
     #[test]
-    fn konnectivity_is_named_and_defaults_are_not() {
+    fn a_field_without_effect_is_named_and_defaults_are_not() {
         let mut spec = TenantControlPlaneSpec::default();
         assert_eq!(spec.unsupported_message(), None);
-        spec.addons.konnectivity = Some(Konnectivity::default());
-        assert_eq!(spec.unsupported_fields(), ["spec.addons.konnectivity"]);
-        assert!(
-            spec.unsupported_message()
-                .is_some_and(|text| text.contains("spec.addons.konnectivity"))
-        );
+        spec.kubernetes.kubelet.cgroupfs = Some(CgroupDriver::Cgroupfs);
+        let path = "spec.kubernetes.kubelet.cgroupfs=cgroupfs";
+        assert_eq!(spec.unsupported_fields(), [path]);
+        assert!(spec.unsupported_message().is_some_and(|text| text.contains(path)));
     }
 
     #[test]

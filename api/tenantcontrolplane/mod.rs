@@ -303,7 +303,7 @@ pub struct Addons {
     /// kube-proxy, the Service proxy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kube_proxy: Option<AddonImage>,
-    /// Konnectivity, a tunnel from the API server to nodes and pods. Accepted but has no effect yet.
+    /// Konnectivity, a tunnel from the API server to nodes and pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub konnectivity: Option<Konnectivity>,
 }

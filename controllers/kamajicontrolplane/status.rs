@@ -267,11 +267,11 @@ mod tests {
     #[test]
     fn a_field_without_effect_is_reported_until_it_is_removed() {
         let mut control_plane = published(example::control_plane());
-        control_plane.spec.addons.konnectivity = Some(kamaji_api::addons::Konnectivity::default());
+        control_plane.spec.kubelet.cgroupfs = Some(kamaji_api::kubelet::CgroupDriver::Cgroupfs);
         let tenant = example::running("v1.36.3");
         let new = status(&control_plane, Some(&tenant), &all_done(), example::now());
         let found = conditions::get(&new.conditions, "FieldNotSupported").unwrap();
-        assert!(found.message.contains("spec.addons.konnectivity"));
+        assert!(found.message.contains("spec.kubelet.cgroupfs=cgroupfs"));
         let events = |old: &KamajiControlPlaneStatus, new: &KamajiControlPlaneStatus| -> Vec<String> {
             transitions(old.conditions(), new.conditions(), &events::RULES)
                 .into_iter()
@@ -280,7 +280,7 @@ mod tests {
         };
         let none = KamajiControlPlaneStatus::default();
         assert_eq!(events(&none, &new), ["FieldNotSupported", "Initialized"]);
-        control_plane.spec.addons.konnectivity = None;
+        control_plane.spec.kubelet.cgroupfs = None;
         control_plane.status = Some(new.clone());
         let cleared = status(&control_plane, Some(&tenant), &all_done(), example::now());
         assert!(conditions::get(&cleared.conditions, "FieldNotSupported").is_none());

@@ -4,11 +4,13 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use kamaji_api::{
-    addons::AddonImage,
+    addons::{AddonImage, KonnectivityAgent},
     labels::{kamaji, ours},
 };
 use semver::Version;
 use serde_json::{Value, json};
+
+use crate::k8s::host_port::HostPort;
 
 /// What the objects in a tenant depend on.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +35,8 @@ pub struct Inputs<'a> {
     pub core_dns: Selection<'a>,
     /// kube-proxy.
     pub kube_proxy: Selection<'a>,
+    /// Konnectivity.
+    pub konnectivity: Konnectivity<'a>,
 }
 
 /// Whether an add-on is installed.
@@ -42,6 +46,32 @@ pub struct Selection<'a> {
     pub image: Option<&'a AddonImage>,
     /// It was enabled before: its objects are removed once it is disabled.
     pub installed: bool,
+}
+
+/// Whether konnectivity is installed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Konnectivity<'a> {
+    /// The agents, if it is enabled.
+    pub agents: Option<Agents<'a>>,
+    /// It was enabled before: its objects are removed once it is disabled.
+    pub installed: bool,
+}
+
+/// The agents of konnectivity.
+#[derive(Clone, Copy, Debug)]
+pub struct Agents<'a> {
+    /// Name of the TenantControlPlane.
+    pub tenant: &'a str,
+    /// The user's settings.
+    pub settings: &'a KonnectivityAgent,
+    /// Tag of the image.
+    pub tag: &'a str,
+    /// The API server, as nodes reach it.
+    pub api_server: &'a HostPort,
+    /// Where nodes reach the servers.
+    pub server: &'a HostPort,
+    /// Agents count the Leases of servers.
+    pub by_lease: bool,
 }
 
 /// Metadata of an object in a tenant. Its labels name this management cluster as the one that made it.
@@ -76,7 +106,7 @@ pub(super) fn subject(kind: &str, name: &str) -> Value {
 }
 
 /// Subject of a binding: a ServiceAccount of `kube-system`.
-fn service_account_subject(name: &str) -> Value {
+pub(super) fn service_account_subject(name: &str) -> Value {
     json!({ "kind": "ServiceAccount", "name": name, "namespace": "kube-system" })
 }
 

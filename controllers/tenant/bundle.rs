@@ -14,8 +14,8 @@ use serde_json::Value;
 
 use super::{
     Connection, Error,
-    addons::{Inputs, Selection},
-    coredns, kubeproxy, rbac,
+    addons::{Inputs, Konnectivity, Selection},
+    coredns, konnectivity, kubeproxy, rbac,
 };
 use crate::k8s::digest;
 
@@ -27,7 +27,7 @@ type Objects = fn(&Inputs<'_>, &AddonImage) -> Vec<Value>;
 pub struct Bundle {
     rbac: Vec<Value>,
     addons: Vec<Value>,
-    /// Objects of add-ons that were disabled.
+    /// Objects of add-ons that were disabled, and a workload of agents of the former kind.
     removed: Vec<Value>,
 }
 
@@ -53,6 +53,15 @@ pub fn bundle(inputs: &Inputs<'_>) -> Bundle {
             None if installed => removed.extend(objects(inputs, &AddonImage::default())),
             None => {}
         }
+    }
+    let Konnectivity { agents, installed } = &inputs.konnectivity;
+    match agents {
+        Some(agents) => {
+            addons.extend(konnectivity::objects(inputs, agents));
+            removed.push(konnectivity::other_workload(inputs, agents.settings.mode));
+        }
+        None if *installed => removed.extend(konnectivity::removed(inputs)),
+        None => {}
     }
     Bundle {
         rbac: rbac::objects(inputs),
@@ -120,9 +129,13 @@ fn is_ours(object: &Value, found: Option<&BTreeMap<String, String>>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use kamaji_api::labels::field_manager;
+    use kamaji_api::{
+        addons::{KonnectivityAgent, KonnectivityAgentMode},
+        labels::field_manager,
+    };
 
     use super::*;
+    use crate::{k8s::host_port::HostPort, tenant::addons::Agents};
 
     fn inputs<'a>(
         version: &'a semver::Version,
@@ -140,6 +153,7 @@ mod tests {
             pod_cidrs: &[],
             core_dns: enabled(image),
             kube_proxy: enabled(image),
+            konnectivity: Konnectivity::default(),
         }
     }
 
@@ -181,6 +195,64 @@ mod tests {
             removed.contains(&"kube-dns") && !removed.contains(&"kube-proxy"),
             "{removed:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn agents_of_the_other_mode_and_of_a_disabled_konnectivity_are_removed() {
+        let (version, image) = (semver::Version::new(1, 36, 3), AddonImage::default());
+        let mut inputs = inputs(&version, &image, &[]);
+        (inputs.core_dns, inputs.kube_proxy) = (Selection::default(), Selection::default());
+        let api = crate::testing::FakeApi::default();
+        let connection = Connection::from_client(api.client(), field_manager::HOSTING);
+        let (address, server) = (HostPort::new("10.0.0.7", 6443), HostPort::new("10.0.0.7", 8132));
+        let kinds = async |inputs: &Inputs<'_>| {
+            let bundle = bundle(inputs);
+            bundle
+                .apply_addons(&connection, &Applied::default())
+                .await
+                .unwrap();
+            let found = api.objects();
+            let kinds = found
+                .iter()
+                .filter_map(|object| object["kind"].as_str())
+                .map(str::to_owned);
+            kinds.collect::<std::collections::BTreeSet<_>>()
+        };
+        for mode in [
+            KonnectivityAgentMode::DaemonSet,
+            KonnectivityAgentMode::Deployment,
+        ] {
+            let settings = KonnectivityAgent {
+                mode,
+                ..KonnectivityAgent::default()
+            };
+            let agents = Agents {
+                tenant: "alpha",
+                settings: &settings,
+                tag: "v0.36.0",
+                api_server: &address,
+                server: &server,
+                by_lease: true,
+            };
+            let enabled = Inputs {
+                konnectivity: Konnectivity {
+                    agents: Some(agents),
+                    installed: true,
+                },
+                ..inputs
+            };
+            let own = konnectivity::kind(mode);
+            let expected = ["ClusterRoleBinding", "Role", "RoleBinding", "ServiceAccount", own];
+            assert_eq!(kinds(&enabled).await, expected.map(str::to_owned).into());
+            if mode == KonnectivityAgentMode::Deployment {
+                insta::assert_yaml_snapshot!("konnectivity", api.objects());
+            }
+        }
+        inputs.konnectivity = Konnectivity {
+            agents: None,
+            installed: true,
+        };
+        assert!(kinds(&inputs).await.is_empty());
     }
 
     #[tokio::test]

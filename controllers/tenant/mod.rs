@@ -9,6 +9,7 @@ pub mod addons;
 pub mod bootstrap_role;
 pub mod bundle;
 pub mod coredns;
+pub mod konnectivity;
 pub mod kubelets;
 pub mod kubeproxy;
 pub mod nodes;

@@ -63,6 +63,7 @@ const ALLOWED: &[Attempt] = &[
     (CONTROL_PLANE, "create", "kamaji.clastix.io/datastores", "", ""),
     (CONTROL_PLANE, "create", "/namespaces", namespace::DATASTORES, ""),
     (CONTROL_PLANE, "get", "/namespaces", "kube-system", ""),
+    (CONTROL_PLANE, "patch", "/configmaps", "", "x"),
     (
         CONTROL_PLANE,
         "list",
@@ -117,7 +118,6 @@ const DENIED: &[Attempt] = &[
         "kamaji-system",
     ),
     (CONTROL_PLANE, "create", "/pods", "", "x"),
-    (CONTROL_PLANE, "create", "/configmaps", "", "x"),
     (CONTROL_PLANE, "delete", "apps/statefulsets", "", "x"),
     (CONTROL_PLANE, "get", "cluster.x-k8s.io/clusters", "", "x"),
     (BOOTSTRAP, "update", "/secrets", "", "x"),

@@ -71,12 +71,11 @@ async fn refused(scope: &Scope) -> Result<()> {
             ],
         ),
         (
-            "konnectivity",
-            json!({ "addons": { "konnectivity": {} } }),
+            "withouteffect",
+            json!({ "writePermissions": { "blockCreation": true } }),
             "FieldNotSupported",
             &[
-                "set but has no effect in this version: spec.addons.konnectivity; remove it to clear this \
-               condition",
+                "set but has no effect in this version: spec.writePermissions; remove it to clear this condition",
             ],
         ),
     ];
@@ -100,12 +99,12 @@ async fn refused(scope: &Scope) -> Result<()> {
     corrected(scope, "nobalancer", address).await?;
     corrected(
         scope,
-        "konnectivity",
-        json!({ "spec": { "addons": { "konnectivity": null } } }),
+        "withouteffect",
+        json!({ "spec": { "writePermissions": null } }),
     )
     .await?;
-    until("the condition of konnectivity to go", PATIENCE, async || {
-        let tenant = scope.tenants().get("konnectivity").await?;
+    until("the condition of the field to go", PATIENCE, async || {
+        let tenant = scope.tenants().get("withouteffect").await?;
         let conditions = tenant.status.map(|status| status.conditions).unwrap_or_default();
         let raised = conditions.iter().find(|c| c.type_ == FIELD_NOT_SUPPORTED);
         ensure!(raised.is_none(), "{raised:?}");
@@ -347,7 +346,7 @@ async fn a_control_plane_tells_what_its_tenant_was_refused_in_fields_of_its_own(
                 .patch(&cluster.name, &PatchParams::default(), &patch)
                 .await
         };
-        patch(json!({ "addons": { "konnectivity": {} } })).await?;
+        patch(json!({ "kubelet": { "cgroupfs": "cgroupfs" } })).await?;
         let reported = async |reason: &str| message(&control_planes, &cluster.name, reason).await;
         contains_all(
             &reported("DataStoreNotFound").await?,
@@ -355,9 +354,9 @@ async fn a_control_plane_tells_what_its_tenant_was_refused_in_fields_of_its_own(
         );
         contains_all(
             &reported("FieldNotSupported").await?,
-            &["spec.addons.konnectivity; remove it to clear this condition"],
+            &["spec.kubelet.cgroupfs=cgroupfs; remove it to clear this condition"],
         );
-        patch(json!({ "dataStoreName": "default", "addons": { "konnectivity": null } })).await?;
+        patch(json!({ "dataStoreName": "default", "kubelet": { "cgroupfs": "systemd" } })).await?;
         cluster.condition(&lab, "Available", "True").await
     };
     afterwards(Box::pin(test), async || cluster.delete(&lab).await).await

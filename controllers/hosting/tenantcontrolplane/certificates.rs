@@ -14,7 +14,7 @@ use super::{
     component::{CaKeys, GENERATED_CA},
     desired::secrets,
     endpoint::Endpoint,
-    identity, observe,
+    identity, konnectivity, observe,
     scope::Scope,
     storage::{self, Placed},
     trust_roots::{self, TrustRoot},
@@ -107,6 +107,9 @@ fn specs(scope: &Scope<'_>, endpoint: &Endpoint, placed: &Placed) -> Vec<SecretS
         endpoint: endpoint.published.clone(),
         datastore_user: Some(placed.names.user.clone()),
     });
+    if konnectivity::of(tenant).is_some() {
+        specs.push(spec::konnectivity(&key.name));
+    }
     // The control plane provider copies this one to `<cluster>-kamaji-bootstrap`, for the bootstrap provider.
     specs.push(spec::bootstrap(
         &key.name,

@@ -67,6 +67,12 @@ pub mod file {
         CONTROLLER_MANAGER_KUBECONFIG = "controller-manager.conf";
         /// Kubeconfig of kube-scheduler.
         SCHEDULER_KUBECONFIG = "scheduler.conf";
+        /// Client certificate of the konnectivity server.
+        KONNECTIVITY_CERTIFICATE = "konnectivity-server.crt";
+        /// Private key of [`KONNECTIVITY_CERTIFICATE`].
+        KONNECTIVITY_KEY = "konnectivity-server.key";
+        /// Kubeconfig of the konnectivity server.
+        KONNECTIVITY_KUBECONFIG = "konnectivity-server.conf";
     }
 }
 

@@ -18,6 +18,7 @@ mod events;
 pub mod former;
 mod held;
 pub mod identity;
+pub mod konnectivity;
 mod names;
 mod nodes;
 pub mod observe;

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use kamaji_api::{
+    addons::KonnectivityServer,
     conditions::Reason,
     tenantcontrolplane::{ComponentSecurityContexts, DeploymentSpec, TenantControlPlane},
 };
@@ -191,6 +192,20 @@ fn fields(tenant: &TenantControlPlane) -> Vec<Field<'_>> {
             value: Set::SecurityContext(&context.0),
         });
     }
+    if let Some(settings) = &tenant.spec.addons.konnectivity {
+        let KonnectivityServer {
+            security_context,
+            port: _,
+            image: _,
+            version: _,
+            resources: _,
+            extra_args: _,
+        } = &settings.server;
+        fields.extend(security_context.as_ref().map(|context| Field {
+            path: "spec.addons.konnectivity.server.securityContext".to_owned(),
+            value: Set::SecurityContext(&context.0),
+        }));
+    }
     if let Some(context) = pod_security_context {
         fields.push(Field {
             path: format!("{AT}.podSecurityContext"),
@@ -367,6 +382,21 @@ mod tests {
         );
         check(&tenant, PodOverrides::Any, &[]).unwrap();
         check(&tenant, PodOverrides::None, &[]).unwrap_err();
+    }
+
+    #[test]
+    fn the_security_context_of_the_konnectivity_server_is_judged_like_the_others() {
+        let of = |context: Value| {
+            example::with(&json!({ "addons": { "konnectivity": { "server": {
+            "port": 8132, "securityContext": context,
+        } } } }))
+        };
+        let problem = check(&of(json!({ "privileged": true })), PodOverrides::Baseline, &[]).unwrap_err();
+        let start = "spec.addons.konnectivity.server.securityContext.privileged";
+        assert!(problem.message.starts_with(start), "{}", problem.message);
+        let harmless = of(json!({ "runAsUser": 7 }));
+        check(&harmless, PodOverrides::Baseline, &[]).unwrap();
+        check(&harmless, PodOverrides::None, &[]).unwrap_err();
     }
 
     #[test]

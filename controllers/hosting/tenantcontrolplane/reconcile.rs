@@ -19,7 +19,7 @@ use super::{
     certificates::{self, Certificates},
     context::Context,
     deletion,
-    desired::flags,
+    desired::{flags, konnectivity},
     events, former, held, identity,
     names::Names,
     nodes, observe,
@@ -168,6 +168,7 @@ async fn advance(
             // Every pod serves it: the next reconcile publishes it.
             note(context, key, target, None).await?;
         }
+        workload::retire_konnectivity(&scope, &plan).await?;
     }
     let pods = phase::check_pods(&deployment);
     observed.deployment = pods.clone().into();
@@ -298,7 +299,8 @@ async fn publish(
 
 /// What the user set but has no effect.
 fn unsupported(tenant: &TenantControlPlane) -> Option<String> {
-    let ignored = flags::ignored(tenant);
+    let mut ignored = flags::ignored(tenant);
+    ignored.extend(konnectivity::ignored(tenant));
     let fields = tenant.spec.unsupported_message();
     if ignored.is_empty() {
         return fields;

@@ -9,23 +9,24 @@ use kamaji_api::{
     conditions::{Reason, TenantControlPlaneCondition as On},
     tenantcontrolplane::{AddonStatus, Addons, TenantControlPlane},
 };
+use kube::ResourceExt;
 use serde_json::json;
 
 use super::{
     certificates::Certificates,
     endpoint::Endpoint,
-    observe,
+    konnectivity, observe,
     observed::{Observed, TenantApi},
     phase,
     scope::Scope,
     storage::{self, Placed},
 };
 use crate::{
-    k8s::{digest, error::Class, key::RootKey, problem::Problem, report::Step},
+    k8s::{digest, error::Class, host_port::HostPort, key::RootKey, problem::Problem, report::Step},
     pki::{kubeconfig::Kubeconfig, spec},
     tenant::{
         self, Connection, Server,
-        addons::{Inputs, Selection},
+        addons::{Agents, Inputs, Selection},
         bundle::{Applied, Bundle},
     },
 };
@@ -75,8 +76,11 @@ pub async fn apply(
     }
     let healthy =
         [On::Available, On::TenantRBACReady, On::AddonsReady].map(|on| scope.reports(on)) == [true; 3];
-    // kube-proxy must not be newer than kube-apiserver, so add-ons follow a rollout.
-    let rolling = !row.as_deref().is_some_and(phase::complete);
+    // kube-proxy must not be newer than kube-apiserver, so add-ons follow a rollout. The first agents start with it: pods
+    // of the new template reach no webhook until one is there.
+    let first_agents =
+        konnectivity::of(tenant).is_some() && !konnectivity::is_installed(tenant) && runs_version(tenant);
+    let rolling = !(first_agents || row.as_deref().is_some_and(phase::complete));
     let applied = is_current && now < context.audit_at(&key, now);
     if healthy && (rolling || applied) {
         return Ok(());
@@ -292,13 +296,35 @@ fn bundle(scope: &Scope<'_>, endpoint: &Endpoint) -> Bundle {
         valid,
         ..
     } = *scope;
+    // An endpoint always has both parts.
+    let api_server = HostPort::parse(&endpoint.nodes)
+        .unwrap_or_else(|| HostPort::new(&endpoint.nodes, valid.network.port));
     let before = tenant.status.as_ref().and_then(|status| status.addons.as_ref());
     let was_on = |addon: Option<&AddonStatus>| addon.is_some_and(|addon| addon.enabled);
     let Addons {
         core_dns,
         kube_proxy,
-        konnectivity: _,
+        konnectivity,
     } = &tenant.spec.addons;
+    let name = tenant.name_any();
+    let minor = valid.version.minor;
+    let tunnel = konnectivity.as_ref().map(|settings| {
+        (
+            konnectivity::published(settings, &api_server),
+            settings.agent_tag(minor),
+        )
+    });
+    let agents = konnectivity
+        .as_ref()
+        .zip(tunnel.as_ref())
+        .map(|(settings, (server, tag))| Agents {
+            tenant: &name,
+            settings: &settings.agent,
+            tag,
+            api_server: &api_server,
+            server,
+            by_lease: konnectivity::counts_by_lease(settings, minor),
+        });
     tenant::bundle::bundle(&Inputs {
         management_cluster: &context.engine.cluster_id,
         version: &valid.version,
@@ -316,7 +342,21 @@ fn bundle(scope: &Scope<'_>, endpoint: &Endpoint) -> Bundle {
             image: kube_proxy.as_ref(),
             installed: was_on(before.and_then(|addons| addons.kube_proxy.as_ref())),
         },
+        konnectivity: tenant::addons::Konnectivity {
+            agents,
+            installed: konnectivity::is_installed(tenant),
+        },
     })
+}
+
+/// The version of the spec is the one that runs.
+fn runs_version(tenant: &TenantControlPlane) -> bool {
+    let resources = tenant
+        .status
+        .as_ref()
+        .and_then(|status| status.kubernetes_resources.as_ref());
+    let version = resources.and_then(|resources| resources.version.as_ref()?.version.as_ref());
+    version == Some(&tenant.spec.kubernetes.version)
 }
 
 /// Digest of what was applied last, as the status records it.

@@ -17,6 +17,7 @@ use semver::Version;
 
 use super::{
     component::{CONTAINERS, FOLDER, MOUNT_PATH},
+    konnectivity,
     names::{Names, check_names, names_of},
 };
 use crate::{
@@ -100,6 +101,7 @@ pub fn validate(tenant: &TenantControlPlane, entropy: u64) -> Result<Valid, Prob
         data_store: _,
         data_store_overrides: _,
         write_permissions: _,
+        // Konnectivity is checked against the rest; the others have nothing to check.
         addons: _,
     } = &tenant.spec;
     let running = tenant.status.as_ref().and_then(|s| {
@@ -136,6 +138,7 @@ pub fn validate(tenant: &TenantControlPlane, entropy: u64) -> Result<Valid, Prob
     }
     containers(tenant)?;
     mounts(tenant)?;
+    konnectivity::check(tenant)?;
     let names = names_of(tenant, entropy);
     check_names(tenant, &names)?;
     Ok(Valid {

@@ -9,10 +9,14 @@ use kamaji_api::{
     },
 };
 use kube::ResourceExt;
+use serde_json::Value;
 
-use crate::hosting::tenantcontrolplane::{
-    desired::inputs::Storage,
-    validate::{Valid, validate},
+use crate::{
+    hosting::tenantcontrolplane::{
+        desired::inputs::Storage,
+        validate::{Valid, validate},
+    },
+    k8s::merge_patch::merge_patch,
 };
 
 /// `demo/alpha`, with the defaults that the API server sets.
@@ -31,6 +35,15 @@ pub(in crate::hosting) fn tenant() -> TenantControlPlane {
     tenant.metadata.uid = Some("00000000-0000-0000-0000-000000000001".to_owned());
     tenant.metadata.resource_version = Some("1".to_owned());
     tenant.metadata.generation = Some(1);
+    tenant
+}
+
+/// The same, with this merged over its spec.
+pub(in crate::hosting) fn with(change: &Value) -> TenantControlPlane {
+    let mut tenant = tenant();
+    let mut spec = serde_json::to_value(&tenant.spec).unwrap();
+    merge_patch(&mut spec, change);
+    tenant.spec = serde_json::from_value(spec).unwrap();
     tenant
 }
 

@@ -13,8 +13,9 @@ mod tenant;
 mod tests;
 
 pub use self::tenant::{
-    ADMINS_GROUP, BOOTSTRAP_USER, Tenant, admin_name, bootstrap, bootstrap_name, ca, ca_name, component,
-    datastore, datastore_name, front_proxy_ca_name, service_account_name, tenant,
+    ADMINS_GROUP, BOOTSTRAP_USER, KONNECTIVITY_USER, Tenant, admin_name, bootstrap, bootstrap_name, ca,
+    ca_name, component, datastore, datastore_name, front_proxy_ca_name, konnectivity, konnectivity_name,
+    service_account_name, tenant,
 };
 use super::material::{CLUSTER_CA_KEYS, CaKeys, FRONT_PROXY_CA_KEYS};
 

@@ -18,6 +18,10 @@ pub const ADMINS_GROUP: &str = "kubeadm:cluster-admins";
 /// User of the bootstrap provider in a tenant. [`crate::tenant::bootstrap_role`] lists its permissions.
 pub const BOOTSTRAP_USER: &str = "kamaji-bootstrap:controller";
 
+/// User of the konnectivity server in a tenant, and audience of the tokens that agents show it.
+/// [`crate::tenant::konnectivity`] lists its permissions.
+pub const KONNECTIVITY_USER: &str = "system:konnectivity-server";
+
 /// Inputs of the certificates of one tenant.
 #[derive(Debug, Clone, Default)]
 pub struct Tenant {
@@ -63,6 +67,8 @@ pub mod component {
     pub const SCHEDULER: &str = "scheduler-kubeconfig";
     /// Client of the datastore.
     pub const DATASTORE: &str = "datastore-certificate";
+    /// Konnectivity server as a client of the API server.
+    pub const KONNECTIVITY: &str = "konnectivity-certificate";
     /// Bootstrap provider.
     pub const BOOTSTRAP: &str = "bootstrap-kubeconfig";
 }
@@ -90,6 +96,11 @@ pub fn admin_name(tenant: &str) -> String {
 /// Name of the Secret with the tenant's client certificate for its datastore.
 pub fn datastore_name(tenant: &str) -> String {
     format!("{tenant}-datastore-certificate")
+}
+
+/// Name of the Secret with the client certificate of the konnectivity server.
+pub fn konnectivity_name(tenant: &str) -> String {
+    format!("{tenant}-konnectivity-certificate")
 }
 
 /// Name of the engine's Secret with the bootstrap provider's kubeconfig. The control plane provider copies it to the
@@ -271,6 +282,20 @@ pub fn datastore(tenant: &str, user: &str) -> SecretSpec {
             certificate_key: "server.crt".to_owned(),
             private_key: "server.key".to_owned(),
         },
+    }
+}
+
+/// The client certificate of the konnectivity server, with which it reviews tokens and keeps a Lease. It is in no group.
+pub fn konnectivity(tenant: &str) -> SecretSpec {
+    SecretSpec {
+        secret_type: "kubernetes.io/tls",
+        ..certificate(
+            konnectivity_name(tenant),
+            component::KONNECTIVITY,
+            Signer::Cluster,
+            Leaf::client(KONNECTIVITY_USER),
+            ("tls.crt", "tls.key"),
+        )
     }
 }
 

@@ -127,3 +127,15 @@ fn the_inputs_hash_changes_with_the_set_of_names_and_not_with_their_order() {
         .unwrap();
     assert_ne!(other.inputs_hash(), before.inputs_hash());
 }
+
+#[test]
+fn the_konnectivity_server_is_a_client_in_no_group() {
+    let made = konnectivity("alpha");
+    assert_eq!(made.renewal, Renewal::LastThird);
+    let Content::Certificate { signer, leaf, .. } = made.content else {
+        panic!("{:?}", made.content);
+    };
+    assert_eq!(signer, Signer::Cluster);
+    assert_eq!(leaf, Leaf::client("system:konnectivity-server"));
+    assert_eq!((leaf.organization, leaf.usages), (None, vec![Usage::Client]));
+}

@@ -9,7 +9,7 @@ use kamaji_api::{
     tenantcontrolplane::{RegistrySettings, TenantControlPlane},
 };
 
-use super::{flags, inputs::Inputs, volumes};
+use super::{flags, inputs::Inputs, konnectivity, volumes};
 use crate::hosting::{
     hardened,
     tenantcontrolplane::component::{
@@ -17,8 +17,21 @@ use crate::hosting::{
     },
 };
 
-/// The three containers, in the order of upstream Kamaji.
+/// The containers, in the order of upstream Kamaji.
 pub(super) fn all(inputs: &Inputs<'_>) -> Vec<Container> {
+    let mut all = components(inputs);
+    if let Some(settings) = &inputs.tenant.spec.addons.konnectivity {
+        if let Some(api_server) = all.iter_mut().find(|container| container.name == API_SERVER) {
+            let mounts = api_server.volume_mounts.get_or_insert_default();
+            mounts.extend(konnectivity::api_server_mounts());
+        }
+        all.push(konnectivity::container(inputs, settings));
+    }
+    all
+}
+
+/// The three components of Kubernetes.
+fn components(inputs: &Inputs<'_>) -> Vec<Container> {
     let tenant = inputs.tenant;
     let port = i32::from(inputs.valid.network.port);
     let RegistrySettings {
@@ -75,7 +88,7 @@ pub(super) fn all(inputs: &Inputs<'_>) -> Vec<Container> {
     ]
 }
 
-/// What the three containers have in common. `paths` are those of the liveness, readiness and startup probes.
+/// What they have in common. `paths` are those of the liveness, readiness and startup probes.
 fn base(
     tenant: &TenantControlPlane,
     name: &str,

@@ -14,6 +14,7 @@ use k8s_openapi::{
     },
 };
 use kamaji_api::{
+    addons::KonnectivityServer,
     labels::kamaji,
     tenantcontrolplane::{
         ComponentResources, ComponentSecurityContexts, ComponentVolumeMounts, DeploymentSpec as UserSpec,
@@ -27,14 +28,17 @@ use serde_json::{Value, json};
 use super::{
     Result, containers,
     inputs::Inputs,
-    manifest_with,
+    konnectivity, manifest_with,
     metadata::{labels_of, metadata, selector},
     volumes,
 };
 use crate::{
     hosting::{
         hardened,
-        tenantcontrolplane::component::{API_SERVER, CONTROLLER_MANAGER, SCHEDULER},
+        tenantcontrolplane::{
+            component::{API_SERVER, CONTROLLER_MANAGER, SCHEDULER},
+            konnectivity::SERVER,
+        },
     },
     k8s::{manifest::Manifest, merge_patch::merge_patch},
     pki::spec::component,
@@ -83,6 +87,9 @@ pub fn render(inputs: &Inputs<'_>) -> Result<Manifest> {
     };
     manifest_with(&deployment, |body| {
         overlay(body, user, &selector(tenant));
+        if let Some(settings) = &tenant.spec.addons.konnectivity {
+            overlay_konnectivity(body, &settings.server);
+        }
     })
 }
 
@@ -110,6 +117,13 @@ fn pod_metadata(inputs: &Inputs<'_>) -> ObjectMeta {
             digest(component),
         )
     }));
+    if tenant.spec.addons.konnectivity.is_some() {
+        labels.extend(
+            konnectivity::mounted(inputs).map(|(component, digest)| {
+                (format!("{}{component}", kamaji::COMPONENT_DIGEST_PREFIX), digest)
+            }),
+        );
+    }
     labels.insert(
         format!("{}datastore", kamaji::COMPONENT_DIGEST_PREFIX),
         inputs.storage.store.to_owned(),
@@ -131,6 +145,20 @@ fn pod(inputs: &Inputs<'_>) -> PodSpec {
     let tenant = inputs.tenant;
     let user = &tenant.spec.control_plane.deployment;
     let name = tenant.name_any();
+    let mut volumes = vec![
+        volumes::projected(
+            API_SERVER,
+            volumes::api_server(&name, inputs.ca_secret, inputs.ca_keys),
+        ),
+        volumes::projected(
+            CONTROLLER_MANAGER,
+            volumes::controller_manager(&name, inputs.ca_secret, inputs.ca_keys),
+        ),
+        volumes::projected(SCHEDULER, volumes::scheduler(&name)),
+    ];
+    if tenant.spec.addons.konnectivity.is_some() {
+        volumes.extend(konnectivity::volumes(inputs));
+    }
     PodSpec {
         automount_service_account_token: Some(user.automount_service_account_token.unwrap_or(false)),
         service_account_name: Some(user.service_account_name.clone()),
@@ -139,29 +167,18 @@ fn pod(inputs: &Inputs<'_>) -> PodSpec {
         runtime_class_name: user.runtime_class_name.clone(),
         security_context: Some(hardened::pod()),
         containers: containers::all(inputs),
-        volumes: Some(vec![
-            volumes::projected(
-                API_SERVER,
-                volumes::api_server(&name, inputs.ca_secret, inputs.ca_keys),
-            ),
-            volumes::projected(
-                CONTROLLER_MANAGER,
-                volumes::controller_manager(&name, inputs.ca_secret, inputs.ca_keys),
-            ),
-            volumes::projected(SCHEDULER, volumes::scheduler(&name)),
-        ]),
-        topology_spread_constraints: (user.replicas > 1).then(|| {
-            vec![TopologySpreadConstraint {
-                max_skew: 1,
-                topology_key: "kubernetes.io/hostname".to_owned(),
-                when_unsatisfiable: "ScheduleAnyway".to_owned(),
-                label_selector: Some(LabelSelector {
-                    match_labels: Some(selector(tenant)),
-                    ..LabelSelector::default()
-                }),
-                ..TopologySpreadConstraint::default()
-            }]
-        }),
+        volumes: Some(volumes),
+        // With one replica too, so that scaling replaces no pod.
+        topology_spread_constraints: Some(vec![TopologySpreadConstraint {
+            max_skew: 1,
+            topology_key: "kubernetes.io/hostname".to_owned(),
+            when_unsatisfiable: "ScheduleAnyway".to_owned(),
+            label_selector: Some(LabelSelector {
+                match_labels: Some(selector(tenant)),
+                ..LabelSelector::default()
+            }),
+            ..TopologySpreadConstraint::default()
+        }]),
         ..PodSpec::default()
     }
 }
@@ -265,6 +282,28 @@ fn overlay(body: &mut Value, user: &UserSpec, selector: &BTreeMap<String, String
     prepend(pod, "containers", additional_containers);
     prepend(pod, "initContainers", additional_init_containers);
     prepend(pod, "volumes", additional_volumes);
+}
+
+/// Merges the user's opaque fields of the konnectivity server over its container.
+fn overlay_konnectivity(body: &mut Value, server: &KonnectivityServer) {
+    let KonnectivityServer {
+        port: _,
+        image: _,
+        version: _,
+        extra_args: _,
+        resources,
+        security_context,
+    } = server;
+    let pod = body.pointer_mut("/spec/template/spec");
+    let Some(container) = pod.and_then(|pod| container(pod, SERVER)) else {
+        return;
+    };
+    if let Some(resources) = resources {
+        container["resources"] = resources.0.clone();
+    }
+    if let Some(context) = security_context {
+        merge_patch(&mut container["securityContext"], &context.0);
+    }
 }
 
 fn container<'a>(pod: &'a mut Value, name: &str) -> Option<&'a mut Value> {

@@ -14,7 +14,7 @@ use kamaji_api::{
 use kube::ResourceExt;
 
 use super::{inputs::Storage, switch::Switch};
-use crate::hosting::tenantcontrolplane::{component::file, validate::Valid};
+use crate::hosting::tenantcontrolplane::{component::file, konnectivity, validate::Valid};
 
 /// Flags of kube-apiserver that the engine owns.
 pub const OWNED: [&str; 24] = [
@@ -44,7 +44,8 @@ pub const OWNED: [&str; 24] = [
     "egress-selector-config-file",
 ];
 
-type Flags = BTreeMap<&'static str, String>;
+/// Flags by name.
+pub(super) type Flags = BTreeMap<&'static str, String>;
 
 /// Describes what the user set but has no effect: flags of kube-apiserver that the engine owns, and switches with an
 /// unknown value.
@@ -147,6 +148,12 @@ pub fn api_server(
         // The CA of the tenant signs the serving certificates of its kubelets.
         flags.insert("kubelet-certificate-authority", file::CA.to_owned());
     }
+    if konnectivity::of(tenant).is_some() {
+        flags.insert(
+            "egress-selector-config-file",
+            konnectivity::EGRESS_FILE.to_owned(),
+        );
+    }
     if user.iter().any(|flag| name(flag) == "authorization-config") {
         flags.remove("authorization-mode");
     }
@@ -234,7 +241,7 @@ fn admission(tenant: &TenantControlPlane, enabled: &[AdmissionPlugin], user: &[S
 }
 
 /// The engine's flags without those that the user replaces, then the user's.
-fn merged(mut engine: Flags, user: &[String]) -> Vec<String> {
+pub(super) fn merged(mut engine: Flags, user: &[String]) -> Vec<String> {
     for flag in user {
         engine.remove(name(flag).as_str());
     }
@@ -246,7 +253,7 @@ fn merged(mut engine: Flags, user: &[String]) -> Vec<String> {
 }
 
 /// Name of a flag. Kubernetes accepts `_` for `-`.
-fn name(flag: &str) -> String {
+pub(super) fn name(flag: &str) -> String {
     flag.trim()
         .trim_start_matches('-')
         .split('=')

@@ -8,6 +8,7 @@ pub mod containers;
 pub mod deployment;
 pub mod flags;
 pub mod inputs;
+pub mod konnectivity;
 pub mod metadata;
 pub mod networkpolicy;
 pub mod pdb;
@@ -55,17 +56,23 @@ impl Companion {
 }
 
 /// The objects of `tenant` beside its Service, key material and Deployment, in the order in which they are applied.
+/// `agents`: see [`service::render`].
 ///
 /// # Errors
 /// See [`Result`].
-pub fn companions(tenant: &TenantControlPlane, names: &Names) -> Result<Vec<Companion>> {
+pub fn companions(tenant: &TenantControlPlane, names: &Names, agents: Option<i32>) -> Result<Vec<Companion>> {
     let mut all = Vec::new();
-    let policy = networkpolicy::render(tenant)?;
+    let policy = networkpolicy::render(tenant, agents)?;
     // The adoption of a tenant of upstream Kamaji closes no port that was open.
     if policy.is_none() || !names.adopted {
         all.push(Companion::optional::<NetworkPolicy>(policy));
     }
     all.push(Companion::optional::<PodDisruptionBudget>(pdb::render(tenant)?));
     all.push(Companion::Present(secrets::datastore_config(tenant, names)?));
+    // They are deleted later than the Deployment stops mounting them.
+    if tenant.spec.addons.konnectivity.is_some() {
+        all.push(Companion::Present(konnectivity::egress(tenant)?));
+        all.push(Companion::Present(konnectivity::kubeconfig(tenant)?));
+    }
     Ok(all)
 }

@@ -15,20 +15,19 @@ use super::{
 };
 use crate::{hosting::tenantcontrolplane::former, k8s::manifest::Manifest};
 
-/// The NetworkPolicy; `None` when the user disables it by annotation.
+/// The NetworkPolicy; `None` when the user disables it by annotation. `agents`: see [`super::service::render`].
 ///
 /// # Errors
 /// See [`Result`].
-pub fn render(tenant: &TenantControlPlane) -> Result<Option<Manifest>> {
+pub fn render(tenant: &TenantControlPlane, agents: Option<i32>) -> Result<Option<Manifest>> {
     if Switch::NetworkPolicy.is_set(tenant) {
         return Ok(None);
     }
     // Pods that were not replaced yet listen on a former port.
+    let former = former::list(tenant);
+    let former = former.iter().map(|former| i32::from(former.endpoint.port));
     let mut served = vec![tenant.spec.network_profile.port];
-    for port in former::list(tenant)
-        .iter()
-        .map(|former| former.endpoint.port.into())
-    {
+    for port in former.chain(agents) {
         if !served.contains(&port) {
             served.push(port);
         }

@@ -18,6 +18,7 @@ use crate::{
     hosting::tenantcontrolplane::{
         component::HTTPS,
         former::{self, Former},
+        konnectivity::SERVER,
     },
     k8s::manifest::Manifest,
 };
@@ -26,11 +27,11 @@ use crate::{
 pub const API_SERVER_PORT: &str = "kube-apiserver";
 
 /// The Service. `endpoint` is the type that the endpoint of the tenant needs; the spec may keep a wider one for a former
-/// endpoint.
+/// endpoint. `agents` is the port that konnectivity's agents connect to, where the pods have one.
 ///
 /// # Errors
 /// See [`Result`].
-pub fn render(tenant: &TenantControlPlane, endpoint: ServiceType) -> Result<Manifest> {
+pub fn render(tenant: &TenantControlPlane, endpoint: ServiceType, agents: Option<i32>) -> Result<Manifest> {
     let UserSpec {
         service_type,
         additional_metadata,
@@ -57,6 +58,14 @@ pub fn render(tenant: &TenantControlPlane, endpoint: ServiceType) -> Result<Mani
         ..ServicePort::default()
     };
     let mut ports = vec![served(API_SERVER_PORT.to_owned(), network.port)];
+    ports.extend(agents.map(|port| ServicePort {
+        name: Some(SERVER.to_owned()),
+        port,
+        protocol: Some("TCP".to_owned()),
+        target_port: Some(IntOrString::Int(port)),
+        node_port: (endpoint == ServiceType::NodePort).then_some(port),
+        ..ServicePort::default()
+    }));
     ports.extend(additional_ports.iter().map(additional));
     for port in former.iter().map(|former| i32::from(former.endpoint.port)) {
         let tcp = |known: &ServicePort| known.protocol.as_deref() == Some("TCP");

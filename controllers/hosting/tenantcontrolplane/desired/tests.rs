@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kamaji_api::{labels::ours, service::ServiceType, tenantcontrolplane::TenantControlPlane};
 use serde_json::{Value, json};
 
-use super::{deployment, flags, inputs::Inputs, networkpolicy, pdb, secrets, service};
+use super::{deployment, flags, inputs::Inputs, konnectivity, networkpolicy, pdb, secrets, service};
 use crate::{
     hosting::{
         tenantcontrolplane::{component::GENERATED_CA, names::Names},
@@ -60,9 +60,12 @@ fn objects_of_a_default_tenant() {
     };
     snapshot(
         "service",
-        &service::render(&tenant, ServiceType::ClusterIp).unwrap(),
+        &service::render(&tenant, ServiceType::ClusterIp, None).unwrap(),
     );
-    snapshot("networkpolicy", &networkpolicy::render(&tenant).unwrap().unwrap());
+    snapshot(
+        "networkpolicy",
+        &networkpolicy::render(&tenant, None).unwrap().unwrap(),
+    );
     snapshot("pdb", &pdb::render(&tenant).unwrap().unwrap());
     snapshot(
         "datastore-config",
@@ -167,15 +170,118 @@ fn hosting_beyond_07_flags_and_dns_follow_families_domain_and_dns_addresses() {
 }
 
 #[test]
-fn one_replica_needs_no_budget_and_no_spread() {
+fn one_replica_needs_no_budget() {
     let mut tenant = example::tenant();
     tenant.spec.control_plane.deployment.replicas = 1;
     assert!(pdb::render(&tenant).unwrap().is_none());
+}
+
+#[test]
+fn objects_with_konnectivity() {
+    let tenant = example::with(&json!({ "addons": { "konnectivity": {} } }));
+    snapshot(
+        "konnectivity-service",
+        &service::render(&tenant, ServiceType::ClusterIp, Some(8132)).unwrap(),
+    );
+    snapshot("konnectivity-egress", &konnectivity::egress(&tenant).unwrap());
+    snapshot(
+        "konnectivity-kubeconfig",
+        &konnectivity::kubeconfig(&tenant).unwrap(),
+    );
+    insta::assert_yaml_snapshot!("konnectivity-deployment", shown(&deployment_of(&tenant)));
+    let one = example::with(&json!({
+        "addons": { "konnectivity": {} }, "controlPlane": { "deployment": { "replicas": 1 } },
+    }));
+    insta::assert_yaml_snapshot!("konnectivity-deployment-single", shown(&deployment_of(&one)));
+}
+
+/// The container of the konnectivity server.
+fn server(body: &Value) -> Value {
+    let containers = body["spec"]["template"]["spec"]["containers"].as_array().unwrap();
+    containers.last().unwrap().clone()
+}
+
+#[test]
+fn hosting_beyond_06_the_konnectivity_server_has_the_serving_pair_and_no_key_that_signs() {
+    let tenant = example::with(&json!({ "addons": { "konnectivity": {} } }));
     let body = deployment_of(&tenant);
-    assert!(
-        body["spec"]["template"]["spec"]
-            .get("topologySpreadConstraints")
-            .is_none()
+    let volumes = body["spec"]["template"]["spec"]["volumes"].as_array().unwrap();
+    let own = volumes
+        .iter()
+        .find(|volume| volume["name"] == "konnectivity-server")
+        .unwrap();
+    let sources = own["projected"]["sources"].as_array().unwrap();
+    let keys: Vec<&str> = sources
+        .iter()
+        .flat_map(|source| source["secret"]["items"].as_array().unwrap())
+        .filter_map(|item| item["path"].as_str())
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            "ca.crt",
+            "apiserver.crt",
+            "apiserver.key",
+            "konnectivity-server.crt",
+            "konnectivity-server.key",
+            "konnectivity-server.conf"
+        ]
+    );
+    let server = server(&body);
+    let mounts: Vec<&str> = server["volumeMounts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|mount| mount["name"].as_str())
+        .collect();
+    assert_eq!(mounts, ["konnectivity-server", "konnectivity-uds"]);
+    assert_eq!(server["readinessProbe"]["httpGet"]["path"], "/healthz");
+}
+
+#[test]
+fn the_users_settings_of_the_konnectivity_server_have_an_effect_and_owned_flags_stay() {
+    let tenant = example::with(&json!({ "addons": { "konnectivity": { "server": {
+        "port": 30132, "image": "mirror.example.org/server", "version": "v0.34.0",
+        "resources": { "requests": { "cpu": "50m" } }, "securityContext": { "runAsUser": 7 },
+        "extraArgs": ["--keepalive-time=1m", "--agent_port=1", "--v=4"],
+    } } } }));
+    let server = server(&deployment_of(&tenant));
+    assert_eq!(server["image"], "mirror.example.org/server:v0.34.0");
+    assert_eq!(server["resources"]["requests"]["cpu"], "50m");
+    assert_eq!(server["securityContext"]["runAsUser"], 7);
+    assert_eq!(server["securityContext"]["readOnlyRootFilesystem"], true);
+    let args = server["args"].as_array().unwrap();
+    for expected in ["--agent-port=30132", "--keepalive-time=1m", "--v=4"] {
+        assert!(args.contains(&json!(expected)), "{expected}: {args:?}");
+    }
+    for dropped in ["--keepalive-time=10s", "--agent_port=1"] {
+        assert!(!args.contains(&json!(dropped)), "{dropped}: {args:?}");
+    }
+    assert_eq!(
+        konnectivity::ignored(&tenant),
+        ["spec.addons.konnectivity.server.extraArgs (the engine sets --agent-port itself)"]
+    );
+}
+
+#[test]
+fn a_node_port_of_konnectivity_is_its_port_and_comes_before_the_additional_ones() {
+    let tenant = example::with(&json!({ "controlPlane": { "service": {
+        "serviceType": "NodePort", "additionalPorts": [{ "name": "first", "port": 1, "targetPort": 2 }],
+    } } }));
+    let service = service::render(&tenant, ServiceType::NodePort, Some(30132)).unwrap();
+    let ports: Vec<(&str, Option<i64>)> = service.body()["spec"]["ports"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|port| (port["name"].as_str().unwrap(), port["nodePort"].as_i64()))
+        .collect();
+    assert_eq!(
+        ports,
+        [
+            ("kube-apiserver", Some(6443)),
+            ("konnectivity-server", Some(30132)),
+            ("first", None)
+        ]
     );
 }
 
@@ -242,7 +348,7 @@ fn a_former_port_is_served_and_leads_to_pods_before_and_after_the_move() {
     let metrics = json!({ "name": "metrics", "port": 9000, "targetPort": "metrics" });
     tenant.spec.control_plane.service.additional_ports = vec![serde_json::from_value(metrics).unwrap()];
     let ports = |tenant: &TenantControlPlane| {
-        let service = service::render(tenant, ServiceType::NodePort)
+        let service = service::render(tenant, ServiceType::NodePort, None)
             .unwrap()
             .body()
             .clone();
@@ -268,7 +374,7 @@ fn a_former_port_is_served_and_leads_to_pods_before_and_after_the_move() {
         ],
         "a port of the user comes before a former one"
     );
-    let policy = networkpolicy::render(&tenant)
+    let policy = networkpolicy::render(&tenant, None)
         .unwrap()
         .unwrap()
         .body()
@@ -282,11 +388,21 @@ fn a_former_port_is_served_and_leads_to_pods_before_and_after_the_move() {
 
 #[test]
 fn scaling_replaces_no_pod() {
-    let tenant = example::tenant();
-    let template = |body: &Value| body["spec"]["template"].clone();
-    let before = deployment_of(&tenant);
-    assert_eq!(template(&before), template(&deployment_of(&tenant)));
-    let mut scaled = tenant.clone();
-    scaled.spec.control_plane.deployment.replicas = 3;
-    assert_eq!(template(&before), template(&deployment_of(&scaled)));
+    let template = |tenant: &TenantControlPlane| deployment_of(tenant)["spec"]["template"].clone();
+    let konnectivity = json!({ "addons": { "konnectivity": {} } });
+    for tenant in [example::tenant(), example::with(&konnectivity)] {
+        let before = template(&tenant);
+        for replicas in [0, 1, 3] {
+            let mut scaled = tenant.clone();
+            scaled.spec.control_plane.deployment.replicas = replicas;
+            assert_eq!(before, template(&scaled), "{replicas} replicas");
+        }
+    }
+    // Servers of this version are counted by a flag.
+    let old = json!({ "addons": { "konnectivity": { "server": { "port": 8132, "version": "v0.31.4" } } } });
+    let args = server(&deployment_of(&example::with(&old)))["args"].clone();
+    assert!(
+        args.as_array().unwrap().contains(&json!("--server-count=2")),
+        "{args}"
+    );
 }

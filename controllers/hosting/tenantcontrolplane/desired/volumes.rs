@@ -4,6 +4,7 @@
 use k8s_openapi::api::core::v1::{
     KeyToPath, ProjectedVolumeSource, SecretProjection, Volume, VolumeMount, VolumeProjection,
 };
+use serde_json::Value;
 
 use crate::hosting::tenantcontrolplane::component::{CaKeys, MOUNT_PATH, file};
 
@@ -11,7 +12,7 @@ use crate::hosting::tenantcontrolplane::component::{CaKeys, MOUNT_PATH, file};
 const MODE: i32 = 0o440;
 
 /// Secret, key in it, and path in the container.
-type Item = (String, &'static str, &'static str);
+pub(super) type Item = (String, &'static str, &'static str);
 
 /// Files of kube-apiserver. `ca_secret` has the CA.
 pub(super) fn api_server(tenant: &str, ca_secret: &str, ca: CaKeys) -> Vec<Item> {
@@ -127,6 +128,11 @@ pub(super) fn projected(name: &str, items: Vec<Item>) -> Volume {
         }),
         ..Volume::default()
     }
+}
+
+/// The text of a file. Every JSON value serialises to YAML.
+pub(super) fn yaml(value: &Value) -> String {
+    serde_yaml::to_string(value).unwrap_or_default()
 }
 
 /// The mount of the volume `name`.

@@ -17,6 +17,7 @@ use kamaji_api::{
 };
 use kube::ResourceExt;
 
+use super::konnectivity;
 use crate::{
     hosting::tenantcontrolplane::{
         certificates::Certificates,
@@ -57,7 +58,14 @@ pub fn fields(
     let name = tenant.name_any();
     let is_applied = observed.deleting.is_none() && observed.deployment.is_done();
     let tenant_api = observed.tenant_api.as_ref();
-    let (kubeadm_phase, addons) = workload_cluster(kubeadm_phase, addons, tenant, tenant_api, now);
+    let (kubeadm_phase, addons) = workload_cluster(
+        kubeadm_phase,
+        addons,
+        tenant,
+        tenant_api,
+        observed.key_material.as_ref(),
+        now,
+    );
     let storage = storage_status(storage, &name, observed.placed.as_ref(), observed.torn_down, now);
     let (certificates, kubeconfig, storage) = match &observed.key_material {
         Some(made) => {
@@ -346,6 +354,7 @@ fn workload_cluster(
     addons: Option<AddonsStatus>,
     tenant: &TenantControlPlane,
     observed: Option<&TenantApi>,
+    made: Option<&Certificates>,
     now: Timestamp,
 ) -> (Option<KubeadmPhaseStatus>, Option<AddonsStatus>) {
     let applied = |api: &&TenantApi| {
@@ -373,7 +382,12 @@ fn workload_cluster(
     let addons = AddonsStatus {
         core_dns: addon(tenant.spec.addons.core_dns.is_some()),
         kube_proxy: addon(tenant.spec.addons.kube_proxy.is_some()),
-        konnectivity: addons.and_then(|addons| addons.konnectivity),
+        konnectivity: konnectivity::status(
+            addons.and_then(|addons| addons.konnectivity),
+            tenant,
+            made,
+            &seconds(now),
+        ),
     };
     (Some(phase), Some(addons))
 }

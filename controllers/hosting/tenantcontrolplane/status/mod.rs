@@ -4,6 +4,7 @@
 //! condition; the condition of a step that was never reached is `Unknown`.
 
 mod fields;
+mod konnectivity;
 
 use k8s_openapi::jiff::Timestamp;
 use kamaji_api::{

@@ -3,6 +3,7 @@
 //! tenant.
 
 mod addresses;
+mod konnectivity;
 mod loss;
 mod slow;
 mod space;
