@@ -6,6 +6,7 @@
 //! connections while they are used, 256 at most.
 
 pub mod addons;
+pub mod agents;
 pub mod bootstrap_role;
 pub mod bundle;
 pub mod coredns;

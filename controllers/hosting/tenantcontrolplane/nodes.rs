@@ -16,7 +16,7 @@ use super::{
     certificates::Certificates,
     desired::service::API_SERVER_PORT,
     endpoint::Endpoint,
-    observe, phase,
+    konnectivity, observe, phase,
     scope::Scope,
     tenant_api,
     tunnel::{
@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     k8s::{conditions, digest, problem::Problem},
-    tenant::{Connection, Error, Server, kubelets},
+    tenant::{Connection, Error, Server, agents, kubelets},
 };
 
 /// Questions that wait for an answer at the same time: one that gets none takes 10 s.
@@ -65,7 +65,7 @@ pub async fn look(
         row.generation,
         workers,
         endpoint.published,
-        tenant.spec.addons.konnectivity.is_some(),
+        konnectivity::of(tenant).is_some(),
     ]));
     let status = tenant.status.as_ref();
     let condition = status.and_then(|status| conditions::get(&status.conditions, On::TunnelReady.as_str()));
@@ -100,6 +100,10 @@ pub async fn look(
         Err(problem) => Found::Unknown(problem.message),
     };
     tracing::debug!(tenant = %key, ?found, "kubelets were asked");
+    if matches!(&found, Found::NotReached(unreached) if unreached.tunneled) {
+        // An admin of the workload cluster may have deleted agents or what they may do.
+        context.set_audit(&key, now);
+    }
     let again = if matches!(found, Found::Reached { .. }) {
         None
     } else {
@@ -137,13 +141,21 @@ async fn ask(scope: &Scope<'_>, endpoint: &Endpoint, certificates: &Certificates
             targets,
             servers: servers.len(),
         },
-        Some((server, target, error)) => Found::NotReached(Unreached {
-            server: server.pod,
-            target,
-            why: why(&error),
-            tunneled: scope.tenant.spec.addons.konnectivity.is_some(),
-            agents: None,
-        }),
+        Some((server, target, error)) => {
+            let tunneled = konnectivity::of(scope.tenant).is_some();
+            let agents = if tunneled {
+                agents::trouble(&first.connection).await.ok().flatten()
+            } else {
+                None
+            };
+            Found::NotReached(Unreached {
+                server: server.pod,
+                target,
+                why: why(&error),
+                tunneled,
+                agents,
+            })
+        }
     })
 }
 
