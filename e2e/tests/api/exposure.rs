@@ -79,7 +79,7 @@ async fn hosting_beyond_08_an_api_server_takes_every_change_of_the_service_type(
             let apply = async |service_type: ServiceType, wide: ServiceType, former: Option<&str>| {
                 let mut tenant = tenant(&name, wide, former);
                 tenant.spec.network_profile.port = port_of(service_type);
-                let manifest = service::render(&tenant, service_type)?;
+                let manifest = service::render(&tenant, service_type, None)?;
                 let written = applier.apply(&manifest).await;
                 written.with_context(|| format!("{case}: {service_type:?} as {wide:?}"))?;
                 services.get(&name).await?.spec.context("no spec")
