@@ -38,6 +38,11 @@ impl ServiceType {
         if other.reach() > self.reach() { other } else { self }
     }
 
+    /// The type of this name; `None` for one that a control plane has no use for.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.as_str() == text)
+    }
+
     /// The value as Kubernetes spells it.
     pub const fn as_str(self) -> &'static str {
         match self {

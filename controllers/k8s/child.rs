@@ -4,6 +4,7 @@ use k8s_openapi::api::{
     apps::v1::{Deployment, StatefulSet},
     core::v1::{PersistentVolumeClaim, Pod, Service},
 };
+use kamaji_api::service::ServiceType;
 use kube::{Resource, api::PartialObjectMeta};
 
 use super::{
@@ -50,6 +51,7 @@ impl Observed for Service {
         let real = |ip: &String| !ip.is_empty() && ip != "None";
         let ingress = self.status.as_ref().and_then(|s| s.load_balancer.as_ref());
         Facts::Service(Box::new(ServiceFacts {
+            service_type: spec.type_.as_deref().and_then(ServiceType::parse),
             cluster_ip: spec.cluster_ip.filter(real),
             cluster_ips: spec
                 .cluster_ips

@@ -7,6 +7,8 @@ use std::{
 
 use ipnet::IpNet;
 
+use super::names::is_dns_name_of_any_case;
+
 /// A host and a port. Its text has brackets around an IPv6 address.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostPort {
@@ -64,6 +66,11 @@ pub fn in_url(host: &str) -> String {
     } else {
         host.to_owned()
     }
+}
+
+/// Whether `text` is an IP address without brackets, or a DNS name in letters of either case.
+pub fn is_host(text: &str) -> bool {
+    text.parse::<IpAddr>().is_ok() || is_dns_name_of_any_case(text)
 }
 
 /// A host without the brackets of a URL.
@@ -124,6 +131,25 @@ mod tests {
         }
         for text in ["https://a:1", "[a]:1", "[192.0.2.7]:1"] {
             assert_eq!(HostPort::parse_strict(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_an_address_or_a_name() {
+        for host in ["192.0.2.7", "2001:db8::7", "LB.example.org", "a"] {
+            assert!(is_host(host), "{host}");
+        }
+        for host in [
+            "",
+            "[2001:db8::7]",
+            "fe80::1%eth0",
+            "a b",
+            "a'",
+            "$(id)",
+            "a;b",
+            "a/b",
+        ] {
+            assert!(!is_host(host), "{host:?}");
         }
     }
 

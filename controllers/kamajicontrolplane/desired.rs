@@ -42,6 +42,8 @@ pub struct Inputs<'a> {
     pub cluster: &'a Cluster,
     /// The endpoint to use, if there is one.
     pub endpoint: Option<&'a Choice>,
+    /// Who keeps it where it is.
+    pub keeper: &'a Keeper,
     /// The TenantControlPlane as it is.
     pub tenant: Option<&'a TenantControlPlane>,
     /// The time.
@@ -54,7 +56,8 @@ pub fn tenant(inputs: Inputs<'_>) -> TenantControlPlane {
         control_plane,
         cluster,
         endpoint,
-        tenant,
+        keeper,
+        tenant: _,
         now: _,
     } = inputs;
     let KamajiControlPlaneSpec {
@@ -88,13 +91,7 @@ pub fn tenant(inputs: Inputs<'_>) -> TenantControlPlane {
         service,
         ingress,
         gateway,
-    } = network::network(
-        network,
-        addons,
-        &cluster.spec.cluster_network,
-        endpoint,
-        &Keeper::of(control_plane, tenant),
-    );
+    } = network::network(network, addons, &cluster.spec.cluster_network, endpoint, keeper);
     let components = Components {
         registry,
         api_server,
@@ -399,6 +396,7 @@ mod tests {
             control_plane,
             cluster: &example::cluster(),
             endpoint: None,
+            keeper: &Keeper::Nobody,
             tenant: None,
             now: example::now(),
         })
@@ -537,6 +535,7 @@ mod tests {
                 control_plane: &control_plane,
                 cluster: &example::cluster(),
                 endpoint: None,
+                keeper: &Keeper::Nobody,
                 tenant: Some(&before),
                 now: example::now(),
             });

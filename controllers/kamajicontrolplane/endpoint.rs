@@ -8,6 +8,8 @@
 //! which of the two it is. It is written together with the endpoint, because later nothing else distinguishes them,
 //! such as when the TenantControlPlane was created again at another address.
 
+use std::net::IpAddr;
+
 use kamaji_api::{
     controlplane::{Endpoint, KamajiControlPlane},
     labels::ours,
@@ -17,7 +19,7 @@ use kube::ResourceExt;
 
 use crate::{
     capi::cluster::Cluster,
-    k8s::host_port::{HostPort, in_url},
+    k8s::host_port::{HostPort, in_url, is_host},
 };
 
 /// Who set an endpoint.
@@ -157,14 +159,20 @@ fn moved_to(
     let left = cluster.endpoint().filter(|left| **left != endpoint);
     let moved = left.map(|left| {
         let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
-        format!(
+        let still = format!(
             "Cluster {name} still has {}, which Cluster API does not change; machines that join get {} all the same; let the \
-             Cluster show it with: kubectl patch cluster {name} -n {namespace} --type merge -p \
-             '{{\"spec\":{{\"controlPlaneEndpoint\":{{\"host\":\"{}\",\"port\":{}}}}}}}'",
+             Cluster show it",
             text(left),
-            text(&endpoint),
-            endpoint.host,
-            endpoint.port
+            text(&endpoint)
+        );
+        // People paste the command into a shell.
+        if !is_host(&endpoint.host) {
+            return still;
+        }
+        format!(
+            "{still} with: kubectl patch cluster {name} -n {namespace} --type merge -p \
+             '{{\"spec\":{{\"controlPlaneEndpoint\":{{\"host\":\"{}\",\"port\":{}}}}}}}'",
+            endpoint.host, endpoint.port
         )
     });
     let origin = match left {
@@ -209,25 +217,42 @@ pub fn reported(tenant: &TenantControlPlane) -> Option<Endpoint> {
 }
 
 /// The endpoint for nodes where it differs from that of the Cluster: while `network.advertiseAddress` is set, and after a
-/// move. The engine reports the one that every pod serves; upstream Kamaji reports none.
+/// move. The engine reports the one that every pod serves, which is that of the Service until they serve the advertised
+/// address; upstream Kamaji reports none.
 pub fn for_workers(
     control_plane: &KamajiControlPlane,
     tenant: Option<&TenantControlPlane>,
     choice: Option<&Choice>,
 ) -> Option<Endpoint> {
+    let moved = || {
+        let moved = choice.filter(|choice| choice.origin == Origin::Moved)?;
+        Some(moved.endpoint.clone())
+    };
     let advertised = control_plane.spec.network.advertise_address.clone();
     let Some(host) = advertised.filter(|host| !host.is_empty()) else {
-        let moved = choice.filter(|choice| choice.origin == Origin::Moved)?;
-        return Some(moved.endpoint.clone());
+        return moved();
     };
-    let status = tenant?.status.as_ref()?;
-    match &status.worker_endpoint {
-        Some(text) => parse(text),
+    let reported = reported(tenant?);
+    match &tenant?.status.as_ref()?.worker_endpoint {
+        Some(text) => {
+            let served = parse(text)?;
+            let is_advertised = is_same(&served.host, &host);
+            if reported.as_ref() == Some(&served) && !is_advertised {
+                return moved();
+            }
+            Some(served)
+        }
         None => Some(Endpoint {
             host,
-            port: reported(tenant?)?.port,
+            port: reported?.port,
         }),
     }
+}
+
+/// The same name or address, however it is written.
+fn is_same(one: &str, other: &str) -> bool {
+    let address = |text: &str| text.parse::<IpAddr>().ok();
+    one == other || address(one).is_some_and(|one| Some(one) == address(other))
 }
 
 /// Parses `host:port`; an IPv6 address may have brackets. `None` for a port above 65535.
@@ -264,6 +289,13 @@ mod tests {
     fn tenant_at(text: &str) -> TenantControlPlane {
         let mut tenant = example::tenant();
         tenant.status.get_or_insert_default().control_plane_endpoint = Some(text.into());
+        tenant
+    }
+
+    /// A tenant at an address that nodes use too.
+    fn tenant_served(text: &str) -> TenantControlPlane {
+        let mut tenant = tenant_at(text);
+        tenant.status.get_or_insert_default().worker_endpoint = Some(text.into());
         tenant
     }
 
@@ -410,13 +442,52 @@ mod tests {
             Some(at("198.51.100.1", 6443)),
             "upstream Kamaji reports none"
         );
-        tenant.status.get_or_insert_default().worker_endpoint = Some("192.0.2.1:6443".into());
+        let mut served = |text: &str, choice: Option<&Choice>| {
+            tenant.status.get_or_insert_default().worker_endpoint = Some(text.into());
+            for_workers(&own, Some(&tenant), choice)
+        };
+        // The address of the Service may lead nowhere from a node.
+        let mut choice = Choice {
+            endpoint: at("api.example.org", 443),
+            origin: Origin::Preset,
+            write: false,
+            drift: None,
+            moved: None,
+        };
+        assert_eq!(served("192.0.2.1:6443", Some(&choice)), None, "not served yet");
+        choice.origin = Origin::Moved;
         assert_eq!(
-            for_workers(&own, Some(&tenant), None),
-            Some(at("192.0.2.1", 6443))
+            served("192.0.2.1:6443", Some(&choice)),
+            Some(choice.endpoint.clone())
+        );
+        assert_eq!(
+            served("198.51.100.1:6443", Some(&choice)),
+            Some(at("198.51.100.1", 6443))
+        );
+        assert_eq!(
+            served("198.51.100.9:6443", Some(&choice)),
+            Some(at("198.51.100.9", 6443)),
+            "the one before is served until every pod serves the new one"
+        );
+        own.spec.settings.network.advertise_address = Some("192.0.2.1".into());
+        assert_eq!(
+            for_workers(&own, Some(&tenant_served("192.0.2.1:6443")), Some(&choice)),
+            Some(at("192.0.2.1", 6443)),
+            "it is the address of the Service"
         );
         tenant.status = None;
         assert_eq!(for_workers(&own, Some(&tenant), None), None);
+    }
+
+    #[test]
+    fn a_host_that_a_shell_would_run_gets_no_command() {
+        let mut cluster = example::cluster();
+        cluster.spec.control_plane_endpoint = Some(at("192.0.2.1", 6443));
+        for (host, is_shown) in [("lb.example.org", true), ("fd00::1", true), ("x'$(id)'", false)] {
+            let choice = moved_to(&example::control_plane(), &cluster, at(host, 6443), None);
+            let told = choice.moved.unwrap();
+            assert_eq!(told.contains("kubectl"), is_shown, "{told}");
+        }
     }
 
     #[test]

@@ -13,7 +13,10 @@ use kamaji_api::{
     },
 };
 
-use super::desired::{Inputs, tenant as desired};
+use super::{
+    desired::{Inputs, tenant as desired},
+    kept::Keeper,
+};
 use crate::capi::cluster::Cluster;
 
 /// The time of the tests.
@@ -54,6 +57,7 @@ pub fn tenant() -> TenantControlPlane {
         control_plane: &control_plane(),
         cluster: &cluster(),
         endpoint: None,
+        keeper: &Keeper::Nobody,
         tenant: None,
         now: now(),
     });

@@ -13,7 +13,10 @@ use kamaji_api::{
 use kube::ResourceExt as _;
 
 use super::endpoint::{self, Choice, Origin};
-use crate::capi::cluster::{Cluster, ClusterNetwork};
+use crate::{
+    capi::cluster::{Cluster, ClusterNetwork},
+    settings::Hosting,
+};
 
 /// The Service that has a published endpoint, as an annotation of the KamajiControlPlane records it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,17 +116,29 @@ pub enum Keeper {
     Nobody,
     /// This controller, by what it recorded.
     Provider(Kept),
-    /// The engine: it gets every edit.
-    Engine,
+    /// The engine: it gets every edit. The port is the one that the Service was published with.
+    Engine(i32),
 }
 
 impl Keeper {
-    /// The keeper of the endpoint of `control_plane`.
-    pub fn of(control_plane: &KamajiControlPlane, tenant: Option<&TenantControlPlane>) -> Self {
-        if tenant.is_some_and(|tenant| tenant.annotations().contains_key(ours::PUBLISHED_ENDPOINT)) {
-            return Self::Engine;
+    /// The keeper of the endpoint of `control_plane`. The record of our engine stays on a TenantControlPlane that another
+    /// engine hosts since, and means nothing to that one.
+    pub fn of(
+        control_plane: &KamajiControlPlane,
+        tenant: Option<&TenantControlPlane>,
+        hosting: Hosting,
+    ) -> Self {
+        let recorded = Kept::recorded(control_plane);
+        let by_engine = tenant
+            .filter(|_| hosting == Hosting::Embedded)
+            .filter(|tenant| tenant.annotations().contains_key(ours::PUBLISHED_ENDPOINT));
+        match (by_engine, recorded) {
+            (Some(tenant), recorded) => {
+                Self::Engine(recorded.map_or(tenant.spec.network_profile.port, |kept| kept.port))
+            }
+            (None, Some(kept)) => Self::Provider(kept),
+            (None, None) => Self::Nobody,
         }
-        Kept::recorded(control_plane).map_or(Self::Nobody, Self::Provider)
     }
 }
 
@@ -132,15 +147,15 @@ pub fn with_refused(
     choice: Choice,
     control_plane: &KamajiControlPlane,
     cluster: &Cluster,
-    tenant: Option<&TenantControlPlane>,
+    keeper: &Keeper,
 ) -> Choice {
-    let refused = match Keeper::of(control_plane, tenant) {
+    let refused = match keeper {
         Keeper::Provider(kept) => kept.refused(
             &control_plane.spec.settings.network,
             &cluster.spec.cluster_network,
             &choice,
         ),
-        Keeper::Nobody | Keeper::Engine => None,
+        Keeper::Nobody | Keeper::Engine(_) => None,
     };
     Choice {
         drift: choice.drift.or(refused),
@@ -190,12 +205,24 @@ mod tests {
         let annotations = control_plane.metadata.annotations.get_or_insert_default();
         annotations.insert(ours::PUBLISHED_SERVICE.into(), kept.text());
         assert_eq!(Kept::recorded(&control_plane).as_ref(), Some(&kept));
-        let keeper = |tenant: &TenantControlPlane| Keeper::of(&control_plane, Some(tenant));
+        let keeper = |tenant: &TenantControlPlane, hosting| Keeper::of(&control_plane, Some(tenant), hosting);
         let mut tenant = example::running("v1.36.3");
-        assert_eq!(keeper(&tenant), Keeper::Provider(kept.clone()));
+        let here = Hosting::Embedded;
+        assert_eq!(keeper(&tenant, here), Keeper::Provider(kept.clone()));
         let noted = tenant.metadata.annotations.get_or_insert_default();
         noted.insert(ours::PUBLISHED_ENDPOINT.into(), String::new());
-        assert_eq!(keeper(&tenant), Keeper::Engine);
+        tenant.spec.network_profile.port = 7443;
+        assert_eq!(keeper(&tenant, here), Keeper::Engine(6443));
+        assert_eq!(
+            Keeper::of(&example::control_plane(), Some(&tenant), here),
+            Keeper::Engine(7443),
+            "nothing is recorded"
+        );
+        assert_eq!(
+            keeper(&tenant, Hosting::External),
+            Keeper::Provider(kept.clone()),
+            "the record outlives our engine"
+        );
         let cluster = example::cluster().spec.cluster_network;
         (kept, choice(origin), control_plane.spec.settings.network, cluster)
     }
@@ -203,7 +230,10 @@ mod tests {
     #[test]
     fn nothing_is_kept_before_an_endpoint_is_published() {
         assert_eq!(Kept::recorded(&example::control_plane()), None);
-        assert_eq!(Keeper::of(&example::control_plane(), None), Keeper::Nobody);
+        assert_eq!(
+            Keeper::of(&example::control_plane(), None, Hosting::Embedded),
+            Keeper::Nobody
+        );
         assert_eq!(Kept::of(&example::tenant()), None, "it reports no address");
         let (kept, choice, network, cluster) = published(Origin::Published);
         assert_eq!(

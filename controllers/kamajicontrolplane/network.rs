@@ -69,7 +69,7 @@ pub fn network(
     let defaults = NetworkProfile::default();
     let kept = match keeper {
         Keeper::Provider(kept) => Some(kept),
-        Keeper::Nobody | Keeper::Engine => None,
+        Keeper::Nobody | Keeper::Engine(_) => None,
     };
     let (service_type, service_address) = match (kept, endpoint) {
         (Some(kept), Some(choice)) => kept.service(settings, choice),
@@ -80,10 +80,7 @@ pub fn network(
     let profile = NetworkProfile {
         address: service_address,
         advertise_address: given(advertise_address),
-        port: kept
-            .map(|kept| kept.port)
-            .or_else(|| port(*api_server_port, endpoint, keeper))
-            .unwrap_or(defaults.port),
+        port: port(*api_server_port, endpoint, keeper).unwrap_or(defaults.port),
         cluster_domain: Some(service_domain.clone())
             .filter(|domain| !domain.is_empty())
             .unwrap_or(defaults.cluster_domain),
@@ -161,16 +158,19 @@ fn gateway_spec(settings: &GatewaySettings) -> GatewaySpec {
 }
 
 /// The port of an endpoint that was published, else the one that the Cluster sets, else that of a preset endpoint. Where the
-/// engine keeps the endpoint, the one that the Cluster sets comes first.
+/// engine keeps the endpoint, the one that the Cluster sets comes first. A user leads a preset endpoint to the Service by
+/// any port, so once the Service is published, it keeps its own.
 fn port(api_server_port: i32, endpoint: Option<&Choice>, keeper: &Keeper) -> Option<i32> {
     let published = endpoint.filter(|choice| choice.origin != Origin::Preset);
     let published = published.map(|choice| choice.endpoint.port);
     let set = Some(api_server_port).filter(|port| *port != 0);
-    let known = match keeper {
-        Keeper::Engine => set.or(published),
-        Keeper::Nobody | Keeper::Provider(_) => published.or(set),
-    };
-    known.or_else(|| endpoint.map(|choice| choice.endpoint.port))
+    match keeper {
+        Keeper::Provider(kept) => Some(kept.port),
+        Keeper::Engine(running) => set.or(published).or(Some(*running)),
+        Keeper::Nobody => published
+            .or(set)
+            .or_else(|| endpoint.map(|choice| choice.endpoint.port)),
+    }
 }
 
 /// The DNS addresses of `spec.network`, else those of the CoreDNS addon.
@@ -252,8 +252,8 @@ mod tests {
     fn a_port_of_the_cluster_moves_a_published_endpoint_only_through_the_engine() {
         let choice = |origin| Choice {
             endpoint: Endpoint {
-                host: "192.0.2.1".into(),
-                port: 6443,
+                host: "api.example.org".into(),
+                port: 443,
             },
             origin,
             write: false,
@@ -261,11 +261,13 @@ mod tests {
             moved: None,
         };
         for (origin, keeper, set, expected) in [
-            (Origin::Published, Keeper::Nobody, 7443, 6443),
-            (Origin::Published, Keeper::Engine, 7443, 7443),
-            (Origin::Published, Keeper::Engine, 0, 6443),
-            (Origin::Preset, Keeper::Engine, 7443, 7443),
-            (Origin::Preset, Keeper::Engine, 0, 6443),
+            (Origin::Published, Keeper::Nobody, 7443, 443),
+            (Origin::Published, Keeper::Engine(443), 7443, 7443),
+            (Origin::Published, Keeper::Engine(6443), 0, 443),
+            (Origin::Preset, Keeper::Engine(6443), 7443, 7443),
+            // The endpoint that a user leads to the Service says nothing about the port of a Service that runs.
+            (Origin::Preset, Keeper::Engine(6443), 0, 6443),
+            (Origin::Preset, Keeper::Nobody, 0, 443),
         ] {
             assert_eq!(
                 port(set, Some(&choice(origin)), &keeper),

@@ -14,7 +14,8 @@ use super::{
     apply::{apply_tenant_control_plane, apply_user_ca, is_available},
     delete,
     desired::{self, Inputs},
-    endpoint, events, kept,
+    endpoint, events,
+    kept::{self, Keeper},
     observe::{self, Observed, observe},
     pause,
     progress::Progress,
@@ -118,8 +119,9 @@ async fn bring_up(
     let (name, cluster) = owning_cluster(observed).inspect_err(|problem| {
         progress.waiting = Some(problem.clone());
     })?;
+    let keeper = Keeper::of(&control_plane, observed.tenant.as_deref(), context.hosting);
     progress.endpoint = endpoint::choose(&control_plane, &cluster, observed.tenant.as_deref())
-        .map(|choice| kept::with_refused(choice, &control_plane, &cluster, observed.tenant.as_deref()));
+        .map(|choice| kept::with_refused(choice, &control_plane, &cluster, &keeper));
     progress.waiting_infrastructure = cluster.waiting_infrastructure();
     progress.spec = Step::of(&validate(&control_plane, observed.tenant.as_deref()));
     if progress.spec.is_done()
@@ -154,6 +156,7 @@ async fn bring_up(
             control_plane: &control_plane,
             cluster: &cluster,
             endpoint: endpoint.as_ref(),
+            keeper: &keeper,
             tenant: observed.tenant.as_deref(),
             now,
         });

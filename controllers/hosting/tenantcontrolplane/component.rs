@@ -18,6 +18,8 @@ pub const SCHEDULER_PORT: i32 = 10259;
 
 /// Name of the port of kube-apiserver in its container.
 pub const HTTPS: &str = "https";
+/// Name of the port of kube-apiserver in its Service.
+pub const API_SERVER_PORT: &str = "kube-apiserver";
 
 /// Folder of Kubernetes in a container. Users put files of their own beside the engine's, as every guide does with an
 /// audit policy.

@@ -2,8 +2,7 @@
 //! live, so a former one is served until the user takes it from the list: the certificate names its host, and the Service
 //! has its port and its type. Pure.
 
-use std::net::IpAddr;
-
+use k8s_openapi::api::core::v1::ServicePort;
 use kamaji_api::{
     conditions::{Reason, TenantControlPlaneCondition as On},
     labels::ours,
@@ -12,9 +11,11 @@ use kamaji_api::{
 };
 use kube::ResourceExt as _;
 
-use super::published::{Published, service_type};
+use super::{component::API_SERVER_PORT, published::Published};
 use crate::k8s::{
-    conditions::Verdict, host_port::HostPort, names::is_dns_name_of_any_case, row::ServiceFacts,
+    conditions::Verdict,
+    host_port::{HostPort, is_host},
+    row::ServiceFacts,
 };
 
 /// Number of former endpoints that are served. A move that would need more is not made.
@@ -58,12 +59,11 @@ pub fn list(tenant: &TenantControlPlane) -> Vec<Former> {
 
 fn parse(entry: &str) -> Option<Former> {
     let (endpoint, kind) = match entry.split_once('/') {
-        Some((endpoint, kind)) => (endpoint, service_type(kind)?),
+        Some((endpoint, kind)) => (endpoint, ServiceType::parse(kind)?),
         None => (entry, ServiceType::ClusterIp),
     };
     let endpoint = HostPort::parse(endpoint)?;
-    let is_host = endpoint.host.parse::<IpAddr>().is_ok() || is_dns_name_of_any_case(&endpoint.host);
-    is_host.then_some(Former {
+    is_host(&endpoint.host).then_some(Former {
         endpoint,
         service_type: kind,
     })
@@ -131,14 +131,24 @@ fn leads_here(former: &Former, service: &ServiceFacts) -> Option<bool> {
         service_type,
     } = former;
     let port = i32::from(*port);
-    if !service.ports.iter().any(|known| known.port == port) {
+    if !serving(service).any(|known| known.port == port) {
         return Some(false);
     }
     if service.cluster_ips.contains(host) || service.ingress.contains(host) {
         return Some(true);
     }
-    let on_nodes = || service.ports.iter().any(|known| known.node_port == Some(port));
+    let on_nodes = || serving(service).any(|known| known.node_port == Some(port));
     (*service_type == ServiceType::NodePort && !on_nodes()).then_some(false)
+}
+
+/// The ports that lead to kube-apiserver. An additional one may have the number of a former port and lead elsewhere.
+fn serving(service: &ServiceFacts) -> impl Iterator<Item = &ServicePort> {
+    let own = |known: &&ServicePort| known.name.as_deref() == Some(API_SERVER_PORT);
+    let target = service.ports.iter().find(own).map(|own| &own.target_port);
+    service.ports.iter().filter(move |known| {
+        let is_tcp = known.protocol.as_deref().is_none_or(|protocol| protocol == "TCP");
+        is_tcp && target == Some(&known.target_port)
+    })
 }
 
 /// The condition `FormerEndpointsServed`; `None` where there is no former endpoint.
@@ -195,7 +205,7 @@ pub fn verdict(
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::ServicePort;
+    use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
     use super::*;
     use crate::{hosting::testing::tenant as example, k8s::conditions::Status};
@@ -270,15 +280,43 @@ mod tests {
     #[test]
     fn the_condition_says_what_nodes_have_to_do() {
         let port = |port: i32, node_port: Option<i32>| ServicePort {
+            name: Some(format!("{API_SERVER_PORT}-{port}")),
             port,
             node_port,
+            protocol: Some("TCP".to_owned()),
+            target_port: Some(IntOrString::String("https".to_owned())),
             ..ServicePort::default()
+        };
+        let own = ServicePort {
+            name: Some(API_SERVER_PORT.to_owned()),
+            ..port(8443, None)
+        };
+        let of_user = ServicePort {
+            target_port: Some(IntOrString::Int(9000)),
+            ..port(9000, Some(30009))
+        };
+        let udp = ServicePort {
+            protocol: Some("UDP".to_owned()),
+            ..port(5353, Some(30053))
+        };
+        let mixed = ServicePort {
+            target_port: Some(IntOrString::Int(9000)),
+            ..port(9001, Some(30003))
         };
         let service = ServiceFacts {
             cluster_ip: Some("10.0.0.7".to_owned()),
             cluster_ips: vec!["10.0.0.7".to_owned()],
-            ports: vec![port(6443, None), port(30002, Some(30002)), port(30003, None)],
+            ports: vec![
+                of_user,
+                own,
+                port(6443, None),
+                port(30002, Some(30002)),
+                port(30003, None),
+                udp,
+                mixed,
+            ],
             ingress: vec!["192.0.2.9".to_owned()],
+            service_type: None,
         };
         let seen = |listed: &str| {
             let nodes = HostPort::new("192.0.2.9", 6443);
@@ -292,6 +330,9 @@ mod tests {
                 Reason::FormerEndpointsServed,
             ),
             ("10.0.0.7:7443", Status::False, Reason::NodesCutOff),
+            // The Service leads it elsewhere.
+            ("10.0.0.7:9000", Status::False, Reason::NodesCutOff),
+            ("10.0.0.7:5353", Status::False, Reason::NodesCutOff),
             (
                 "192.0.2.8:6443/LoadBalancer",
                 Status::Unknown,

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::{
     certificates::Certificates,
-    desired::service::API_SERVER_PORT,
+    component::API_SERVER_PORT,
     endpoint::Endpoint,
     konnectivity, observe, phase,
     scope::Scope,

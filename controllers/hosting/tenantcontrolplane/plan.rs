@@ -16,12 +16,15 @@
 use std::net::IpAddr;
 
 use kamaji_api::{
-    conditions::Reason, labels::ours, service::ServiceType, tenantcontrolplane::TenantControlPlane,
+    conditions::Reason,
+    labels::ours,
+    service::{AdditionalPort, Protocol, ServiceType},
+    tenantcontrolplane::TenantControlPlane,
 };
 use kube::ResourceExt as _;
 
 use super::{
-    desired::service::API_SERVER_PORT,
+    component::API_SERVER_PORT,
     former::{self, Former, LIMIT},
     published::Published,
     validate::Network,
@@ -55,7 +58,7 @@ impl Plan {
 pub fn plan(tenant: &TenantControlPlane, network: &Network, service: Option<&ServiceFacts>) -> Plan {
     let asked_type = tenant.spec.control_plane.service.service_type;
     let listed = former::list(tenant);
-    let published = Published::of(tenant, network);
+    let published = Published::of(tenant, network, service);
     let asked = |endpoint| Published {
         endpoint,
         service_type: asked_type,
@@ -99,6 +102,15 @@ pub fn plan(tenant: &TenantControlPlane, network: &Network, service: Option<&Ser
         target = published.clone();
         former = listed;
     }
+    let waiting = waiting(tenant, network, &target);
+    if let Some(doubt) = doubt.as_mut().filter(|_| !waiting.is_empty()) {
+        let (names, held) = (waiting.join(", "), target.endpoint.port);
+        doubt.message = format!(
+            "{}; until then {names} of spec.controlPlane.service.additionalPorts is left out, since {held}/TCP leads to \
+             kube-apiserver",
+            doubt.message
+        );
+    }
     let mut service_type = former::widest(target.service_type, &former);
     if asked_type == ServiceType::LoadBalancer {
         // Its address is known only once it exists, and it takes nothing away.
@@ -111,6 +123,22 @@ pub fn plan(tenant: &TenantControlPlane, network: &Network, service: Option<&Ser
         service_type,
         doubt,
     }
+}
+
+/// Names of additional ports that cannot be served while the port of the spec is not in effect: they have the one that is.
+fn waiting<'a>(tenant: &'a TenantControlPlane, network: &Network, target: &Published) -> Vec<&'a str> {
+    let in_effect = target.endpoint.port;
+    if network.port == in_effect {
+        return Vec::new();
+    }
+    let additional = &tenant.spec.control_plane.service.additional_ports;
+    let waiting = additional.iter().filter(|port| takes(port, in_effect));
+    waiting.map(|port| port.name.as_str()).collect()
+}
+
+/// The port would take the place of `port` in the Service.
+pub fn takes(additional: &AdditionalPort, port: u16) -> bool {
+    additional.protocol == Protocol::Tcp && additional.port == i32::from(port)
 }
 
 /// The endpoint that spec and Service ask for.
@@ -291,6 +319,7 @@ mod tests {
 
     fn facts(ingress: &[&str]) -> ServiceFacts {
         ServiceFacts {
+            service_type: None,
             cluster_ip: Some("10.0.0.7".to_owned()),
             cluster_ips: vec!["10.0.0.7".to_owned()],
             ports: Vec::new(),

@@ -254,10 +254,14 @@ async fn in_effect(
 ) -> Result<(Arc<TenantControlPlane>, Valid), Problem> {
     let mut put = TenantControlPlane::clone(tenant);
     held::put(&mut put, &mut valid, plan);
-    if held::keeps_load_balancer(tenant, plan)
-        && let Some(live) = observe::service(context, &RootKey::of(&**tenant)).await?
-    {
-        held::keep_load_balancer(&mut put, live);
+    if held::keeps_load_balancer(tenant, plan) {
+        let live = observe::service(context, &RootKey::of(&**tenant)).await?;
+        if let Some(live) = live.filter(held::is_load_balancer) {
+            held::keep_load_balancer(&mut put, live);
+        } else {
+            let asked = tenant.spec.control_plane.service.service_type;
+            held::give_up_load_balancer(&mut put, asked, plan);
+        }
     }
     if put.spec == tenant.spec {
         return Ok((tenant.clone(), valid));

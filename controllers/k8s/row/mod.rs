@@ -14,6 +14,7 @@ use k8s_openapi::{
     api::{apps::v1::DeploymentStatus, core::v1::ServicePort},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
+use kamaji_api::service::ServiceType;
 use kube::Resource;
 
 pub use self::packed::PackedRow;
@@ -89,6 +90,8 @@ pub struct DeploymentFacts {
 /// What we read of a Service.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ServiceFacts {
+    /// Its type; `None` for one that a control plane has no use for.
+    pub service_type: Option<ServiceType>,
     /// Allocated cluster address, `None` while there is none.
     pub cluster_ip: Option<String>,
     /// All allocated cluster addresses.

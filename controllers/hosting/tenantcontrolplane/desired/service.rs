@@ -16,15 +16,12 @@ use super::{
 };
 use crate::{
     hosting::tenantcontrolplane::{
-        component::HTTPS,
+        component::{API_SERVER_PORT, HTTPS},
         former::{self, Former},
         konnectivity::SERVER,
     },
     k8s::manifest::Manifest,
 };
-
-/// Name of the port of kube-apiserver.
-pub const API_SERVER_PORT: &str = "kube-apiserver";
 
 /// The Service. `endpoint` is the type that the endpoint of the tenant needs; the spec may keep a wider one for a former
 /// endpoint. `agents` is the port that konnectivity's agents connect to, where the pods have one.

@@ -434,6 +434,48 @@ async fn a_load_balancer_that_is_kept_stays_as_closed_as_it_was() {
 }
 
 #[tokio::test]
+async fn an_edit_while_paused_takes_no_load_balancer_of_an_earlier_release_away() {
+    let mut world = World::at(ServiceType::LoadBalancer).await;
+    let service = world.service();
+    let (mut edit, _) = exposed(ServiceType::ClusterIp);
+    edit["networkProfile"]["port"] = json!(443);
+    // Releases before this one did not record what is published.
+    let paused = json!({ kamaji::PAUSED: "true", ours::PUBLISHED_ENDPOINT: null });
+    let edit = json!({ "metadata": { "annotations": paused }, "spec": edit });
+    world.api.edit(TENANT, &edit);
+    world.restart().await;
+    world.settle().await;
+    let goes_on = json!({ "metadata": { "annotations": { kamaji::PAUSED: null } } });
+    world.api.edit(TENANT, &goes_on);
+    world.settle().await;
+    assert_eq!(world.service(), service);
+    assert_eq!(world.endpoint(), format!("{BALANCED}:443"));
+    let (status, reason, message) = world.condition(On::EndpointReady);
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "EndpointChanged"));
+    assert!(message.contains("serviceType changed"), "{message}");
+}
+
+#[tokio::test]
+async fn an_additional_port_does_not_take_the_place_of_the_port_in_effect() {
+    let world = World::at(ServiceType::ClusterIp).await;
+    let mine = json!({ "name": "mine", "port": 6443, "targetPort": 9000 });
+    let spec = json!({
+        "networkProfile": { "port": 7443 },
+        "controlPlane": { "service": { "additionalPorts": [mine] } },
+    });
+    let service = world.service();
+    world.api.edit(TENANT, &json!({ "spec": spec }));
+    world.settle().await;
+    assert_eq!(world.service(), service, "6443/TCP is there once");
+    let (_, reason, message) = world.condition(On::EndpointReady);
+    assert_eq!(reason, "EndpointChanged");
+    assert!(
+        message.contains("until then mine of spec.controlPlane.service.additionalPorts is left out"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
 async fn hosting_beyond_09_addresses_reach_kubeconfigs_and_certificates() {
     let world = World::at(ServiceType::LoadBalancer).await;
     // The load balancer gets another address.
