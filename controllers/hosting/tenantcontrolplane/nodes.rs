@@ -36,8 +36,6 @@ const AT_ONCE: usize = 8;
 const MOST: usize = 5;
 /// Time until the next look where no event comes.
 const SOON: Duration = Duration::from_secs(10);
-/// A tenant of this age has started long ago.
-const OLD: Duration = Duration::from_mins(10);
 
 /// Asks the kubelets where it is time to. Returns what was found, and when it is time again where no event tells.
 pub async fn look(
@@ -49,8 +47,10 @@ pub async fn look(
         context, tenant, now, ..
     } = *scope;
     let key = scope.key();
+    let status = tenant.status.as_ref();
+    let condition = status.and_then(|status| conditions::get(&status.conditions, On::TunnelReady.as_str()));
     if tenant.spec.control_plane.deployment.replicas == 0 {
-        return (Some(Found::Asleep), None);
+        return (condition.map(|_| Found::Asleep), None);
     }
     let Some(row) = observe::deployment(context, &key).filter(|row| phase::complete(row)) else {
         return (None, None);
@@ -67,8 +67,6 @@ pub async fn look(
         endpoint.published,
         konnectivity::of(tenant).is_some(),
     ]));
-    let status = tenant.status.as_ref();
-    let condition = status.and_then(|status| conditions::get(&status.conditions, On::TunnelReady.as_str()));
     let created = tenant.creation_timestamp().map_or(now, |time| time.0);
     let audit = context.audit_at(&key, now);
     let last = context.tunnel_asked(&key);
@@ -77,7 +75,7 @@ pub async fn look(
         last: last.as_ref(),
         about: &about,
         has_workers: workers.is_some_and(|count| count != "0"),
-        is_old: now.duration_since(created) > OLD.try_into().unwrap_or_default(),
+        age: Duration::try_from(now.duration_since(created)).unwrap_or_default(),
         audit,
         now,
         random: rand::random(),
@@ -109,7 +107,9 @@ pub async fn look(
     } else {
         soon
     };
-    (Some(found), again)
+    // Without a node there is nothing to report until there was one.
+    let is_news = condition.is_some() || found != Found::NoReadyNodes;
+    (Some(found).filter(|_| is_news), again)
 }
 
 /// Asks every kubelet through every API server.

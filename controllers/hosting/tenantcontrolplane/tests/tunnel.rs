@@ -78,6 +78,29 @@ async fn kubelets_are_asked_when_workers_are_ready_and_then_no_more() {
 }
 
 #[tokio::test]
+async fn a_tenant_without_nodes_is_quiet() {
+    let world = World::new().await;
+    world.settle().await;
+    replicas(&world, 1);
+    // A worker that has no Node yet: an occasion to look.
+    ready_workers(&world, "1");
+    world.settle().await;
+    let looked = world.tenant_api.requests();
+    assert!(
+        looked
+            .iter()
+            .any(|request| request.starts_with("GET /api/v1/nodes")),
+        "{looked:?}"
+    );
+    assert_eq!(tunnel(&world), None, "there is nothing to report");
+    world.api.requests();
+    world.wake();
+    world.settle().await;
+    assert_eq!(world.api.requests(), Vec::<String>::new());
+    assert_eq!(world.tenant_api.requests(), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn a_kubelet_that_is_not_reached_is_named_and_the_control_plane_stays_ready() {
     let world = World::new().await;
     world.settle().await;

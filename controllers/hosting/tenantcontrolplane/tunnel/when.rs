@@ -1,6 +1,7 @@
 //! When to ask the kubelets: after a rollout, when the number of ready workers changes, when a request of the engine failed
 //! because the API server did not reach the nodes; else with the daily audit. While the answer is bad or nobody was there to
-//! answer, again and again, each time after as long as it has been so. Pure.
+//! answer, again and again, each time after as long as it has been so: a new tenant without nodes after 30 s, a minute, two
+//! minutes. Pure.
 
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp}
 const APART: Duration = Duration::from_secs(5);
 /// How long after its start a control plane without known workers is asked first.
 const FIRST: Duration = Duration::from_secs(30);
+/// A tenant of this age has started long ago.
+const OLD: Duration = Duration::from_mins(10);
 /// The first questions of a new process about tenants that run are spread over this time.
 const SPREAD: Duration = Duration::from_hours(1);
 /// Longest time until a bad answer is asked again.
@@ -35,8 +38,8 @@ pub struct Inputs<'a> {
     pub about: &'a str,
     /// Workers are known to be ready.
     pub has_workers: bool,
-    /// The tenant was created longer ago than any start takes.
-    pub is_old: bool,
+    /// Time since the tenant was created.
+    pub age: Duration,
     /// Time of the next audit.
     pub audit: Timestamp,
     /// Now.
@@ -61,14 +64,14 @@ pub fn due(inputs: Inputs<'_>) -> Due {
         last,
         about,
         has_workers,
-        is_old,
+        age,
         audit,
         now,
         random,
     } = inputs;
     let after = |from: Timestamp, delay: Duration| from.checked_add(delay).unwrap_or(from);
     let is_good = condition.is_some_and(|condition| condition.status == "True");
-    let lasts = condition.map_or(Duration::ZERO, |condition| {
+    let lasts = condition.map_or(age, |condition| {
         let seconds = now.as_second() - condition.last_transition_time.0.as_second();
         Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
     });
@@ -78,7 +81,7 @@ pub fn due(inputs: Inputs<'_>) -> Due {
         (Some(last), _) => Due::At(after(last.at, lasts.clamp(2 * APART, LONGEST))),
         (None, Some(_)) if is_good => Due::Believe,
         (None, Some(_)) => Due::At(after(now, SPREAD.min(lasts).mul_f64(random))),
-        (None, None) if is_old => Due::At(after(now, SPREAD.mul_f64(random))),
+        (None, None) if age > OLD => Due::At(after(now, SPREAD.mul_f64(random))),
         (None, None) if has_workers => Due::At(now),
         (None, None) => Due::At(after(now, FIRST)),
     }
@@ -122,7 +125,7 @@ mod tests {
             last: last.as_ref(),
             about: "b",
             has_workers: false,
-            is_old: false,
+            age: Duration::from_mins(1),
             audit: at(NOW + 80_000),
             now: at(NOW),
             random: 0.5,
@@ -166,7 +169,20 @@ mod tests {
         assert_eq!(ask(Some(&condition("True", 50)), None, |_| {}), None);
         assert_eq!(ask(Some(&condition("False", 100)), None, |_| {}), Some(50));
         assert_eq!(ask(Some(&condition("False", 100_000)), None, |_| {}), Some(1800));
-        assert_eq!(ask(None, None, |inputs| inputs.is_old = true), Some(1800));
+        assert_eq!(
+            ask(None, None, |inputs| inputs.age = Duration::from_hours(1)),
+            Some(1800)
+        );
+    }
+
+    #[test]
+    fn a_tenant_without_nodes_is_asked_less_and_less_often() {
+        for (age, next) in [(30, 30), (60, 60), (7200, 7200), (900_000, 21_600)] {
+            let asked = ask(None, Some(("b", 0)), |inputs| {
+                inputs.age = Duration::from_secs(age);
+            });
+            assert_eq!(asked, Some(next), "{age} s old");
+        }
     }
 
     #[test]
