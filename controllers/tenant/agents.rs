@@ -21,10 +21,10 @@ pub async fn trouble(connection: &Connection) -> Result<Option<String>, Error> {
         .labels(&format!("k8s-app={ACCOUNT}"))
         .limit(PAGE);
     let found = within("list the konnectivity agents", pods.list(&agents)).await?;
-    Ok(told(&found.items))
+    Ok(summary(&found.items))
 }
 
-fn told(agents: &[Pod]) -> Option<String> {
+fn summary(agents: &[Pod]) -> Option<String> {
     if agents.is_empty() {
         return Some(format!(
             "there is no pod {ACCOUNT} in {NAMESPACE} of the workload cluster; it is applied again"
@@ -77,9 +77,13 @@ mod tests {
 
     #[test]
     fn an_agent_that_is_missing_or_does_not_start_is_named() {
-        assert!(told(&[]).unwrap().contains("there is no pod konnectivity-agent"));
-        assert_eq!(told(&[agent("a", "True", None)]), None);
-        let found = told(&[
+        assert!(
+            summary(&[])
+                .unwrap()
+                .contains("there is no pod konnectivity-agent")
+        );
+        assert_eq!(summary(&[agent("a", "True", None)]), None);
+        let found = summary(&[
             agent("a", "True", None),
             agent("b", "False", Some("ImagePullBackOff")),
         ])
