@@ -132,7 +132,7 @@ named! {
         FormerEndpointsServed,
         /// This control plane answers at the published endpoint. Only where that is not the address of its own Service.
         EndpointReachable,
-        /// Defined by the Go provider: the infrastructure cluster received the endpoint, where it needs one.
+        /// Defined by the Go provider: the infrastructure cluster has the endpoint, where it takes one. Not part of `Ready`.
         InfrastructureClusterPatched,
         /// Defined by the Go provider: the control plane is initialized as Cluster API's contract defines it.
         KamajiControlPlaneIsInitialized,
@@ -490,8 +490,25 @@ named! {
         OwnerNotSupported,
         /// A control plane Machine owns the config. The control plane runs as pods and has no Machines.
         ControlPlaneMachineNotSupported,
-        /// The infrastructure cluster does not take the endpoint from this provider. This version does not set it.
+        /// The infrastructure keeps an endpoint of its own and takes none from a control plane.
         InfrastructureClusterNotPatched,
+        /// The kind of the infrastructure cluster is not installed.
+        InfrastructureNotInstalled,
+        /// The definition of the infrastructure cluster names no version that follows a contract of Cluster API.
+        NoContractLabel,
+        /// The infrastructure cluster is not set up for a control plane that it does not host; the message names the field.
+        HostedModeNotConfigured,
+        /// The infrastructure cluster needs its endpoint before it is created; the message has the endpoint.
+        EndpointMustBePreset,
+        /// The infrastructure cluster has another endpoint, set by somebody else.
+        EndpointConflict,
+        /// The API server accepted the endpoint for the infrastructure cluster and stored something else.
+        WriteHadNoEffect,
+        /// A webhook, a policy or the schema refuses the endpoint for the infrastructure cluster; the message quotes it.
+        EndpointRejected,
+        /// The infrastructure cluster has the endpoint; its annotation `cluster.x-k8s.io/managed-by` is one that its
+        /// provider does not know.
+        ManagedByIgnored,
 
         // --- bootstrap ----------------------------------------------------------------------------------------
         /// The bootstrap data Secret exists.

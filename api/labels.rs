@@ -10,6 +10,8 @@ pub mod field_manager {
     pub const BOOTSTRAP: &str = "kamaji-bootstrap";
     /// Hosting engine.
     pub const HOSTING: &str = "kamaji-hosting";
+    /// Control plane provider, for the one field of infrastructure objects that it writes.
+    pub const ENDPOINT: &str = "kamaji-endpoint";
 }
 
 /// Namespaces of the shipped components and of the managed datastores.
@@ -31,7 +33,7 @@ pub mod capi {
     pub const CLUSTER_NAME: &str = "cluster.x-k8s.io/cluster-name";
     /// Annotation that pauses an object, whatever its value.
     pub const PAUSED: &str = "cluster.x-k8s.io/paused";
-    /// Annotation of an object that is managed outside Cluster API.
+    /// Annotation of an infrastructure object that its provider leaves alone; its value says who looks after it instead.
     pub const MANAGED_BY: &str = "cluster.x-k8s.io/managed-by";
     /// Label of control-plane Machines.
     pub const CONTROL_PLANE: &str = "cluster.x-k8s.io/control-plane";
@@ -41,6 +43,8 @@ pub mod capi {
     pub const SECRET_TYPE: &str = "cluster.x-k8s.io/secret";
     /// CRD label whose value lists the versions that follow contract v1beta2.
     pub const CONTRACT: &str = "cluster.x-k8s.io/v1beta2";
+    /// CRD label whose value lists the versions that follow contract v1beta1, which Cluster API still accepts.
+    pub const CONTRACT_V1BETA1: &str = "cluster.x-k8s.io/v1beta1";
     /// Annotation that `clusterctl move` sets on the objects that it deletes at the source: their data must be kept.
     pub const DELETE_FOR_MOVE: &str = "clusterctl.cluster.x-k8s.io/delete-for-move";
     /// Annotation that makes `clusterctl move` wait, and then give up.
@@ -135,6 +139,12 @@ pub mod go_provider {
 
 /// Names of this project.
 pub mod ours {
+    /// Label of a ClusterRole, with the value `true`: its rules are added to those of the control plane provider, which
+    /// writes the endpoint into infrastructure objects.
+    pub const AGGREGATE_TO_INFRA: &str = "controlplane.kamaji.clastix.io/aggregate-to-infra";
+    /// Value of `cluster.x-k8s.io/managed-by` on an infrastructure object that the control plane provider reports as
+    /// provisioned.
+    pub const MANAGES_INFRA: &str = "kamaji";
     /// Value of `kamaji.clastix.io/paused` on a TenantControlPlane that is paused because its Cluster is.
     pub const PAUSED_WITH_CLUSTER: &str = "with-cluster";
     /// Finalizer of a KamajiControlPlane.

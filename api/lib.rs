@@ -6,6 +6,7 @@
 //! - [`conditions`], [`labels`]: every name that other programs look up
 //! - [`unsupported`]: fields that are accepted but have no effect yet
 //! - [`rbac`]: the form of RBAC rules, which each controller declares
+//! - [`quirks`]: what is special about the infrastructure kinds of known providers
 //! - [`children`]: the kinds of Kubernetes that the engine makes, with what it may do with each
 //! - [`schema`]: schemas and rules that several types share
 //! - [`crd`]: the custom resource definitions
@@ -31,6 +32,7 @@ pub mod labels;
 pub mod metadata;
 pub mod pod;
 pub mod probes;
+pub mod quirks;
 pub mod rbac;
 pub mod schema;
 pub mod service;

@@ -1,6 +1,6 @@
 //! Flags and environment, validated once.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::ensure;
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
@@ -12,7 +12,7 @@ use crate::{
         http,
         telemetry::{self, LogFormat},
     },
-    settings::{DefaultDatastore, Hosting, PodOverrides, RoleName, Settings},
+    settings::{DefaultDatastore, Gate, Hosting, PodOverrides, RoleName, Settings},
 };
 
 /// Cluster API control plane and bootstrap provider with an embedded Kamaji hosting engine.
@@ -165,6 +165,30 @@ pub struct RunArgs {
         value_delimiter = ','
     )]
     pub external_ips: Vec<IpNet>,
+    /// Feature gates of the Go control plane provider, separated by commas. `SkipInfraClusterPatch=true` hands no endpoint over
+    /// to infrastructure objects; `DynamicInfrastructureClusterPatch`, `ExternalClusterReference` and
+    /// `ExternalClusterReferenceCrossNamespace` are accepted without effect.
+    #[arg(
+        long,
+        env = "CAPI_KAMAJI_FEATURE_GATES",
+        value_name = "NAME=BOOL,...",
+        value_delimiter = ',',
+        value_parser = gate
+    )]
+    pub feature_gates: Vec<(Gate, bool)>,
+    /// Accepted without effect, for installations of the Go control plane provider: every infrastructure kind that follows the
+    /// contract gets the endpoint.
+    #[arg(
+        long,
+        env = "CAPI_KAMAJI_DYNAMIC_INFRASTRUCTURE_CLUSTERS",
+        value_name = "KIND,...",
+        value_delimiter = ','
+    )]
+    pub dynamic_infrastructure_clusters: Vec<String>,
+    /// A file with what is special about infrastructure kinds, in the form of `api/quirks.yaml`; its entries
+    /// replace those of the same kind, and add to them.
+    #[arg(long, env = "CAPI_KAMAJI_INFRASTRUCTURE_QUIRKS", value_name = "FILE")]
+    pub infrastructure_quirks: Option<PathBuf>,
     /// How log lines look.
     #[arg(
         long,
@@ -218,8 +242,29 @@ impl RunArgs {
             concurrency: self.concurrency.max(1),
             pod_overrides: self.pod_overrides,
             external_ips: self.external_ips.clone(),
+            skip_infrastructure: self.is_on(Gate::SkipInfraClusterPatch),
+            infrastructure_quirks: self.infrastructure_quirks.clone(),
         }
     }
+
+    /// A feature gate is on; the last word on it counts.
+    fn is_on(&self, gate: Gate) -> bool {
+        let last = self.feature_gates.iter().rev().find(|(named, _)| *named == gate);
+        last.is_some_and(|(_, on)| *on)
+    }
+}
+
+/// Reads `NAME=BOOL`.
+fn gate(text: &str) -> Result<(Gate, bool), String> {
+    let known = || {
+        let names = Gate::value_variants().iter().filter_map(Gate::to_possible_value);
+        let names: Vec<_> = names.map(|name| name.get_name().to_owned()).collect();
+        format!("want one of {} with =true or =false", names.join(", "))
+    };
+    let (name, on) = text.split_once('=').ok_or_else(known)?;
+    let gate = Gate::from_str(name.trim(), false).map_err(|_| known())?;
+    let on = on.trim().parse().map_err(|_| known())?;
+    Ok((gate, on))
 }
 
 #[cfg(test)]
@@ -246,6 +291,26 @@ mod tests {
             (&["--leader-elect", "--hosting=external"], true),
         ] {
             assert_eq!(run(flags).unwrap().leader_elect, wanted, "{flags:?}");
+        }
+    }
+
+    #[test]
+    fn the_feature_gates_of_the_go_provider_are_read() {
+        let skips = |flags: &[&str]| run(flags).map(|args| args.settings().skip_infrastructure);
+        assert!(!skips(&[]).unwrap());
+        assert!(skips(&["--feature-gates=SkipInfraClusterPatch=true"]).unwrap());
+        assert!(!skips(&["--feature-gates=SkipInfraClusterPatch=true,SkipInfraClusterPatch=false"]).unwrap());
+        let both = "--feature-gates=DynamicInfrastructureClusterPatch=true,ExternalClusterReference=false";
+        assert!(!skips(&[both, "--dynamic-infrastructure-clusters=ThatCluster,ThisCluster"]).unwrap());
+        for wrong in [
+            "SkipInfraClusterPatch",
+            "SkipInfraClusterPatch=maybe",
+            "Unknown=true",
+        ] {
+            let error = skips(&[&format!("--feature-gates={wrong}")])
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains("want one of SkipInfraClusterPatch,"), "{error}");
         }
     }
 

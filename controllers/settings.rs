@@ -1,6 +1,6 @@
 //! What controllers read of the flags. Below `runtime`, so that every controller may use it; `args` builds it.
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, path::PathBuf};
 
 use clap::ValueEnum;
 use ipnet::IpNet;
@@ -61,6 +61,24 @@ pub struct Settings {
     pub pod_overrides: PodOverrides,
     /// Ranges of addresses that authors of TenantControlPlanes may take as external addresses of a Service.
     pub external_ips: Vec<IpNet>,
+    /// No endpoint is handed over to infrastructure objects.
+    pub skip_infrastructure: bool,
+    /// A file with what is special about infrastructure kinds, over what the program knows.
+    pub infrastructure_quirks: Option<PathBuf>,
+}
+
+/// A feature gate of the Go control plane provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum Gate {
+    /// No endpoint is handed over to infrastructure objects.
+    SkipInfraClusterPatch,
+    /// No effect: every kind that follows the contract gets the endpoint.
+    DynamicInfrastructureClusterPatch,
+    /// No effect: this version runs no pods in other clusters.
+    ExternalClusterReference,
+    /// No effect: this version runs no pods in other clusters.
+    ExternalClusterReferenceCrossNamespace,
 }
 
 /// What authors of TenantControlPlanes may change in the pods of their control planes.

@@ -3,7 +3,7 @@
 
 use kamaji_api::controlplane::Endpoint;
 use kube::CustomResource;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Fields of `spec`.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -89,6 +89,29 @@ pub struct ClusterStatus {
     pub initialization: ClusterInitialization,
     /// Worker Machines, those of MachinePools included.
     pub workers: ClusterWorkers,
+    /// The condition `InfrastructureReady` alone.
+    #[serde(
+        deserialize_with = "infrastructure_ready",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub conditions: Vec<ClusterCondition>,
+}
+
+/// The part of a condition that is read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClusterCondition {
+    /// Type.
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// Reason.
+    pub reason: String,
+}
+
+fn infrastructure_ready<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<ClusterCondition>, D::Error> {
+    let mut all = Vec::<ClusterCondition>::deserialize(from)?;
+    all.retain(|condition| condition.type_ == "InfrastructureReady");
+    Ok(all)
 }
 
 /// Counts of worker Machines.
@@ -110,6 +133,13 @@ pub struct ClusterInitialization {
     pub control_plane_initialized: bool,
 }
 
+impl Reference {
+    /// For people: `Kind name`.
+    pub fn text(&self) -> String {
+        format!("{} {}", self.kind, self.name)
+    }
+}
+
 impl Cluster {
     /// The control plane endpoint, if host and port are set.
     pub fn endpoint(&self) -> Option<&Endpoint> {
@@ -126,11 +156,14 @@ impl Cluster {
             .is_some_and(|status| status.initialization.infrastructure_provisioned)
     }
 
-    /// The infrastructure object as `Kind name`, while it is not provisioned and the Cluster has an endpoint for it.
-    pub fn waiting_infrastructure(&self) -> Option<String> {
-        let reference = self.spec.infrastructure_ref.as_ref()?;
-        let waits = self.endpoint().is_some() && !self.infrastructure_provisioned();
-        waits.then(|| format!("{} {}", reference.kind, reference.name))
+    /// Cluster API looked for the infrastructure object and found none. Not known before it looked.
+    pub fn infrastructure_is_missing(&self) -> bool {
+        let conditions = self.status.as_ref().map(|status| status.conditions.as_slice());
+        let mut reasons = conditions
+            .unwrap_or_default()
+            .iter()
+            .map(|condition| condition.reason.as_str());
+        reasons.any(|reason| matches!(reason, "ObjectDoesNotExist" | "ObjectDeleted"))
     }
 
     /// Number of Ready worker Machines.
@@ -173,6 +206,10 @@ mod tests {
             },
             "status": {
                 "initialization": {"infrastructureProvisioned": true, "controlPlaneInitialized": true},
+                "conditions": [
+                    {"type": "Available", "status": "True", "reason": "Available"},
+                    {"type": "InfrastructureReady", "status": "False", "reason": "ObjectDeleted", "message": "m"}
+                ],
                 "phase": "Provisioned"
             }
         }))
@@ -180,6 +217,9 @@ mod tests {
         assert_eq!(full.endpoint().map(|e| e.port), Some(40000));
         assert_eq!(full.spec.cluster_network.pods.cidr_blocks, ["10.1.0.0/16"]);
         assert!(full.infrastructure_provisioned() && full.control_plane_initialized());
+        assert!(full.infrastructure_is_missing() && !bare.infrastructure_is_missing());
+        let kept = full.status.map(|status| status.conditions.len());
+        assert_eq!(kept, Some(1), "the others are not kept in memory");
     }
 
     #[test]

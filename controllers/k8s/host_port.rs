@@ -55,8 +55,13 @@ impl HostPort {
 
 impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", in_url(&self.host), self.port)
+        f.write_str(&joined(&self.host, self.port))
     }
+}
+
+/// `host:port`, with brackets around an IPv6 address.
+pub fn joined(host: &str, port: impl fmt::Display) -> String {
+    format!("{}:{port}", in_url(host))
 }
 
 /// A host as it is written in a URL: brackets around an address with colons.

@@ -17,7 +17,7 @@ use super::{
 use crate::k8s::{
     conditions::Verdict,
     problem::Problem,
-    report::{Known, Report},
+    report::{Known, Report, Step},
 };
 
 /// What the conditions are computed from.
@@ -91,7 +91,10 @@ fn set(inputs: Inputs<'_>, condition: Own, report: &mut Report) {
             Some(None) => report.remove(type_),
             None => {}
         },
-        Own::InfrastructureClusterPatched => report.set(infrastructure_cluster_patched(inputs)),
+        Own::InfrastructureClusterPatched => match inputs.progress.handoff.verdict() {
+            Some(verdict) => report.set(verdict),
+            None => report.step(type_, &Step::NotReached, Reason::Patched),
+        },
         Own::FoundExternalReferenceClient => report.set(found_external_reference_client()),
         Own::FieldNotSupported => report.unsupported(inputs.control_plane.spec.unsupported_message()),
         Own::Ready => {}
@@ -259,29 +262,6 @@ fn control_plane_endpoint_patched(inputs: Inputs<'_>) -> Known {
         Reason::WaitingForEndpoint,
         "spec.controlPlaneEndpoint is not written yet",
     )))
-}
-
-/// This control plane writes nothing into the infrastructure cluster. Most take the endpoint from the Cluster; some wait
-/// for it in their own spec.
-fn infrastructure_cluster_patched(inputs: Inputs<'_>) -> Verdict {
-    let condition = Own::InfrastructureClusterPatched.as_str();
-    let endpoint = inputs.progress.endpoint.as_ref();
-    match (&inputs.progress.waiting_infrastructure, endpoint) {
-        (Some(infrastructure), Some(choice)) => Verdict::no(
-            condition,
-            Reason::WaitingForInfrastructure.as_str(),
-            format!(
-                "{infrastructure} is not provisioned, although the Cluster has the endpoint {}; if it waits for the endpoint \
-                 in its own spec.controlPlaneEndpoint, set it there; its conditions name other causes",
-                endpoint::text(&choice.endpoint)
-            ),
-        ),
-        (Some(_), None) | (None, _) => Verdict::yes(
-            condition,
-            Reason::NotApplicable,
-            "the infrastructure cluster takes the endpoint from the Cluster",
-        ),
-    }
 }
 
 /// Initialized now or before: Cluster API requires that it never goes back.

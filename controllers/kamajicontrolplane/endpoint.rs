@@ -19,7 +19,7 @@ use kube::ResourceExt;
 
 use crate::{
     capi::cluster::Cluster,
-    k8s::host_port::{HostPort, in_url, is_host},
+    k8s::host_port::{HostPort, is_host, joined},
 };
 
 /// Who set an endpoint.
@@ -265,8 +265,7 @@ pub fn parse(text: &str) -> Option<Endpoint> {
 
 /// Formats `host:port`; an IPv6 address gets brackets.
 pub fn text(endpoint: &Endpoint) -> String {
-    let Endpoint { host, port } = endpoint;
-    format!("{}:{port}", in_url(host))
+    joined(&endpoint.host, endpoint.port)
 }
 
 /// The URL for `server` of a kubeconfig.

@@ -5,7 +5,7 @@ use kamaji_api::conditions::{KamajiControlPlaneCondition as Own, Reason};
 use crate::k8s::report::{Except, Rule, When};
 
 /// A Warning is for what somebody has to act on. Waiting for what comes by itself is no Event.
-pub const RULES: [Rule; 2] = [
+pub const RULES: [Rule; 4] = [
     Rule {
         conditions: &[
             Own::SpecValid.as_str(),
@@ -19,6 +19,19 @@ pub const RULES: [Rule; 2] = [
         ],
         when: When::Unhealthy,
         except: &[Except::Waits, Except::Reasons(&[Reason::Pending])],
+    },
+    Rule {
+        conditions: &[Own::InfrastructureClusterPatched.as_str()],
+        when: When::Unhealthy,
+        except: &[
+            Except::Waits,
+            Except::Reasons(&[Reason::Paused, Reason::Deleting]),
+        ],
+    },
+    Rule {
+        conditions: &[Own::InfrastructureClusterPatched.as_str()],
+        when: When::Because(Reason::ManagedByIgnored),
+        except: &[],
     },
     Rule {
         conditions: &[Own::KamajiControlPlaneIsInitialized.as_str()],

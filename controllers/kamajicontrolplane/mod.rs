@@ -4,7 +4,8 @@
 //! creates beside it, so that upstream Kamaji can be the engine instead of ours. The steps of a reconcile, in
 //! [`reconcile`]:
 //!
-//! pause → deletion → finalizer → [`observe`] → [`validate`] → [`desired`] → [`apply`] → [`publish`] → [`status`]
+//! pause → deletion → finalizer → [`observe`] → [`validate`] → [`desired`] → [`apply`] → [`publish`] → [`handoff`] →
+//! [`status`]
 //!
 //! This file wires the controller: what is watched, and the loop. [`wake`] has who wakes whom. Nothing is polled.
 
@@ -18,6 +19,7 @@ mod events;
 #[cfg(test)]
 mod example;
 mod field_paths;
+pub mod handoff;
 mod kept;
 mod network;
 mod observe;
@@ -37,14 +39,16 @@ mod validate;
 mod versions;
 mod wake;
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
+use anyhow::Context as _;
 use futures::future::FutureExt as _;
 use k8s_openapi::api::core::v1::Secret;
 use kamaji_api::{
     conditions::KamajiControlPlaneCondition,
     controlplane::KamajiControlPlane,
     labels::{capi, field_manager},
+    quirks::Quirks,
     tenantcontrolplane::TenantControlPlane,
 };
 use kube::{Client, api::PartialObjectMeta, runtime::watcher::Config};
@@ -53,11 +57,13 @@ use crate::{
     capi::{
         cluster::Cluster,
         machine::{Machine, MachinePool},
+        quirks,
     },
     k8s::{apply::Applier, events::Events, index::ChildIndex, store::Store},
     runtime::{queue::Queue, role::Role, watch::Watches},
     settings::Hosting,
 };
+use handoff::Infrastructure;
 
 /// Name of this controller in metrics and logs.
 pub const CONTROLLER: &str = "kamajicontrolplane";
@@ -90,6 +96,10 @@ pub struct Context {
     ask: reach::Ask,
     /// Who answered.
     answers: reach::Answers,
+    /// The way to infrastructure objects.
+    infrastructure: Infrastructure,
+    /// What infrastructure objects were asked.
+    handoffs: handoff::Memory,
 }
 
 impl Context {
@@ -100,6 +110,7 @@ impl Context {
         instance: Option<String>,
         hosting: Hosting,
         ask: reach::Ask,
+        infrastructure: Infrastructure,
         acts_on: impl Fn(&str) -> bool + Send + Sync + 'static,
     ) -> Arc<Self> {
         let index = Arc::new(ChildIndex::default());
@@ -117,6 +128,8 @@ impl Context {
             hosting,
             ask,
             answers: reach::Answers::default(),
+            infrastructure,
+            handoffs: handoff::Memory::default(),
         });
         wake::connect(&context, acts_on);
         context
@@ -143,6 +156,16 @@ impl Context {
     }
 }
 
+/// What is known about infrastructure kinds, with that of a file over it.
+fn known_quirks(file: Option<&Path>) -> anyhow::Result<Quirks> {
+    let Some(file) = file else {
+        return quirks::embedded();
+    };
+    let of_file = || format!("--infrastructure-quirks={}", file.display());
+    let text = std::fs::read_to_string(file).with_context(of_file)?;
+    quirks::with(&text).with_context(of_file)
+}
+
 /// Runs the controller until the process stops.
 ///
 /// # Errors
@@ -152,11 +175,14 @@ pub async fn start(role: Role) -> anyhow::Result<()> {
     let hosting = settings.hosting;
     let ask: reach::Ask =
         Arc::new(|server, ca| async move { crate::tenant::who_answers::ask(&server, &ca).await }.boxed());
+    let quirks = known_quirks(settings.infrastructure_quirks.as_deref())?;
+    let infrastructure = Infrastructure::new(role.client.clone(), quirks, settings.skip_infrastructure);
     let context = Context::new(
         role.client.clone(),
         role.instance(),
         hosting,
         ask,
+        infrastructure,
         move |namespace| settings.acts_on(namespace),
     );
     role.metrics.applies(CONTROLLER, context.applier.counts());

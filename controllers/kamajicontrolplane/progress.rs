@@ -1,6 +1,6 @@
 //! What a reconcile found and did, as far as it came. Values alone.
 
-use super::{endpoint::Choice, reach::Reach};
+use super::{endpoint::Choice, handoff::Handoff, reach::Reach};
 use crate::k8s::{problem::Problem, report::Step};
 
 /// What a reconcile found and did: what the status is computed from.
@@ -24,8 +24,8 @@ pub struct Progress {
     pub endpoint: Option<Choice>,
     /// Whether the endpoint leads here.
     pub reach: Reach,
-    /// The infrastructure cluster that is not provisioned although the Cluster has an endpoint, as `Kind name`.
-    pub waiting_infrastructure: Option<String>,
+    /// Whether the infrastructure cluster has the endpoint.
+    pub handoff: Handoff,
     /// Secret `<cluster>-ca`.
     pub ca: Step,
     /// Secret `<cluster>-kubeconfig`.

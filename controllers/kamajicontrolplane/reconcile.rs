@@ -15,6 +15,7 @@ use super::{
     delete,
     desired::{self, Inputs},
     endpoint, events,
+    handoff::hand_off,
     kept::{self, Keeper},
     observe::{self, Observed, observe},
     pause,
@@ -44,6 +45,7 @@ pub async fn reconcile(context: &Context, key: &RootKey) -> Reconciled {
     let Some(mut observed) = observe(context, key) else {
         context.fingerprints.forget(key);
         context.answers.forget(key);
+        context.handoffs.forget(key);
         return Ok(Outcome::Done);
     };
     let now = Timestamp::now();
@@ -63,6 +65,7 @@ pub async fn reconcile(context: &Context, key: &RootKey) -> Reconciled {
             Ok(None) => {
                 context.fingerprints.forget(key);
                 context.answers.forget(key);
+                context.handoffs.forget(key);
                 return Ok(Outcome::Done);
             }
             Err(problem) => return problem.settle(),
@@ -122,7 +125,6 @@ async fn bring_up(
     let keeper = Keeper::of(&control_plane, observed.tenant.as_deref(), context.hosting);
     progress.endpoint = endpoint::choose(&control_plane, &cluster, observed.tenant.as_deref())
         .map(|choice| kept::with_refused(choice, &control_plane, &cluster, &keeper));
-    progress.waiting_infrastructure = cluster.waiting_infrastructure();
     progress.spec = Step::of(&validate(&control_plane, observed.tenant.as_deref()));
     if progress.spec.is_done()
         && let Err(problem) = is_available(observed)
@@ -165,13 +167,16 @@ async fn bring_up(
         observed.tenant = observed.tenant.take().or_else(|| applied.map(Arc::new));
     }
     let outcome = publish(context, observed, &secrets, &name, ca_is_copied, progress).await?;
+    // Boxed: it is due once in the life of a control plane, and larger than all the rest.
+    progress.handoff = Box::pin(hand_off(context, observed, &cluster)).await;
     if let Some(refused) = progress.spec.problem() {
         return Err(refused.clone());
     }
     progress.reach = observe::reach(context, observed, &name, progress.endpoint.as_ref()).await?;
     let restart = desired::rollout_after(&control_plane).filter(|after| *after > now);
     let restart = restart.and_then(|after| std::time::Duration::try_from(after.duration_since(now)).ok());
-    let wait = restart.into_iter().chain(progress.reach.again()).min();
+    let again = [progress.reach.again(), progress.handoff.again()];
+    let wait = restart.into_iter().chain(again.into_iter().flatten()).min();
     Ok(wait.map_or(outcome, |wait| outcome.or_after(wait)))
 }
 

@@ -114,6 +114,7 @@ mod tests {
         kamajicontrolplane::{
             endpoint::{Choice, Origin},
             events, example,
+            handoff::Handoff,
         },
     };
 
@@ -132,6 +133,10 @@ mod tests {
             ca: Step::Done,
             kubeconfig: Step::Done,
             bootstrap: Step::Done,
+            handoff: Handoff::Settled(
+                Reason::NotApplicable,
+                "the Cluster has no infrastructureRef".into(),
+            ),
             ..Progress::default()
         }
     }

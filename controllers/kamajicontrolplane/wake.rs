@@ -98,7 +98,7 @@ pub fn connect(context: &Context, acts_on: impl Fn(&str) -> bool + Send + Sync +
 }
 
 /// Cluster API changed what a control plane depends on: spec, annotations, the object itself, whether its infrastructure is
-/// provisioned, or how many workers are ready. Other writes of the Cluster's status have no effect here.
+/// provisioned or exists, or how many workers are ready. Other writes of the Cluster's status have no effect here.
 fn cluster_changed(old: Option<&Cluster>, new: Option<&Cluster>) -> bool {
     let of = |cluster: Option<&Cluster>| {
         cluster.map(|cluster| {
@@ -108,6 +108,7 @@ fn cluster_changed(old: Option<&Cluster>, new: Option<&Cluster>) -> bool {
                 metadata.uid.clone(),
                 metadata.annotations.clone(),
                 cluster.infrastructure_provisioned(),
+                cluster.infrastructure_is_missing(),
                 cluster.ready_workers(),
             )
         })

@@ -53,6 +53,12 @@ struct State {
     lives: Option<usize>,
     /// Requests whose path ends like this get 429.
     refused: Option<String>,
+    /// Requests whose path starts like this get 403, as if an RBAC rule were missing.
+    forbidden: Option<String>,
+    /// What a webhook merges into each object that is written below this path; `null` drops a field.
+    amended: Option<(String, Value)>,
+    /// What happens to the object at this path just before its next write: a merge, or its deletion.
+    overtaken: Option<(String, Option<Value>)>,
     /// How long an answer takes.
     delay: Duration,
 }
@@ -82,6 +88,21 @@ impl FakeApi {
     /// Answers requests whose path ends like this with 429 from now on.
     pub fn refuse(&self, end: Option<&str>) {
         self.state.lock().refused = end.map(ToOwned::to_owned);
+    }
+
+    /// Answers requests whose path starts like this with 403 from now on, as where an RBAC rule is missing.
+    pub fn forbid(&self, path: Option<&str>) {
+        self.state.lock().forbidden = path.map(str::to_owned);
+    }
+
+    /// Merges `change` into each object that is written below `path`, as a webhook does, or a schema that drops fields.
+    pub fn amend(&self, path: Option<&str>, change: Value) {
+        self.state.lock().amended = path.map(|path| (path.to_owned(), change));
+    }
+
+    /// Merges `change` into the object at `path` just before its next write, as another client does; `None` deletes it.
+    pub fn overtake(&self, path: &str, change: Option<Value>) {
+        self.state.lock().overtaken = Some((path.to_owned(), change));
     }
 
     /// Another connection to the same objects; [`FakeApi::fall_silent`] concerns only one of the two.
@@ -168,6 +189,14 @@ impl State {
         {
             return failure(429, "TooManyRequests", "try again later");
         }
+        let is_forbidden = |path: &String| uri.path().starts_with(path.as_str());
+        if self.forbidden.as_ref().is_some_and(is_forbidden) {
+            let verb = if method == Method::GET { "get" } else { "patch" };
+            let kinds = uri.path().rsplit('/').nth(1).unwrap_or_default();
+            let words =
+                format!("is forbidden: User \"u\" cannot {verb} resource \"{kinds}\" in API group \"g\"");
+            return failure(403, "Forbidden", &words);
+        }
         let writes = method != Method::GET && !uri.path().contains("/events");
         if let Some(lives) = self.lives.as_mut().filter(|_| writes) {
             *lives -= 1;
@@ -251,6 +280,16 @@ impl State {
     }
 
     fn patch(&mut self, path: &str, status: bool, query: &str, body: &Value) -> (StatusCode, Value) {
+        if let Some((_, change)) = self.overtaken.take_if(|(overtaken, _)| overtaken == path) {
+            match change {
+                Some(change) => {
+                    let mut object = self.objects.get(path).cloned().unwrap_or_else(|| json!({}));
+                    overlay(&mut object, &change, true);
+                    self.store(path, object);
+                }
+                None => self.remove(path),
+            }
+        }
         let known = self.objects.get(path).cloned();
         let apply = query.contains("fieldManager=") && query.contains("force=true");
         let metadata = &body["metadata"];
@@ -278,6 +317,13 @@ impl State {
             overlay(&mut object, body, false);
         } else {
             overlay(&mut object, body, true);
+        }
+        if let Some((_, change)) = self
+            .amended
+            .as_ref()
+            .filter(|(below, _)| path.starts_with(below.as_str()))
+        {
+            overlay(&mut object, change, true);
         }
         (StatusCode::OK, self.store(path, object))
     }

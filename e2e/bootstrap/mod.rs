@@ -221,6 +221,8 @@ impl World {
                 concurrency: 16,
                 pod_overrides: PodOverrides::default(),
                 external_ips: Vec::new(),
+                skip_infrastructure: false,
+                infrastructure_quirks: None,
             }),
             metrics: Metrics::default(),
             readiness: Readiness::default(),

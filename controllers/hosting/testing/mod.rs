@@ -30,6 +30,8 @@ pub async fn engine(api: &FakeApi, default_datastore: DefaultDatastore) -> Arc<E
             concurrency: 1,
             pod_overrides: PodOverrides::default(),
             external_ips: Vec::new(),
+            skip_infrastructure: false,
+            infrastructure_quirks: None,
         }),
         metrics: Metrics::default(),
         readiness: Readiness::default(),

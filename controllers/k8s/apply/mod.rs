@@ -15,6 +15,7 @@
 //! one, or if it has no owner and Kamaji's labels. The first request is no plain create, because a create owns the fields
 //! it sets, and a later apply could not remove them.
 
+pub mod foreign;
 mod others;
 
 use std::sync::{

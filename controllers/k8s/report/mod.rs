@@ -203,6 +203,8 @@ pub enum When {
     Unhealthy,
     /// To anything but the healthy status, `Unknown` included: a Warning with the condition's reason and message.
     NotHealthy,
+    /// To this reason, whatever the status: a Warning with the condition's reason and message.
+    Because(Reason),
     /// To the healthy status: a Normal Event with this reason and message.
     Healthy {
         /// Reason of the Event.
@@ -273,6 +275,7 @@ fn event(condition: &Condition, when: When) -> Option<Transition> {
     match when {
         When::Unhealthy => (!healthy && condition.status != "Unknown").then_some(warning),
         When::NotHealthy => (!healthy).then_some(warning),
+        When::Because(reason) => (condition.reason == reason.as_str()).then_some(warning),
         When::Healthy { reason, message } => healthy.then(|| Transition {
             warning: false,
             reason: reason.into(),

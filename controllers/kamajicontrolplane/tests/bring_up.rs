@@ -226,37 +226,6 @@ async fn a_preset_endpoint_that_the_user_also_names_in_the_certificate_stays_pre
 }
 
 #[tokio::test]
-async fn an_infrastructure_that_waits_although_there_is_an_endpoint_is_named() {
-    let mut world = World::new();
-    world.settle().await;
-    let cluster = |provisioned: bool| {
-        json!({
-            "spec": {
-                "infrastructureRef": {"apiGroup": "i.example", "kind": "ThatCluster", "name": "alpha"},
-                "controlPlaneEndpoint": {"host": "192.0.2.1", "port": 6443},
-            },
-            "status": {"initialization": {"infrastructureProvisioned": provisioned}},
-        })
-    };
-    world.api.edit(&path::cluster("alpha"), &cluster(false));
-    world.settle().await;
-    let (status, reason, message) = world.condition("InfrastructureClusterPatched");
-    assert_eq!(
-        (status.as_str(), reason.as_str()),
-        ("False", "WaitingForInfrastructure")
-    );
-    assert!(
-        message.starts_with("ThatCluster alpha is not provisioned"),
-        "{message}"
-    );
-    assert!(message.contains("192.0.2.1:6443"), "{message}");
-    assert_eq!(world.condition("Ready").0, "True", "the control plane itself is");
-    world.api.edit(&path::cluster("alpha"), &cluster(true));
-    world.settle().await;
-    assert_eq!(world.condition("InfrastructureClusterPatched").0, "True");
-}
-
-#[tokio::test]
 async fn what_a_policy_refused_is_tried_again() {
     for running in [false, true] {
         let mut world = World::new();

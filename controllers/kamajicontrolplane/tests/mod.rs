@@ -4,6 +4,7 @@
 mod bring_up;
 mod deletion;
 mod elsewhere;
+mod handoff;
 mod moves;
 mod pause;
 mod secrets;

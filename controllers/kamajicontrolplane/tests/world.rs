@@ -14,9 +14,12 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::{
-    capi::machine::{Machine, MachinePool},
+    capi::{
+        machine::{Machine, MachinePool},
+        quirks,
+    },
     k8s::{conditions, error::Class},
-    kamajicontrolplane::{Context, example, reach::Ask, reconcile::reconcile},
+    kamajicontrolplane::{Context, example, handoff::Infrastructure, reach::Ask, reconcile::reconcile},
     pki::{kubeconfig::Kubeconfig, material::PrivateKeyPem, spec::component},
     runtime::driver::Failure,
     settings::Hosting,
@@ -40,6 +43,8 @@ pub struct World {
     pub address: &'static str,
     /// Where endpoints lead.
     pub network: Arc<Mutex<Network>>,
+    /// Nothing is handed over to infrastructure objects.
+    pub skip_infrastructure: bool,
 }
 
 /// What the controller finds out about endpoints.
@@ -84,7 +89,7 @@ impl World {
             answer: Answer::Ours,
             asked: Vec::new(),
         }));
-        let context = fresh(&api, hosting, &network);
+        let context = fresh(&api, hosting, &network, false);
         Self {
             api,
             context,
@@ -92,13 +97,14 @@ impl World {
             hosting,
             address: "192.0.2.1:6443",
             network,
+            skip_infrastructure: false,
         }
     }
 
     /// A new process: everything is listed again.
     pub fn restart(&mut self) {
         self.api.changes();
-        self.context = fresh(&self.api, self.hosting, &self.network);
+        self.context = fresh(&self.api, self.hosting, &self.network, self.skip_infrastructure);
         for object in self.api.objects() {
             fold(&self.context, &Change::listed(object));
         }
@@ -116,7 +122,7 @@ impl World {
         let mut worked = !changes.is_empty();
         while !self.context.queue.is_empty() {
             let key = self.context.queue.next().await;
-            let result = reconcile(&self.context, &key).await;
+            let result = Box::pin(reconcile(&self.context, &key)).await;
             self.context.queue.done(key.clone(), None);
             match result {
                 Ok(_) => worked = true,
@@ -200,14 +206,15 @@ impl World {
     }
 }
 
-fn fresh(api: &FakeApi, hosting: Hosting, network: &Arc<Mutex<Network>>) -> Arc<Context> {
+fn fresh(api: &FakeApi, hosting: Hosting, network: &Arc<Mutex<Network>>, skip: bool) -> Arc<Context> {
     let network = network.clone();
     let ask: Ask = Arc::new(move |server, _| {
         let mut network = network.lock();
         network.asked.push(server);
         std::future::ready(Ok(network.answer.clone())).boxed()
     });
-    Context::new(api.client(), None, hosting, ask, |_| true)
+    let infrastructure = Infrastructure::new(api.client(), quirks::embedded().unwrap(), skip);
+    Context::new(api.client(), None, hosting, ask, infrastructure, |_| true)
 }
 
 /// Folds a change as the watches do.
@@ -232,6 +239,8 @@ pub fn fold(context: &Context, change: &Change) {
                 change.fold_child::<PartialObjectMeta<Secret>>(&context.engine, true);
             }
         }
+        "CustomResourceDefinition" => {}
+        _ if change.object["apiVersion"] == "i.example/v1" => {}
         other => panic!("{other} is not watched"),
     }
 }

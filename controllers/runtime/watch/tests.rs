@@ -86,6 +86,8 @@ impl Script {
                 concurrency: 1,
                 pod_overrides: PodOverrides::default(),
                 external_ips: Vec::new(),
+                skip_infrastructure: false,
+                infrastructure_quirks: None,
             }),
             metrics: metrics.clone(),
             readiness: Readiness::default(),

@@ -133,6 +133,8 @@ async fn ready(server: &TestApiServer, stop: &CancellationToken) -> Result<Metri
                 concurrency: 4,
                 pod_overrides: PodOverrides::default(),
                 external_ips: Vec::new(),
+                skip_infrastructure: false,
+                infrastructure_quirks: None,
             }),
             metrics: metrics.clone(),
             readiness: readiness.clone(),

@@ -3,6 +3,7 @@
 //! Owns which page is made from what. Each module below makes one kind of page and returns its text and its problems.
 
 mod fields;
+mod infrastructure;
 mod links;
 mod markdown;
 mod metrics;
@@ -65,6 +66,7 @@ fn generate(tree: &Tree) -> anyhow::Result<(BTreeMap<String, String>, Vec<Proble
     pages.insert(format!("{REFERENCE}/labels.md"), names::labels(tree)?);
     pages.insert(format!("{REFERENCE}/flags.md"), flags(tree)?);
     pages.insert(format!("{REFERENCE}/metrics.md"), metrics::page(tree)?);
+    pages.insert(format!("{REFERENCE}/infrastructure.md"), infrastructure::page()?);
     for (name, text) in fields::pages()? {
         pages.insert(format!("{REFERENCE}/{name}.md"), text);
     }
