@@ -82,6 +82,8 @@ pub mod group {
     pub const COORDINATION: &str = "coordination.k8s.io";
     /// Events.
     pub const EVENTS: &str = "events.k8s.io";
+    /// Definitions of kinds.
+    pub const DEFINITIONS: &str = "apiextensions.k8s.io";
 }
 
 /// Sets of verbs that controllers use.

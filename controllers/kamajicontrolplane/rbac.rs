@@ -3,9 +3,9 @@
 
 use kamaji_api::rbac::{
     EVENTS, Grant, PEER_LEASES,
-    Verb::{Patch, Update},
+    Verb::{Get, Patch, Update},
     grant,
-    group::{CAPI, CONTROL_PLANE, CORE, KAMAJI},
+    group::{CAPI, CONTROL_PLANE, CORE, DEFINITIONS, KAMAJI},
     verbs::{CHILD, FOLLOW, ROOT},
 };
 
@@ -19,6 +19,8 @@ pub const RULES: &[Grant] = &[
     grant(CAPI, &["clusters", "machines", "machinepools"], FOLLOW),
     // `<cluster>-kubeconfig` and `<cluster>-ca`. The admin kubeconfig and a CA of the user are read.
     grant(CORE, &["secrets"], CHILD),
+    // Which contract an infrastructure kind follows. The right to its objects comes by aggregation.
+    grant(DEFINITIONS, &["customresourcedefinitions"], &[Get]),
     EVENTS,
     PEER_LEASES,
 ];

@@ -4,7 +4,7 @@
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use capi_kamaji::{
     runtime::{leader::Candidate, peers::refuse_beside},
     settings::RoleName,
@@ -15,6 +15,7 @@ use k8s_openapi::{
         authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
         coordination::v1::Lease,
         core::v1::Secret,
+        rbac::v1::ClusterRole,
     },
     apimachinery::pkg::apis::meta::v1::MicroTime,
     jiff::Timestamp,
@@ -22,7 +23,7 @@ use k8s_openapi::{
 use kamaji_api::labels::namespace;
 use kube::{
     Client, ResourceExt as _,
-    api::{Api, DynamicObject, Patch, PatchParams, PostParams},
+    api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams},
     config::Config,
     core::GroupVersionKind,
     discovery,
@@ -66,6 +67,48 @@ const ALLOWED: &[Attempt] = &[
     (CONTROL_PLANE, "patch", "/configmaps", "", "x"),
     (
         CONTROL_PLANE,
+        "get",
+        "apiextensions.k8s.io/customresourcedefinitions",
+        "x",
+        "",
+    ),
+    (
+        CONTROL_PLANE,
+        "get",
+        "infrastructure.cluster.x-k8s.io/awsclusters",
+        "x",
+        "x",
+    ),
+    (
+        CONTROL_PLANE,
+        "patch",
+        "infrastructure.cluster.x-k8s.io/awsclusters",
+        "x",
+        "x",
+    ),
+    (
+        CONTROL_PLANE,
+        "get",
+        "infrastructure.cluster.x-k8s.io/metal3clusters",
+        "x",
+        "x",
+    ),
+    (
+        CONTROL_PLANE,
+        "patch",
+        "infrastructure.cluster.x-k8s.io/kubevirtclusters/status",
+        "x",
+        "x",
+    ),
+    (
+        CONTROL_PLANE,
+        "patch",
+        "vmware.infrastructure.cluster.x-k8s.io/vsphereclusters",
+        "x",
+        "x",
+    ),
+    (
+        CONTROL_PLANE,
         "list",
         "coordination.k8s.io/leases",
         "kamaji.clastix.io",
@@ -100,6 +143,90 @@ const ALLOWED: &[Attempt] = &[
 
 const DENIED: &[Attempt] = &[
     (CONTROL_PLANE, "create", "/namespaces", "another", ""),
+    (
+        CONTROL_PLANE,
+        "list",
+        "apiextensions.k8s.io/customresourcedefinitions",
+        "",
+        "",
+    ),
+    (
+        CONTROL_PLANE,
+        "patch",
+        "apiextensions.k8s.io/customresourcedefinitions",
+        "x",
+        "",
+    ),
+    (
+        CONTROL_PLANE,
+        "create",
+        "infrastructure.cluster.x-k8s.io/awsclusters",
+        "",
+        "x",
+    ),
+    (
+        CONTROL_PLANE,
+        "list",
+        "infrastructure.cluster.x-k8s.io/awsclusters",
+        "",
+        "",
+    ),
+    (
+        CONTROL_PLANE,
+        "update",
+        "infrastructure.cluster.x-k8s.io/awsclusters",
+        "x",
+        "x",
+    ),
+    (
+        CONTROL_PLANE,
+        "delete",
+        "infrastructure.cluster.x-k8s.io/awsclusters",
+        "x",
+        "x",
+    ),
+    (
+        CONTROL_PLANE,
+        "patch",
+        "infrastructure.cluster.x-k8s.io/awsclusters/status",
+        "x",
+        "x",
+    ),
+    (
+        CONTROL_PLANE,
+        "patch",
+        "infrastructure.cluster.x-k8s.io/metal3clusters",
+        "x",
+        "x",
+    ),
+    (
+        CONTROL_PLANE,
+        "patch",
+        "infrastructure.cluster.x-k8s.io/awsclusterstaticidentities",
+        "x",
+        "",
+    ),
+    (
+        CONTROL_PLANE,
+        "patch",
+        "infrastructure.cluster.x-k8s.io/awsmachinetemplates",
+        "x",
+        "x",
+    ),
+    (
+        CONTROL_PLANE,
+        "get",
+        "infrastructure.cluster.x-k8s.io/harvesterclusters",
+        "x",
+        "x",
+    ),
+    (
+        BOOTSTRAP,
+        "get",
+        "infrastructure.cluster.x-k8s.io/awsclusters",
+        "x",
+        "x",
+    ),
     (CONTROL_PLANE, "delete", "/namespaces", namespace::DATASTORES, ""),
     (CONTROL_PLANE, "patch", "cluster.x-k8s.io/clusters", "", "x"),
     (
@@ -169,7 +296,40 @@ async fn installed() -> Result<Option<Arc<TestApiServer>>> {
             .await
             .with_context(|| format!("{} {}", object["kind"], object["metadata"]["name"]))?;
     }
+    aggregate(&client).await?;
     Ok(Some(server))
+}
+
+/// What kube-controller-manager does: adds the rules of labelled roles to those that aggregate them.
+async fn aggregate(client: &Client) -> Result<()> {
+    let roles: Api<ClusterRole> = Api::all(client.clone());
+    let all = roles.list(&ListParams::default()).await?.items;
+    for role in all.iter().filter(|role| {
+        role.metadata
+            .name
+            .as_deref()
+            .is_some_and(|name| name.contains("infra-endpoint"))
+    }) {
+        let aggregation = role.aggregation_rule.as_ref().context("no aggregationRule")?;
+        let selector = aggregation
+            .cluster_role_selectors
+            .iter()
+            .flatten()
+            .find_map(|selector| selector.match_labels.as_ref());
+        let selector = selector.context("no selector")?;
+        let selected = all.iter().filter(|other| {
+            selector
+                .iter()
+                .all(|(key, value)| other.labels().get(key) == Some(value))
+        });
+        let sum: Vec<_> = selected.flat_map(|other| other.rules.iter().flatten()).collect();
+        ensure!(sum.len() > 20, "{} rules", sum.len());
+        let params = PatchParams::default();
+        roles
+            .patch(&role.name_any(), &params, &Patch::Merge(json!({ "rules": sum })))
+            .await?;
+    }
+    Ok(())
 }
 
 /// Objects of `config/manager` and `config/rbac`; namespaces come first.

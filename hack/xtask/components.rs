@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
+use kamaji_api::quirks::{EMBEDDED, Quirks};
 use serde_json::{Value, json};
 
 use crate::{
@@ -71,7 +72,10 @@ fn sources() -> anyhow::Result<BTreeMap<String, String>> {
             format!("manager/{name}.yaml"),
             stream(&objects::process(provider, &image(VERSION)))?,
         );
-        files.insert(format!("rbac/{name}.yaml"), stream(&objects::rights(provider))?);
+        files.insert(
+            format!("rbac/{name}.yaml"),
+            stream(&objects::rights(provider, &quirks()?))?,
+        );
     }
     let note = |text: String| format!("# Made by `cargo xtask components`; edit hack/xtask instead.\n{text}");
     Ok(files.into_iter().map(|(name, text)| (name, note(text))).collect())
@@ -105,9 +109,14 @@ fn everything(provider: &Provider, image: &str) -> anyhow::Result<Vec<Value>> {
             all.push(objects::labelled(provider, serde_json::to_value(crd)?));
         }
     }
-    all.extend(objects::rights(provider));
+    all.extend(objects::rights(provider, &quirks()?));
     all.push(deployment);
     Ok(all)
+}
+
+/// The infrastructure kinds that the control plane provider knows.
+fn quirks() -> anyhow::Result<Quirks> {
+    Ok(serde_yaml::from_str(EMBEDDED)?)
 }
 
 fn metadata() -> Value {

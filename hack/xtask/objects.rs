@@ -1,6 +1,10 @@
 //! The Kubernetes objects of a provider, as JSON: Namespace, ServiceAccount, RBAC, Deployment. Pure.
 
-use kamaji_api::rbac::Grant;
+use kamaji_api::{
+    labels::ours::AGGREGATE_TO_INFRA,
+    quirks::{Mode, Quirk, Quirks},
+    rbac::Grant,
+};
 use serde_json::{Value, json};
 
 use crate::{access::KUBEADM_READS, provider::Provider};
@@ -11,9 +15,6 @@ const RBAC_V1: &str = "rbac.authorization.k8s.io/v1";
 const NON_ROOT: u32 = 65532;
 /// Port of /healthz, /readyz and /metrics.
 const DIAGNOSTICS: u16 = 8080;
-/// A ClusterRole with this label is aggregated: an infrastructure provider labels the one that lets the control plane
-/// provider patch the endpoint into its kind.
-const AGGREGATE_TO_INFRA: &str = "controlplane.kamaji.clastix.io/aggregate-to-infra";
 /// Cluster API's kubeadm bootstrap provider, as a user: clusterctl would move the namespace of a ServiceAccount
 /// subject to ours, and leaves a User alone.
 const KUBEADM_BOOTSTRAP: &str =
@@ -46,7 +47,7 @@ pub fn process(provider: &Provider, image: &str) -> Vec<Value> {
 }
 
 /// Roles and bindings; cluster-scoped names begin with the namespace, as `clusterctl upgrade` wants it.
-pub fn rights(provider: &Provider) -> Vec<Value> {
+pub fn rights(provider: &Provider, quirks: &Quirks) -> Vec<Value> {
     let account = json!({
         "kind": "ServiceAccount", "name": provider.name(), "namespace": provider.namespace,
     });
@@ -63,9 +64,15 @@ pub fn rights(provider: &Provider) -> Vec<Value> {
             "kind": "ClusterRole",
             "metadata": {"name": infra},
             "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {AGGREGATE_TO_INFRA: "true"}}]},
-            "rules": [],
+            // Without rules of its own: kube-controller-manager fills them in, and an apply does not take them away.
         }));
         objects.push(cluster_binding(&infra, &account));
+        objects.extend(
+            quirks
+                .kinds
+                .iter()
+                .filter_map(|known| endpoint_role(provider.namespace, known)),
+        );
         let kubeadm = format!("{}-kubeadm-bootstrap", provider.namespace);
         objects.push(cluster_role(&kubeadm, KUBEADM_READS));
         objects.push(cluster_binding(
@@ -88,6 +95,33 @@ pub fn rights(provider: &Provider) -> Vec<Value> {
         .into_iter()
         .map(|object| labelled(provider, object))
         .collect()
+}
+
+/// What the hand-off of the endpoint to one infrastructure kind needs; nothing for a kind that takes none. Users add such a
+/// role for kinds that are not known here.
+fn endpoint_role(namespace: &str, known: &Quirk) -> Option<Value> {
+    let plural = known.plural();
+    let verbs = match known.mode {
+        Mode::Set => json!(["get", "patch"]),
+        Mode::Verify => json!(["get"]),
+        Mode::Unsupported => return None,
+    };
+    let mut rules = vec![json!({"apiGroups": [known.group], "resources": [plural], "verbs": verbs})];
+    if known.needs_manager() {
+        let status = format!("{plural}/status");
+        rules.push(json!({"apiGroups": [known.group], "resources": [status], "verbs": ["patch"]}));
+    }
+    // Two groups have a kind of the same name.
+    let group = known.group.split('.').next().unwrap_or_default();
+    Some(json!({
+        "apiVersion": RBAC_V1,
+        "kind": "ClusterRole",
+        "metadata": {
+            "name": format!("{namespace}-endpoint-{plural}-{group}"),
+            "labels": {AGGREGATE_TO_INFRA: "true"},
+        },
+        "rules": rules,
+    }))
 }
 
 /// A Lease a role, in the process's own namespace. A request that makes one carries no name to grant by.
