@@ -32,29 +32,14 @@ pub const VERSION: &str = "v1alpha1";
     label("cluster.x-k8s.io/v1beta2", "v1alpha1"),
     printcolumn = r#"{"name":"Provisioned","type":"boolean","jsonPath":".status.initialization.provisioned"}"#,
     printcolumn = r#"{"name":"Pods","type":"string","jsonPath":".status.podCIDR"}"#,
-    printcolumn = r#"{"name":"Endpoint","type":"string","jsonPath":".spec.controlPlaneEndpoint.host","priority":1}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct LocalClusterSpec {
-    /// Endpoint of the cluster's API server; the component that hosts the control plane writes it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub control_plane_endpoint: Option<Endpoint>,
     /// Pod range, of which each machine gets a /24. Defaults to the first pod CIDR block of the Cluster.
     #[serde(default, rename = "podCIDR", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 18))]
     pub pod_cidr: Option<String>,
-}
-
-/// Endpoint of an API server.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Endpoint {
-    /// Host name or address.
-    #[schemars(length(min = 1, max = 512))]
-    pub host: String,
-    /// Port.
-    #[schemars(range(min = 1, max = 65535))]
-    pub port: i32,
 }
 
 /// Observed state of a `LocalCluster`.
@@ -317,12 +302,5 @@ mod tests {
             "map"
         );
         assert!(version["subresources"]["status"].is_object());
-        let crd = serde_json::to_value(LocalCluster::crd()).unwrap();
-        let spec =
-            &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
-        assert_eq!(
-            spec["controlPlaneEndpoint"]["properties"]["port"]["type"],
-            "integer"
-        );
     }
 }

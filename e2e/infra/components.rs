@@ -115,7 +115,7 @@ fn grants_access() -> Vec<Value> {
     Vec::from(account(GRANTS)).into_iter().chain([role]).collect()
 }
 
-/// RBAC rules of others on these kinds: Cluster API, and the component that writes the control plane endpoint.
+/// RBAC rules of Cluster API on these kinds.
 fn others_access() -> Vec<Value> {
     let all = [
         "localclusters",
@@ -126,9 +126,7 @@ fn others_access() -> Vec<Value> {
     let verbs = ["create", "delete", "get", "list", "patch", "update", "watch"];
     let mut core = cluster_role("capi", &[rule(GROUP, &all, &verbs)]);
     core["metadata"]["labels"]["cluster.x-k8s.io/aggregate-to-manager"] = json!("true");
-    let mut endpoint = cluster_role("endpoint", &[rule(GROUP, &["localclusters"], &["get", "patch"])]);
-    endpoint["metadata"]["labels"]["controlplane.kamaji.clastix.io/aggregate-to-infra"] = json!("true");
-    vec![core, endpoint]
+    vec![core]
 }
 
 fn deployment(name: &str, role: &str, image: &str, host: bool) -> Value {

@@ -1,7 +1,7 @@
 //! `LocalCluster`: selects the pod range of a cluster. The bridge always exists, so the cluster is provisioned at
 //! once.
 //!
-//! It never writes `spec.controlPlaneEndpoint`: the component that hosts the control plane does.
+//! It has no endpoint of its own: machines get that of the Cluster.
 
 use std::{sync::Arc, time::Duration};
 
