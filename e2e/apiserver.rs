@@ -224,21 +224,22 @@ impl TestApiServer {
 
     /// Installs our definitions and waits until each is served.
     pub async fn install_definitions(&self) -> anyhow::Result<()> {
-        let definitions: Api<CustomResourceDefinition> = Api::all(self.client()?);
         for definition in kamaji_api::crd::all_crds() {
-            Self::install(&definitions, &definition).await?;
+            self.install(&definition).await?;
         }
         Ok(())
     }
 
     /// Applies a definition and waits until it is served.
-    async fn install(
-        definitions: &Api<CustomResourceDefinition>,
-        definition: &CustomResourceDefinition,
-    ) -> anyhow::Result<()> {
+    pub async fn install(&self, definition: &CustomResourceDefinition) -> anyhow::Result<()> {
+        let definitions: Api<CustomResourceDefinition> = Api::all(self.client()?);
         let name = definition.name_any();
         let spec = &definition.spec;
-        let version = spec.versions.first().context("no version")?;
+        let version = spec
+            .versions
+            .iter()
+            .find(|version| version.served)
+            .context("no version")?;
         let path = format!("/apis/{}/{}/{}", spec.group, version.name, spec.names.plural);
         let params = PatchParams::apply("test").force();
         definitions
@@ -268,7 +269,6 @@ impl TestApiServer {
 
     /// Installs definitions of the kinds of Cluster API that the controllers watch. Their schemas accept anything.
     pub async fn install_cluster_api(&self) -> anyhow::Result<()> {
-        let definitions: Api<CustomResourceDefinition> = Api::all(self.client()?);
         let open = serde_json::json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
         for (kind, plural) in [
             ("Cluster", "clusters"),
@@ -286,7 +286,7 @@ impl TestApiServer {
                     }],
                 },
             }))?;
-            Self::install(&definitions, &definition).await?;
+            self.install(&definition).await?;
         }
         Ok(())
     }

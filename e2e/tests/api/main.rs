@@ -9,6 +9,7 @@ mod first_apply;
 mod frozen;
 mod full;
 mod generate;
+mod handoff;
 mod manifests;
 mod reach;
 mod undecodable;
