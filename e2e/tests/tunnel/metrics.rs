@@ -122,7 +122,7 @@ fn pod() -> Value {
             "name": NAME,
             "image": IMAGE,
             "args": [
-                "--cert-dir=/tmp", "--secure-port=10250", "--metric-resolution=10s",
+                "--cert-dir=/tmp", "--secure-port=10250", "--metric-resolution=15s",
                 "--kubelet-preferred-address-types=InternalIP", "--kubelet-insecure-tls",
             ],
             "readinessProbe": {
