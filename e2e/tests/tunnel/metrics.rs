@@ -45,7 +45,9 @@ pub async fn top(lab: &Lab, cluster: &Cluster, tenant: &Client) -> Result<()> {
     })
     .await;
     tokio::fs::remove_file(&file).await?;
-    ensure!(!shown?.trim().is_empty(), "no node");
+    let shown = shown?;
+    eprintln!("kubectl top nodes: {}", shown.trim());
+    ensure!(!shown.trim().is_empty(), "no node");
     Ok(())
 }
 
