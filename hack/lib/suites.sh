@@ -15,9 +15,9 @@ E2E_TOOLS=(
 )
 
 # Suites of the crate e2e that only full suites run.
-FULL_ONLY_SUITES=(addresses hostile members moved soak tunnel)
+FULL_ONLY_SUITES=(addresses conformance hostile members moved soak tunnel)
 
-# name | recorded minutes, with built tools and a warm cache, or - | tools, where it does not run in the lab
+# name | recorded minutes, with built tools and a warm cache, or - | tools, apart from those of the lab where it runs there
 # A suite whose minutes are not recorded yet is left out of .ci/run; hack/test full runs it.
 # The function full_NAME in hack/test runs the suite, with `_` for `-` and `.`.
 FULL_SUITES='
@@ -29,6 +29,7 @@ moved|12|
 members|6|
 tunnel|-|
 addresses|-|
+conformance|-|ginkgo e2e.test
 kubernetes-1.35|2|etcd etcdctl kube-controller-manager kubectl clusterctl kube-apiserver-v1.35.4
 '
 
