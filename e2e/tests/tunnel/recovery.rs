@@ -29,7 +29,7 @@ const STEADY: Duration = Duration::from_secs(20);
 const NOISE: u32 = 3;
 
 #[tokio::test]
-async fn hosting_peer_23_the_tunnel_heals_after_each_loss_without_a_hand() -> Result<()> {
+async fn the_tunnel_heals_after_each_loss_without_a_hand() -> Result<()> {
     let lab = Lab::open().await?;
     let variables = [("NETWORK", "healing"), ("POD_CIDR", PODS)];
     with_cluster(&lab, "healing", &variables, async |cluster| {

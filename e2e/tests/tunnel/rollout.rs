@@ -19,7 +19,7 @@ use kube::{
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn hosting_peer_16_a_change_of_image_or_flag_is_one_rollout_without_a_failed_request() -> Result<()> {
+async fn a_change_of_image_or_flag_is_one_rollout_without_a_failed_request() -> Result<()> {
     let lab = Lab::open().await?;
     Scope::run(&lab, "rollout", async |scope| rolled(&lab, scope).await).await
 }

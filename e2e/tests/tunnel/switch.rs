@@ -31,7 +31,7 @@ const FOUND: Duration = Duration::from_secs(10);
 const NOISE: u32 = 3;
 
 #[tokio::test]
-async fn the_tunnel_goes_off_and_on_and_each_new_server_is_found() -> Result<()> {
+async fn hosting_beyond_08_the_tunnel_goes_off_and_on_and_each_new_server_is_found() -> Result<()> {
     let lab = Lab::open().await?;
     let variables = [("NETWORK", "switch"), ("POD_CIDR", PODS)];
     with_cluster(&lab, "switch", &variables, async |cluster| {
