@@ -5,18 +5,12 @@
 //! names contain these words.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Stdio,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use axum::{Json, Router, routing::post};
 use e2e::{
     conformance::{
         choice::{self, Choice},
@@ -28,9 +22,9 @@ use e2e::{
         clusters::{QUICKSTART, VERSION},
     },
 };
-use serde::Deserialize;
 use time::OffsetDateTime;
-use tokio::{net::TcpListener, process::Command};
+use tokio::process::Command;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Nodes of the quickstart's cluster; some tests need two.
 const WORKERS: usize = 2;
@@ -40,6 +34,10 @@ const PROCESSES: usize = 4;
 const LIMIT: Duration = Duration::from_mins(150);
 /// For ginkgo's report, after [`LIMIT`].
 const GRACE: Duration = Duration::from_mins(10);
+/// Time between two looks at what has ended.
+const PACE: Duration = Duration::from_secs(30);
+/// What ginkgo prints for each test that it has run.
+const MARK: char = '•';
 /// The page that has the results.
 const PAGE: &str = "docs/src/conformance.md";
 
@@ -83,7 +81,7 @@ async fn run(lab: &Lab, choice: &Choice, folder: &Path) -> Result<String> {
     }
     let tools = lab.directory.join("bin");
     let output = std::fs::File::create(log(folder))?;
-    let progress = progress(choice.run.len()).await?;
+    let _progress = AbortOnDropHandle::new(tokio::spawn(progress(log(folder), choice.run.len())));
     let kubeconfig = lab.directory.join(format!("{}.kubeconfig", QUICKSTART.name));
     let mut ginkgo = Command::new(tools.join("ginkgo"))
         .arg("run")
@@ -97,7 +95,6 @@ async fn run(lab: &Lab, choice: &Choice, folder: &Path) -> Result<String> {
         .arg(format!("--kubeconfig={}", kubeconfig.display()))
         .arg(format!("--kubectl-path={}", tools.join("kubectl").display()))
         .arg(format!("--e2e-output-dir={}", folder.display()))
-        .arg(format!("--progress-report-url=http://{progress}/"))
         // What kubectl caches goes there.
         .env("HOME", folder)
         .env_remove("KUBECONFIG")
@@ -123,31 +120,18 @@ fn log(folder: &Path) -> PathBuf {
     folder.join("ginkgo.log")
 }
 
-/// What `e2e.test` sends to its progress URL; the counts in it are those of one process.
-#[derive(Deserialize)]
-struct Progress {
-    msg: String,
-}
-
-/// Listens on this host for tests that have ended, and prints a line for each.
-async fn progress(total: usize) -> Result<SocketAddr> {
-    let ended = Arc::new(AtomicUsize::new(0));
-    let line = move |Json(progress): Json<Progress>| async move {
-        if let Some((end, test)) = end_of_test(&progress.msg) {
-            let number = ended.fetch_add(1, Ordering::Relaxed) + 1;
-            eprintln!("{number} of {total}: {end} {test}");
+/// Prints how many tests have ended, whenever more have.
+async fn progress(log: PathBuf, total: usize) {
+    let mut before = 0;
+    loop {
+        tokio::time::sleep(PACE).await;
+        let output = tokio::fs::read_to_string(&log).await.unwrap_or_default();
+        let ended = output.matches(MARK).count();
+        if ended > before {
+            eprintln!("{ended} of {total} tests have ended");
+            before = ended;
         }
-    };
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    let address = listener.local_addr()?;
-    tokio::spawn(async move { axum::serve(listener, Router::new().route("/", post(line))).await });
-    Ok(address)
-}
-
-/// `PASSED` or `FAILED` in small letters, and the test.
-fn end_of_test(message: &str) -> Option<(&'static str, &str)> {
-    let passed = message.strip_prefix("PASSED ").map(|test| ("passed", test));
-    passed.or_else(|| message.strip_prefix("FAILED ").map(|test| ("failed", test)))
+    }
 }
 
 fn write(run: &str, choice: &Choice, results: &Results) -> Result<()> {

@@ -29,7 +29,7 @@ moved|12|
 members|6|
 tunnel|-|
 addresses|-|
-conformance|-|ginkgo e2e.test
+conformance|17|ginkgo e2e.test
 kubernetes-1.35|2|etcd etcdctl kube-controller-manager kubectl clusterctl kube-apiserver-v1.35.4
 '
 
