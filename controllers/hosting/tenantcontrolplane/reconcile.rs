@@ -168,7 +168,7 @@ async fn advance(
             // Every pod serves it: the next reconcile publishes it.
             note(context, key, target, None).await?;
         }
-        workload::retire_konnectivity(&scope, &plan).await?;
+        workload::retire_konnectivity(&scope, &plan, &placed.names).await?;
     }
     let pods = phase::check_pods(&deployment);
     observed.deployment = pods.clone().into();
@@ -267,6 +267,7 @@ async fn in_effect(
         return Ok((tenant.clone(), valid));
     }
     check_powers(context, &put)?;
+    super::konnectivity::check(&put)?;
     Ok((Arc::new(put), valid))
 }
 
