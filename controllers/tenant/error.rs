@@ -138,4 +138,21 @@ mod tests {
             assert_eq!(error.code(), Some(code));
         }
     }
+
+    #[test]
+    fn a_webhook_that_is_not_reached_casts_doubt_on_the_way_to_the_nodes() {
+        let about_nodes = |message: &str| {
+            let status = Status {
+                code: 500,
+                message: message.to_owned(),
+                ..Status::default()
+            };
+            Error::of("apply ConfigMap coredns", &kube::Error::Api(Box::new(status))).is_about_nodes()
+        };
+        assert!(about_nodes(
+            "Internal error occurred: failed calling webhook \"a.example.org\": failed to call webhook: Post \
+             \"https://hook.default.svc:443/?timeout=10s\": No agent available"
+        ));
+        assert!(!about_nodes("etcdserver: request timed out"));
+    }
 }

@@ -13,6 +13,7 @@ pub mod coredns;
 pub mod konnectivity;
 pub mod kubelets;
 pub mod kubeproxy;
+pub mod leases;
 pub mod nodes;
 pub mod rbac;
 pub mod who_answers;

@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use anyhow::{Context as _, Result, ensure};
+pub use capi_kamaji::k8s::ready::node as is_ready;
 use k8s_openapi::api::core::v1::{Node, Pod, Secret};
 use kamaji_api::{
     controlplane::KamajiControlPlane,
@@ -363,13 +364,4 @@ impl Cluster {
 pub async fn nodes(tenant: &Client) -> Result<Vec<Node>> {
     let api = Api::<Node>::all(tenant.clone());
     Ok(api.list(&ListParams::default()).await?.items)
-}
-
-/// The kubelet reports the Node Ready.
-pub fn is_ready(node: &Node) -> bool {
-    let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
-    conditions
-        .into_iter()
-        .flatten()
-        .any(|c| c.type_ == "Ready" && c.status == "True")
 }

@@ -11,11 +11,15 @@ use k8s_openapi::api::core::v1::ServicePort;
 use kamaji_api::{
     addons::{Konnectivity, KonnectivityAgent, KonnectivityAgentMode},
     conditions::Reason,
+    labels::ours,
     service::{Protocol, ServiceType},
     tenantcontrolplane::TenantControlPlane,
 };
 
-use super::component::{CONTROLLER_MANAGER, CONTROLLER_MANAGER_PORT, SCHEDULER, SCHEDULER_PORT};
+use super::{
+    component::{CONTROLLER_MANAGER, CONTROLLER_MANAGER_PORT, SCHEDULER, SCHEDULER_PORT},
+    former::{self, Former},
+};
 use crate::k8s::{host_port::HostPort, problem::Problem, version};
 
 /// The container, the port of the Service, and the volume with the server's files.
@@ -140,6 +144,17 @@ fn ports(tenant: &TenantControlPlane, port: i32) -> Result<(), Problem> {
     if port == api_server {
         return Err(conflict(format!(
             "{PORT}: {port} is the port of the API server, spec.networkProfile.port; set another"
+        )));
+    }
+    let moved = former::list(tenant);
+    if let Some(Former { endpoint, .. }) = moved
+        .iter()
+        .find(|former| i32::from(former.endpoint.port) == port)
+    {
+        return Err(conflict(format!(
+            "{PORT}: {port} leads to the API server for nodes that use the former endpoint {endpoint}; set another, or take \
+             that endpoint from the annotation {}",
+            ours::FORMER_ENDPOINTS
         )));
     }
     let in_pod = [
@@ -335,6 +350,19 @@ mod tests {
         assert!(refused.message.contains(fix), "{}", refused.message);
         tenant.spec.addons.konnectivity = None;
         assert!(check(&tenant).is_ok(), "without the add-on all of it is allowed");
+    }
+
+    #[test]
+    fn a_port_at_which_nodes_may_still_use_the_api_server_is_refused() {
+        let mut tenant = example::with(&json!({
+            "addons": {"konnectivity": {"server": {"port": 6443}}}, "networkProfile": {"port": 7443},
+        }));
+        assert!(check(&tenant).is_ok());
+        let annotations = tenant.metadata.annotations.get_or_insert_default();
+        annotations.insert(ours::FORMER_ENDPOINTS.to_owned(), "192.0.2.9:6443".to_owned());
+        let refused = check(&tenant).unwrap_err();
+        assert_eq!(refused.reason, Reason::PortConflict);
+        assert!(refused.message.contains("192.0.2.9:6443"), "{}", refused.message);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::jiff::Timestamp;
-use kamaji_api::conditions::TenantControlPlaneCondition as On;
+use kamaji_api::{conditions::TenantControlPlaneCondition as On, labels::ours};
 use serde_json::{Value, json};
 
 use super::{DEPLOYMENT, SERVICE, TENANT, World};
@@ -367,4 +367,23 @@ async fn a_port_that_does_not_fit_is_reported_and_what_runs_goes_on() {
     world.api.edit(TENANT, &port(8132));
     world.settle().await;
     world.assert_ready();
+}
+
+#[tokio::test]
+async fn turning_it_off_closes_no_port_of_an_adopted_tenant() {
+    let world = world(true).await;
+    world.settle().await;
+    // Upstream Kamaji keeps the names in status alone, and has no NetworkPolicy.
+    let names = json!({ ours::SCHEMA: null, ours::USER: null });
+    world
+        .api
+        .edit(TENANT, &json!({ "metadata": { "annotations": names } }));
+    world.api.delete(POLICY);
+    world.settle().await;
+    assert!(world.api.get(POLICY).is_none());
+    turn(&world, false);
+    world.settle().await;
+    world.assert_ready();
+    assert_eq!(ports(&world).len(), 2, "the port of the agents is closed");
+    assert!(world.api.get(POLICY).is_none());
 }
