@@ -4,10 +4,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt as _, api::ListParams};
 
 use super::{
-    client::{Connection, within},
+    client::Connection,
     error::Error,
     konnectivity::{ACCOUNT, NAMESPACE},
-    limit::PAGE,
+    list,
+    pages::PAGE,
 };
 use crate::k8s::{conditions::quoted, pod};
 
@@ -17,28 +18,44 @@ use crate::k8s::{conditions::quoted, pod};
 /// When the request fails.
 pub async fn trouble(connection: &Connection) -> Result<Option<String>, Error> {
     let pods: Api<Pod> = Api::namespaced(connection.client(), NAMESPACE);
-    let agents = ListParams::default()
-        .labels(&format!("k8s-app={ACCOUNT}"))
-        .limit(PAGE);
-    let found = within("list the konnectivity agents", pods.list(&agents)).await?;
-    Ok(summary(&found.items))
+    let agents = ListParams::default().labels(&format!("k8s-app={ACCOUNT}"));
+    let found = list::first("list the konnectivity agents", pods, agents, PAGE, |pod| {
+        Agent::of(&pod)
+    })
+    .await?;
+    Ok(summary(&found))
 }
 
-fn summary(agents: &[Pod]) -> Option<String> {
+/// What is kept of an agent.
+struct Agent {
+    name: String,
+    /// Why it is not ready, where it is not.
+    trouble: Option<String>,
+}
+
+impl Agent {
+    fn of(pod: &Pod) -> Self {
+        let why = || pod::trouble(pod).unwrap_or_else(|| "it is not ready".to_owned());
+        Self {
+            name: pod.name_any(),
+            trouble: (!is_ready(pod)).then(|| quoted(&why())),
+        }
+    }
+}
+
+fn summary(agents: &[Agent]) -> Option<String> {
     if agents.is_empty() {
         return Some(format!(
             "there is no pod {ACCOUNT} in {NAMESPACE} of the workload cluster; it is applied again"
         ));
     }
-    let (ready, bad): (Vec<_>, Vec<_>) = agents.iter().partition(|agent| is_ready(agent));
-    let first = bad.first()?;
-    let why = pod::trouble(first).unwrap_or_else(|| "it is not ready".to_owned());
+    let ready = agents.iter().filter(|agent| agent.trouble.is_none()).count();
+    let (name, why) = agents
+        .iter()
+        .find_map(|agent| Some((&agent.name, agent.trouble.as_ref()?)))?;
     Some(format!(
-        "{} of {} konnectivity agents are ready; {NAMESPACE}/{}: {}",
-        ready.len(),
+        "{ready} of {} konnectivity agents are ready; {NAMESPACE}/{name}: {why}",
         agents.len(),
-        first.name_any(),
-        quoted(&why)
     ))
 }
 
@@ -59,10 +76,10 @@ mod tests {
 
     use super::*;
 
-    fn agent(name: &str, ready: &str, waiting: Option<&str>) -> Pod {
+    fn agent(name: &str, ready: &str, waiting: Option<&str>) -> Agent {
         let state =
             waiting.map(|reason| json!({ "waiting": { "reason": reason, "message": "no such image" } }));
-        serde_json::from_value(json!({
+        let pod = json!({
             "metadata": { "name": name },
             "status": {
                 "conditions": [{ "type": "Ready", "status": ready }],
@@ -71,8 +88,8 @@ mod tests {
                     "state": state,
                 }],
             },
-        }))
-        .unwrap()
+        });
+        Agent::of(&serde_json::from_value(pod).unwrap())
     }
 
     #[test]

@@ -8,14 +8,13 @@ use kube::{Api, ResourceExt as _, api::ListParams};
 use super::{
     client::{Connection, within},
     error::Error,
-    limit::PAGE,
+    list,
+    pages::PAGE,
+    sight::{Sight, ZONE},
 };
 
 /// Kubelets that are asked, at most: one a zone.
 pub const MOST: usize = 3;
-
-/// Label of the zone of a Node.
-const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// A Ready node, and its zone if it has one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,10 +31,10 @@ pub struct Target {
 /// # Errors
 /// When the request fails.
 pub async fn targets(connection: &Connection) -> Result<Vec<Target>, Error> {
-    let nodes: Api<Node> = Api::all(connection.client());
-    let page = ListParams::default().limit(PAGE);
-    let page = within("list Nodes", nodes.list(&page)).await?;
-    Ok(youngest(page.items))
+    let nodes: Api<Sight> = Api::all(connection.client());
+    let all = ListParams::default();
+    let nodes = list::first("list Nodes", nodes, all, PAGE, |Sight(node)| node).await?;
+    Ok(youngest(nodes))
 }
 
 /// Requests `/healthz` of the kubelet of `node`.
