@@ -144,7 +144,11 @@ async fn ask(scope: &Scope<'_>, endpoint: &Endpoint, certificates: &Certificates
         Some((server, target, error)) => {
             let tunneled = konnectivity::of(scope.tenant).is_some();
             let agents = if tunneled {
-                agents::trouble(&first.connection).await.ok().flatten()
+                match agents::trouble(&first.connection).await {
+                    Ok(trouble) => trouble,
+                    Err(error @ Error::TooLarge { .. }) => Some(error.to_string()),
+                    Err(_) => None,
+                }
             } else {
                 None
             };

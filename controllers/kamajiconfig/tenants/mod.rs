@@ -10,6 +10,7 @@ pub mod rbac;
 pub mod report;
 pub mod requests;
 mod trouble;
+mod unread;
 mod watch;
 
 use std::{
@@ -79,6 +80,10 @@ struct View {
     tokens: Option<HashMap<String, Mark>>,
     /// Certificate requests without a decision.
     requests: Requests,
+    /// Requests that are too large to be looked at, by the ID of a token that a config waits for.
+    unread_requests: HashMap<String, String>,
+    /// What is not seen, since an object of the kind is too large.
+    unread: BTreeSet<&'static str>,
     /// Last report by token ID.
     reports: HashMap<String, NodeReport>,
     /// Configs by the ID of their token.
@@ -222,6 +227,7 @@ impl Tenants {
             for id in gone {
                 view.ids.remove(&id);
                 view.requests.remove_all(&id);
+                view.unread_requests.remove(&id);
                 view.reports.remove(&id);
             }
             view.names.retain(|_, who| who != key);
@@ -395,6 +401,7 @@ impl Tenant {
             waiter.ignored = true;
         }
         view.requests.remove_all(token);
+        view.unread_requests.remove(token);
         view.reports.remove(token);
     }
 
