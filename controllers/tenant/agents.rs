@@ -4,10 +4,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt as _, api::ListParams};
 
 use super::{
-    client::{Connection, within},
+    client::Connection,
     error::Error,
     konnectivity::{ACCOUNT, NAMESPACE},
-    limit::PAGE,
+    list,
+    pages::PAGE,
 };
 use crate::k8s::{conditions::quoted, pod, ready};
 
@@ -18,59 +19,69 @@ use crate::k8s::{conditions::quoted, pod, ready};
 /// When a request fails.
 pub async fn trouble(connection: &Connection, node: &str) -> Result<Option<String>, Error> {
     let pods: Api<Pod> = Api::namespaced(connection.client(), NAMESPACE);
-    let all = ListParams::default()
-        .labels(&format!("k8s-app={ACCOUNT}"))
-        .limit(PAGE);
+    let all = ListParams::default().labels(&format!("k8s-app={ACCOUNT}"));
     let own = all.clone().fields(&format!("spec.nodeName={node}"));
-    let own = list(&pods, &own).await?;
+    let own = agents(pods.clone(), own).await?;
     if own.is_empty() {
-        return Ok(summary(&list(&pods, &all).await?));
+        return Ok(summary(&agents(pods, all).await?));
     }
     Ok(of_node(node, &own))
 }
 
-/// Agents, without those that have ended or are about to.
-async fn list(pods: &Api<Pod>, which: &ListParams) -> Result<Vec<Pod>, Error> {
-    let mut found = within("list the konnectivity agents", pods.list(which))
-        .await?
-        .items;
-    found.retain(runs);
-    Ok(found)
+/// What is kept of an agent.
+struct Agent {
+    name: String,
+    /// Why it is not ready, where it is not.
+    trouble: Option<String>,
+}
+
+impl Agent {
+    /// None of a pod that has ended or is about to.
+    fn of(pod: &Pod) -> Option<Self> {
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        if pod.metadata.deletion_timestamp.is_some() || matches!(phase, Some("Failed" | "Succeeded")) {
+            return None;
+        }
+        let why = || pod::trouble(pod).unwrap_or_else(|| "it is not ready".to_owned());
+        Some(Self {
+            name: quoted(&pod.name_any()),
+            trouble: (!ready::pod(pod)).then(|| quoted(&why())),
+        })
+    }
+
+    /// Name and cause, where it is not ready.
+    fn described(&self) -> Option<String> {
+        let why = self.trouble.as_ref()?;
+        Some(format!("{NAMESPACE}/{}: {why}", self.name))
+    }
+}
+
+async fn agents(pods: Api<Pod>, which: ListParams) -> Result<Vec<Agent>, Error> {
+    let found = list::first("list the konnectivity agents", pods, which, PAGE, |pod| {
+        Agent::of(&pod)
+    });
+    Ok(found.await?.into_iter().flatten().collect())
 }
 
 /// What is wrong with the agents of a node.
-fn of_node(node: &str, agents: &[Pod]) -> Option<String> {
-    let bad = agents.first().filter(|_| !agents.iter().any(ready::pod))?;
-    Some(format!("of the agent of {node}, {}", described(bad)))
+fn of_node(node: &str, agents: &[Agent]) -> Option<String> {
+    let bad: Option<Vec<_>> = agents.iter().map(Agent::described).collect();
+    Some(format!("of the agent of {node}, {}", bad?.first()?))
 }
 
 /// What is wrong with all agents.
-fn summary(agents: &[Pod]) -> Option<String> {
+fn summary(agents: &[Agent]) -> Option<String> {
     if agents.is_empty() {
         return Some(format!(
             "there is no pod {ACCOUNT} in {NAMESPACE} of the workload cluster; the agents are applied again"
         ));
     }
-    let ready = agents.iter().filter(|agent| ready::pod(agent)).count();
-    let first = agents.iter().find(|agent| !ready::pod(agent))?;
-    let whole = agents.len();
+    let bad: Vec<_> = agents.iter().filter_map(Agent::described).collect();
+    let (ready, whole) = (agents.len() - bad.len(), agents.len());
     Some(format!(
         "{ready} of {whole} konnectivity agents are ready; {}",
-        described(first)
+        bad.first()?
     ))
-}
-
-/// Pod and cause.
-fn described(agent: &Pod) -> String {
-    let why = pod::trouble(agent).unwrap_or_else(|| "it is not ready".to_owned());
-    let name = quoted(&agent.name_any());
-    format!("{NAMESPACE}/{name}: {}", quoted(&why))
-}
-
-/// It is no pod that has ended or is about to.
-fn runs(agent: &Pod) -> bool {
-    let phase = agent.status.as_ref().and_then(|status| status.phase.as_deref());
-    agent.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Failed" | "Succeeded"))
 }
 
 #[cfg(test)]
@@ -79,7 +90,7 @@ mod tests {
 
     use super::*;
 
-    fn agent(name: &str, ready: &str, waiting: Option<&str>) -> Pod {
+    fn pod(name: &str, ready: &str, waiting: Option<&str>) -> Pod {
         let state =
             waiting.map(|reason| json!({ "waiting": { "reason": reason, "message": "no such image" } }));
         serde_json::from_value(json!({
@@ -93,6 +104,10 @@ mod tests {
             },
         }))
         .unwrap()
+    }
+
+    fn agent(name: &str, ready: &str, waiting: Option<&str>) -> Agent {
+        Agent::of(&pod(name, ready, waiting)).unwrap()
     }
 
     #[test]
@@ -122,12 +137,12 @@ mod tests {
 
     #[test]
     fn pods_that_have_ended_are_no_agents() {
-        let mut ended = agent("a", "False", None);
-        assert!(runs(&ended));
+        let mut ended = pod("a", "False", None);
+        assert!(Agent::of(&ended).is_some());
         ended.status.as_mut().unwrap().phase = Some("Failed".to_owned());
-        assert!(!runs(&ended));
-        let mut leaving = agent("b", "True", None);
+        assert!(Agent::of(&ended).is_none());
+        let mut leaving = pod("b", "True", None);
         leaving.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
-        assert!(!runs(&leaving));
+        assert!(Agent::of(&leaving).is_none());
     }
 }

@@ -14,9 +14,8 @@ use kube::{
     config::AuthInfo,
 };
 use serde_json::Value;
-use tower::layer::layer_fn;
 
-use super::{error::Error, limit::Bounded};
+use super::{error::Error, limit};
 use crate::pki::{
     kubeconfig::Kubeconfig,
     material::{self, Found},
@@ -207,7 +206,7 @@ pub(super) fn configured(server: &str, ca_pem: &str, role: &str) -> Result<Confi
 /// The client of a connection, whose answers are bounded.
 pub(super) fn built(config: Config) -> Result<Client, Error> {
     let builder = ClientBuilder::try_from(config).map_err(|e| unusable(&e))?;
-    Ok(builder.with_layer(&layer_fn(Bounded)).build())
+    Ok(limit::bounded(builder.build()))
 }
 
 fn unusable(error: &dyn std::error::Error) -> Error {

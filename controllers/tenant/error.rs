@@ -35,8 +35,8 @@ pub enum Error {
         /// The answer.
         message: String,
     },
-    /// The answer is larger than anything that is expected of a tenant.
-    #[error("{action}: the answer has more than {} bytes", limit::MAX_ANSWER)]
+    /// An object is larger than etcd accepts, unless it is told otherwise.
+    #[error("{action}: an object has more than {} MiB: make it smaller, or delete it", limit::MAX_OBJECT / limit::MIB)]
     TooLarge {
         /// The request.
         action: String,

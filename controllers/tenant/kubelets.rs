@@ -8,7 +8,9 @@ use kube::{Api, ResourceExt as _, api::ListParams};
 use super::{
     client::{Connection, within},
     error::Error,
-    limit::PAGE,
+    list,
+    pages::PAGE,
+    sight::{Sight, ZONE},
 };
 use crate::k8s::{
     conditions::{cut, quoted},
@@ -19,8 +21,6 @@ use crate::k8s::{
 /// Kubelets that are asked, at most: one a zone.
 pub const MOST: usize = 3;
 
-/// Label of the zone of a Node.
-const ZONE: &str = "topology.kubernetes.io/zone";
 /// Longest value of a label, in characters.
 const LABEL: usize = 63;
 
@@ -39,10 +39,10 @@ pub struct Target {
 /// # Errors
 /// When the request fails.
 pub async fn targets(connection: &Connection) -> Result<Vec<Target>, Error> {
-    let nodes: Api<Node> = Api::all(connection.client());
-    let page = ListParams::default().limit(PAGE);
-    let page = within("list Nodes", nodes.list(&page)).await?;
-    Ok(youngest(page.items))
+    let nodes: Api<Sight> = Api::all(connection.client());
+    let all = ListParams::default();
+    let nodes = list::first("list Nodes", nodes, all, PAGE, |Sight(node)| node).await?;
+    Ok(youngest(nodes))
 }
 
 /// Requests `/healthz` of the kubelet of `node`.

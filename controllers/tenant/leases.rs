@@ -12,7 +12,8 @@ use super::{
     client::{Connection, within},
     error::Error,
     konnectivity::NAMESPACE,
-    limit::PAGE,
+    list,
+    pages::PAGE,
 };
 
 /// Label of the Leases: the default of the server.
@@ -27,17 +28,10 @@ const PREFIX: &str = "konnectivity-proxy-server-";
 /// When a request fails.
 pub async fn delete(connection: &Connection) -> Result<(), Error> {
     let leases: Api<Lease> = Api::namespaced(connection.client(), NAMESPACE);
-    let of_servers = ListParams::default().labels(OF_SERVERS).limit(PAGE);
-    let found = within(
-        "list the Leases of konnectivity servers",
-        leases.list_metadata(&of_servers),
-    )
-    .await?;
-    for lease in found.items {
-        let name = lease.name_any();
-        if !name.starts_with(PREFIX) {
-            continue;
-        }
+    let of_servers = ListParams::default().labels(OF_SERVERS);
+    let action = "list the Leases of konnectivity servers";
+    let found = list::first(action, leases.clone(), of_servers, PAGE, |lease| lease.name_any()).await?;
+    for name in found.into_iter().filter(|name| name.starts_with(PREFIX)) {
         let params = DeleteParams::default();
         let deletion = leases.delete(&name, &params);
         match within("delete the Lease of a konnectivity server", deletion).await {

@@ -180,8 +180,11 @@ async fn ask(scope: &Scope<'_>, endpoint: &Endpoint, certificates: &Certificates
             server.is_up().await?;
             let tunneled = konnectivity::of(scope.tenant).is_some();
             let agents = if tunneled {
-                let trouble = agents::trouble(&first.connection, &target.node).await;
-                trouble.ok().flatten()
+                match agents::trouble(&first.connection, &target.node).await {
+                    Ok(trouble) => trouble,
+                    Err(error @ Error::TooLarge { .. }) => Some(error.to_string()),
+                    Err(_) => None,
+                }
             } else {
                 None
             };
