@@ -16,10 +16,7 @@ use kamaji_api::{
     tenantcontrolplane::TenantControlPlane,
 };
 
-use super::{
-    component::{CONTROLLER_MANAGER, CONTROLLER_MANAGER_PORT, SCHEDULER, SCHEDULER_PORT},
-    former::{self, Former},
-};
+use super::component::{CONTROLLER_MANAGER, CONTROLLER_MANAGER_PORT, SCHEDULER, SCHEDULER_PORT};
 use crate::k8s::{host_port::HostPort, problem::Problem, version};
 
 /// The container, the port of the Service, and the volume with the server's files.
@@ -122,6 +119,28 @@ pub fn check(tenant: &TenantControlPlane) -> Result<(), Problem> {
     names(tenant)
 }
 
+/// Checks the port against endpoints at which nodes may still use the API server.
+///
+/// # Errors
+/// The endpoint that has the port, with the fix.
+pub fn check_former<'a>(
+    tenant: &TenantControlPlane,
+    former: impl IntoIterator<Item = &'a HostPort>,
+) -> Result<(), Problem> {
+    let Some(port) = of(tenant).map(|settings| settings.server.port) else {
+        return Ok(());
+    };
+    let mut former = former.into_iter();
+    let Some(endpoint) = former.find(|endpoint| i32::from(endpoint.port) == port) else {
+        return Ok(());
+    };
+    Err(conflict(format!(
+        "{PORT}: {port} leads to the API server for nodes that use the former endpoint {endpoint}; set another, or take that \
+         endpoint from the annotation {}",
+        ours::FORMER_ENDPOINTS
+    )))
+}
+
 const PORT: &str = "spec.addons.konnectivity.server.port";
 
 fn conflict(message: String) -> Problem {
@@ -144,17 +163,6 @@ fn ports(tenant: &TenantControlPlane, port: i32) -> Result<(), Problem> {
     if port == api_server {
         return Err(conflict(format!(
             "{PORT}: {port} is the port of the API server, spec.networkProfile.port; set another"
-        )));
-    }
-    let moved = former::list(tenant);
-    if let Some(Former { endpoint, .. }) = moved
-        .iter()
-        .find(|former| i32::from(former.endpoint.port) == port)
-    {
-        return Err(conflict(format!(
-            "{PORT}: {port} leads to the API server for nodes that use the former endpoint {endpoint}; set another, or take \
-             that endpoint from the annotation {}",
-            ours::FORMER_ENDPOINTS
         )));
     }
     let in_pod = [
@@ -354,15 +362,13 @@ mod tests {
 
     #[test]
     fn a_port_at_which_nodes_may_still_use_the_api_server_is_refused() {
-        let mut tenant = example::with(&json!({
-            "addons": {"konnectivity": {"server": {"port": 6443}}}, "networkProfile": {"port": 7443},
-        }));
-        assert!(check(&tenant).is_ok());
-        let annotations = tenant.metadata.annotations.get_or_insert_default();
-        annotations.insert(ours::FORMER_ENDPOINTS.to_owned(), "192.0.2.9:6443".to_owned());
-        let refused = check(&tenant).unwrap_err();
+        let tenant = |port| example::with(&json!({"addons": {"konnectivity": {"server": {"port": port}}}}));
+        let former = [HostPort::new("192.0.2.9", 6443), HostPort::new("192.0.2.9", 8443)];
+        assert!(check_former(&tenant(8132), &former).is_ok());
+        let refused = check_former(&tenant(8443), &former).unwrap_err();
         assert_eq!(refused.reason, Reason::PortConflict);
-        assert!(refused.message.contains("192.0.2.9:6443"), "{}", refused.message);
+        assert!(refused.message.contains("192.0.2.9:8443"), "{}", refused.message);
+        assert!(check_former(&example::tenant(), &former).is_ok(), "it is off");
     }
 
     #[test]

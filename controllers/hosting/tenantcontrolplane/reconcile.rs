@@ -19,8 +19,8 @@ use super::{
     certificates::{self, Certificates},
     context::Context,
     deletion,
-    desired::{flags, konnectivity},
-    events, former, held, identity,
+    desired::{self, flags},
+    events, former, held, identity, konnectivity,
     names::Names,
     nodes, observe,
     observed::Observed,
@@ -259,6 +259,7 @@ async fn in_effect(
     mut valid: Valid,
     plan: &Plan,
 ) -> Result<(Arc<TenantControlPlane>, Valid), Problem> {
+    konnectivity::check_former(tenant, plan.former.iter().map(|former| &former.endpoint))?;
     let mut put = TenantControlPlane::clone(tenant);
     held::put(&mut put, &mut valid, plan);
     if held::keeps_load_balancer(tenant, plan) {
@@ -274,7 +275,7 @@ async fn in_effect(
         return Ok((tenant.clone(), valid));
     }
     check_powers(context, &put)?;
-    super::konnectivity::check(&put)?;
+    konnectivity::check(&put)?;
     Ok((Arc::new(put), valid))
 }
 
@@ -312,7 +313,7 @@ async fn publish(
 /// What the user set but has no effect.
 fn unsupported(tenant: &TenantControlPlane) -> Option<String> {
     let mut ignored = flags::ignored(tenant);
-    ignored.extend(konnectivity::ignored(tenant));
+    ignored.extend(desired::konnectivity::ignored(tenant));
     let fields = tenant.spec.unsupported_message();
     if ignored.is_empty() {
         return fields;

@@ -387,3 +387,24 @@ async fn turning_it_off_closes_no_port_of_an_adopted_tenant() {
     assert_eq!(ports(&world).len(), 2, "the port of the agents is closed");
     assert!(world.api.get(POLICY).is_none());
 }
+
+#[tokio::test]
+async fn the_port_of_a_former_endpoint_is_no_port_of_the_tunnel() {
+    let world = world(true).await;
+    world.settle().await;
+    let service = world.api.get(SERVICE).unwrap()["spec"]["ports"].clone();
+    let moved = json!({ ours::FORMER_ENDPOINTS: "10.0.0.7:7443" });
+    let settings = json!({ "konnectivity": { "server": { "port": 7443 } } });
+    world.api.edit(
+        TENANT,
+        &json!({ "metadata": { "annotations": moved }, "spec": { "addons": settings } }),
+    );
+    world.settle().await;
+    let (status, reason, message) = world.condition(On::SpecValid);
+    assert_eq!(
+        (status.as_str(), reason.as_str()),
+        ("False", "PortConflict"),
+        "{message}"
+    );
+    assert_eq!(world.api.get(SERVICE).unwrap()["spec"]["ports"], service);
+}
