@@ -10,20 +10,24 @@ use super::{
     list,
     pages::PAGE,
 };
-use crate::k8s::{conditions::quoted, pod, ready};
+use crate::k8s::{conditions::quoted, host_port::HostPort, pod, ready};
 
 /// What is wrong with the agents that reach `node`: with its own, where it has one, else with any, of which [`PAGE`] are
-/// looked at. `None` where they are ready.
+/// looked at. `None` where they are ready. They connect to `server`.
 ///
 /// # Errors
 /// When a request fails.
-pub async fn trouble(connection: &Connection, node: &str) -> Result<Option<String>, Error> {
+pub async fn trouble(
+    connection: &Connection,
+    node: &str,
+    server: &HostPort,
+) -> Result<Option<String>, Error> {
     let pods: Api<Pod> = Api::namespaced(connection.client(), NAMESPACE);
     let all = ListParams::default().labels(&format!("k8s-app={ACCOUNT}"));
     let own = all.clone().fields(&format!("spec.nodeName={node}"));
-    let own = agents(pods.clone(), own).await?;
+    let own = agents(pods.clone(), own, server).await?;
     if own.is_empty() {
-        return Ok(summary(&agents(pods, all).await?));
+        return Ok(summary(&agents(pods, all, server).await?));
     }
     Ok(of_node(node, &own))
 }
@@ -37,12 +41,17 @@ struct Agent {
 
 impl Agent {
     /// None of a pod that has ended or is about to.
-    fn of(pod: &Pod) -> Option<Self> {
+    fn of(pod: &Pod, server: &HostPort) -> Option<Self> {
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
         if pod.metadata.deletion_timestamp.is_some() || matches!(phase, Some("Failed" | "Succeeded")) {
             return None;
         }
-        let why = || pod::trouble(pod).unwrap_or_else(|| "it is not ready".to_owned());
+        // Ready is an agent that is connected to a server.
+        let why = || {
+            pod::trouble(pod).unwrap_or_else(|| {
+                format!("it is not ready; its node has to reach {server}, through firewall and load balancer")
+            })
+        };
         Some(Self {
             name: quoted(&pod.name_any()),
             trouble: (!ready::pod(pod)).then(|| quoted(&why())),
@@ -56,9 +65,9 @@ impl Agent {
     }
 }
 
-async fn agents(pods: Api<Pod>, which: ListParams) -> Result<Vec<Agent>, Error> {
+async fn agents(pods: Api<Pod>, which: ListParams, server: &HostPort) -> Result<Vec<Agent>, Error> {
     let found = list::first("list the konnectivity agents", pods, which, PAGE, |pod| {
-        Agent::of(&pod)
+        Agent::of(&pod, server)
     });
     Ok(found.await?.into_iter().flatten().collect())
 }
@@ -106,8 +115,12 @@ mod tests {
         .unwrap()
     }
 
+    fn server() -> HostPort {
+        HostPort::new("10.0.0.1", 8132)
+    }
+
     fn agent(name: &str, ready: &str, waiting: Option<&str>) -> Agent {
-        Agent::of(&pod(name, ready, waiting)).unwrap()
+        Agent::of(&pod(name, ready, waiting), &server()).unwrap()
     }
 
     #[test]
@@ -136,13 +149,19 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_that_is_not_connected_names_what_its_node_has_to_reach() {
+        let found = of_node("worker-0", &[agent("a", "False", None)]).unwrap();
+        assert!(found.contains("its node has to reach 10.0.0.1:8132"), "{found}");
+    }
+
+    #[test]
     fn pods_that_have_ended_are_no_agents() {
         let mut ended = pod("a", "False", None);
-        assert!(Agent::of(&ended).is_some());
+        assert!(Agent::of(&ended, &server()).is_some());
         ended.status.as_mut().unwrap().phase = Some("Failed".to_owned());
-        assert!(Agent::of(&ended).is_none());
+        assert!(Agent::of(&ended, &server()).is_none());
         let mut leaving = pod("b", "True", None);
         leaving.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
-        assert!(Agent::of(&leaving).is_none());
+        assert!(Agent::of(&leaving, &server()).is_none());
     }
 }

@@ -1,6 +1,6 @@
 //! One connection to a tenant's API server: made from a kubeconfig, every request bounded in time.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use http::{HeaderValue, Request, header::USER_AGENT};
@@ -42,6 +42,8 @@ pub enum Use {
 pub struct Connection {
     client: Client,
     field_manager: &'static str,
+    /// How it was made; `None` where the client was given.
+    config: Option<Arc<Config>>,
 }
 
 impl fmt::Debug for Connection {
@@ -92,7 +94,26 @@ impl Connection {
         if used_for == Use::Watches {
             config.read_timeout = Some(WATCH);
         }
-        Ok(Self::from_client(built(config)?, field_manager))
+        let client = built(config.clone())?;
+        Ok(Self {
+            config: Some(Arc::new(config)),
+            ..Self::from_client(client, field_manager)
+        })
+    }
+
+    /// A connection with the same identity to the same server that shares nothing else with this one: the next request
+    /// goes to a pod that is ready now, where open connections may lead to one that is about to end.
+    #[must_use]
+    pub fn fresh(&self) -> Self {
+        let config = self.config.as_deref().cloned();
+        // It could be built before.
+        config.and_then(|config| built(config).ok()).map_or_else(
+            || self.clone(),
+            |client| Self {
+                client,
+                ..self.clone()
+            },
+        )
     }
 
     /// A connection through a given client.
@@ -100,6 +121,7 @@ impl Connection {
         Self {
             client,
             field_manager,
+            config: None,
         }
     }
 

@@ -38,6 +38,8 @@ use tokio::{io::AsyncWriteExt as _, process::Command};
 const HOST: &str = "10.88.0.1";
 /// A free node port.
 const NODE_PORT: i32 = 30_443;
+/// Another one, of konnectivity.
+const TUNNEL_PORT: i32 = 30_132;
 /// Longest time in all without an answer through the cluster IP while the pods are replaced, on two busy cores.
 const GAP: Duration = Duration::from_secs(6);
 
@@ -102,7 +104,11 @@ async fn move_to_node_port(lab: &Lab, cluster: &Cluster, nodes: &BTreeMap<String
     clusters
         .patch(&cluster.name, &PatchParams::default(), &Patch::Merge(&port))
         .await?;
-    let exposed = json!({ "network": { "serviceType": "NodePort", "serviceAddress": HOST } });
+    let exposed = json!({
+        "network": { "serviceType": "NodePort", "serviceAddress": HOST },
+        // Its port is a node port too.
+        "addons": { "konnectivity": { "server": { "port": TUNNEL_PORT } } },
+    });
     patch(lab, cluster, &exposed, None).await?;
     let wanted = format!("{HOST}:{NODE_PORT}");
     until("the condition that asks", PATIENCE, async || {
@@ -168,7 +174,7 @@ async fn release(lab: &Lab, cluster: &Cluster, nodes: &BTreeMap<String, String>)
     settled(lab, cluster, nodes, async |_: &TenantControlPlane| {
         let spec = services.get(&cluster.name).await?.spec.context("no spec")?;
         let ports: Vec<i32> = spec.ports.iter().flatten().map(|port| port.port).collect();
-        ensure!(ports == [NODE_PORT], "{ports:?}");
+        ensure!(ports == [NODE_PORT, TUNNEL_PORT], "{ports:?}");
         Ok(())
     })
     .await

@@ -27,7 +27,7 @@ use super::{
     },
 };
 use crate::{
-    k8s::{conditions, digest, problem::Problem},
+    k8s::{conditions, digest, host_port::HostPort, problem::Problem},
     tenant::{Connection, Error, Server, agents, kubelets},
 };
 
@@ -35,6 +35,9 @@ use crate::{
 const AT_ONCE: usize = 8;
 /// API servers that are asked, at most.
 const MOST: usize = 5;
+/// When a first answer through the Service is tried again: a former pod has ended by then, and its address is no longer
+/// served.
+const CONFIRM: Duration = Duration::from_secs(30);
 /// Time until the next look where no event comes.
 const SOON: Duration = Duration::from_secs(10);
 
@@ -115,6 +118,10 @@ pub async fn look(
     } else {
         None
     };
+    if !is_same && tenant.spec.control_plane.deployment.replicas < 2 {
+        // It was asked through the Service, which may have led to a former pod.
+        asked.audit = now.checked_add(CONFIRM).unwrap_or(asked.audit);
+    }
     let audit = asked.audit;
     asked.unconfirmed = unconfirmed.unwrap_or_default();
     context.set_tunnel_asked(&key, asked);
@@ -178,21 +185,24 @@ async fn ask(scope: &Scope<'_>, endpoint: &Endpoint, certificates: &Certificates
         },
         Some((server, target, error)) => {
             server.is_up().await?;
-            let tunneled = konnectivity::of(scope.tenant).is_some();
-            let agents = if tunneled {
-                match agents::trouble(&first.connection, &target.node).await {
-                    Ok(trouble) => trouble,
-                    Err(error @ Error::TooLarge { .. }) => Some(error.to_string()),
-                    Err(_) => None,
+            let settings = konnectivity::of(scope.tenant);
+            let api_server = HostPort::parse(&endpoint.nodes);
+            let agents = match settings.zip(api_server) {
+                Some((settings, api_server)) => {
+                    let server = konnectivity::published(settings, &api_server);
+                    match agents::trouble(&first.connection, &target.node, &server).await {
+                        Ok(trouble) => trouble,
+                        Err(error @ Error::TooLarge { .. }) => Some(error.to_string()),
+                        Err(_) => None,
+                    }
                 }
-            } else {
-                None
+                None => None,
             };
             Found::NotReached(Unreached {
                 server: server.pod,
                 target,
                 why: why(&error),
-                tunneled,
+                tunneled: settings.is_some(),
                 agents,
             })
         }
@@ -234,7 +244,7 @@ async fn servers(
 ) -> Result<Vec<ApiServer>, Problem> {
     if scope.tenant.spec.control_plane.deployment.replicas < 2 {
         let (_, connection) = tenant_api::clients(scope, endpoint, certificates).await?;
-        let pod = None;
+        let (pod, connection) = (None, connection.fresh());
         return Ok(vec![ApiServer { pod, connection }]);
     }
     let slices = observe::endpoint_slices(scope.context, &scope.key()).await?;

@@ -2,12 +2,7 @@
 
 use anyhow::{Result, ensure};
 use e2e::lab::{
-    access::Lab,
-    cleanup::gone,
-    clusters::Cluster,
-    conditions::{contains_all, message},
-    outside::Net,
-    tenants::PATIENCE,
+    access::Lab, cleanup::gone, clusters::Cluster, conditions::message, outside::Net, tenants::PATIENCE,
     until::until,
 };
 use k8s_openapi::api::{
@@ -18,7 +13,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{DeleteParams, ListParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams},
 };
 use serde_json::{Value, json};
 
@@ -69,13 +64,17 @@ impl World<'_> {
         self.cluster.change(self.lab, spec).await
     }
 
-    /// A reason on the control plane; its message has these sentences.
+    /// Waits for a reason on the control plane with a message that has these sentences.
     async fn told(&self, reason: &str, sentences: &[&str]) -> Result<()> {
         let control_planes = self.cluster.control_planes(self.lab);
-        let text = message(&control_planes, &self.cluster.name, reason).await?;
-        eprintln!("{reason}: {text}");
-        contains_all(&text, sentences);
-        Ok(())
+        let what = format!("reason {reason} with {sentences:?}");
+        until(&what, PATIENCE, async || {
+            let text = message(&control_planes, &self.cluster.name, reason).await?;
+            ensure!(sentences.iter().all(|sentence| text.contains(sentence)), "{text}");
+            eprintln!("{reason}: {text}");
+            Ok(Some(()))
+        })
+        .await
     }
 
     async fn works(&self) -> Result<()> {
