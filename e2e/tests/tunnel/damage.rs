@@ -201,15 +201,8 @@ impl World<'_> {
                 gone(&bindings, &binding.name_any(), PATIENCE).await?;
             }
         }
-        // The book: a change of the TenantControlPlane applies it again.
-        let touched = json!({ "metadata": { "annotations": { "example.org/touched": "yes" } } });
-        self.cluster
-            .control_planes(self.lab)
-            .patch(
-                &self.cluster.name,
-                &PatchParams::default(),
-                &Patch::Merge(&touched),
-            )
+        // The book: a change applies it again.
+        self.konnectivity(json!({ "agent": { "extraArgs": ["--v=1"] } }))
             .await?;
         self.works_and_says_so().await
     }
