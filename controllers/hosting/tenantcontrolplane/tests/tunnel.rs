@@ -256,7 +256,9 @@ async fn another_setting_of_the_agents_is_an_occasion_and_their_trouble_is_named
     stays_bad(&world).await;
     let message = assert_tunnel(&world, "False", "NodesNotReachable");
     assert!(
-        message.ends_with("of the agent of worker-0, kube-system/konnectivity-agent-x: it is not ready"),
+        message.contains(
+            "of the agent of worker-0, kube-system/konnectivity-agent-x: it is not ready; its node has to reach"
+        ),
         "{message}"
     );
 }
