@@ -539,6 +539,8 @@ named! {
         TokenAbused,
         /// The tenant's API server does not answer.
         TenantUnreachable,
+        /// An object in the workload cluster is too large to be read; the message names its kind.
+        ObjectTooLarge,
         /// NodeRestriction is active. This version does not set it.
         NodeRestrictionVerified,
         /// It could not be verified that NodeRestriction is active. This version does not set it.

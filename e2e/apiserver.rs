@@ -38,6 +38,8 @@ pub struct Options {
     pub emulated_version: Option<&'static str>,
     /// Further flags.
     pub arguments: Vec<String>,
+    /// Further flags of its etcd.
+    pub etcd_arguments: Vec<String>,
 }
 
 /// An API server. It ends, and its files go, when this is dropped.
@@ -107,22 +109,20 @@ impl TestApiServer {
         let (client, peer, secure) = (any()?, any()?, any()?);
         let etcd_url = format!("http://127.0.0.1:{client}");
         let peer_url = format!("http://127.0.0.1:{peer}");
-        let etcd = Process::start(
-            &home,
-            "etcd",
-            &[
-                "--name=etcd-0".to_owned(),
-                "--log-level=warn".to_owned(),
-                // Nothing here outlives the test.
-                "--unsafe-no-fsync".to_owned(),
-                format!("--data-dir={}", home.file("etcd").display()),
-                format!("--listen-client-urls={etcd_url}"),
-                format!("--advertise-client-urls={etcd_url}"),
-                format!("--listen-peer-urls={peer_url}"),
-                format!("--initial-advertise-peer-urls={peer_url}"),
-                format!("--initial-cluster=etcd-0={peer_url}"),
-            ],
-        )?;
+        let mut etcd_arguments = vec![
+            "--name=etcd-0".to_owned(),
+            "--log-level=warn".to_owned(),
+            // Nothing here outlives the test.
+            "--unsafe-no-fsync".to_owned(),
+            format!("--data-dir={}", home.file("etcd").display()),
+            format!("--listen-client-urls={etcd_url}"),
+            format!("--advertise-client-urls={etcd_url}"),
+            format!("--listen-peer-urls={peer_url}"),
+            format!("--initial-advertise-peer-urls={peer_url}"),
+            format!("--initial-cluster=etcd-0={peer_url}"),
+        ];
+        etcd_arguments.extend(options.etcd_arguments.iter().cloned());
+        let etcd = Process::start(&home, "etcd", &etcd_arguments)?;
         let ca = certificates(&home)?;
         let token = format!("{:032x}", rand::random::<u128>());
         fs::write(

@@ -3,6 +3,7 @@
 pub mod apiserver;
 pub mod bootstrap;
 pub mod certs;
+pub mod conformance;
 pub mod csr;
 pub mod etcd;
 pub mod infra;

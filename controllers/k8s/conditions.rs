@@ -56,6 +56,20 @@ impl Verdict {
         }
     }
 
+    /// What `known` says, which may be a condition of another object.
+    pub fn repeated(type_: &'static str, known: &Condition) -> Self {
+        Self {
+            type_,
+            status: match known.status.as_str() {
+                "True" => Status::True,
+                "False" => Status::False,
+                _ => Status::Unknown,
+            },
+            reason: known.reason.clone(),
+            message: known.message.clone(),
+        }
+    }
+
     /// Nothing is known about the condition.
     pub fn unknown(type_: &'static str, reason: impl Into<String>, message: impl Into<String>) -> Self {
         Self {

@@ -26,6 +26,7 @@ pub mod names;
 mod packed;
 pub mod pod;
 pub mod problem;
+pub mod ready;
 pub mod report;
 pub mod root;
 pub mod routes;

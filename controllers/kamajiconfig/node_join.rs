@@ -49,6 +49,7 @@ async fn follow_machine(
     let has_joined = status::has_joined(scope.config);
     if has_joined && !tenant.nodes_listed() {
         // What was reported of the Node stays until Nodes are listed, which wakes this config.
+        progress.node = tenant.unread(None).map(Node::Unsettled);
         return Ok(Outcome::Done);
     }
     let id = token.as_ref().and_then(|token| token.id.clone());
@@ -131,6 +132,7 @@ async fn wait_for_node(
         .held
         .map(|held| held.problem)
         .or_else(|| answers.denied.map(|denied| status::denied_again(config, denied)))
+        .or_else(|| tenant.unread(token.as_ref().and_then(|token| token.id.as_deref())))
         .or_else(|| {
             let before = status::denied_before(config, report.as_ref());
             before.filter(|_| !answers.approved)

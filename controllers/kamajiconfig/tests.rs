@@ -11,14 +11,22 @@ use std::{
 use http::{Request, Response};
 use k8s_openapi::{
     ByteString,
-    api::{certificates::v1::CertificateSigningRequest, core::v1::Secret},
+    api::{
+        certificates::v1::CertificateSigningRequest,
+        core::v1::{Node, Secret},
+    },
     jiff::Timestamp,
 };
 use kamaji_api::{
     bootstrap::{KamajiConfig, KamajiConfigStatus},
     labels::{capi, ours},
 };
-use kube::{Client, api::PartialObjectMeta, client::Body, runtime::watcher::Event};
+use kube::{
+    Client,
+    api::PartialObjectMeta,
+    client::Body,
+    runtime::watcher::{self, Event},
+};
 use serde_json::{Value, json};
 
 use super::{Context, owner::Owner, reconcile::reconcile, tenants::Tenant, token};
@@ -26,7 +34,7 @@ use crate::{
     k8s::conditions,
     pki::{issue, spec::AltNames},
     runtime::driver::Outcome,
-    tenant::nodes::Session,
+    tenant::{nodes::Session, too_large},
     testing::{Change, FakeApi, path},
 };
 
@@ -947,6 +955,75 @@ async fn bootstrap_09_a_tenant_that_stops_answering_is_reported() {
     world.wake("late").await;
     assert_eq!(world.condition("BootstrapTokenValid").1, "TokenValid");
     assert!(world.status("late").data_secret_name.is_some());
+}
+
+/// The watch of Nodes meets one that is too large to be read.
+fn large_node(tenant: &Tenant) {
+    let listed = watcher::Error::InitialListFailed(too_large());
+    tenant.note_error("Nodes", &listed);
+}
+
+const LARGE_NODE: &str =
+    "watch Nodes of the workload cluster: an object has more than 10 MiB: make it smaller, or delete it";
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_whose_node_is_not_seen_for_the_size_of_another_says_so_until_it_is() {
+    let mut world = World::new();
+    world.settle().await;
+    let tenant = world.open().await;
+    large_node(&tenant);
+    world.settle().await;
+    let (status, reason, message) = world.condition("NodeJoined");
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "ObjectTooLarge"));
+    assert_eq!(message, LARGE_NODE);
+    assert_eq!(world.condition("Ready").1, "ObjectTooLarge");
+    world.all_writes();
+    large_node(&tenant);
+    tenant.note_event::<Node>("Nodes", &Event::Init);
+    tenant.note_event::<Node>("CertificateSigningRequests", &Event::InitDone);
+    world.settle().await;
+    assert_eq!(world.all_writes(), Vec::<String>::new(), "nothing has changed");
+    tenant.note_event::<Node>("Nodes", &Event::InitDone);
+    world.settle().await;
+    assert_eq!(world.condition("NodeJoined").1, "WaitingForNode");
+    assert_eq!(world.condition("Ready").0, "True");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_joined_machine_whose_node_is_not_seen_for_the_size_of_another_says_so_until_it_is() {
+    let mut world = World::new();
+    world.boots = true;
+    world.settle().await;
+    let reported = world.picture();
+    world.nodes_listed = false;
+    world.restart().await;
+    let tenant = world.open().await;
+    large_node(&tenant);
+    world.settle().await;
+    let (status, reason, message) = world.condition("ProviderIDSet");
+    assert_eq!((status.as_str(), reason.as_str()), ("Unknown", "ObjectTooLarge"));
+    assert_eq!(message, LARGE_NODE);
+    tenant.note_event::<Node>("Nodes", &Event::InitDone);
+    world.list_nodes(&tenant);
+    world.settle().await;
+    assert_eq!(world.picture(), reported);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_request_that_is_too_large_to_be_looked_at_is_reported() {
+    let mut world = World::new();
+    world.settle().await;
+    world.ask("csr-m", "m", &world.token("m"));
+    let annotations = json!({"metadata": {"annotations": {"a": "x".repeat(20_000)}}});
+    world.tenant.edit(&request_path("csr-m"), &annotations);
+    world.settle().await;
+    let (status, reason, message) = world.condition("NodeJoined");
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "ObjectTooLarge"));
+    assert!(message.contains("more than 16 KiB"), "{message}");
+    assert_eq!(world.answer("csr-m"), None);
+    world.tenant.delete(&request_path("csr-m"));
+    world.settle().await;
+    assert_eq!(world.condition("NodeJoined").1, "WaitingForNode");
 }
 
 #[tokio::test]

@@ -82,15 +82,8 @@ fn set(inputs: Inputs<'_>, condition: Own, report: &mut Report) {
             None if inputs.progress.reach == Reach::OwnService => report.remove(type_),
             None => {}
         },
-        Own::TunnelReady => match inputs.tenant.and_then(tenant::tunnel) {
-            Some(verdict) => report.set(verdict),
-            None => report.remove(type_),
-        },
-        Own::FormerEndpointsServed => match inputs.tenant.map(tenant::former_endpoints) {
-            Some(Some(verdict)) => report.set(Verdict { type_, ..verdict }),
-            Some(None) => report.remove(type_),
-            None => {}
-        },
+        Own::TunnelReady => passed_on(inputs, tenant::tunnel, type_, report),
+        Own::FormerEndpointsServed => passed_on(inputs, tenant::former_endpoints, type_, report),
         Own::InfrastructureClusterPatched => match inputs.progress.handoff.verdict() {
             Some(verdict) => report.set(verdict),
             None => report.step(type_, &Step::NotReached, Reason::Patched),
@@ -98,6 +91,20 @@ fn set(inputs: Inputs<'_>, condition: Own, report: &mut Report) {
         Own::FoundExternalReferenceClient => report.set(found_external_reference_client()),
         Own::FieldNotSupported => report.unsupported(inputs.control_plane.spec.unsupported_message()),
         Own::Ready => {}
+    }
+}
+
+/// A condition that the engine reports where it has something to say. Without a TenantControlPlane it stays as it was.
+fn passed_on(
+    inputs: Inputs<'_>,
+    known: fn(&TenantControlPlane) -> Option<Verdict>,
+    type_: &str,
+    report: &mut Report,
+) {
+    let Some(tenant) = inputs.tenant else { return };
+    match known(tenant) {
+        Some(verdict) => report.set(verdict),
+        None => report.remove(type_),
     }
 }
 

@@ -418,4 +418,26 @@ mod tests {
             "the condition is about the new generation"
         );
     }
+
+    #[test]
+    fn what_the_engine_reports_of_the_tunnel_is_passed_on_and_kept_while_there_is_no_tenant() {
+        let mut tenant = example::running("v1.36.3");
+        example::report(
+            &mut tenant,
+            Tenant::TunnelReady,
+            "False",
+            "NodesNotReachable",
+            "why",
+        );
+        let mut control_plane = published(example::control_plane());
+        control_plane.status = Some(of(&tenant));
+        let with = |tenant: Option<&TenantControlPlane>| {
+            let new = status(&control_plane, tenant, &all_done(), example::now());
+            conditions::get(&new.conditions, Own::TunnelReady.as_str()).cloned()
+        };
+        let known = with(Some(&tenant)).unwrap();
+        assert_eq!((known.status.as_str(), known.message.as_str()), ("False", "why"));
+        assert_eq!(with(None), Some(known), "since when is not forgotten");
+        assert_eq!(with(Some(&example::running("v1.36.3"))), None);
+    }
 }

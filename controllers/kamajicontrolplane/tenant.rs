@@ -130,13 +130,9 @@ pub fn former_endpoints(tenant: &TenantControlPlane) -> Option<Verdict> {
 /// A condition of the TenantControlPlane as one of the control plane.
 fn passed_on(tenant: &TenantControlPlane, condition: Tenant, own: Own) -> Option<Verdict> {
     let known = conditions::get(reported(tenant), condition.as_str())?;
-    let (on, reason) = (own.as_str(), known.reason.clone());
-    let message = field_paths::translate(&known.message).unwrap_or_else(|| known.message.clone());
-    Some(match known.status.as_str() {
-        "True" => Verdict::yes(on, reason, message),
-        "False" => Verdict::no(on, reason, message),
-        _ => Verdict::unknown(on, reason, message),
-    })
+    let verdict = Verdict::repeated(own.as_str(), known);
+    let message = field_paths::translate(&verdict.message).unwrap_or_else(|| verdict.message.clone());
+    Some(Verdict { message, ..verdict })
 }
 
 /// What a condition of the TenantControlPlane reports, with its field paths rewritten to those the user sets.

@@ -4,53 +4,93 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt as _, api::ListParams};
 
 use super::{
-    client::{Connection, within},
+    client::Connection,
     error::Error,
     konnectivity::{ACCOUNT, NAMESPACE},
-    limit::PAGE,
+    list,
+    pages::PAGE,
 };
-use crate::k8s::{conditions::quoted, pod};
+use crate::k8s::{conditions::quoted, host_port::HostPort, pod, ready};
 
-/// What is wrong with the agents, of which [`PAGE`] are looked at; `None` where all are ready.
+/// What is wrong with the agents that reach `node`: with its own, where it has one, else with any, of which [`PAGE`] are
+/// looked at. `None` where they are ready. They connect to `server`.
 ///
 /// # Errors
-/// When the request fails.
-pub async fn trouble(connection: &Connection) -> Result<Option<String>, Error> {
+/// When a request fails.
+pub async fn trouble(
+    connection: &Connection,
+    node: &str,
+    server: &HostPort,
+) -> Result<Option<String>, Error> {
     let pods: Api<Pod> = Api::namespaced(connection.client(), NAMESPACE);
-    let agents = ListParams::default()
-        .labels(&format!("k8s-app={ACCOUNT}"))
-        .limit(PAGE);
-    let found = within("list the konnectivity agents", pods.list(&agents)).await?;
-    Ok(summary(&found.items))
+    let all = ListParams::default().labels(&format!("k8s-app={ACCOUNT}"));
+    let own = all.clone().fields(&format!("spec.nodeName={node}"));
+    let own = agents(pods.clone(), own, server).await?;
+    if own.is_empty() {
+        return Ok(summary(&agents(pods, all, server).await?));
+    }
+    Ok(of_node(node, &own))
 }
 
-fn summary(agents: &[Pod]) -> Option<String> {
+/// What is kept of an agent.
+struct Agent {
+    name: String,
+    /// Why it is not ready, where it is not.
+    trouble: Option<String>,
+}
+
+impl Agent {
+    /// None of a pod that has ended or is about to.
+    fn of(pod: &Pod, server: &HostPort) -> Option<Self> {
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        if pod.metadata.deletion_timestamp.is_some() || matches!(phase, Some("Failed" | "Succeeded")) {
+            return None;
+        }
+        // Ready is an agent that is connected to a server.
+        let why = || {
+            pod::trouble(pod).unwrap_or_else(|| {
+                format!("it is not ready; its node has to reach {server}, through firewall and load balancer")
+            })
+        };
+        Some(Self {
+            name: quoted(&pod.name_any()),
+            trouble: (!ready::pod(pod)).then(|| quoted(&why())),
+        })
+    }
+
+    /// Name and cause, where it is not ready.
+    fn described(&self) -> Option<String> {
+        let why = self.trouble.as_ref()?;
+        Some(format!("{NAMESPACE}/{}: {why}", self.name))
+    }
+}
+
+async fn agents(pods: Api<Pod>, which: ListParams, server: &HostPort) -> Result<Vec<Agent>, Error> {
+    let found = list::first("list the konnectivity agents", pods, which, PAGE, |pod| {
+        Agent::of(&pod, server)
+    });
+    Ok(found.await?.into_iter().flatten().collect())
+}
+
+/// What is wrong with the agents of a node.
+fn of_node(node: &str, agents: &[Agent]) -> Option<String> {
+    let bad: Option<Vec<_>> = agents.iter().map(Agent::described).collect();
+    Some(format!("of the agent of {node}, {}", bad?.first()?))
+}
+
+/// What is wrong with all agents.
+fn summary(agents: &[Agent]) -> Option<String> {
     if agents.is_empty() {
         return Some(format!(
-            "there is no pod {ACCOUNT} in {NAMESPACE} of the workload cluster; it is applied again"
+            "there is no pod {ACCOUNT} in {NAMESPACE} of the workload cluster; the agents are applied again"
         ));
     }
-    let (ready, bad): (Vec<_>, Vec<_>) = agents.iter().partition(|agent| is_ready(agent));
-    let first = bad.first()?;
-    let why = pod::trouble(first).unwrap_or_else(|| "it is not ready".to_owned());
+    let bad: Vec<_> = agents.iter().filter_map(Agent::described).collect();
+    let (ready, whole) = (agents.len() - bad.len(), agents.len());
     Some(format!(
-        "{} of {} konnectivity agents are ready; {NAMESPACE}/{}: {}",
-        ready.len(),
-        agents.len(),
-        first.name_any(),
-        quoted(&why)
+        "{ready} of {whole} konnectivity agents are ready; {}",
+        bad.first()?
     ))
-}
-
-fn is_ready(agent: &Pod) -> bool {
-    let conditions = agent
-        .status
-        .as_ref()
-        .and_then(|status| status.conditions.as_ref());
-    conditions
-        .into_iter()
-        .flatten()
-        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 #[cfg(test)]
@@ -59,7 +99,7 @@ mod tests {
 
     use super::*;
 
-    fn agent(name: &str, ready: &str, waiting: Option<&str>) -> Pod {
+    fn pod(name: &str, ready: &str, waiting: Option<&str>) -> Pod {
         let state =
             waiting.map(|reason| json!({ "waiting": { "reason": reason, "message": "no such image" } }));
         serde_json::from_value(json!({
@@ -75,13 +115,18 @@ mod tests {
         .unwrap()
     }
 
+    fn server() -> HostPort {
+        HostPort::new("10.0.0.1", 8132)
+    }
+
+    fn agent(name: &str, ready: &str, waiting: Option<&str>) -> Agent {
+        Agent::of(&pod(name, ready, waiting), &server()).unwrap()
+    }
+
     #[test]
     fn an_agent_that_is_missing_or_does_not_start_is_named() {
-        assert!(
-            summary(&[])
-                .unwrap()
-                .contains("there is no pod konnectivity-agent")
-        );
+        let none = summary(&[]).unwrap();
+        assert!(none.contains("there is no pod konnectivity-agent"), "{none}");
         assert_eq!(summary(&[agent("a", "True", None)]), None);
         let found = summary(&[
             agent("a", "True", None),
@@ -93,5 +138,30 @@ mod tests {
             "{found}"
         );
         assert!(found.contains("cannot be pulled"), "{found}");
+    }
+
+    #[test]
+    fn of_a_node_its_own_agent_is_named() {
+        assert_eq!(of_node("worker-0", &[agent("a", "True", None)]), None);
+        let found = of_node("worker-0", &[agent("a", "False", Some("ErrImagePull"))]).unwrap();
+        let start = "of the agent of worker-0, kube-system/a: container konnectivity-agent: the image";
+        assert!(found.starts_with(start), "{found}");
+    }
+
+    #[test]
+    fn an_agent_that_is_not_connected_names_what_its_node_has_to_reach() {
+        let found = of_node("worker-0", &[agent("a", "False", None)]).unwrap();
+        assert!(found.contains("its node has to reach 10.0.0.1:8132"), "{found}");
+    }
+
+    #[test]
+    fn pods_that_have_ended_are_no_agents() {
+        let mut ended = pod("a", "False", None);
+        assert!(Agent::of(&ended, &server()).is_some());
+        ended.status.as_mut().unwrap().phase = Some("Failed".to_owned());
+        assert!(Agent::of(&ended, &server()).is_none());
+        let mut leaving = pod("b", "True", None);
+        leaving.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+        assert!(Agent::of(&leaving, &server()).is_none());
     }
 }

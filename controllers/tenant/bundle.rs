@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::{
     Connection, Error,
     addons::{Inputs, Konnectivity, Selection},
-    coredns, konnectivity, kubeproxy, rbac,
+    coredns, konnectivity, kubeproxy, leases, rbac,
 };
 use crate::k8s::digest;
 
@@ -29,6 +29,8 @@ pub struct Bundle {
     addons: Vec<Value>,
     /// Objects of add-ons that were disabled, and a workload of agents of the former kind.
     removed: Vec<Value>,
+    /// Konnectivity was disabled: the Leases of its servers go too.
+    without_servers: bool,
 }
 
 /// How many objects of a [`Bundle`] are applied. A try that was given up leaves it to the next one, which goes on there.
@@ -41,19 +43,8 @@ pub struct Applied {
 
 /// The set of a tenant.
 pub fn bundle(inputs: &Inputs<'_>) -> Bundle {
-    // The order is part of the digest.
-    let all: [(Objects, Selection<'_>); 2] = [
-        (coredns::objects, inputs.core_dns),
-        (kubeproxy::objects, inputs.kube_proxy),
-    ];
     let (mut addons, mut removed) = (Vec::new(), Vec::new());
-    for (objects, Selection { image, installed }) in all {
-        match image {
-            Some(image) => addons.extend(objects(inputs, image)),
-            None if installed => removed.extend(objects(inputs, &AddonImage::default())),
-            None => {}
-        }
-    }
+    // First, since a webhook that refuses the others may be reached through the agents alone.
     let Konnectivity { agents, installed } = &inputs.konnectivity;
     match agents {
         Some(agents) => {
@@ -63,10 +54,23 @@ pub fn bundle(inputs: &Inputs<'_>) -> Bundle {
         None if *installed => removed.extend(konnectivity::removed(inputs)),
         None => {}
     }
+    // The order is part of the digest.
+    let all: [(Objects, Selection<'_>); 2] = [
+        (coredns::objects, inputs.core_dns),
+        (kubeproxy::objects, inputs.kube_proxy),
+    ];
+    for (objects, Selection { image, installed }) in all {
+        match image {
+            Some(image) => addons.extend(objects(inputs, image)),
+            None if installed => removed.extend(objects(inputs, &AddonImage::default())),
+            None => {}
+        }
+    }
     Bundle {
         rbac: rbac::objects(inputs),
         addons,
         removed,
+        without_servers: agents.is_none() && *installed,
     }
 }
 
@@ -109,6 +113,10 @@ impl Bundle {
                 tracing::debug!(%kind, %name, "object of a disabled add-on kept: it does not carry our labels");
             }
             applied.addons.fetch_add(1, Ordering::Relaxed);
+        }
+        // The role that lets servers create them is gone.
+        if self.without_servers {
+            leases::delete(connection).await?;
         }
         Ok(())
     }
@@ -161,6 +169,25 @@ mod tests {
         Selection {
             image: Some(image),
             installed: false,
+        }
+    }
+
+    fn agents<'a>(
+        settings: &'a KonnectivityAgent,
+        api_server: &'a HostPort,
+        server: &'a HostPort,
+    ) -> Konnectivity<'a> {
+        let agents = Agents {
+            tenant: "alpha",
+            settings,
+            tag: "v0.36.0",
+            api_server,
+            server,
+            by_lease: true,
+        };
+        Konnectivity {
+            agents: Some(agents),
+            installed: true,
         }
     }
 
@@ -226,19 +253,8 @@ mod tests {
                 mode,
                 ..KonnectivityAgent::default()
             };
-            let agents = Agents {
-                tenant: "alpha",
-                settings: &settings,
-                tag: "v0.36.0",
-                api_server: &address,
-                server: &server,
-                by_lease: true,
-            };
             let enabled = Inputs {
-                konnectivity: Konnectivity {
-                    agents: Some(agents),
-                    installed: true,
-                },
+                konnectivity: agents(&settings, &address, &server),
                 ..inputs
             };
             let own = konnectivity::kind(mode);
@@ -248,11 +264,47 @@ mod tests {
                 insta::assert_yaml_snapshot!("konnectivity", api.objects());
             }
         }
+        let lease = |name: &str| format!("/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/{name}");
+        for name in ["konnectivity-proxy-server-alpha-1", "kube-scheduler"] {
+            api.edit(
+                &lease(name),
+                &serde_json::json!({
+                    "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": name },
+                }),
+            );
+        }
         inputs.konnectivity = Konnectivity {
             agents: None,
             installed: true,
         };
-        assert!(kinds(&inputs).await.is_empty());
+        api.requests();
+        assert_eq!(kinds(&inputs).await, ["Lease".to_owned()].into());
+        assert!(api.get(&lease("kube-scheduler")).is_some());
+        let last = api.requests().pop().unwrap();
+        assert_eq!(
+            last,
+            format!("DELETE {}", lease("konnectivity-proxy-server-alpha-1"))
+        );
+    }
+
+    #[tokio::test]
+    async fn agents_come_before_what_may_not_be_admitted_without_them() {
+        let (version, image) = (semver::Version::new(1, 36, 3), AddonImage::default());
+        let (address, server) = (HostPort::new("10.0.0.7", 6443), HostPort::new("10.0.0.7", 8132));
+        let settings = KonnectivityAgent::default();
+        let inputs = Inputs {
+            konnectivity: agents(&settings, &address, &server),
+            ..inputs(&version, &image, &[])
+        };
+        let api = crate::testing::FakeApi::default();
+        api.deny(Some("/api/v1/namespaces/kube-system/configmaps"));
+        let connection = Connection::from_client(api.client(), field_manager::HOSTING);
+        let refused = bundle(&inputs)
+            .apply_addons(&connection, &Applied::default())
+            .await;
+        assert!(refused.is_err());
+        let agents = "/apis/apps/v1/namespaces/kube-system/daemonsets/konnectivity-agent";
+        assert!(api.get(agents).is_some());
     }
 
     #[tokio::test]

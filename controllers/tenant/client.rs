@@ -1,6 +1,6 @@
 //! One connection to a tenant's API server: made from a kubeconfig, every request bounded in time.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use http::{HeaderValue, Request, header::USER_AGENT};
@@ -14,9 +14,8 @@ use kube::{
     config::AuthInfo,
 };
 use serde_json::Value;
-use tower::layer::layer_fn;
 
-use super::{error::Error, limit::Bounded};
+use super::{error::Error, limit};
 use crate::pki::{
     kubeconfig::Kubeconfig,
     material::{self, Found},
@@ -43,6 +42,8 @@ pub enum Use {
 pub struct Connection {
     client: Client,
     field_manager: &'static str,
+    /// How it was made; `None` where the client was given.
+    config: Option<Arc<Config>>,
 }
 
 impl fmt::Debug for Connection {
@@ -93,7 +94,26 @@ impl Connection {
         if used_for == Use::Watches {
             config.read_timeout = Some(WATCH);
         }
-        Ok(Self::from_client(built(config)?, field_manager))
+        let client = built(config.clone())?;
+        Ok(Self {
+            config: Some(Arc::new(config)),
+            ..Self::from_client(client, field_manager)
+        })
+    }
+
+    /// A connection with the same identity to the same server that shares nothing else with this one: the next request
+    /// goes to a pod that is ready now, where open connections may lead to one that is about to end.
+    #[must_use]
+    pub fn fresh(&self) -> Self {
+        let config = self.config.as_deref().cloned();
+        // It could be built before.
+        config.and_then(|config| built(config).ok()).map_or_else(
+            || self.clone(),
+            |client| Self {
+                client,
+                ..self.clone()
+            },
+        )
     }
 
     /// A connection through a given client.
@@ -101,6 +121,7 @@ impl Connection {
         Self {
             client,
             field_manager,
+            config: None,
         }
     }
 
@@ -207,7 +228,7 @@ pub(super) fn configured(server: &str, ca_pem: &str, role: &str) -> Result<Confi
 /// The client of a connection, whose answers are bounded.
 pub(super) fn built(config: Config) -> Result<Client, Error> {
     let builder = ClientBuilder::try_from(config).map_err(|e| unusable(&e))?;
-    Ok(builder.with_layer(&layer_fn(Bounded)).build())
+    Ok(limit::bounded(builder.build()))
 }
 
 fn unusable(error: &dyn std::error::Error) -> Error {

@@ -35,8 +35,8 @@ pub enum Error {
         /// The answer.
         message: String,
     },
-    /// The answer is larger than anything that is expected of a tenant.
-    #[error("{action}: the answer has more than {} bytes", limit::MAX_ANSWER)]
+    /// An object is larger than etcd accepts, unless it is told otherwise.
+    #[error("{action}: an object has more than {} MiB: make it smaller, or delete it", limit::MAX_OBJECT / limit::MIB)]
     TooLarge {
         /// The request.
         action: String,
@@ -137,5 +137,22 @@ mod tests {
             assert!(text.chars().count() < 600 && !text.contains(char::is_control));
             assert_eq!(error.code(), Some(code));
         }
+    }
+
+    #[test]
+    fn a_webhook_that_is_not_reached_casts_doubt_on_the_way_to_the_nodes() {
+        let about_nodes = |message: &str| {
+            let status = Status {
+                code: 500,
+                message: message.to_owned(),
+                ..Status::default()
+            };
+            Error::of("apply ConfigMap coredns", &kube::Error::Api(Box::new(status))).is_about_nodes()
+        };
+        assert!(about_nodes(
+            "Internal error occurred: failed calling webhook \"a.example.org\": failed to call webhook: Post \
+             \"https://hook.default.svc:443/?timeout=10s\": No agent available"
+        ));
+        assert!(!about_nodes("etcdserver: request timed out"));
     }
 }

@@ -13,6 +13,7 @@ pub mod coredns;
 pub mod konnectivity;
 pub mod kubelets;
 pub mod kubeproxy;
+pub mod leases;
 pub mod nodes;
 pub mod rbac;
 pub mod who_answers;
@@ -21,14 +22,21 @@ mod client;
 mod clients;
 mod error;
 mod limit;
+mod list;
+mod pages;
+mod sight;
 mod silence;
+mod watch;
 
 use kamaji_api::labels::field_manager;
 
+#[cfg(test)]
+pub use self::limit::too_large;
 pub use self::{
     client::{Connection, Use},
     clients::Clients,
     error::Error,
+    limit::is_too_large,
 };
 use crate::pki::kubeconfig::Kubeconfig;
 

@@ -34,8 +34,10 @@ use super::{
     bootstrap_role::CLIENT_SIGNER,
     client::{Connection, Use, within},
     error::Error,
-    limit::PAGE,
+    pages::PAGE,
+    sight::Sight,
     silence::Silence,
+    watch,
 };
 use crate::{k8s::conditions::quoted, pki::kubeconfig::Kubeconfig};
 
@@ -186,11 +188,12 @@ impl Session {
         }
     }
 
-    /// The Node of this name, if it exists.
+    /// What is read of the Node of this name, if it exists.
     pub async fn node(&self, name: &str) -> Result<Option<Node>, Error> {
-        let api: Api<Node> = Api::all(self.requests.client());
-        self.ask(within(&format!("get Node {name}"), api.get_opt(name)))
-            .await
+        let api: Api<Sight> = Api::all(self.requests.client());
+        let action = format!("get Node {name}");
+        let found = self.ask(within(&action, api.get_opt(name))).await;
+        Ok(found?.map(|Sight(node)| node))
     }
 
     /// Sets `spec.providerID` of a Node that has none. The API server refuses to change one.
@@ -254,9 +257,16 @@ impl Session {
         self.watch(Api::all(self.watches.client()), config)
     }
 
-    /// Watches Nodes.
+    /// Watches what is read of Nodes.
     pub fn nodes(&self) -> impl Stream<Item = watcher::Result<Event<Node>>> + Send + 'static {
-        self.watch(Api::all(self.watches.client()), paged())
+        let api: Api<Sight> = Api::all(self.watches.client());
+        self.watch(api, paged()).map_ok(|event| match event {
+            Event::Init => Event::Init,
+            Event::InitApply(Sight(node)) => Event::InitApply(node),
+            Event::InitDone => Event::InitDone,
+            Event::Apply(Sight(node)) => Event::Apply(node),
+            Event::Delete(Sight(node)) => Event::Delete(node),
+        })
     }
 
     /// Watches the metadata of our tokens.
@@ -284,7 +294,7 @@ impl Session {
         K: kube::Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     {
         let silence = self.silence.clone();
-        watcher::watcher(api, config)
+        watch::watch(api, config)
             .default_backoff()
             // The first event says that a list begins, and not that it was answered.
             .inspect_ok(move |event| {

@@ -12,7 +12,43 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::{CLUSTER, NS, World, text, until};
-use crate::csr;
+use crate::{apiserver::TestApiServer, csr};
+
+/// What a machine with this token can do at an API server.
+pub fn bearer(server: &TestApiServer, token: &str) -> Result<Client> {
+    let mut config: Config = server.config()?;
+    config.auth_info = AuthInfo {
+        token: Some(token.to_owned().into()),
+        ..AuthInfo::default()
+    };
+    config.default_retry = false;
+    Ok(Client::try_from(config)?)
+}
+
+/// A Node, as its kubelet registers it.
+pub async fn node(admin: &Client, name: &str) -> Result<()> {
+    let api: Api<Node> = Api::all(admin.clone());
+    let node: Node = serde_json::from_value(json!({"metadata": {"name": name}}))?;
+    api.create(&PostParams::default(), &node).await?;
+    let status = json!({"status": {"nodeInfo": {
+        "kubeletVersion": "v1.36.3", "architecture": "", "bootID": "", "containerRuntimeVersion": "", "kernelVersion": "",
+        "kubeProxyVersion": "", "machineID": "", "operatingSystem": "", "osImage": "", "systemUUID": "",
+    }}});
+    api.patch_status(name, &PatchParams::default(), &Patch::Merge(&status))
+        .await?;
+    Ok(())
+}
+
+/// What became of a request: type and reason of its condition.
+pub async fn answer(admin: &Client, name: &str, within: Duration) -> Result<(String, String)> {
+    let api: Api<CertificateSigningRequest> = Api::all(admin.clone());
+    until(&format!("{name} is answered"), within, async || {
+        let status = api.get(name).await?.status.unwrap_or_default();
+        let first = status.conditions.unwrap_or_default().into_iter().next();
+        Ok(first.map(|c| (c.type_, c.reason.unwrap_or_default())))
+    })
+    .await
+}
 
 impl World {
     /// A Machine and its config.
@@ -69,13 +105,7 @@ impl World {
 
     /// What a machine with this token can do.
     pub fn bearer(&self, token: &str) -> Result<Client> {
-        let mut config: Config = self.server.config()?;
-        config.auth_info = AuthInfo {
-            token: Some(token.to_owned().into()),
-            ..AuthInfo::default()
-        };
-        config.default_retry = false;
-        Ok(Client::try_from(config)?)
+        bearer(&self.server, token)
     }
 
     /// Posts the request of a kubelet for this node.
@@ -98,13 +128,7 @@ impl World {
 
     /// What became of a request: type and reason of its condition, and whether there is a certificate.
     pub async fn answer(&self, name: &str, within: Duration) -> Result<(String, String)> {
-        let api: Api<CertificateSigningRequest> = Api::all(self.admin.clone());
-        until(&format!("{name} is answered"), within, async || {
-            let status = api.get(name).await?.status.unwrap_or_default();
-            let first = status.conditions.unwrap_or_default().into_iter().next();
-            Ok(first.map(|c| (c.type_, c.reason.unwrap_or_default())))
-        })
-        .await
+        answer(&self.admin, name, within).await
     }
 
     /// The certificate that was issued for a request.
@@ -127,16 +151,7 @@ impl World {
 
     /// A Node, as its kubelet registers it.
     pub async fn node(&self, name: &str) -> Result<()> {
-        let api: Api<Node> = Api::all(self.admin.clone());
-        let node: Node = serde_json::from_value(json!({"metadata": {"name": name}}))?;
-        api.create(&PostParams::default(), &node).await?;
-        let status = json!({"status": {"nodeInfo": {
-            "kubeletVersion": "v1.36.3", "architecture": "", "bootID": "", "containerRuntimeVersion": "", "kernelVersion": "",
-            "kubeProxyVersion": "", "machineID": "", "operatingSystem": "", "osImage": "", "systemUUID": "",
-        }}});
-        api.patch_status(name, &PatchParams::default(), &Patch::Merge(&status))
-            .await?;
-        Ok(())
+        node(&self.admin, name).await
     }
 
     /// Waits until a condition of a config has this reason, and returns its message.

@@ -5,11 +5,12 @@
 mod machine;
 mod record;
 
+pub use machine::{answer, bearer, node};
 pub use record::Write;
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
     time::{Duration, Instant},
@@ -106,13 +107,11 @@ impl World {
         fs::write(home.0.join("ca.key"), pair.key_pem.expose())?;
         fs::write(home.0.join("audit.yaml"), record::policy().to_string())?;
         let file = |name: &str| home.0.join(name).display().to_string();
+        let mut arguments = tenant_arguments(&home.0);
+        arguments.push(format!("--audit-policy-file={}", file("audit.yaml")));
+        arguments.push(format!("--audit-log-path={}", file("audit.log")));
         let options = Options {
-            arguments: vec![
-                format!("--client-ca-file={}", file("ca.crt")),
-                "--enable-bootstrap-token-auth".to_owned(),
-                format!("--audit-policy-file={}", file("audit.yaml")),
-                format!("--audit-log-path={}", file("audit.log")),
-            ],
+            arguments,
             ..Options::default()
         };
         let Some(server) = TestApiServer::start(&options).await? else {
@@ -159,6 +158,27 @@ impl World {
     /// A provisioned and initialized Cluster, its CA, and our own identity in it. The bootstrap provider reaches its API
     /// server at `server`.
     pub async fn cluster(&self, name: &str, server: &str) -> Result<()> {
+        self.cluster_at(name, server, &self.ca()?).await
+    }
+
+    /// The same, with an API server of its own, which has [`Self::tenant_arguments`].
+    pub async fn tenant(&self, name: &str, server: &TestApiServer) -> Result<()> {
+        let url = server.config()?.cluster_url.to_string();
+        self.cluster_at(name, url.trim_end_matches('/'), &ca_of(server)?)
+            .await?;
+        let admin = server.client()?;
+        for object in bootstrap_role::objects() {
+            apply(&admin, &object).await?;
+        }
+        Ok(())
+    }
+
+    /// Flags of the API server of a tenant: it accepts our identity, and bootstrap tokens.
+    pub fn tenant_arguments(&self) -> Vec<String> {
+        tenant_arguments(&self.home.0)
+    }
+
+    async fn cluster_at(&self, name: &str, server: &str, server_ca: &str) -> Result<()> {
         self.apply(&json!({
             "apiVersion": "cluster.x-k8s.io/v1beta2", "kind": "Cluster", "metadata": {"name": name, "namespace": NS},
             "spec": {"controlPlaneEndpoint": {"host": "127.0.0.1", "port": self.port()?}},
@@ -174,7 +194,7 @@ impl World {
         self.apply(&json!({
             "apiVersion": "v1", "kind": "Secret", "type": "cluster.x-k8s.io/secret",
             "metadata": {"name": format!("{name}-ca"), "namespace": NS, "labels": labels},
-            "stringData": {"tls.crt": self.ca()?},
+            "stringData": {"tls.crt": server_ca},
         }))
         .await?;
         let ca = Ca::from_pem(
@@ -193,7 +213,7 @@ impl World {
             cluster: name.to_owned(),
             user: BOOTSTRAP_USER.to_owned(),
             server: server.to_owned(),
-            ca_pem: self.ca()?,
+            ca_pem: server_ca.to_owned(),
             certificate_pem: leaf.cert_pem,
             key_pem: leaf.key_pem,
         };
@@ -239,19 +259,7 @@ impl World {
 
     /// The CA of the API server's certificate, PEM.
     pub fn ca(&self) -> Result<String> {
-        use base64::Engine as _;
-        let config = self.server.config()?;
-        let der = config.root_cert.into_iter().flatten().next().context("no CA")?;
-        let text = base64::engine::general_purpose::STANDARD.encode(der);
-        let lines: Vec<_> = text
-            .as_bytes()
-            .chunks(64)
-            .map(|line| String::from_utf8_lossy(line))
-            .collect();
-        Ok(format!(
-            "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
-            lines.join("\n")
-        ))
+        ca_of(&self.server)
     }
 
     /// Untyped access to a kind in the namespace of the Clusters.
@@ -263,24 +271,7 @@ impl World {
 
     /// Applies an object as a user.
     pub async fn apply(&self, object: &Value) -> Result<DynamicObject> {
-        let text = |pointer: &str| {
-            object
-                .pointer(pointer)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned()
-        };
-        let (api_version, kind, name) = (text("/apiVersion"), text("/kind"), text("/metadata/name"));
-        let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &kind));
-        let api: Api<DynamicObject> = match text("/metadata/namespace").as_str() {
-            "" => Api::all_with(self.admin.clone(), &resource),
-            namespace => Api::namespaced_with(self.admin.clone(), namespace, &resource),
-        };
-        let params = PatchParams::apply("test").force();
-        api.patch(&name, &params, &Patch::Apply(object))
-            .await
-            .with_context(|| format!("{kind} {name}"))
+        apply(&self.admin, object).await
     }
 
     /// Merges into the status of an object of Cluster API.
@@ -302,6 +293,52 @@ impl World {
         let api: Api<Secret> = Api::namespaced(self.admin.clone(), namespace);
         Ok(api.get_opt(name).await?)
     }
+}
+
+fn tenant_arguments(home: &Path) -> Vec<String> {
+    vec![
+        format!("--client-ca-file={}", home.join("ca.crt").display()),
+        "--enable-bootstrap-token-auth".to_owned(),
+    ]
+}
+
+/// The CA of an API server's certificate, PEM.
+fn ca_of(server: &TestApiServer) -> Result<String> {
+    use base64::Engine as _;
+    let config = server.config()?;
+    let der = config.root_cert.into_iter().flatten().next().context("no CA")?;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let lines: Vec<_> = text
+        .as_bytes()
+        .chunks(64)
+        .map(|line| String::from_utf8_lossy(line))
+        .collect();
+    Ok(format!(
+        "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+        lines.join("\n")
+    ))
+}
+
+/// Applies an object as a user.
+async fn apply(admin: &Client, object: &Value) -> Result<DynamicObject> {
+    let text = |pointer: &str| {
+        object
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let (api_version, kind, name) = (text("/apiVersion"), text("/kind"), text("/metadata/name"));
+    let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &kind));
+    let api: Api<DynamicObject> = match text("/metadata/namespace").as_str() {
+        "" => Api::all_with(admin.clone(), &resource),
+        namespace => Api::namespaced_with(admin.clone(), namespace, &resource),
+    };
+    let params = PatchParams::apply("test").force();
+    api.patch(&name, &params, &Patch::Apply(object))
+        .await
+        .with_context(|| format!("{kind} {name}"))
 }
 
 /// The text of one key of a Secret.

@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use anyhow::{Context as _, Result, ensure};
+pub use capi_kamaji::k8s::ready::node as is_ready;
 use k8s_openapi::api::core::v1::{Node, Pod, Secret};
 use kamaji_api::{
     controlplane::KamajiControlPlane,
@@ -11,9 +12,9 @@ use kamaji_api::{
 };
 use kube::{
     Api, Client,
-    api::{DynamicObject, ListParams, Patch, PatchParams},
+    api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt as _, process::Command};
 
 use super::{
@@ -156,6 +157,34 @@ impl Cluster {
         let patch = Patch::Merge(json!({ "spec": { "replicas": replicas } }));
         self.control_planes(lab)
             .patch_scale(&self.name, &PatchParams::default(), &patch)
+            .await?;
+        Ok(())
+    }
+
+    /// Merges `spec` into the spec of the control plane.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn change(&self, lab: &Lab, spec: Value) -> Result<()> {
+        let patch = Patch::Merge(json!({ "spec": spec }));
+        self.control_planes(lab)
+            .patch(&self.name, &PatchParams::default(), &patch)
+            .await?;
+        Ok(())
+    }
+
+    /// Scales the workers of the template.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn scale_workers(&self, lab: &Lab, replicas: u32) -> Result<()> {
+        let kind = GroupVersionKind::gvk(capi::GROUP, "v1beta2", "MachineDeployment");
+        let resource = ApiResource::from_gvk_with_plural(&kind, "machinedeployments");
+        let deployments =
+            Api::<DynamicObject>::namespaced_with(lab.management.clone(), &self.namespace, &resource);
+        let patch = Patch::Merge(json!({ "spec": { "replicas": replicas } }));
+        deployments
+            .patch(&format!("{}-md-0", self.name), &PatchParams::default(), &patch)
             .await?;
         Ok(())
     }
@@ -335,13 +364,4 @@ impl Cluster {
 pub async fn nodes(tenant: &Client) -> Result<Vec<Node>> {
     let api = Api::<Node>::all(tenant.clone());
     Ok(api.list(&ListParams::default()).await?.items)
-}
-
-/// The kubelet reports the Node Ready.
-pub fn is_ready(node: &Node) -> bool {
-    let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
-    conditions
-        .into_iter()
-        .flatten()
-        .any(|c| c.type_ == "Ready" && c.status == "True")
 }

@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Stdio};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use tokio::process::Command;
 
 use super::{access::DATA, tenants::PATIENCE, until::until};
@@ -49,6 +49,20 @@ impl Inside {
             }
         }
         bail!("the machine host knows no machine {namespace}/{name}")
+    }
+
+    /// Ends it as a power failure does: no other end of a connection is told, and then every process is killed.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub async fn kill(self) -> Result<()> {
+        self.run(&["ip", "link", "set", "dev", "host0", "down"]).await?;
+        let status = Command::new("kill")
+            .args(["-KILL", &self.pid.to_string()])
+            .status()
+            .await?;
+        ensure!(status.success(), "PID 1 of {} cannot be killed", self.name);
+        Ok(())
     }
 
     /// Reboots it, and waits until it has another PID 1.

@@ -12,8 +12,9 @@ pub mod machine;
 pub mod nodes;
 pub mod outside;
 pub mod pods;
+pub mod prober;
 pub mod processes;
-
+pub mod replicas;
 pub mod snapshot;
 pub mod stores;
 pub mod tenants;

@@ -76,6 +76,33 @@ impl Net {
         link(&self.is.link(), "down").await
     }
 
+    /// Lets nothing through from the machines to this TCP port, or lets it through again.
+    ///
+    /// # Errors
+    /// When iptables fails, with what it says.
+    pub async fn filter(&self, port: u16, drop: bool) -> Result<()> {
+        let port = port.to_string();
+        let change = if drop { "--insert" } else { "--delete" };
+        let output = within(Some(&self.namespace), "iptables")
+            .args([
+                "--wait",
+                change,
+                "FORWARD",
+                "--protocol",
+                "tcp",
+                "--dport",
+                &*port,
+                "--jump",
+                "DROP",
+            ])
+            .stdin(Stdio::null())
+            .output()
+            .await?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "iptables {change}: {said}");
+        Ok(())
+    }
+
     /// Undoes [`Self::cut`].
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! Pods of the suites inside a workload cluster.
 
 use anyhow::{Context as _, Result};
+pub use capi_kamaji::k8s::ready::pod as is_ready;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
 use kube::{
     Api,
@@ -31,15 +32,6 @@ pub fn netexec(name: &str, node: Option<&str>) -> Result<Pod> {
             }],
         },
     }))?)
-}
-
-/// The kubelet reports the pod Ready.
-pub fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
-    conditions
-        .into_iter()
-        .flatten()
-        .any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 /// Reads the log of a `netexec` pod and runs a command in it, through the API server and the kubelet.

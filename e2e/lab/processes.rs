@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::{Api, api::ListParams};
 use tokio::process::Command;
 
@@ -22,11 +22,71 @@ pub async fn kill(lab: &Lab, namespace: &str) -> Result<Vec<u32>> {
     let pods = Api::<Pod>::namespaced(lab.management.clone(), namespace);
     let pods = pods.list(&ListParams::default()).await?.items;
     let pod = pods.first().context("no pod of ours")?;
-    let statuses = pod.status.as_ref().and_then(|s| s.container_statuses.as_ref());
-    let Some(id) = statuses.and_then(|list| list.first()?.container_id.as_deref()) else {
-        return Ok(Vec::new());
-    };
-    let processes = members(Path::new(CGROUPS), container(id)?);
+    match statuses(pod)
+        .first()
+        .and_then(|status| status.container_id.as_deref())
+    {
+        Some(id) => kill_all(container(id)?).await,
+        None => Ok(Vec::new()),
+    }
+}
+
+/// Kills the processes of one container of a pod of the management cluster.
+///
+/// # Errors
+/// When it does not run, or a process cannot be killed.
+pub async fn kill_container(pod: &Pod, name: &str) -> Result<()> {
+    let killed = kill_all(id_of(pod, name)?).await?;
+    ensure!(!killed.is_empty(), "nothing runs in container {name}");
+    Ok(())
+}
+
+/// What the processes of one container of a pod of the management cluster use.
+///
+/// # Errors
+/// When it does not run.
+pub fn usage(pod: &Pod, name: &str) -> Result<Usage> {
+    let pids = members(Path::new(CGROUPS), id_of(pod, name)?);
+    ensure!(!pids.is_empty(), "nothing runs in container {name}");
+    let mut all = Usage::default();
+    for pid in pids {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = rss.and_then(|text| text.trim().strip_suffix("kB"));
+        all.kib += kib.context("no VmRSS")?.trim().parse::<u64>()?;
+        for file in std::fs::read_dir(format!("/proc/{pid}/fd"))? {
+            // It may be closed while it is looked at.
+            let to = std::fs::read_link(file?.path()).unwrap_or_default();
+            all.sockets += usize::from(to.to_string_lossy().starts_with("socket:"));
+        }
+    }
+    Ok(all)
+}
+
+/// What a container uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Open sockets.
+    pub sockets: usize,
+    /// Resident memory in KiB.
+    pub kib: u64,
+}
+
+fn statuses(pod: &Pod) -> &[ContainerStatus] {
+    let status = pod.status.as_ref();
+    status
+        .and_then(|status| status.container_statuses.as_deref())
+        .unwrap_or_default()
+}
+
+fn id_of<'a>(pod: &'a Pod, name: &str) -> Result<&'a str> {
+    let status = statuses(pod).iter().find(|status| status.name == name);
+    let id = status.and_then(|status| status.container_id.as_deref());
+    container(id.with_context(|| format!("container {name} has no id"))?)
+}
+
+async fn kill_all(id: &str) -> Result<Vec<u32>> {
+    let processes = members(Path::new(CGROUPS), id);
     for pid in &processes {
         let status = Command::new("kill")
             .args(["-KILL", &pid.to_string()])

@@ -31,8 +31,8 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// R/// Runs `test` in a new namespace `e2e-<what>-<random>`, which goes with all its tenants however the test
-    /// R/// ends.
+    /// Runs `test` in a new namespace `e2e-<what>-<random>`, which goes with all its tenants however the test
+    /// ends.
     ///
     /// # Errors
     /// Of the test; else when the namespace cannot be made, lets a privileged pod in, or does not go.

@@ -2,15 +2,7 @@
 //! address for nodes. Its nodes stay, with the same UIDs, and are moved by hand before the former endpoint is given up.
 //! Needs the lab; makes a cluster of its own.
 
-use std::{
-    collections::BTreeMap,
-    process::Stdio,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::{
@@ -21,6 +13,7 @@ use e2e::{
         clusters::Cluster,
         machine::Inside,
         nodes::{heartbeat_since, uids},
+        prober::Prober,
         tenants::PATIENCE,
         until::until,
     },
@@ -35,18 +28,19 @@ use kamaji_api::{
     tenantcontrolplane::TenantControlPlane,
 };
 use kube::{
-    Api, Client,
-    api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams},
+    Api,
+    api::{DynamicObject, Patch, PatchParams},
 };
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt as _, process::Command};
-use tokio_util::task::AbortOnDropHandle;
 
 /// Address of the host on the bridge of the machines.
 const HOST: &str = "10.88.0.1";
 /// A free node port.
 const NODE_PORT: i32 = 30_443;
-/// Longest time without an answer through the cluster IP while the pods are replaced, on two busy cores.
+/// Another one, of konnectivity.
+const TUNNEL_PORT: i32 = 30_132;
+/// Longest time in all without an answer through the cluster IP while the pods are replaced, on two busy cores.
 const GAP: Duration = Duration::from_secs(6);
 
 #[tokio::test]
@@ -64,7 +58,7 @@ async fn moves(lab: &Lab, cluster: &Cluster) -> Result<()> {
     cluster.nodes_ready(lab, 2).await?;
     let nodes = uids(&cluster.client(lab).await?).await?;
     let inside = endpoint(lab, cluster).await?.host;
-    let prober = Prober::start(cluster.client(lab).await?);
+    let prober = Prober::start(lab.kubeconfig(&cluster.namespace, &cluster.name).await?);
 
     let names_too = json!({ "network": { "certSANs": ["api.example.org"] } });
     patch(lab, cluster, &names_too, None).await?;
@@ -74,10 +68,10 @@ async fn moves(lab: &Lab, cluster: &Cluster) -> Result<()> {
         Ok(())
     })
     .await?;
-    prober.report("certSANs")?;
+    answers(&prober, "certSANs")?;
 
     move_to_node_port(lab, cluster, &nodes).await?;
-    prober.report("from ClusterIP to NodePort")?;
+    answers(&prober, "from ClusterIP to NodePort")?;
 
     // Nodes get the cluster IP, at the new port.
     let advertised = format!("{inside}:{NODE_PORT}");
@@ -90,10 +84,10 @@ async fn moves(lab: &Lab, cluster: &Cluster) -> Result<()> {
         Ok(())
     })
     .await?;
-    prober.report("advertiseAddress")?;
+    answers(&prober, "advertiseAddress")?;
 
     // A machine that joins now does so at the new endpoint.
-    scale(lab, cluster, 3).await?;
+    cluster.scale_workers(lab, 3).await?;
     cluster.nodes_ready(lab, 3).await?;
     move_nodes(lab, cluster, &nodes, &advertised).await?;
     release(lab, cluster, &nodes).await?;
@@ -110,7 +104,11 @@ async fn move_to_node_port(lab: &Lab, cluster: &Cluster, nodes: &BTreeMap<String
     clusters
         .patch(&cluster.name, &PatchParams::default(), &Patch::Merge(&port))
         .await?;
-    let exposed = json!({ "network": { "serviceType": "NodePort", "serviceAddress": HOST } });
+    let exposed = json!({
+        "network": { "serviceType": "NodePort", "serviceAddress": HOST },
+        // Its port is a node port too.
+        "addons": { "konnectivity": { "server": { "port": TUNNEL_PORT } } },
+    });
     patch(lab, cluster, &exposed, None).await?;
     let wanted = format!("{HOST}:{NODE_PORT}");
     until("the condition that asks", PATIENCE, async || {
@@ -176,7 +174,7 @@ async fn release(lab: &Lab, cluster: &Cluster, nodes: &BTreeMap<String, String>)
     settled(lab, cluster, nodes, async |_: &TenantControlPlane| {
         let spec = services.get(&cluster.name).await?.spec.context("no spec")?;
         let ports: Vec<i32> = spec.ports.iter().flatten().map(|port| port.port).collect();
-        ensure!(ports == [NODE_PORT], "{ports:?}");
+        ensure!(ports == [NODE_PORT, TUNNEL_PORT], "{ports:?}");
         Ok(())
     })
     .await
@@ -240,19 +238,6 @@ async fn patch(lab: &Lab, cluster: &Cluster, spec: &Value, permitted: Option<&st
     Ok(())
 }
 
-async fn scale(lab: &Lab, cluster: &Cluster, replicas: i32) -> Result<()> {
-    let kind = GroupVersionKind::gvk(capi::GROUP, "v1beta2", "MachineDeployment");
-    let resource = ApiResource::from_gvk_with_plural(&kind, "machinedeployments");
-    let deployments =
-        Api::<DynamicObject>::namespaced_with(lab.management.clone(), &cluster.namespace, &resource);
-    let body = json!({ "spec": { "replicas": replicas } });
-    let name = format!("{}-md-0", cluster.name);
-    deployments
-        .patch(&name, &PatchParams::default(), &Patch::Merge(&body))
-        .await?;
-    Ok(())
-}
-
 /// The names in the certificate of the API server, as OpenSSL prints them.
 async fn names(lab: &Lab, cluster: &Cluster) -> Result<String> {
     let secrets = Api::<Secret>::namespaced(lab.management.clone(), &cluster.namespace);
@@ -276,41 +261,9 @@ async fn names(lab: &Lab, cluster: &Cluster) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// Asks the API server all the time through the endpoint that the cluster was made with, and measures how long it does not
-/// answer.
-struct Prober {
-    longest: Arc<AtomicU64>,
-    _task: AbortOnDropHandle<()>,
-}
-
-impl Prober {
-    fn start(client: Client) -> Self {
-        let longest = Arc::new(AtomicU64::new(0));
-        let seen = longest.clone();
-        let task = tokio::spawn(async move {
-            let mut last = Instant::now();
-            loop {
-                let answer = tokio::time::timeout(Duration::from_secs(1), client.apiserver_version()).await;
-                let gap = last.elapsed().as_millis();
-                seen.fetch_max(u64::try_from(gap).unwrap_or(u64::MAX), Ordering::SeqCst);
-                if matches!(answer, Ok(Ok(_))) {
-                    last = Instant::now();
-                }
-                // The pace of the requests, not a wait for something.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        });
-        Self {
-            longest,
-            _task: AbortOnDropHandle::new(task),
-        }
-    }
-
-    /// The longest time without an answer since the last report.
-    fn report(&self, what: &str) -> Result<()> {
-        let gap = Duration::from_millis(self.longest.swap(0, Ordering::SeqCst));
-        eprintln!("{what}: {gap:?} at most without an answer at the endpoint that nodes joined at");
-        ensure!(gap < GAP, "{what}: {gap:?} without an answer");
-        Ok(())
-    }
+/// The endpoint that nodes joined at has answered nearly all the time since the last report.
+fn answers(prober: &Prober, what: &str) -> Result<()> {
+    let seen = prober.report(what);
+    ensure!(seen.down < GAP, "{what}: {:?}", seen.errors);
+    Ok(())
 }

@@ -286,6 +286,7 @@ async fn installed() -> Result<Option<Arc<TestApiServer>>> {
     let options = Options {
         emulated_version: Some("1.33"),
         arguments: vec!["--enable-admission-plugins=OwnerReferencesPermissionEnforcement".to_owned()],
+        ..Options::default()
     };
     let Some(server) = TestApiServer::shared(&options).await? else {
         return Ok(None);

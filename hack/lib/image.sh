@@ -3,15 +3,17 @@
 
 LAB_REGISTRY=10.88.0.1:5000
 
-# image_push <reference> [--user U] [--entrypoint PATH] [--cap PATH] [--link TARGET PATH]… [--tree DIRECTORY] <PATH=FILE>…
+# image_push <reference> [--user U] [--entrypoint PATH] [--cmd ARGUMENT] [--cap PATH] [--link TARGET PATH]…
+#   [--tree DIRECTORY] <PATH=FILE>…
 # The image is stored without the host of its registry: nodes use this registry as the mirror of all registries.
 image_push() {
-  local reference=$1 user=0:0 entrypoint='' caps=() links=() files=() tree='' key name tag
+  local reference=$1 user=0:0 entrypoint='' cmd='' caps=() links=() files=() tree='' key name tag
   shift
   while (($#)); do
     case $1 in
       --user) user=$2; shift 2 ;;
       --entrypoint) entrypoint=$2; shift 2 ;;
+      --cmd) cmd=$2; shift 2 ;;
       --cap) caps+=("$2"); shift 2 ;;
       --link) links+=("$2=$3"); shift 3 ;;
       --tree) tree=$2; shift 2 ;;
@@ -20,7 +22,7 @@ image_push() {
   done
   name=${reference%:*} tag=${reference##*:}
   [[ ${name%%/*} != *[.:]* ]] || name=${name#*/}
-  key=$(image_key "$reference $user $entrypoint ${caps[*]} ${links[*]} $tree" "${files[@]}")
+  key=$(image_key "$reference $user $entrypoint $cmd ${caps[*]} ${links[*]} $tree" "${files[@]}")
   [ "$key" != "$(image_key_in_registry "$name" "$tag")" ] || return 0
 
   local work
@@ -81,10 +83,11 @@ image_upload() { # work directory with layer.tar
   local work=$1 layer size config
   layer=sha256:$(sha256sum <"$work/layer.tar" | cut -d' ' -f1)
   size=$(stat -c %s "$work/layer.tar")
-  jq -n --arg layer "$layer" --arg user "$user" --arg entrypoint "$entrypoint" '{
+  jq -n --arg layer "$layer" --arg user "$user" --arg entrypoint "$entrypoint" --arg cmd "$cmd" '{
     architecture: "amd64", os: "linux",
     config: ({User: $user, WorkingDir: "/", Env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]}
-      + (if $entrypoint == "" then {} else {Entrypoint: [$entrypoint]} end)),
+      + (if $entrypoint == "" then {} else {Entrypoint: [$entrypoint]} end)
+      + (if $cmd == "" then {} else {Cmd: [$cmd]} end)),
     rootfs: {type: "layers", diff_ids: [$layer]}, history: [{created_by: "lab"}]}' >"$work/config.json"
   config=sha256:$(sha256sum <"$work/config.json" | cut -d' ' -f1)
   jq -n --arg layer "$layer" --argjson size "$size" --arg config "$config" --arg key "$key" \

@@ -8,7 +8,10 @@ LAB_PACKAGES=(
   libcap2-bin openssl xz-utils attr
   gcc libc6-dev make                                  # Rust: the linker, and C that crates bring
   protobuf-compiler libprotobuf-dev                   # etcd-client's build script
+  netcat-openbsd                                      # the image of agnhost, and busybox
 )
+# Debian has two packages of it, of which one excludes the other.
+command -v busybox >/dev/null || LAB_PACKAGES+=(busybox)
 
 PACKAGES_POLICY=/usr/sbin/policy-rc.d
 PACKAGES_POLICY_TEXT='#!/bin/sh

@@ -38,7 +38,7 @@ registry_images() {
     "usr/local/bin/etcd=$LAB_BIN/etcd" "usr/local/bin/etcdctl=$LAB_BIN/etcdctl"
   registry_image coredns "$COREDNS_IMAGE" --user 65532:65532 --entrypoint /coredns --cap coredns \
     "coredns=$LAB_BIN/coredns"
-  registry_image agnhost "$AGNHOST_IMAGE" --entrypoint /agnhost "agnhost=$LAB_BIN/agnhost"
+  if [ -x "$LAB_BIN/agnhost" ]; then registry_agnhost; fi
   registry_image cluster-api-controller "$CAPI_IMAGE" --user 65532:65532 \
     --entrypoint /manager "manager=$LAB_BIN/cluster-api-controller"
   for name in proxy-server proxy-agent; do registry_konnectivity "$name" "$KONNECTIVITY_VERSION"; done
@@ -90,6 +90,32 @@ registry_kube_proxy() {
     mv "$tree.part" "$tree"
   fi
   registry_image kube-proxy "registry.k8s.io/kube-proxy:$KUBERNETES_VERSION" --tree "$tree" "usr/local/bin/kube-proxy=$LAB_BIN/kube-proxy"
+}
+
+# Kubernetes' tests call more in agnhost's image than agnhost: a shell with the usual commands, curl and netcat, which are
+# those of the host here, the program under a second name, and a certificate for servers.
+registry_agnhost() {
+  local tree=$CACHE/agnhost-files file busybox applet reference references=("$AGNHOST_IMAGE")
+  if [ ! -d "$tree" ]; then
+    rm -rf "$tree.part"
+    mkdir -p "$tree.part/bin" "$tree.part/usr/bin" "$tree.part/etc" "$tree.part/uploads"
+    busybox=$(command -v busybox)
+    for file in "$busybox" /usr/bin/curl /bin/nc.openbsd; do registry_copy_with_libraries "$file" "$tree.part"; done
+    ln -s /bin/nc.openbsd "$tree.part/usr/bin/nc"
+    for applet in $("$busybox" --list); do
+      [ -e "$tree.part/bin/$applet" ] || ln -s "$busybox" "$tree.part/bin/$applet"
+    done
+    echo 'hosts: files dns' >"$tree.part/etc/nsswitch.conf"
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj /CN=localhost \
+      -keyout "$tree.part/localhost.key" -out "$tree.part/localhost.crt"
+    mv "$tree.part" "$tree"
+  fi
+  # The older one is what pods are updated from.
+  [ ! -x "$LAB_BIN/e2e.test" ] || references+=("$AGNHOST_IMAGE_BEFORE")
+  for reference in "${references[@]}"; do
+    registry_image agnhost "$reference" --entrypoint /agnhost --cmd pause --link agnhost agnhost-2 --tree "$tree" \
+      "agnhost=$LAB_BIN/agnhost"
+  done
 }
 
 registry_copy_with_libraries() { # file, tree

@@ -266,6 +266,17 @@ the_table_of_full_suites_is_whole() {
   done < <(full_suites)
 }
 
+the_recipes_of_tools_are_whole() {
+  local name folder module package kind
+  . hack/tools/recipes.sh
+  while IFS='|' read -r name folder module package kind; do
+    [ -n "$name" ] || continue
+    [ -f "hack/tools/$folder/go.mod" ] || { echo "$name: hack/tools/$folder is no module"; return 1; }
+    [ "$module" = - ] || grep -qE "(^|[[:space:]])$module v" "hack/tools/$folder/go.mod" || { echo "$name: $module has no version"; return 1; }
+    grep -q "^go_${kind:-build}() {" hack/tools/build || { echo "$name: hack/tools/build cannot build the kind «$kind»"; return 1; }
+  done <<<"$TOOL_RECIPES"
+}
+
 for name in $(declare -F | awk '{ print $3 }'); do
   case $name in
     what_* | a_* | the_* | chains_of_* | built_* | versions_are_* | only_*) it "${name//_/ }" "$name" ;;

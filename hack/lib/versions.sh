@@ -13,5 +13,6 @@ KONNECTIVITY_VERSION=v0.36.0
 KONNECTIVITY_IMAGES=registry.k8s.io/kas-network-proxy # proxy-server and proxy-agent
 METRICS_SERVER_IMAGE=registry.k8s.io/metrics-server/metrics-server:v0.9.0
 AGNHOST_IMAGE=registry.k8s.io/e2e-test-images/agnhost:2.63.0
+AGNHOST_IMAGE_BEFORE=registry.k8s.io/e2e-test-images/agnhost:2.55
 CAPI_IMAGE=registry.k8s.io/cluster-api/cluster-api-controller:$CAPI_VERSION
 INFRA_IMAGE=capi-kamaji.lab/infra-local:$INFRA_VERSION

@@ -1,7 +1,8 @@
-# How each pinned tool is built: which module, which main package, which linker flags.
+# How each pinned tool is built: which module, which package, which linker flags.
 # Sourced by hack/tools/build. A tool's recipe and the flags are part of the key of the tool cache: a change builds anew.
 
-# name | module folder under hack/tools | module that gives the version | main package, in the order they are built
+# name | module folder under hack/tools | module that gives the version | main package | kind, in the order they are built
+# The kind `test` is the binary of the package's tests.
 TOOL_RECIPES='
 etcd|etcd|go.etcd.io/etcd/server/v3|go.etcd.io/etcd/server/v3
 etcdctl|etcd|go.etcd.io/etcd/etcdctl/v3|go.etcd.io/etcd/etcdctl/v3
@@ -25,6 +26,8 @@ proxy-agent-v0.34.0|konnectivity-0.34|sigs.k8s.io/apiserver-network-proxy|sigs.k
 kube-apiserver-v1.35.4|kubernetes-1.35|k8s.io/kubernetes|k8s.io/kubernetes/cmd/kube-apiserver
 kube-controller-manager-v1.35.4|kubernetes-1.35|k8s.io/kubernetes|k8s.io/kubernetes/cmd/kube-controller-manager
 kube-scheduler-v1.35.4|kubernetes-1.35|k8s.io/kubernetes|k8s.io/kubernetes/cmd/kube-scheduler
+ginkgo|conformance|github.com/onsi/ginkgo/v2|github.com/onsi/ginkgo/v2/ginkgo
+e2e.test|conformance|k8s.io/kubernetes|k8s.io/kubernetes/test/e2e|test
 '
 
 # Linker flags that give a binary the version its upstream release reports.

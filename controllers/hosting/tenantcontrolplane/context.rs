@@ -151,8 +151,7 @@ impl Context {
     /// What belongs into the workload cluster was applied and read back: the next audit is due in a day, give or take
     /// 10 %.
     pub fn audited(&self, key: &RootKey, now: Timestamp) {
-        let next = later(now, 0.9 + 0.2 * rand::random::<f64>());
-        self.set_audit(key, next);
+        self.set_audit(key, next_audit(now));
     }
 
     /// What the tries before applied in the workload cluster of a tenant, of what has this digest.
@@ -195,8 +194,14 @@ impl Context {
 
     /// Something failed that the answer of the kubelets explains: they are asked again soon.
     pub fn doubt_tunnel(&self, key: &RootKey) {
-        if let Some(Ok(asked)) = self.memory.lock().tunnels.get_mut(key) {
-            asked.about.clear();
+        let mut memory = self.memory.lock();
+        let known = memory
+            .tunnels
+            .entry(key.clone())
+            .or_insert_with(|| Ok(Asked::never()));
+        match known {
+            Ok(asked) => asked.about.clear(),
+            Err(_) => *known = Ok(Asked::never()),
         }
     }
 
@@ -209,6 +214,11 @@ impl Context {
 /// How many of the workers may ask workload clusters.
 fn at_once(workers: usize) -> usize {
     (workers / 4).clamp(1, AT_ONCE)
+}
+
+/// The audit after one at `now`: in a day, give or take 10 %.
+pub fn next_audit(now: Timestamp) -> Timestamp {
+    later(now, 0.9 + 0.2 * rand::random::<f64>())
 }
 
 /// `now` and this many days.

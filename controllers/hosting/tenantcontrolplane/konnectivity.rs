@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::ServicePort;
 use kamaji_api::{
     addons::{Konnectivity, KonnectivityAgent, KonnectivityAgentMode},
     conditions::Reason,
+    labels::ours,
     service::{Protocol, ServiceType},
     tenantcontrolplane::TenantControlPlane,
 };
@@ -116,6 +117,28 @@ pub fn check(tenant: &TenantControlPlane) -> Result<(), Problem> {
     ports(tenant, server.port)?;
     replicas(agent)?;
     names(tenant)
+}
+
+/// Checks the port against endpoints at which nodes may still use the API server.
+///
+/// # Errors
+/// The endpoint that has the port, with the fix.
+pub fn check_former<'a>(
+    tenant: &TenantControlPlane,
+    former: impl IntoIterator<Item = &'a HostPort>,
+) -> Result<(), Problem> {
+    let Some(port) = of(tenant).map(|settings| settings.server.port) else {
+        return Ok(());
+    };
+    let mut former = former.into_iter();
+    let Some(endpoint) = former.find(|endpoint| i32::from(endpoint.port) == port) else {
+        return Ok(());
+    };
+    Err(conflict(format!(
+        "{PORT}: {port} leads to the API server for nodes that use the former endpoint {endpoint}; set another, or take that \
+         endpoint from the annotation {}",
+        ours::FORMER_ENDPOINTS
+    )))
 }
 
 const PORT: &str = "spec.addons.konnectivity.server.port";
@@ -335,6 +358,17 @@ mod tests {
         assert!(refused.message.contains(fix), "{}", refused.message);
         tenant.spec.addons.konnectivity = None;
         assert!(check(&tenant).is_ok(), "without the add-on all of it is allowed");
+    }
+
+    #[test]
+    fn a_port_at_which_nodes_may_still_use_the_api_server_is_refused() {
+        let tenant = |port| example::with(&json!({"addons": {"konnectivity": {"server": {"port": port}}}}));
+        let former = [HostPort::new("192.0.2.9", 6443), HostPort::new("192.0.2.9", 8443)];
+        assert!(check_former(&tenant(8132), &former).is_ok());
+        let refused = check_former(&tenant(8443), &former).unwrap_err();
+        assert_eq!(refused.reason, Reason::PortConflict);
+        assert!(refused.message.contains("192.0.2.9:8443"), "{}", refused.message);
+        assert!(check_former(&example::tenant(), &former).is_ok(), "it is off");
     }
 
     #[test]

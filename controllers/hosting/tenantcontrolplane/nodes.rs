@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
 use kamaji_api::{
     conditions::{Reason, TenantControlPlaneCondition as On},
     labels::ours,
@@ -15,6 +15,7 @@ use serde_json::json;
 use super::{
     certificates::Certificates,
     component::API_SERVER_PORT,
+    context::next_audit,
     endpoint::Endpoint,
     konnectivity, observe, phase,
     scope::Scope,
@@ -26,7 +27,7 @@ use super::{
     },
 };
 use crate::{
-    k8s::{conditions, digest, problem::Problem},
+    k8s::{conditions, digest, host_port::HostPort, problem::Problem},
     tenant::{Connection, Error, Server, agents, kubelets},
 };
 
@@ -34,6 +35,9 @@ use crate::{
 const AT_ONCE: usize = 8;
 /// API servers that are asked, at most.
 const MOST: usize = 5;
+/// When a first answer through the Service is tried again: a former pod has ended by then, and its address is no longer
+/// served.
+const CONFIRM: Duration = Duration::from_secs(30);
 /// Time until the next look where no event comes.
 const SOON: Duration = Duration::from_secs(10);
 
@@ -47,8 +51,7 @@ pub async fn look(
         context, tenant, now, ..
     } = *scope;
     let key = scope.key();
-    let status = tenant.status.as_ref();
-    let condition = status.and_then(|status| conditions::get(&status.conditions, On::TunnelReady.as_str()));
+    let condition = reported(scope);
     if tenant.spec.control_plane.deployment.replicas == 0 {
         return (condition.map(|_| Found::Asleep), None);
     }
@@ -56,8 +59,8 @@ pub async fn look(
         return (None, None);
     };
     let soon = now.checked_add(SOON).ok();
-    // What the engine applies comes first, and the status that says so.
-    if !scope.reports(On::Ready) {
+    // What the engine applies first comes first, and the status that says so.
+    if !(scope.reports(On::Available) && scope.reports(On::TenantRBACReady)) {
         return (None, soon);
     }
     let workers = tenant.annotations().get(ours::READY_WORKERS).map(String::as_str);
@@ -65,51 +68,90 @@ pub async fn look(
         row.generation,
         workers,
         endpoint.published,
-        konnectivity::of(tenant).is_some(),
+        endpoint.nodes,
+        konnectivity::of(tenant),
     ]));
     let created = tenant.creation_timestamp().map_or(now, |time| time.0);
-    let audit = context.audit_at(&key, now);
     let last = context.tunnel_asked(&key);
-    let at = match due(Inputs {
+    let due = due(Inputs {
         condition,
         last: last.as_ref(),
         about: &about,
+        generation: tenant.metadata.generation,
         has_workers: workers.is_some_and(|count| count != "0"),
         age: Duration::try_from(now.duration_since(created)).unwrap_or_default(),
-        audit,
         now,
         random: rand::random(),
-    }) {
+    });
+    let is_same = last.as_ref().is_some_and(|last| last.about == about);
+    let mut asked = Asked {
+        about,
+        at: now,
+        audit: next_audit(now),
+        unconfirmed: last.map(|last| last.unconfirmed).unwrap_or_default(),
+    };
+    let at = match due {
         Due::Believe => {
-            context.set_tunnel_asked(&key, Asked { about, at: now });
-            return (None, None);
+            // Those of a new process are spread over a day.
+            asked.audit = context.audit_at(&key, now);
+            let audit = asked.audit;
+            context.set_tunnel_asked(&key, asked);
+            return (None, Some(audit));
         }
         Due::At(at) => context.tunnel_planned(&key, at),
     };
     if at > now {
-        return (None, Some(at).filter(|at| *at < audit));
+        let still = condition.filter(|_| is_same);
+        return (still.map(|known| Found::Still(known.clone())), Some(at));
     }
     let Some(_turn) = context.turn().await else {
         return (None, soon);
     };
-    context.set_tunnel_asked(&key, Asked { about, at: now });
+    context.set_tunnel_asked(&key, asked.clone());
     let found = match ask(scope, endpoint, certificates).await {
         Ok(found) => found,
         Err(problem) => Found::Unknown(problem.message),
     };
     tracing::debug!(tenant = %key, ?found, "kubelets were asked");
+    let unconfirmed = if found.is_bad() {
+        asked.unconfirmed.one_more(&found.verdict().reason, condition)
+    } else {
+        None
+    };
+    if !is_same && tenant.spec.control_plane.deployment.replicas < 2 {
+        // It was asked through the Service, which may have led to a former pod.
+        asked.audit = now.checked_add(CONFIRM).unwrap_or(asked.audit);
+    }
+    let audit = asked.audit;
+    asked.unconfirmed = unconfirmed.unwrap_or_default();
+    context.set_tunnel_asked(&key, asked);
+    if unconfirmed.is_some() {
+        return (None, soon);
+    }
     if matches!(&found, Found::NotReached(unreached) if unreached.tunneled) {
         // An admin of the workload cluster may have deleted agents or what they may do.
         context.set_audit(&key, now);
     }
-    let again = if matches!(found, Found::Reached { .. }) {
-        None
-    } else {
-        soon
-    };
+    let is_good = matches!(found, Found::Reached { .. });
     // Without a node there is nothing to report until there was one.
     let is_news = condition.is_some() || found != Found::NoReadyNodes;
-    (Some(found).filter(|_| is_news), again)
+    (
+        Some(found).filter(|_| is_news),
+        if is_good { Some(audit) } else { soon },
+    )
+}
+
+/// Pods are replaced: what was answered through those before says nothing about the new ones.
+pub fn forget(scope: &Scope<'_>) {
+    if reported(scope).is_some() {
+        scope.context.set_tunnel_asked(&scope.key(), Asked::never());
+    }
+}
+
+/// The condition as it is reported.
+fn reported<'a>(scope: &Scope<'a>) -> Option<&'a Condition> {
+    let status = scope.tenant.status.as_ref()?;
+    conditions::get(&status.conditions, On::TunnelReady.as_str())
 }
 
 /// Asks every kubelet through every API server.
@@ -142,17 +184,25 @@ async fn ask(scope: &Scope<'_>, endpoint: &Endpoint, certificates: &Certificates
             servers: servers.len(),
         },
         Some((server, target, error)) => {
-            let tunneled = konnectivity::of(scope.tenant).is_some();
-            let agents = if tunneled {
-                agents::trouble(&first.connection).await.ok().flatten()
-            } else {
-                None
+            server.is_up().await?;
+            let settings = konnectivity::of(scope.tenant);
+            let api_server = HostPort::parse(&endpoint.nodes);
+            let agents = match settings.zip(api_server) {
+                Some((settings, api_server)) => {
+                    let server = konnectivity::published(settings, &api_server);
+                    match agents::trouble(&first.connection, &target.node, &server).await {
+                        Ok(trouble) => trouble,
+                        Err(error @ Error::TooLarge { .. }) => Some(error.to_string()),
+                        Err(_) => None,
+                    }
+                }
+                None => None,
             };
             Found::NotReached(Unreached {
                 server: server.pod,
                 target,
                 why: why(&error),
-                tunneled,
+                tunneled: settings.is_some(),
                 agents,
             })
         }
@@ -168,6 +218,21 @@ struct ApiServer {
     connection: Connection,
 }
 
+impl ApiServer {
+    /// It answers the engine. If it does not, it is not the way to the nodes that is broken.
+    ///
+    /// # Errors
+    /// Why it does not.
+    async fn is_up(&self) -> Result<(), Problem> {
+        let answer = self.connection.probe().await;
+        answer.map_err(|error| {
+            let pod = self.pod.iter().map(|pod| format!("pod {pod}: "));
+            let pod: String = pod.collect();
+            Problem::unwatched(Reason::ProbeFailed, format!("{pod}{error}"))
+        })
+    }
+}
+
 /// The API servers that are ready, [`MOST`] of them.
 ///
 /// # Errors
@@ -179,7 +244,7 @@ async fn servers(
 ) -> Result<Vec<ApiServer>, Problem> {
     if scope.tenant.spec.control_plane.deployment.replicas < 2 {
         let (_, connection) = tenant_api::clients(scope, endpoint, certificates).await?;
-        let pod = None;
+        let (pod, connection) = (None, connection.fresh());
         return Ok(vec![ApiServer { pod, connection }]);
     }
     let slices = observe::endpoint_slices(scope.context, &scope.key()).await?;

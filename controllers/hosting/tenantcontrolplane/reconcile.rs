@@ -19,8 +19,8 @@ use super::{
     certificates::{self, Certificates},
     context::Context,
     deletion,
-    desired::{flags, konnectivity},
-    events, former, held, identity,
+    desired::{self, flags},
+    events, former, held, identity, konnectivity,
     names::Names,
     nodes, observe,
     observed::Observed,
@@ -168,16 +168,23 @@ async fn advance(
             // Every pod serves it: the next reconcile publishes it.
             note(context, key, target, None).await?;
         }
-        workload::retire_konnectivity(&scope, &plan).await?;
+        workload::retire_konnectivity(&scope, &plan, &placed.names).await?;
+    } else {
+        nodes::forget(&scope);
     }
     let pods = phase::check_pods(&deployment);
     observed.deployment = pods.clone().into();
     observed.rendered = Some(tenant.spec.kubernetes.version.clone());
 
     // The pods of a failing rollout do not keep the running ones from serving.
-    tenant_api::apply(&scope, &endpoint, &certificates, &placed, observed).await?;
-    let (found, again) = nodes::look(&scope, &endpoint, &certificates).await;
-    observed.tunnel = found;
+    let applied = tenant_api::apply(&scope, &endpoint, &certificates, &placed, observed).await;
+    let answers = observed.tenant_api.as_ref().map(|api| api.answered.is_done());
+    let mut again = None;
+    // An add-on that is not admitted may be one that needs the nodes.
+    if answers.unwrap_or_else(|| applied.is_ok()) {
+        (observed.tunnel, again) = nodes::look(&scope, &endpoint, &certificates).await;
+    }
+    applied?;
     pods?;
     health?;
     Ok((context.audit_at(key, now), again))
@@ -252,6 +259,7 @@ async fn in_effect(
     mut valid: Valid,
     plan: &Plan,
 ) -> Result<(Arc<TenantControlPlane>, Valid), Problem> {
+    konnectivity::check_former(tenant, plan.former.iter().map(|former| &former.endpoint))?;
     let mut put = TenantControlPlane::clone(tenant);
     held::put(&mut put, &mut valid, plan);
     if held::keeps_load_balancer(tenant, plan) {
@@ -267,6 +275,7 @@ async fn in_effect(
         return Ok((tenant.clone(), valid));
     }
     check_powers(context, &put)?;
+    konnectivity::check(&put)?;
     Ok((Arc::new(put), valid))
 }
 
@@ -304,7 +313,7 @@ async fn publish(
 /// What the user set but has no effect.
 fn unsupported(tenant: &TenantControlPlane) -> Option<String> {
     let mut ignored = flags::ignored(tenant);
-    ignored.extend(konnectivity::ignored(tenant));
+    ignored.extend(desired::konnectivity::ignored(tenant));
     let fields = tenant.spec.unsupported_message();
     if ignored.is_empty() {
         return fields;

@@ -368,7 +368,8 @@ fn recorded(tenant: &TenantControlPlane) -> Option<&str> {
 fn problem(error: &tenant::Error, reason: Reason) -> Problem {
     let reason = match error {
         tenant::Error::Unreachable { .. } => Reason::APIServerUnreachable,
-        tenant::Error::Unhealthy { .. } | tenant::Error::TooLarge { .. } => Reason::APIServerUnhealthy,
+        tenant::Error::Unhealthy { .. } => Reason::APIServerUnhealthy,
+        tenant::Error::TooLarge { .. } => Reason::ObjectTooLarge,
         tenant::Error::Refused { .. }
         | tenant::Error::Credentials(_)
         | tenant::Error::Malformed(_)

@@ -14,7 +14,9 @@ use super::{
         networkpolicy, secrets, service,
     },
     endpoint::{self, Endpoint},
-    konnectivity, observe,
+    konnectivity,
+    names::Names,
+    observe,
     plan::Plan,
     scope::Scope,
     storage::Placed,
@@ -123,7 +125,7 @@ fn agents_port(scope: &Scope<'_>) -> Option<i32> {
 ///
 /// # Errors
 /// What the API server answered.
-pub async fn retire_konnectivity(scope: &Scope<'_>, plan: &Plan) -> Result<(), Problem> {
+pub async fn retire_konnectivity(scope: &Scope<'_>, plan: &Plan, names: &Names) -> Result<(), Problem> {
     if konnectivity::of(scope.tenant).is_some() {
         return Ok(());
     }
@@ -147,7 +149,8 @@ pub async fn retire_konnectivity(scope: &Scope<'_>, plan: &Plan) -> Result<(), P
     if was_open {
         let service = service::render(scope.tenant, plan.endpoint_type(), None)?;
         engine.applier.apply(&service).await?;
-        if let Some(policy) = networkpolicy::render(scope.tenant, None)? {
+        // A tenant that was adopted has none, as among its companions.
+        if let Some(policy) = networkpolicy::render(scope.tenant, None)?.filter(|_| !names.adopted) {
             engine.applier.apply(&policy).await?;
         }
     }

@@ -10,6 +10,7 @@ pub mod rbac;
 pub mod report;
 pub mod requests;
 mod trouble;
+mod unread;
 mod watch;
 
 use std::{
@@ -26,7 +27,7 @@ use parking_lot::Mutex;
 use tokio::{sync::OnceCell, task::JoinSet, time::Instant};
 
 use crate::{
-    k8s::{conditions::cut, key::RootKey, store::Store},
+    k8s::{key::RootKey, store::Store},
     kamajiconfig::{scope::Scope, wake},
     runtime::queue::Queue,
     tenant::nodes::Session,
@@ -45,21 +46,18 @@ pub struct NodeFacts {
     pub kubelet_version: String,
 }
 
-/// Characters of a string of a Node that are kept. The tenant sets it, and Cluster API allows as many in a Machine.
-const MAX_STRING: usize = 512;
-
-fn bounded(text: Option<&String>) -> String {
-    text.map(|text| cut(text.clone(), MAX_STRING)).unwrap_or_default()
-}
-
 impl NodeFacts {
-    /// Reads them from `node`.
+    /// Reads them from `node`, whose strings are bounded.
     pub fn of(node: &Node) -> Self {
         let info = node.status.as_ref().and_then(|status| status.node_info.as_ref());
         Self {
             created: node.metadata.creation_timestamp.as_ref().map(|time| time.0),
-            provider_id: bounded(node.spec.as_ref().and_then(|spec| spec.provider_id.as_ref())),
-            kubelet_version: bounded(info.map(|info| &info.kubelet_version)),
+            provider_id: node
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.provider_id.clone())
+                .unwrap_or_default(),
+            kubelet_version: info.map(|info| info.kubelet_version.clone()).unwrap_or_default(),
         }
     }
 }
@@ -82,6 +80,10 @@ struct View {
     tokens: Option<HashMap<String, Mark>>,
     /// Certificate requests without a decision.
     requests: Requests,
+    /// Requests that are too large to be looked at, by the ID of a token that a config waits for.
+    unread_requests: HashMap<String, String>,
+    /// What is not seen, since an object of the kind is too large.
+    unread: BTreeSet<&'static str>,
     /// Last report by token ID.
     reports: HashMap<String, NodeReport>,
     /// Configs by the ID of their token.
@@ -225,6 +227,7 @@ impl Tenants {
             for id in gone {
                 view.ids.remove(&id);
                 view.requests.remove_all(&id);
+                view.unread_requests.remove(&id);
                 view.reports.remove(&id);
             }
             view.names.retain(|_, who| who != key);
@@ -398,6 +401,7 @@ impl Tenant {
             waiter.ignored = true;
         }
         view.requests.remove_all(token);
+        view.unread_requests.remove(token);
         view.reports.remove(token);
     }
 
@@ -419,36 +423,5 @@ impl Tenant {
         let mut tasks = self.tasks.lock();
         while tasks.try_join_next().is_some() {}
         tasks.spawn(work);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn what_is_kept_of_a_node_is_bounded_whatever_the_tenant_writes() {
-        let node = |length: usize| -> NodeFacts {
-            let text = "x".repeat(length);
-            let node = json!({
-                "metadata": { "name": "n" }, "spec": { "providerID": text },
-                "status": { "nodeInfo": {
-                    "kubeletVersion": text, "architecture": "", "bootID": "", "containerRuntimeVersion": "",
-                    "kernelVersion": "", "kubeProxyVersion": "", "machineID": "", "operatingSystem": "",
-                    "osImage": "", "systemUUID": "",
-                } },
-            });
-            NodeFacts::of(&serde_json::from_value(node).unwrap())
-        };
-        assert_eq!(
-            node(512).provider_id,
-            "x".repeat(512),
-            "as long as that of a Machine"
-        );
-        let long = node(500_000);
-        assert_eq!(long.provider_id.chars().count(), 512);
-        assert_eq!(long.kubelet_version.chars().count(), 512);
     }
 }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Largest request in bytes: that of a kubelet has two or three kilobytes.
-const MOST_BYTES: usize = 16 * 1024;
+pub const MOST_BYTES: usize = 16 * 1024;
 /// Most requests that are kept for a token of one Machine, or of no known config: a kubelet creates fewer.
 const MOST_OF_A_MACHINE: usize = 20;
 /// Most bytes that are kept in one workload cluster: some thousand machines that join at once.
@@ -49,15 +49,27 @@ pub fn most_of_a_token<M>(owner: Option<&Owner<M>>) -> usize {
 #[derive(Default)]
 pub struct Requests {
     /// By token id, then by name. No list is empty.
-    lists: HashMap<String, BTreeMap<String, Kept>>,
+    lists: HashMap<String, BTreeMap<String, Entry>>,
     /// Token id by name of the request.
     tokens: HashMap<String, String>,
     bytes: usize,
 }
 
-struct Kept {
+struct Entry {
     request: CertificateSigningRequest,
     bytes: usize,
+}
+
+/// Whether a request is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Kept {
+    /// It is.
+    Yes,
+    /// Its token has too many, or all together are too large.
+    TooMany,
+    /// It has more than [`MOST_BYTES`].
+    TooLarge,
 }
 
 impl Requests {
@@ -73,26 +85,27 @@ impl Requests {
         list.get(name).map(|kept| &kept.request)
     }
 
-    /// Keeps a request of `token`, of which at most `most` are kept. Returns whether it is kept.
-    pub fn keep(&mut self, token: &str, most: usize, request: CertificateSigningRequest) -> bool {
+    /// Keeps a request of `token`, of which at most `most` are kept, if it is within the limits.
+    pub fn keep(&mut self, token: &str, most: usize, request: CertificateSigningRequest) -> Kept {
         let name = request.name_any();
         self.remove(&name);
         let bytes = size(&request);
         let of_token = self.lists.get(token).map_or(0, BTreeMap::len);
-        if bytes > MOST_BYTES || of_token >= most || self.bytes + bytes > MOST_IN_ALL {
+        let is_large = bytes > MOST_BYTES;
+        if is_large || of_token >= most || self.bytes + bytes > MOST_IN_ALL {
             tracing::debug!(
                 request = name,
                 bytes,
                 of_token,
                 "ignores a certificate request beyond the limits"
             );
-            return false;
+            return if is_large { Kept::TooLarge } else { Kept::TooMany };
         }
         self.bytes += bytes;
         self.tokens.insert(name.clone(), token.to_owned());
         let list = self.lists.entry(token.to_owned()).or_default();
-        list.insert(name, Kept { request, bytes });
-        true
+        list.insert(name, Entry { request, bytes });
+        Kept::Yes
     }
 
     /// Forgets the request of this name.
@@ -145,10 +158,17 @@ mod tests {
     #[test]
     fn answered_requests_are_forgotten() {
         let mut requests = Requests::default();
-        assert!(requests.keep("aaaaaa", MOST_OF_A_MACHINE, request("one", 100)));
-        assert!(requests.keep("aaaaaa", MOST_OF_A_MACHINE, request("two", 100)));
-        assert!(
+        assert_eq!(
+            requests.keep("aaaaaa", MOST_OF_A_MACHINE, request("one", 100)),
+            Kept::Yes
+        );
+        assert_eq!(
+            requests.keep("aaaaaa", MOST_OF_A_MACHINE, request("two", 100)),
+            Kept::Yes
+        );
+        assert_eq!(
             requests.keep("aaaaaa", MOST_OF_A_MACHINE, request("two", 200)),
+            Kept::Yes,
             "it changed"
         );
         assert_eq!(requests.of("aaaaaa").len(), 2);
@@ -157,7 +177,10 @@ mod tests {
         requests.remove("one");
         requests.remove("two");
         assert!(is_empty(&requests));
-        assert!(requests.keep("aaaaaa", MOST_OF_A_MACHINE, request("one", 100)));
+        assert_eq!(
+            requests.keep("aaaaaa", MOST_OF_A_MACHINE, request("one", 100)),
+            Kept::Yes
+        );
         requests.remove_all("aaaaaa");
         assert!(is_empty(&requests));
     }
@@ -165,24 +188,22 @@ mod tests {
     #[test]
     fn number_and_size_of_requests_are_bounded() {
         let mut requests = Requests::default();
-        assert!(!requests.keep("aaaaaa", MOST_OF_A_MACHINE, request("large", 20_000)));
+        let keep = |requests: &mut Requests, request| requests.keep("aaaaaa", MOST_OF_A_MACHINE, request);
+        assert_eq!(keep(&mut requests, request("large", 20_000)), Kept::TooLarge);
         let mut annotated = request("annotated", 10);
         annotated
             .annotations_mut()
             .insert("a".to_owned(), "x".repeat(20_000));
-        assert!(!requests.keep("aaaaaa", MOST_OF_A_MACHINE, annotated));
+        assert_eq!(keep(&mut requests, annotated), Kept::TooLarge);
         assert!(is_empty(&requests), "what is ignored takes no memory");
         let kept = (0..50)
-            .filter(|n| requests.keep("aaaaaa", MOST_OF_A_MACHINE, request(&format!("a{n}"), 10)))
+            .filter(|n| keep(&mut requests, request(&format!("a{n}"), 10)) == Kept::Yes)
             .count();
         assert_eq!(kept, MOST_OF_A_MACHINE);
         let kept = (0..5_000)
             .filter(|n| {
-                requests.keep(
-                    &format!("{n:06}"),
-                    MOST_OF_A_MACHINE,
-                    request(&format!("b{n}"), 9_000),
-                )
+                let request = request(&format!("b{n}"), 9_000);
+                requests.keep(&format!("{n:06}"), MOST_OF_A_MACHINE, request) == Kept::Yes
             })
             .count();
         assert!((500..1_000).contains(&kept), "{kept}");

@@ -11,7 +11,7 @@ impl From<tenant::Error> for Problem {
     /// A workload cluster is not watched, so it is asked again with backoff.
     fn from(error: tenant::Error) -> Self {
         if matches!(error, tenant::Error::TooLarge { .. }) {
-            return Self::unwatched(Reason::TenantUnreachable, error.to_string());
+            return Self::unwatched(Reason::ObjectTooLarge, error.to_string());
         }
         match error.code() {
             // Without the request that failed: the condition would change with each try.
@@ -53,7 +53,7 @@ mod tests {
     #[case::silent(silent(), Reason::TenantUnreachable)]
     #[case::overloaded(refused(429), Reason::TenantUnreachable)]
     #[case::broken(refused(500), Reason::TenantUnreachable)]
-    #[case::too_large(tenant::Error::TooLarge { action: "list Nodes".to_owned() }, Reason::TenantUnreachable)]
+    #[case::too_large(tenant::Error::TooLarge { action: "get Node m".to_owned() }, Reason::ObjectTooLarge)]
     #[case::permissions(refused(403), Reason::TenantRBACFailed)]
     #[case::refused(refused(422), Reason::InternalError)]
     fn bootstrap_09_trouble_with_a_tenant_is_a_wait_with_a_name(

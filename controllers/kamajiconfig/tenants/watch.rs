@@ -26,55 +26,87 @@ use tokio::time::Instant;
 
 use super::{
     Mark, NodeFacts, Tenant, report,
-    requests::{self, Requests, most_of_a_token},
+    requests::{self, Kept, Requests, most_of_a_token},
 };
 use crate::{k8s::key::RootKey, kamajiconfig::wake::BY_CLUSTER, runtime::watch};
 
 /// How long a request with an unknown token waits before it is denied: its KamajiConfig may not be listed yet.
 const UNKNOWN_FOR: Duration = Duration::from_secs(30);
+/// What is watched, for messages.
+const REQUESTS: &str = "CertificateSigningRequests";
+const NODES: &str = "Nodes";
+const TOKENS: &str = "bootstrap tokens";
+const REPORTS: &str = "Events in kamaji-bootstrap";
+
 impl Tenant {
     pub(super) fn watch(self: &Arc<Self>) {
-        let me = Arc::downgrade(self);
-        self.spawn(follow("requests", self.session.requests(), move |event| {
-            if let Some(tenant) = me.upgrade() {
-                tenant.on_request(event);
-            }
-        }));
-        let me = Arc::downgrade(self);
+        self.follow(REQUESTS, self.session.requests(), |tenant, event| {
+            tenant.on_request(event);
+        });
         let mut listing = HashMap::new();
-        self.spawn(follow("nodes", self.session.nodes(), move |event| {
-            if let Some(tenant) = me.upgrade() {
-                tenant.on_node(event, &mut listing);
-            }
-        }));
-        let me = Arc::downgrade(self);
+        self.follow(NODES, self.session.nodes(), move |tenant, event| {
+            tenant.on_node(event, &mut listing);
+        });
         let mut listing = HashMap::new();
-        self.spawn(follow("tokens", self.session.tokens(), move |event| {
-            if let Some(tenant) = me.upgrade() {
-                tenant.on_token(event, &mut listing);
-            }
-        }));
-        let me = Arc::downgrade(self);
+        self.follow(TOKENS, self.session.tokens(), move |tenant, event| {
+            tenant.on_token(event, &mut listing);
+        });
         let mut listing = BTreeSet::new();
-        self.spawn(follow("reports", self.session.reports(), move |event| {
-            if let Some(tenant) = me.upgrade() {
-                tenant.on_report(event, &mut listing);
-            }
-        }));
+        self.follow(REPORTS, self.session.reports(), move |tenant, event| {
+            tenant.on_report(event, &mut listing);
+        });
+    }
+
+    /// Feeds `fold` from `stream`. An error is logged once until the next success. One that does not pass by itself is noted.
+    fn follow<T: Send + 'static>(
+        self: &Arc<Self>,
+        what: &'static str,
+        stream: impl Stream<Item = watcher::Result<Event<T>>> + Send + 'static,
+        mut fold: impl FnMut(&Arc<Self>, Event<T>) + Send + 'static,
+    ) {
+        let (me, failing) = (Arc::downgrade(self), Arc::downgrade(self));
+        self.spawn(watch::follow(
+            stream,
+            move |event| {
+                if let Some(tenant) = me.upgrade() {
+                    tenant.note_event(what, &event);
+                    fold(&tenant, event);
+                }
+            },
+            move |first, error| {
+                if first {
+                    tracing::info!(what, %error, "watch of a workload cluster failed, retries with backoff");
+                } else {
+                    tracing::debug!(what, %error, "watch of a workload cluster still fails");
+                }
+                if let Some(tenant) = failing.upgrade() {
+                    tenant.note_error(what, &error);
+                }
+            },
+        ));
     }
 
     pub(in crate::kamajiconfig) fn on_request(self: &Arc<Self>, event: Event<CertificateSigningRequest>) {
         match event {
-            Event::Init => self.view.lock().requests = Requests::default(),
+            Event::Init => {
+                let mut view = self.view.lock();
+                view.requests = Requests::default();
+                view.unread_requests.clear();
+            }
             Event::InitDone => {}
-            Event::Delete(request) => self.view.lock().requests.remove(&request.name_any()),
+            Event::Delete(request) => {
+                let owner = self.view.lock().without(&request.name_any());
+                self.wake(owner);
+            }
             Event::Apply(request) | Event::InitApply(request) => {
                 let name = request.name_any();
                 let token = requests::token_of(&request).map(ToOwned::to_owned);
                 let (owner, new) = {
                     let mut view = self.view.lock();
                     let Some(token) = &token else {
-                        view.requests.remove(&name);
+                        let owner = view.without(&name);
+                        drop(view);
+                        self.wake(owner);
                         return;
                     };
                     let new = view.requests.get(&name).is_none();
@@ -85,9 +117,20 @@ impl Tenant {
                     let most = waiter
                         .as_ref()
                         .map_or_else(|| most_of_a_token::<()>(None), |waiter| waiter.most_requests);
-                    if !view.requests.keep(token, most, request) {
-                        return;
+                    match view.requests.keep(token, most, request) {
+                        Kept::Yes => {}
+                        Kept::TooMany => return,
+                        Kept::TooLarge => {
+                            let owner = waiter.and_then(|waiter| {
+                                let known = view.unread_requests.insert(token.clone(), name);
+                                known.is_none().then_some(waiter.key)
+                            });
+                            drop(view);
+                            self.wake(owner);
+                            return;
+                        }
                     }
+                    view.unread_requests.remove(token);
                     (waiter.map(|waiter| waiter.key), new)
                 };
                 if let (None, true, Some(token)) = (&owner, new, token) {
@@ -316,20 +359,4 @@ fn id_of(secret: &PartialObjectMeta<Secret>) -> String {
     name.strip_prefix("bootstrap-token-")
         .unwrap_or_default()
         .to_owned()
-}
-
-/// Feeds `fold` from `stream`. An error is logged once until the next success.
-async fn follow<T: Send + 'static>(
-    what: &'static str,
-    stream: impl Stream<Item = watcher::Result<Event<T>>> + Send + 'static,
-    fold: impl FnMut(Event<T>) + Send + 'static,
-) {
-    watch::follow(stream, fold, |first, error| {
-        if first {
-            tracing::info!(what, %error, "watch of a workload cluster failed, retries with backoff");
-        } else {
-            tracing::debug!(what, %error, "watch of a workload cluster still fails");
-        }
-    })
-    .await;
 }

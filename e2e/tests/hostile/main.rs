@@ -2,8 +2,10 @@
 //! against a real kube-apiserver. Each test prints its figure. They run one after the other, for each measures.
 
 mod abuse;
+mod large;
 mod memory;
 mod overloaded;
+mod provider;
 mod silent;
 
 use tokio::sync::{Mutex, MutexGuard};

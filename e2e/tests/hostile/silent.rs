@@ -49,8 +49,8 @@ async fn two_hundred_machines_of_a_silent_workload_cluster_do_not_delay_those_of
     Ok(())
 }
 
-/// Times from the creation of a config until its data is there.
-async fn measure(world: &World, machines: usize) -> Result<Vec<Duration>> {
+/// Times from the creation of a config until its data is there, sorted.
+pub async fn measure(world: &World, machines: usize) -> Result<Vec<Duration>> {
     let mut times = Vec::new();
     for number in 0..machines {
         let name = format!("beside{number}");
@@ -67,7 +67,8 @@ async fn measure(world: &World, machines: usize) -> Result<Vec<Duration>> {
     Ok(times)
 }
 
-fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+/// The time within which so many percent of the times are.
+pub fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     let at = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
     sorted.get(at).copied().unwrap_or_default()
 }

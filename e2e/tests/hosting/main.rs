@@ -3,20 +3,15 @@
 
 mod watches;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::lab::{
-    access::{Lab, client, value},
+    access::{Lab, value},
     audit::{self, Mark, OURS},
     clusters::{OLDER, VERSION},
     datastore,
+    prober::Prober,
     tenants::{PATIENCE, Scope},
     until::until,
 };
@@ -29,7 +24,7 @@ use kube::{
     api::{ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
-use tokio::time::{Instant, interval};
+use tokio::time::Instant;
 
 /// Most requests to the management API until one TenantControlPlane is ready.
 const TENANT_BUDGET: usize = 40;
@@ -221,8 +216,7 @@ async fn upgraded(lab: &Lab, scope: &Scope) -> Result<()> {
     let kept = serde_json::from_value(json!({ "metadata": { "name": "kept" }, "data": { "a": "b" } }))?;
     maps.create(&PostParams::default(), &kept).await?;
 
-    let over = Arc::new(AtomicBool::new(false));
-    let watching = tokio::spawn(probe(scope.admin("upgrade").await?, over.clone()));
+    let prober = Prober::start(scope.admin("upgrade").await?);
     let patch = json!({ "spec": { "kubernetes": { "version": VERSION } } });
     scope
         .tenants()
@@ -236,17 +230,13 @@ async fn upgraded(lab: &Lab, scope: &Scope) -> Result<()> {
         Ok(Some(()))
     })
     .await?;
-    over.store(true, Ordering::SeqCst);
-    let probed = watching.await??;
-    eprintln!(
-        "upgrade {OLDER} → {VERSION}: {} fresh connections, {} failed, {:.2} s in all",
-        probed.tried,
-        probed.failed,
-        probed.down.as_secs_f64()
-    );
-    assert!(probed.tried >= 300, "{} connections", probed.tried);
+    until("300 connections", PATIENCE, async || {
+        Ok((prober.tried() >= 300).then_some(()))
+    })
+    .await?;
+    let seen = prober.report(&format!("upgrade {OLDER} → {VERSION}"));
     // The budget is 2 s; these machines are shared: three times that.
-    assert!(probed.down < Duration::from_secs(6), "{:?}", probed.errors);
+    assert!(seen.down < Duration::from_secs(6), "{:?}", seen.errors);
     assert_eq!(tenant.apiserver_version().await?.git_version, VERSION);
     assert_eq!(
         maps.get("kept")
@@ -257,39 +247,6 @@ async fn upgraded(lab: &Lab, scope: &Scope) -> Result<()> {
         Some("b")
     );
     Ok(())
-}
-
-#[derive(Default)]
-struct Probed {
-    tried: u32,
-    failed: u32,
-    down: Duration,
-    errors: Vec<String>,
-}
-
-/// A fresh connection every 200 ms until the upgrade is over and there were 300.
-async fn probe(kubeconfig: kube::config::Kubeconfig, over: Arc<AtomicBool>) -> Result<Probed> {
-    const EVERY: Duration = Duration::from_millis(200);
-    let mut probed = Probed::default();
-    let mut ticks = interval(EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    while probed.tried < 300 || !over.load(Ordering::SeqCst) {
-        ticks.tick().await;
-        ensure!(probed.tried < 5000, "the upgrade does not end");
-        let started = Instant::now();
-        let fresh = client(kubeconfig.clone()).await?;
-        let answer = tokio::time::timeout(Duration::from_secs(5), fresh.apiserver_version()).await;
-        probed.tried += 1;
-        let error = match answer {
-            Ok(Ok(_)) => continue,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "no answer in 5 s".to_owned(),
-        };
-        probed.failed += 1;
-        probed.down += started.elapsed().max(EVERY);
-        probed.errors.push(error);
-    }
-    Ok(probed)
 }
 
 #[tokio::test]

@@ -45,7 +45,9 @@ pub async fn top(lab: &Lab, cluster: &Cluster, tenant: &Client) -> Result<()> {
     })
     .await;
     tokio::fs::remove_file(&file).await?;
-    ensure!(!shown?.trim().is_empty(), "no node");
+    let shown = shown?;
+    eprintln!("kubectl top nodes: {}", shown.trim());
+    ensure!(!shown.trim().is_empty(), "no node");
     Ok(())
 }
 
@@ -122,7 +124,7 @@ fn pod() -> Value {
             "name": NAME,
             "image": IMAGE,
             "args": [
-                "--cert-dir=/tmp", "--secure-port=10250", "--metric-resolution=10s",
+                "--cert-dir=/tmp", "--secure-port=10250", "--metric-resolution=15s",
                 "--kubelet-preferred-address-types=InternalIP", "--kubelet-insecure-tls",
             ],
             "readinessProbe": {

@@ -10,14 +10,14 @@ use k8s_openapi::{
     ByteString,
     api::core::v1::{
         ConfigMap, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
-        EnvVarSource, HTTPGetAction, Lifecycle, LifecycleHandler, ObjectFieldSelector, Probe, Secret,
-        SleepAction, Volume, VolumeMount,
+        EnvVarSource, HTTPGetAction, Lifecycle, LifecycleHandler, ObjectFieldSelector, Probe, SleepAction,
+        Volume, VolumeMount,
     },
     apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString},
 };
 use kamaji_api::{
     addons::{Konnectivity, KonnectivityServer},
-    labels::{kamaji, ours},
+    labels::kamaji,
     tenantcontrolplane::TenantControlPlane,
 };
 use kube::ResourceExt;
@@ -29,7 +29,7 @@ use super::{
     inputs::Inputs,
     manifest,
     metadata::metadata,
-    volumes,
+    secrets, volumes,
 };
 use crate::{
     hosting::{
@@ -44,7 +44,7 @@ use crate::{
         },
     },
     k8s::{digest, manifest::Manifest},
-    pki::{issue::content_hash, spec::KONNECTIVITY_USER},
+    pki::spec::KONNECTIVITY_USER,
     tenant::konnectivity::{ACCOUNT, NAMESPACE},
 };
 
@@ -308,27 +308,18 @@ fn egress_data() -> BTreeMap<String, String> {
 /// # Errors
 /// See [`Result`].
 pub fn kubeconfig(tenant: &TenantControlPlane) -> Result<Manifest> {
-    let hash = kubeconfig_hash(tenant);
-    let mut metadata = metadata(tenant, &kubeconfig_name(&tenant.name_any()), KUBECONFIG, None);
-    metadata.annotations = Some(BTreeMap::from([
-        (ours::CONTENT_HASH.to_owned(), hash.clone()),
-        (kamaji::CHECKSUM.to_owned(), hash),
-    ]));
-    manifest(&Secret {
-        metadata,
-        type_: Some("Opaque".to_owned()),
-        data: Some(BTreeMap::from([(
-            KUBECONFIG_KEY.to_owned(),
-            ByteString(kubeconfig_text(tenant).into_bytes()),
-        )])),
-        ..Secret::default()
-    })
+    let name = kubeconfig_name(&tenant.name_any());
+    secrets::rendered(tenant, &name, KUBECONFIG, kubeconfig_data(tenant))
 }
 
 /// Digest of the data of [`kubeconfig`].
 pub fn kubeconfig_hash(tenant: &TenantControlPlane) -> String {
-    let text = kubeconfig_text(tenant);
-    content_hash([(KUBECONFIG_KEY, text.as_bytes())].into_iter())
+    secrets::digest(&kubeconfig_data(tenant))
+}
+
+fn kubeconfig_data(tenant: &TenantControlPlane) -> BTreeMap<String, ByteString> {
+    let text = kubeconfig_text(tenant).into_bytes();
+    BTreeMap::from([(KUBECONFIG_KEY.to_owned(), ByteString(text))])
 }
 
 fn kubeconfig_text(tenant: &TenantControlPlane) -> String {

@@ -87,28 +87,41 @@ pub fn ca_copy(
 /// # Errors
 /// See [`Result`].
 pub fn datastore_config(tenant: &TenantControlPlane, names: &Names) -> Result<Manifest> {
-    let hash = datastore_config_hash(names);
-    let mut metadata = metadata(
-        tenant,
-        &datastore_config_name(&tenant.name_any()),
-        DATASTORE_CONFIG,
-        None,
-    );
-    metadata.annotations = Some(BTreeMap::from([
-        (ours::CONTENT_HASH.to_owned(), hash.clone()),
-        (kamaji::CHECKSUM.to_owned(), hash),
-    ]));
-    manifest(&Secret {
-        metadata,
-        type_: Some("Opaque".to_owned()),
-        data: Some(datastore_config_data(names)),
-        ..Secret::default()
-    })
+    let name = datastore_config_name(&tenant.name_any());
+    rendered(tenant, &name, DATASTORE_CONFIG, datastore_config_data(names))
 }
 
 /// Digest of the data of [`datastore_config`].
 pub fn datastore_config_hash(names: &Names) -> String {
-    let data = datastore_config_data(names);
+    digest(&datastore_config_data(names))
+}
+
+/// A Secret whose data follows from the tenant. Its annotations record the digest of its data, as those of key material do.
+///
+/// # Errors
+/// See [`Result`].
+pub fn rendered(
+    tenant: &TenantControlPlane,
+    name: &str,
+    component: &str,
+    data: BTreeMap<String, ByteString>,
+) -> Result<Manifest> {
+    let digest = digest(&data);
+    let mut metadata = metadata(tenant, name, component, None);
+    metadata.annotations = Some(BTreeMap::from([
+        (ours::CONTENT_HASH.to_owned(), digest.clone()),
+        (kamaji::CHECKSUM.to_owned(), digest),
+    ]));
+    manifest(&Secret {
+        metadata,
+        type_: Some("Opaque".to_owned()),
+        data: Some(data),
+        ..Secret::default()
+    })
+}
+
+/// Digest of the data of a [`rendered`] Secret.
+pub fn digest(data: &BTreeMap<String, ByteString>) -> String {
     content_hash(data.iter().map(|(key, value)| (key.as_str(), value.0.as_slice())))
 }
 

@@ -17,7 +17,7 @@ use kamaji_api::{
 };
 use kube::ResourceExt;
 
-use super::konnectivity;
+use super::{konnectivity, secret};
 use crate::{
     hosting::tenantcontrolplane::{
         certificates::Certificates,
@@ -266,14 +266,8 @@ struct Secrets<'a> {
 impl Secrets<'_> {
     /// `old`, while it is about the same Secret with the same data.
     fn entry(&self, old: Option<SecretStatus>, component: &str, secret: &str) -> SecretStatus {
-        let checksum = self.made.hashes.get(component).cloned();
-        let same =
-            |old: &SecretStatus| old.checksum == checksum && old.secret_name.as_deref() == Some(secret);
-        old.filter(same).unwrap_or_else(|| SecretStatus {
-            secret_name: Some(secret.to_owned()),
-            checksum: checksum.clone(),
-            last_update: Some(seconds(self.now)),
-        })
+        let checksum = self.made.hashes.get(component);
+        secret::entry(old, secret, checksum, &seconds(self.now))
     }
 
     fn own(&self, suffix: &str) -> String {

@@ -3,10 +3,11 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kamaji_api::tenantcontrolplane::{
     ExternalObjectStatus, KonnectivityAgentStatus, KonnectivityConfigMapStatus, KonnectivityStatus,
-    SecretStatus, ServiceStatus, TenantControlPlane,
+    ServiceStatus, TenantControlPlane,
 };
 use kube::ResourceExt;
 
+use super::secret;
 use crate::{
     hosting::tenantcontrolplane::{certificates::Certificates, desired, konnectivity},
     pki::spec::{self, component},
@@ -48,17 +49,8 @@ pub(super) fn status(
             })
         })
     };
-    let secret = |old: Option<SecretStatus>, secret: String, checksum: Option<String>| {
-        let same = |old: &SecretStatus| old.checksum == checksum && old.secret_name.as_ref() == Some(&secret);
-        old.filter(same).or_else(|| {
-            Some(SecretStatus {
-                secret_name: Some(secret.clone()),
-                checksum: checksum.clone(),
-                last_update: Some(now.clone()),
-            })
-        })
-    };
-    let hash = made.and_then(|made| made.hashes.get(component::KONNECTIVITY).cloned());
+    let hash = made.and_then(|made| made.hashes.get(component::KONNECTIVITY));
+    let of_kubeconfig = desired::konnectivity::kubeconfig_hash(tenant);
     let kind = Some(agents::kind(settings.agent.mode).to_owned());
     Some(KonnectivityStatus {
         enabled: true,
@@ -66,12 +58,18 @@ pub(super) fn status(
             name: Some(konnectivity::egress_name(&name)),
             checksum: Some(desired::konnectivity::egress_hash()),
         }),
-        certificate: secret(certificate, spec::konnectivity_name(&name), hash),
-        kubeconfig: secret(
+        certificate: Some(secret::entry(
+            certificate,
+            &spec::konnectivity_name(&name),
+            hash,
+            now,
+        )),
+        kubeconfig: Some(secret::entry(
             kubeconfig,
-            konnectivity::kubeconfig_name(&name),
-            Some(desired::konnectivity::kubeconfig_hash(tenant)),
-        ),
+            &konnectivity::kubeconfig_name(&name),
+            Some(&of_kubeconfig),
+            now,
+        )),
         sa: in_tenant(sa, agents::ACCOUNT, Some(agents::NAMESPACE)),
         cluster_role_binding: in_tenant(cluster_role_binding, agents::BINDING, None),
         agent: agent.filter(|agent| agent.mode == kind).or_else(|| {

@@ -5,6 +5,7 @@
 
 mod fields;
 mod konnectivity;
+mod secret;
 
 use k8s_openapi::jiff::Timestamp;
 use kamaji_api::{

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::jiff::Timestamp;
-use kamaji_api::conditions::TenantControlPlaneCondition as On;
+use kamaji_api::{conditions::TenantControlPlaneCondition as On, labels::ours};
 use serde_json::{Value, json};
 
 use super::{DEPLOYMENT, SERVICE, TENANT, World};
@@ -367,4 +367,44 @@ async fn a_port_that_does_not_fit_is_reported_and_what_runs_goes_on() {
     world.api.edit(TENANT, &port(8132));
     world.settle().await;
     world.assert_ready();
+}
+
+#[tokio::test]
+async fn turning_it_off_closes_no_port_of_an_adopted_tenant() {
+    let world = world(true).await;
+    world.settle().await;
+    // Upstream Kamaji keeps the names in status alone, and has no NetworkPolicy.
+    let names = json!({ ours::SCHEMA: null, ours::USER: null });
+    world
+        .api
+        .edit(TENANT, &json!({ "metadata": { "annotations": names } }));
+    world.api.delete(POLICY);
+    world.settle().await;
+    assert!(world.api.get(POLICY).is_none());
+    turn(&world, false);
+    world.settle().await;
+    world.assert_ready();
+    assert_eq!(ports(&world).len(), 2, "the port of the agents is closed");
+    assert!(world.api.get(POLICY).is_none());
+}
+
+#[tokio::test]
+async fn the_port_of_a_former_endpoint_is_no_port_of_the_tunnel() {
+    let world = world(true).await;
+    world.settle().await;
+    let service = world.api.get(SERVICE).unwrap()["spec"]["ports"].clone();
+    let moved = json!({ ours::FORMER_ENDPOINTS: "10.0.0.7:7443" });
+    let settings = json!({ "konnectivity": { "server": { "port": 7443 } } });
+    world.api.edit(
+        TENANT,
+        &json!({ "metadata": { "annotations": moved }, "spec": { "addons": settings } }),
+    );
+    world.settle().await;
+    let (status, reason, message) = world.condition(On::SpecValid);
+    assert_eq!(
+        (status.as_str(), reason.as_str()),
+        ("False", "PortConflict"),
+        "{message}"
+    );
+    assert_eq!(world.api.get(SERVICE).unwrap()["spec"]["ports"], service);
 }

@@ -1,12 +1,15 @@
 //! What asking the kubelets found, and the condition `TunnelReady` that follows from it. Pure.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kamaji_api::conditions::{Reason, TenantControlPlaneCondition as On};
 
 use crate::{k8s::conditions::Verdict, tenant::kubelets::Target};
 
 /// What was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Found {
+    /// Nothing was asked, and what the condition says is about the spec as it is now.
+    Still(Condition),
     /// The control plane sleeps.
     Asleep,
     /// There is no kubelet to ask.
@@ -40,10 +43,19 @@ pub struct Unreached {
 }
 
 impl Found {
+    /// It may be over in a moment.
+    pub fn is_bad(&self) -> bool {
+        match self {
+            Self::NotReached(_) | Self::Unknown(_) => true,
+            Self::Still(_) | Self::Asleep | Self::NoReadyNodes | Self::Reached { .. } => false,
+        }
+    }
+
     /// The condition.
     pub fn verdict(&self) -> Verdict {
         let on = On::TunnelReady.as_str();
         match self {
+            Self::Still(known) => Verdict::repeated(on, known),
             Self::Asleep => Verdict::unknown(on, Reason::Sleeping, "the control plane has 0 replicas"),
             Self::NoReadyNodes => Verdict::unknown(
                 on,

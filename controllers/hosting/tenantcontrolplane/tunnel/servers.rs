@@ -4,7 +4,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::k8s::host_port::HostPort;
 
-/// Name and `host:port` of each pod that is ready, for the port of this name, sorted.
+/// Name and `host:port` of each pod that is ready, for the port of this name, sorted; of two addresses, one.
 pub fn addresses(slices: &[EndpointSlice], port_name: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for slice in slices {
@@ -30,7 +30,8 @@ pub fn addresses(slices: &[EndpointSlice], port_name: &str) -> Vec<(String, Stri
         }
     }
     found.sort();
-    found.dedup();
+    // A pod of two address families is in a slice of each.
+    found.dedup_by(|next, kept| next.0 == kept.0);
     found
 }
 
@@ -55,7 +56,10 @@ mod tests {
                 {
                     "metadata": { "name": "alpha-2" }, "addressType": "IPv6",
                     "ports": [{ "name": "kube-apiserver", "port": 6443 }],
-                    "endpoints": [{ "addresses": ["fd00::2"] }],
+                    "endpoints": [
+                        { "addresses": ["fd00::2"] },
+                        { "addresses": ["fd00::3"], "targetRef": { "name": "alpha-b" } },
+                    ],
                 },
                 { "metadata": { "name": "alpha-3" }, "addressType": "IPv4", "endpoints": [] },
         ]))
