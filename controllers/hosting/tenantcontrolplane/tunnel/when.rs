@@ -119,7 +119,11 @@ pub fn due(inputs: Inputs<'_>) -> Due {
         (Some(last), _) if last.about != about => Due::At(after(last.at, APART)),
         (Some(last), _) if last.unconfirmed != Unconfirmed::default() => Due::At(after(last.at, AGAIN)),
         (Some(last), Some(_)) if is_good => Due::At(last.audit),
-        (Some(last), _) => Due::At(after(last.at, lasts.clamp(AGAIN, LONGEST))),
+        (Some(last), _) => {
+            // How long it had been so when it was asked: what it has been by now would move the time on for ever.
+            let since = Duration::try_from(now.duration_since(last.at)).unwrap_or_default();
+            Due::At(after(last.at, lasts.saturating_sub(since).clamp(AGAIN, LONGEST)))
+        }
         (None, Some(_)) if is_good && is_current => Due::Believe,
         (None, Some(_)) if slept => Due::At(now),
         (None, Some(_)) => Due::At(after(now, SPREAD.min(lasts).mul_f64(random))),
@@ -209,6 +213,19 @@ mod tests {
                 ask(Some(&condition(status, 9_000_000)), Some(("b", 0)), |_| {}),
                 Some(21_600)
             );
+        }
+    }
+
+    #[test]
+    fn the_time_of_the_next_question_comes() {
+        // Bad for 40 s when it was asked, and that 15 s, 40 s and 60 s ago.
+        for (ago, due_in) in [(15, 25), (40, 0), (60, -20)] {
+            let bad = condition("False", 40 + ago);
+            assert_eq!(ask(Some(&bad), Some(("b", ago)), |_| {}), Some(due_in));
+            let nobody = ask(None, Some(("b", ago)), |inputs| {
+                inputs.age = Duration::from_secs(u64::try_from(40 + ago).unwrap());
+            });
+            assert_eq!(nobody, Some(due_in));
         }
     }
 
