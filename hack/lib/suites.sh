@@ -29,7 +29,7 @@ hostile|-|etcd etcdctl kube-apiserver kube-controller-manager kubectl clusterctl
 moved|12|
 members|6|
 tunnel|-|
-addresses|-|
+addresses|6|
 conformance|45|ginkgo e2e.test
 kubernetes-1.35|2|etcd etcdctl kube-controller-manager kubectl clusterctl kube-apiserver-v1.35.4
 '
