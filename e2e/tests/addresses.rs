@@ -115,10 +115,10 @@ async fn move_to_node_port(lab: &Lab, cluster: &Cluster, nodes: &BTreeMap<String
         let status = cluster.control_planes(lab).get(&cluster.name).await?.status;
         let conditions = status.map(|status| status.conditions).unwrap_or_default();
         let type_ = "TenantControlPlaneAddressReady";
-        let told = conditions.iter().find(|known| known.type_ == type_);
-        let told = told.context("no condition")?;
-        let asks = told.message.contains(&format!("move-endpoint to {wanted}"));
-        ensure!(told.reason == "EndpointChanged" && asks, "{told:?}");
+        let found = conditions.iter().find(|known| known.type_ == type_);
+        let found = found.context("no condition")?;
+        let asks = found.message.contains(&format!("move-endpoint to {wanted}"));
+        ensure!(found.reason == "EndpointChanged" && asks, "{found:?}");
         Ok(Some(()))
     })
     .await?;

@@ -65,7 +65,7 @@ impl World<'_> {
     }
 
     /// Waits for a reason on the control plane with a message that has these sentences.
-    async fn told(&self, reason: &str, sentences: &[&str]) -> Result<()> {
+    async fn reports(&self, reason: &str, sentences: &[&str]) -> Result<()> {
         let control_planes = self.cluster.control_planes(self.lab);
         let what = format!("reason {reason} with {sentences:?}");
         until(&what, PATIENCE, async || {
@@ -93,7 +93,7 @@ impl World<'_> {
     async fn ports_that_are_taken(&self) -> Result<()> {
         for port in [6443, 10257] {
             self.konnectivity(json!({ "server": { "port": port } })).await?;
-            self.told(
+            self.reports(
                 "PortConflict",
                 &[&port.to_string(), "spec.addons.konnectivity.server.port"],
             )
@@ -108,7 +108,7 @@ impl World<'_> {
     async fn an_agent_that_does_not_start(&self) -> Result<()> {
         let pause = json!({ "image": "registry.k8s.io/pause", "version": "3.10.1" });
         self.konnectivity(json!({ "agent": pause })).await?;
-        self.told(
+        self.reports(
             "NodesNotReachable",
             &["0 of 1 konnectivity agents are ready", AGENT],
         )
@@ -154,7 +154,7 @@ impl World<'_> {
         // A change of the control plane makes it look.
         self.konnectivity(json!({ "server": { "extraArgs": ["--v=1"] } }))
             .await?;
-        self.told(
+        self.reports(
             "NodesNotReachable",
             &[&PORT.to_string(), "konnectivity agents are ready"],
         )
