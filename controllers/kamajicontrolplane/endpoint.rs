@@ -484,8 +484,8 @@ mod tests {
         cluster.spec.control_plane_endpoint = Some(at("192.0.2.1", 6443));
         for (host, is_shown) in [("lb.example.org", true), ("fd00::1", true), ("x'$(id)'", false)] {
             let choice = moved_to(&example::control_plane(), &cluster, at(host, 6443), None);
-            let told = choice.moved.unwrap();
-            assert_eq!(told.contains("kubectl"), is_shown, "{told}");
+            let reported = choice.moved.unwrap();
+            assert_eq!(reported.contains("kubectl"), is_shown, "{reported}");
         }
     }
 

@@ -35,7 +35,7 @@ pub enum Error {
         /// The answer.
         message: String,
     },
-    /// An object is larger than etcd accepts, unless it is told otherwise.
+    /// An object is larger than etcd accepts, unless it is configured otherwise.
     #[error("{action}: an object has more than {} MiB: make it smaller, or delete it", limit::MAX_OBJECT / limit::MIB)]
     TooLarge {
         /// The request.

@@ -13,7 +13,7 @@ use tower::BoxError;
 
 use super::pages::{self, MAX_PAGE, Pages};
 
-/// Bytes of one object, in an answer or in an event of a watch, after decompression. etcd accepts 1.5 MiB unless it is told
+/// Bytes of one object, in an answer or in an event of a watch, after decompression. etcd accepts 1.5 MiB unless configured
 /// otherwise, and JSON has six bytes for a character that it escapes.
 pub const MAX_OBJECT: usize = 10 * MIB;
 

@@ -51,7 +51,7 @@ impl Inside {
         bail!("the machine host knows no machine {namespace}/{name}")
     }
 
-    /// Ends it as a power failure does: no other end of a connection is told, and then every process is killed.
+    /// Ends it as a power failure does: the other ends of its connections are not notified, and then every process is killed.
     ///
     /// # Errors
     /// When it cannot be killed.

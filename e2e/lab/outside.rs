@@ -68,7 +68,7 @@ impl Net {
         Ok(status.success())
     }
 
-    /// Takes the network from the lab, as when its line is cut. Nothing is told to either end.
+    /// Takes the network from the lab, as when its line is cut. Neither end is notified.
     ///
     /// # Errors
     /// When there is no such link.

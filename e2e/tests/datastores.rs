@@ -229,14 +229,14 @@ async fn swapped(lab: &Lab, scope: &Scope, own: &Own, first: &Etcd, second: &Etc
     let away = async {
         own.point_at(second).await?;
         let id = id(&own.stores, own.name).await?;
-        let told = [
+        let reported = [
             "the datastore has no id, and the data is in the one with the id ".to_owned(),
             "set spec.endpoints to the one with the data, or restore its backup".to_owned(),
             format!("{}={id}", labels::ours::ACCEPT_DATA_LOSS),
         ];
-        let told = told.each_ref().map(String::as_str);
-        contains_all(&message(&own.stores, own.name, "DataLost").await?, &told);
-        contains_all(&message(&scope.tenants(), name, "DataLost").await?, &told);
+        let reported = reported.each_ref().map(String::as_str);
+        contains_all(&message(&own.stores, own.name, "DataLost").await?, &reported);
+        contains_all(&message(&scope.tenants(), name, "DataLost").await?, &reported);
         assert_eq!(second.listing()?, empty, "what was made in the other etcd");
         assert_eq!(
             deployments.get(name).await?.metadata.generation,

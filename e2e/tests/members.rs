@@ -90,11 +90,11 @@ async fn named(stores: &Api<DataStore>, endpoint: &str) -> Result<()> {
             "the DataStore is not ready: {:?}",
             status.conditions
         );
-        let told = status
+        let reported = status
             .conditions
             .iter()
             .find(|known| known.message.contains(endpoint));
-        Ok(told.map(|_| ()))
+        Ok(reported.map(|_| ()))
     })
     .await
 }

@@ -151,9 +151,9 @@ mod tests {
             verdict(&store, unknown),
             Verdict::yes("SpaceAvailable", Reason::SpaceAvailable, "")
         );
-        let told = |bytes| size(bytes);
+        let reported = |bytes| size(bytes);
         assert_eq!(
-            [told(6 << 30), told(2000), told(5)],
+            [reported(6 << 30), reported(2000), reported(5)],
             ["6 GiB", "1 KiB", "5 bytes"]
         );
     }

@@ -369,8 +369,8 @@ pub fn usable(store: &DataStore) -> Result<(), Problem> {
     }
     let ready = status.and_then(|status| conditions::get(&status.conditions, On::Ready.as_str()));
     // What its tenants have to know by name.
-    let told = [Reason::DataLost, Reason::DataStoreFull];
-    let reason = told
+    let reported = [Reason::DataLost, Reason::DataStoreFull];
+    let reason = reported
         .into_iter()
         .find(|reason| ready.is_some_and(|ready| ready.reason == reason.as_str()));
     let reason = reason.unwrap_or(Reason::DataStoreNotReady);
@@ -473,11 +473,11 @@ mod tests {
         };
         let (whole, one) = (seen(&[]), seen(&["etcd-1:2379"]));
         assert!(one.ready);
-        let told = "1 of 3 members answer; no answer from etcd-0:2379 (connection refused), etcd-1:2379 (connection \
+        let reported = "1 of 3 members answer; no answer from etcd-0:2379 (connection refused), etcd-1:2379 (connection \
                     refused): start them again, or correct spec.endpoints";
         let two = seen(&["etcd-0:2379", "etcd-1:2379"]);
-        assert_eq!(shown(&two, On::Reachable), format!("True Reachable {told}"));
-        assert_eq!(shown(&two, On::Ready), format!("True Ready {told}"));
+        assert_eq!(shown(&two, On::Reachable), format!("True Reachable {reported}"));
+        assert_eq!(shown(&two, On::Ready), format!("True Ready {reported}"));
         assert_eq!(shown(&whole, On::Ready), "True Ready ");
         assert!(!concerns_tenants(Some(&whole), &one), "they are served");
     }

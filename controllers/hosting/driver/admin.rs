@@ -33,7 +33,7 @@ impl Admin {
         }
     }
 
-    /// What the datastore told about itself when it was last asked.
+    /// What the datastore reported about itself when it was last asked.
     pub fn health(&self) -> Health {
         match self {
             Self::Etcd(etcd) => etcd.health(),
@@ -51,7 +51,7 @@ impl Admin {
         }
     }
 
-    /// What the datastore told about itself may no longer be true.
+    /// What the datastore reported about itself may no longer be true.
     pub fn doubt(&self) {
         match self {
             Self::Etcd(etcd) => etcd.doubt(),

@@ -206,8 +206,11 @@ mod tests {
             ..ServiceFacts::default()
         };
         let plan = plan(&tenant, &valid.network, Some(&facts));
-        let told = plan.doubt.as_ref().unwrap().message.clone();
-        assert!(told.contains("until then mine of spec.controlPlane"), "{told}");
+        let reported = plan.doubt.as_ref().unwrap().message.clone();
+        assert!(
+            reported.contains("until then mine of spec.controlPlane"),
+            "{reported}"
+        );
         put(&mut tenant, &mut valid, &plan);
         let left = &tenant.spec.control_plane.service.additional_ports;
         let left: Vec<_> = left.iter().map(|port| port.name.as_str()).collect();

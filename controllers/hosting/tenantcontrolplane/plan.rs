@@ -404,20 +404,20 @@ mod tests {
         tenant.spec.network_profile.port = 7443;
         let plan = plan_of(&tenant, &[]);
         assert_eq!(target(&plan), "10.0.0.7:6443");
-        let told = plan.doubt.unwrap();
-        assert_eq!(told.reason, Reason::EndpointChanged);
+        let reported = plan.doubt.unwrap();
+        assert_eq!(reported.reason, Reason::EndpointChanged);
         assert_eq!(
-            told.message,
+            reported.message,
             "spec.networkProfile.port changed, and the control plane stays at 10.0.0.7:6443, where it is published; to move \
              it, set the annotation capi-kamaji.io/move-endpoint to 10.0.0.7:7443; otherwise set \
              spec.networkProfile.port back"
         );
         permit(&mut tenant, "10.0.0.7:8443");
-        let told = plan_of(&tenant, &[]).doubt.unwrap();
+        let reported = plan_of(&tenant, &[]).doubt.unwrap();
         assert!(
-            told.message.contains("(it is \"10.0.0.7:8443\")"),
+            reported.message.contains("(it is \"10.0.0.7:8443\")"),
             "{}",
-            told.message
+            reported.message
         );
         permit(&mut tenant, "10.0.0.7:7443");
         let plan = plan_of(&tenant, &[]);

@@ -104,7 +104,7 @@ pub async fn hand_off(context: &Context, observed: &Observed, cluster: &Cluster)
     };
     match context.infrastructure.hand_over(target, again.is_some()).await {
         Ok(given) => {
-            let (reason, message) = given.told();
+            let (reason, message) = given.reported();
             context.handoffs.keep(&key, asked, None, now);
             Handoff::Settled(reason, message)
         }

@@ -70,7 +70,7 @@ pub enum Given {
 
 impl Given {
     /// Reason and message of the condition.
-    pub fn told(&self) -> (Reason, String) {
+    pub fn reported(&self) -> (Reason, String) {
         let (what, endpoint, decision) = match self {
             Self::Nothing { kind } => {
                 let message = format!(
@@ -214,27 +214,27 @@ mod tests {
 
     #[test]
     fn the_condition_tells_what_is_left_to_whom() {
-        let told = |decision| {
+        let reported = |decision| {
             let given = Given::Endpoint {
                 what: "ThatCluster a".into(),
                 endpoint: "192.0.2.1:6443".into(),
                 decision,
             };
-            given.told()
+            given.reported()
         };
         let nothing = Decision::default();
         let plain = (
             Reason::Patched,
             "ThatCluster a has the endpoint 192.0.2.1:6443".to_owned(),
         );
-        assert_eq!(told(nothing), plain);
-        let (reason, message) = told(Decision {
+        assert_eq!(reported(nothing), plain);
+        let (reason, message) = reported(Decision {
             manager: Manager::Another,
             ..nothing
         });
         assert_eq!(reason, Reason::Patched);
         assert!(message.ends_with("has to report it as provisioned"), "{message}");
-        let (reason, message) = told(Decision {
+        let (reason, message) = reported(Decision {
             manager: Manager::ProviderUnaware,
             ..nothing
         });

@@ -46,9 +46,9 @@ fn edit(world: &World) {
 /// The engine moves once it is told to. Returns whether it did.
 fn play_move(world: &mut World) -> bool {
     let tenant = world.tenant();
-    let told = tenant.metadata.annotations.unwrap_or_default();
+    let reported = tenant.metadata.annotations.unwrap_or_default();
     let moves = tenant.spec.network_profile.port == 7443
-        && told
+        && reported
             .get(ours::MOVE_ENDPOINT)
             .is_some_and(|endpoint| endpoint == AFTER)
         && world.address != AFTER;

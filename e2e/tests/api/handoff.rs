@@ -298,7 +298,7 @@ impl Place {
             of_cluster: None,
         };
         match by.hand_over(target, false).await {
-            Ok(given) => given.told(),
+            Ok(given) => given.reported(),
             Err(problem) => (problem.reason, problem.message),
         }
     }
@@ -517,7 +517,7 @@ async fn what_a_provider_refuses_is_quoted_and_what_it_keeps_is_left() -> Result
             of_cluster: None,
         };
         match place.infrastructure.hand_over(target, false).await {
-            Ok(given) => given.told(),
+            Ok(given) => given.reported(),
             Err(problem) => (problem.reason, problem.message),
         }
     };

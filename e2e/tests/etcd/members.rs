@@ -99,8 +99,8 @@ async fn without_a_majority_each_member_is_told_with_its_cause() -> anyhow::Resu
         anyhow::bail!("{refused:?}");
     };
     for down in [0, 1] {
-        let told = format!("{}: connection refused", members.endpoint(down));
-        assert!(detail.contains(&told), "{detail}");
+        let reported = format!("{}: connection refused", members.endpoint(down));
+        assert!(detail.contains(&reported), "{detail}");
     }
     // A majority is enough again, without a new connection.
     members.restart(0)?;

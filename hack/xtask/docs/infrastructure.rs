@@ -39,7 +39,7 @@ fn intro() -> String {
          object, such as `ProxmoxCluster`, before they make anything else. The control plane provider writes it there, once it \
          is known, for every kind that follows Cluster API's contract: it finds the version by the labels of the \
          CustomResourceDefinition and looks whether its schema has the field. It writes no other field, and replaces no \
-         endpoint that somebody else set. The condition `InfrastructureClusterPatched` of the KamajiControlPlane tells how far \
+         endpoint that somebody else set. The condition `InfrastructureClusterPatched` of the KamajiControlPlane says how far \
          it is; no other part of the control plane waits for it.\n\n\
          | mode | meaning |\n|---|---|\n\
          | set | the endpoint is written |\n\

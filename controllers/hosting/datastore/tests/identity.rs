@@ -43,11 +43,11 @@ impl World {
     }
 
     /// Looks twice, the second time as a new process.
-    async fn assert_lost(&mut self, told: &str) {
+    async fn assert_lost(&mut self, reported: &str) {
         for _ in 0..2 {
             let (status, reason, message) = self.condition(On::Ready);
             assert_eq!((status.as_str(), reason.as_str()), ("False", "DataLost"));
-            assert!(message.contains(told), "{message}");
+            assert!(message.contains(reported), "{message}");
             let refused = usable(&self.store()).unwrap_err();
             assert_eq!(refused.reason, Reason::DataLost, "{refused}");
             self.restart().await;
@@ -202,12 +202,12 @@ async fn a_datastore_with_another_id_or_none_is_not_used() {
     let mut world = World::new().await;
     world.settle().await;
     let id = world.etcd.id(None).unwrap();
-    for (found, told) in [(Some("other"), "has the id other"), (None, "has no id")] {
+    for (found, reported) in [(Some("other"), "has the id other"), (None, "has no id")] {
         world.etcd.empty();
         world.etcd.id(found);
         world.restart().await;
         world.settle().await;
-        world.assert_lost(told).await;
+        world.assert_lost(reported).await;
         assert_eq!(world.etcd.id(None).as_deref(), found, "nothing was written");
         world.etcd.id(Some(&id));
         world.again().await;

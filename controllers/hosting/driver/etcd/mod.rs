@@ -36,7 +36,7 @@ mod users;
 const CALL: Duration = Duration::from_secs(5);
 /// How long a request is repeated while members answer that they cannot serve now. An election takes a second or two.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long what etcd told about itself is taken as it is.
+/// How long what etcd reported about itself is taken as it is.
 const AGE: Duration = Duration::from_mins(9);
 /// Pause before all members are asked again.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -117,7 +117,7 @@ impl EtcdAdmin {
         Ok(())
     }
 
-    /// What etcd told about itself when it was last asked.
+    /// What etcd reported about itself when it was last asked.
     pub fn health(&self) -> Health {
         self.health.lock().clone()
     }
@@ -132,7 +132,7 @@ impl EtcdAdmin {
         !now.eq(self.health.lock().silent.iter().map(|member| &member.endpoint))
     }
 
-    /// What etcd told about itself may no longer be true.
+    /// What etcd reported about itself may no longer be true.
     pub fn doubt(&self) {
         *self.due.lock() = Some(Instant::now());
     }

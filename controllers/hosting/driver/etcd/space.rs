@@ -26,8 +26,8 @@ fn is_full(errors: &[String]) -> bool {
 pub fn fullest(members: Vec<Space>) -> Space {
     let full = members.iter().any(|space| space.full);
     let left = |space: &Space| space.quota.saturating_sub(space.used);
-    let told = members.iter().any(|space| space.quota > 0);
-    let known = members.into_iter().filter(|space| !told || space.quota > 0);
+    let has_quota = members.iter().any(|space| space.quota > 0);
+    let known = members.into_iter().filter(|space| !has_quota || space.quota > 0);
     let fullest = known.min_by_key(left).unwrap_or_default();
     Space { full, ..fullest }
 }

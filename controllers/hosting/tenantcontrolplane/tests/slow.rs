@@ -16,17 +16,17 @@ const SLOW: Duration = Duration::from_secs(9);
 async fn a_workload_cluster_that_answers_slowly_is_told_so_and_is_set_up_in_parts() {
     let world = World::new().await;
     world.tenant_api.slow_down(SLOW);
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for _ in 0..ROUNDS {
         world.round().await;
         let status = world.tenant().status.unwrap_or_default();
         let found = conditions::get(&status.conditions, On::TenantRBACReady.as_str());
-        told.extend(found.map(|found| (found.reason.clone(), found.message.clone())));
+        reported.extend(found.map(|found| (found.reason.clone(), found.message.clone())));
     }
     let slow = |(reason, message): &(String, String)| {
         reason == "APIServerUnhealthy" && message.contains("within 30 s")
     };
-    assert!(told.iter().any(slow), "{told:?}");
+    assert!(reported.iter().any(slow), "{reported:?}");
     world.assert_ready();
 }
 

@@ -9,7 +9,7 @@ use super::{STORE, World};
 async fn a_tenant_tells_that_its_datastore_fills_and_that_it_is_full() {
     let world = World::new().await;
     world.settle().await;
-    let told = async |ready: bool, on: &str, reason: &str| {
+    let reported = async |ready: bool, on: &str, reason: &str| {
         let condition = json!({
             "type": on, "status": "False", "reason": reason, "message": "more than most of it",
             "lastTransitionTime": "2026-11-27T12:00:00Z",
@@ -20,12 +20,12 @@ async fn a_tenant_tells_that_its_datastore_fills_and_that_it_is_full() {
         world.settle().await;
         world.condition(On::DataStoreReady)
     };
-    let (status, reason, message) = told(true, "SpaceAvailable", "DataStoreFilling").await;
+    let (status, reason, message) = reported(true, "SpaceAvailable", "DataStoreFilling").await;
     assert_eq!((status.as_str(), reason.as_str()), ("True", "DataStoreFilling"));
     assert_eq!(message, "DataStore \"default\": more than most of it");
     world.assert_ready();
-    let (status, reason, _) = told(false, "Ready", "DataStoreFull").await;
+    let (status, reason, _) = reported(false, "Ready", "DataStoreFull").await;
     assert_eq!((status.as_str(), reason.as_str()), ("False", "DataStoreFull"));
-    let (status, reason, _) = told(true, "SpaceAvailable", "SpaceAvailable").await;
+    let (status, reason, _) = reported(true, "SpaceAvailable", "SpaceAvailable").await;
     assert_eq!((status.as_str(), reason.as_str()), ("True", "DataStoreReady"));
 }

@@ -327,7 +327,7 @@ async fn a_control_plane_that_sleeps_has_no_tunnel() {
         }
         replicas(&world, 1);
         world.settle().await;
-        // The status that tells of the wake-up comes first.
+        // The status that reports the wake-up comes first.
         world.wake();
         world.settle().await;
         assert_tunnel(&world, "True", "NodesReachable");

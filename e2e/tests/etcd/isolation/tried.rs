@@ -36,12 +36,12 @@ impl Tried {
 
     /// The attacks that etcd did not refuse, with the reason where they failed otherwise.
     pub fn not_refused(&self) -> Vec<String> {
-        let told = |(name, outcome): &(String, Outcome)| match outcome {
+        let reported = |(name, outcome): &(String, Outcome)| match outcome {
             Outcome::Refused => None,
             Outcome::Succeeded => Some(format!("{name}: succeeded")),
             Outcome::Unclear(why) => Some(format!("{name}: {why}")),
         };
-        self.0.iter().filter_map(told).collect()
+        self.0.iter().filter_map(reported).collect()
     }
 
     /// The figures, for people.
