@@ -4,8 +4,8 @@
 use std::{
     fs,
     net::Ipv4Addr,
-    path::PathBuf,
-    process::{Child, Command, Stdio},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::{
         Mutex, Weak,
         atomic::{AtomicU32, Ordering},
@@ -173,7 +173,7 @@ impl TestApiServer {
             if client.request_text(request).await.is_ok() {
                 return Ok(());
             }
-            if let Some(status) = self.apiserver.child.try_wait()? {
+            if let Some(status) = self.apiserver.ended()? {
                 bail!(
                     "kube-apiserver ended with {status}: {}",
                     self.home.tail("kube-apiserver.log")
@@ -218,7 +218,12 @@ impl TestApiServer {
             "users": [{"name": "test", "user": {"token": self.token}}],
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
         });
-        fs::write(&path, text.to_string())?;
+        // Another test may read it at this moment.
+        let part = self
+            .home
+            .file(&format!("kubeconfig-{:016x}", rand::random::<u64>()));
+        fs::write(&part, text.to_string())?;
+        fs::rename(&part, &path)?;
         Ok(path)
     }
 
@@ -301,12 +306,13 @@ impl TestApiServer {
 }
 
 /// A process that is ended when this is dropped.
-struct Process {
+pub(crate) struct Process {
     child: Child,
 }
 
 impl Process {
-    fn start(home: &Home, name: &str, arguments: &[String]) -> anyhow::Result<Self> {
+    /// Starts a tool; what it writes goes to a file of its name in `home`.
+    pub(crate) fn start(home: &Home, name: &str, arguments: &[String]) -> anyhow::Result<Self> {
         let log = fs::File::create(home.file(&format!("{name}.log")))?;
         let child = Command::new(tools().join(name))
             .args(arguments)
@@ -316,6 +322,11 @@ impl Process {
             .spawn()
             .with_context(|| format!("{name} does not start"))?;
         Ok(Self { child })
+    }
+
+    /// How it ended, if it did.
+    pub(crate) fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
     }
 }
 
@@ -328,10 +339,10 @@ impl Drop for Process {
 }
 
 /// A directory that is removed when this is dropped.
-struct Home(PathBuf);
+pub(crate) struct Home(PathBuf);
 
 impl Home {
-    fn new() -> anyhow::Result<Self> {
+    pub(crate) fn new() -> anyhow::Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::SeqCst);
         let path = std::env::temp_dir().join(format!("kamaji-apiserver-{}-{number}", std::process::id()));
@@ -339,12 +350,16 @@ impl Home {
         Ok(Self(path))
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
     /// The last lines of a log.
-    fn tail(&self, name: &str) -> String {
+    pub(crate) fn tail(&self, name: &str) -> String {
         let text = fs::read_to_string(self.file(name)).unwrap_or_default();
         let lines: Vec<_> = text.lines().rev().take(15).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
@@ -358,7 +373,7 @@ impl Drop for Home {
 }
 
 /// Writes a CA and a serving certificate for loopback. Returns the certificate of the CA in DER.
-fn certificates(home: &Home) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn certificates(home: &Home) -> anyhow::Result<Vec<u8>> {
     let mut ca = rcgen::CertificateParams::default();
     ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     ca.distinguished_name.push(rcgen::DnType::CommonName, "test CA");

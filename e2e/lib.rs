@@ -3,13 +3,18 @@
 pub mod apiserver;
 pub mod bootstrap;
 pub mod certs;
+pub mod cloud_init;
+pub mod clusterctl;
 pub mod conformance;
+pub mod core_provider;
 pub mod csr;
 pub mod etcd;
 pub mod infra;
 pub mod lab;
 pub mod machines;
+pub mod objects;
 pub mod port;
+pub mod provider_definitions;
 pub mod run;
 
 /// Reports a skipped test on standard error, which the test harness does not capture.

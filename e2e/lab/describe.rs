@@ -73,6 +73,17 @@ pub fn read(printed: &str) -> Vec<Shown> {
     shown
 }
 
+/// What the row of the control plane shows: version, then replicas, and how many are available, ready and up to date.
+pub fn control_plane(printed: &str) -> Option<Vec<&str>> {
+    let row = printed.lines().find_map(|line| {
+        let row = line.trim_start_matches(|c: char| c.is_whitespace() || "│├└─".contains(c));
+        let row = row.strip_prefix("ControlPlane - ").unwrap_or(row);
+        row.strip_prefix("KamajiControlPlane ")
+    })?;
+    // The name, then what is asked for.
+    Some(row.split_whitespace().skip(1).take(5).collect())
+}
+
 /// The conditions that are missing: of how many objects of a kind, and which.
 pub fn missing(shown: &[Shown], workers: usize) -> Vec<String> {
     let all: [(&str, usize, &[&str]); 6] = [
@@ -156,6 +167,18 @@ pub fn missing(shown: &[Shown], workers: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_row_of_the_control_plane_has_version_and_counters() {
+        let printed = "Cluster default/a            3/3   3  3  3\n\
+                       │  ├─Available  False  NotAvailable  * ControlPlaneAvailable: KamajiControlPlane default/a waits\n\
+                       ├─ControlPlane - KamajiControlPlane default/a, v1.36.3   2/2   2   1   2   True   Available\n";
+        assert_eq!(
+            control_plane(printed),
+            Some(vec!["v1.36.3", "2/2", "2", "1", "2"])
+        );
+        assert_eq!(control_plane("Cluster default/a"), None);
+    }
 
     #[test]
     fn conditions_are_read_and_judged_by_their_polarity() {

@@ -9,7 +9,10 @@ use capi_kamaji::{
     runtime::{leader::Candidate, peers::refuse_beside},
     settings::RoleName,
 };
-use e2e::apiserver::{Options, TestApiServer};
+use e2e::{
+    apiserver::{Options, TestApiServer},
+    objects,
+};
 use k8s_openapi::{
     api::{
         authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
@@ -25,10 +28,7 @@ use kube::{
     Client, ResourceExt as _,
     api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams},
     config::Config,
-    core::GroupVersionKind,
-    discovery,
 };
-use serde::Deserialize as _;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -336,36 +336,18 @@ async fn aggregate(client: &Client) -> Result<()> {
 /// Objects of `config/manager` and `config/rbac`; namespaces come first.
 fn sources() -> Result<Vec<Value>> {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
-    let mut objects = Vec::new();
+    let mut all = Vec::new();
     for folder in ["manager", "rbac"] {
         for provider in ["control-plane", "bootstrap"] {
             let text = fs::read_to_string(config.join(folder).join(format!("{provider}.yaml")))?;
-            for document in serde_yaml::Deserializer::from_str(&text) {
-                objects.push(Value::deserialize(document)?);
-            }
+            all.extend(objects::documents(&text)?);
         }
     }
-    Ok(objects)
+    Ok(all)
 }
 
-async fn apply(client: &Client, object: &Value) -> Result<DynamicObject> {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let (group, version) = match text(&object["apiVersion"]).split_once('/') {
-        Some((group, version)) => (group.to_owned(), version.to_owned()),
-        None => (String::new(), text(&object["apiVersion"])),
-    };
-    let gvk = GroupVersionKind::gvk(&group, &version, &text(&object["kind"]));
-    let (resource, capabilities) = discovery::pinned_kind(client, &gvk).await?;
-    let api: Api<DynamicObject> = match capabilities.scope {
-        discovery::Scope::Cluster => Api::all_with(client.clone(), &resource),
-        discovery::Scope::Namespaced => {
-            Api::namespaced_with(client.clone(), &text(&object["metadata"]["namespace"]), &resource)
-        }
-    };
-    let params = PatchParams::apply("clusterctl").force().validation_strict();
-    Ok(api
-        .patch(&text(&object["metadata"]["name"]), &params, &Patch::Apply(object))
-        .await?)
+async fn apply(client: &Client, object: &Value) -> kube::Result<DynamicObject> {
+    objects::apply(client, object, "clusterctl", false).await
 }
 
 /// Whether `user` may do `verb` on `group/resource`, with this name and namespace if they are not empty.

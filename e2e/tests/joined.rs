@@ -208,7 +208,8 @@ async fn verify_issued_by(ca: &str, pem: &str) -> Result<()> {
 }
 
 #[tokio::test]
-async fn contract_52_machines_have_their_nodes_and_every_condition_is_good() -> Result<()> {
+async fn contract_52_62_machines_have_their_nodes_and_describe_shows_the_control_plane_and_good_conditions()
+-> Result<()> {
     let lab = Lab::open().await?;
     for machine in machines(&lab).await? {
         let node = text(&machine, "/status/nodeRef/name");
@@ -224,7 +225,10 @@ async fn contract_52_machines_have_their_nodes_and_every_condition_is_good() -> 
         "every condition of `clusterctl describe cluster` to be good",
         MINUTE,
         async || {
-            let shown = describe::read(&lab.tool("clusterctl", &arguments).await?);
+            let printed = lab.tool("clusterctl", &arguments).await?;
+            let row = describe::control_plane(&printed).context("no row of the control plane")?;
+            ensure!(row.get(1..) == Some(&["1/1", "1", "1", "1"][..]), "{row:?}");
+            let shown = describe::read(&printed);
             let bad: Vec<_> = shown.iter().filter(|c| !c.is_good()).collect();
             ensure!(bad.is_empty(), "{bad:#?}");
             let missing = describe::missing(&shown, WORKERS);

@@ -2,11 +2,11 @@
 # The functions are pure: commit, times and limits are arguments.
 
 # Crate e2e: suites that need no lab, and those that run in one, in this order.
-API_SUITES=(etcd api components csr outside)
+API_SUITES=(etcd api components csr outside templates)
 LAB_SUITES=(joined again book infrastructure hosting datastores refusals restarts lifecycle)
 
 # Tools of hack/tools/build that they need.
-API_TOOLS=(etcd etcdctl kube-apiserver kube-controller-manager kubectl clusterctl)
+API_TOOLS=(etcd etcdctl kube-apiserver kube-controller-manager kubectl clusterctl cluster-api-controller)
 E2E_TOOLS=(
   etcd etcdctl pause kube-apiserver kubectl kube-controller-manager kube-scheduler kubelet kube-proxy registry coredns
   agnhost clusterctl cluster-api-controller proxy-server proxy-agent metrics-server

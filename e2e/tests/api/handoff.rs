@@ -13,7 +13,7 @@ use capi_kamaji::{
     },
     kamajicontrolplane::handoff::{Infrastructure, Target},
 };
-use e2e::{apiserver::TestApiServer, lab::until::until};
+use e2e::{apiserver::TestApiServer, lab::until::until, provider_definitions};
 use k8s_openapi::{
     api::{
         admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
@@ -161,20 +161,10 @@ fn wanted() -> Endpoint {
 
 /// The definitions of infrastructure clusters; none without the folder.
 fn definitions() -> Result<Option<Vec<CustomResourceDefinition>>> {
-    let Some(folder) = std::env::var_os("PROVIDER_CRDS") else {
-        e2e::skip("PROVIDER_CRDS not set");
+    let Some(mut all) = provider_definitions::all()? else {
         return Ok(None);
     };
-    let mut all = Vec::new();
-    for provider in std::fs::read_dir(PathBuf::from(folder).join("infra"))? {
-        for file in std::fs::read_dir(provider?.path())? {
-            let definition: CustomResourceDefinition =
-                serde_yaml::from_str(&std::fs::read_to_string(file?.path())?)?;
-            if definition.spec.names.kind.ends_with("Cluster") {
-                all.push(definition);
-            }
-        }
-    }
+    all.retain(|definition| definition.spec.names.kind.ends_with("Cluster"));
     ensure!(all.len() == rows().len(), "{} definitions", all.len());
     Ok(Some(all))
 }
@@ -205,16 +195,6 @@ fn supervisor() -> Result<Option<CustomResourceDefinition>> {
     Ok(None)
 }
 
-/// The same with the version of the contract as the stored one: no webhook converts here, so that fields which only another
-/// version has would be lost.
-fn stored_as_read(mut definition: CustomResourceDefinition) -> Result<CustomResourceDefinition> {
-    let read = contract::read(&definition)?.resource.version;
-    for version in &mut definition.spec.versions {
-        version.storage = version.name == read;
-    }
-    Ok(definition)
-}
-
 /// The API server with everything in place.
 struct Place {
     server: Arc<TestApiServer>,
@@ -231,10 +211,6 @@ impl Place {
         let Some(server) = server().await? else {
             return Ok(None);
         };
-        let definitions: Vec<_> = definitions
-            .into_iter()
-            .map(stored_as_read)
-            .collect::<Result<_>>()?;
         for definition in &definitions {
             server.install(definition).await?;
         }
@@ -384,7 +360,7 @@ async fn two_groups_have_a_kind_of_the_same_name_and_each_its_own_version() -> R
         println!("not tested, for want of a schema: VSphereCluster of {SUPERVISOR}");
         return Ok(());
     };
-    let definition = stored_as_read(definition)?;
+    let definition = provider_definitions::stored_as_read(definition)?;
     place.server.install(&definition).await?;
     let resource = contract::read(&definition)?.resource;
     let api: Api<DynamicObject> = Api::namespaced_with(place.client.clone(), "default", &resource);

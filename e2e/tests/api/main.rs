@@ -17,7 +17,10 @@ mod undecodable;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use e2e::apiserver::{Options, TestApiServer};
+use e2e::{
+    apiserver::{Options, TestApiServer},
+    objects::missing,
+};
 use full::full;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kamaji_api::{
@@ -96,25 +99,6 @@ fn refused(what: &str, answer: kube::Result<DynamicObject>, words: &str) -> Resu
             Ok(())
         }
         Err(other) => Err(other).with_context(|| what.to_owned()),
-    }
-}
-
-/// The first path of `expected` that `actual` does not have.
-fn missing(expected: &Value, actual: &Value, path: &str) -> Option<String> {
-    match (expected, actual) {
-        (Value::Object(expected), Value::Object(actual)) => expected.iter().find_map(|(key, value)| {
-            let path = format!("{path}.{key}");
-            match actual.get(key) {
-                Some(actual) => missing(value, actual, &path),
-                None => Some(path),
-            }
-        }),
-        (Value::Array(expected), Value::Array(actual)) if expected.len() == actual.len() => expected
-            .iter()
-            .zip(actual)
-            .enumerate()
-            .find_map(|(index, (expected, actual))| missing(expected, actual, &format!("{path}[{index}]"))),
-        _ => (expected != actual).then(|| format!("{path}: {actual} instead of {expected}")),
     }
 }
 

@@ -1,0 +1,106 @@
+//! The bootstrap data that is rendered from the templates' settings of workers.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, ensure};
+use capi_kamaji::kamajiconfig::{
+    bootstrapdata::{
+        inputs::{Inputs, Target},
+        plan, render,
+    },
+    owner::Owner,
+    token::Token,
+    validate,
+};
+use e2e::{
+    cloud_init::CloudInit,
+    clusterctl::Clusterctl,
+    objects::{documents, text},
+};
+use kamaji_api::bootstrap::{Format, KamajiConfigSpec};
+use semver::Version;
+use serde_json::Value;
+
+use super::{files, generated, samples};
+
+/// Renders the data of a machine with these settings.
+fn rendered(spec: &Value) -> Result<String> {
+    let spec: KamajiConfigSpec = serde_json::from_value(spec.clone())?;
+    let problems = validate::spec(&spec);
+    ensure!(problems.is_empty(), "{problems:?}");
+    let target = Target {
+        host: "192.0.2.1".to_owned(),
+        port: 6443,
+        ca_pem: "-----BEGIN CERTIFICATE-----\nYQ==\n-----END CERTIFICATE-----\n".to_owned(),
+        cluster_dns: vec!["10.96.0.10".to_owned()],
+        cluster_domain: "cluster.local".to_owned(),
+        ..Target::default()
+    };
+    let files: Vec<_> = spec
+        .files
+        .iter()
+        .map(|file| file.content.clone().map(String::into_bytes))
+        .collect();
+    let plan = plan::plan(&Inputs {
+        name: "alpha-md-0-abcde",
+        uid: "5e6f7a8b-9c0d-4e1f-8a2b-3c4d5e6f7a8b",
+        spec: &spec,
+        owner: Owner::Machine("alpha-md-0-abcde"),
+        version: &Version::new(1, 36, 3),
+        target: &target,
+        token: &Token::parse("a1b2c3.0123456789abcdef").context("no token")?,
+        files: &files,
+        passwords: &BTreeMap::new(),
+    })?;
+    Ok(render(Format::CloudConfig, &plan)?.text.to_string())
+}
+
+#[tokio::test]
+async fn bootstrap_data_of_every_template_is_valid_for_cloud_init() -> Result<()> {
+    let (Some(clusterctl), Some(cloud_init)) = (Clusterctl::find()?, CloudInit::find()?) else {
+        return Ok(());
+    };
+    ensure!(
+        cloud_init
+            .check("wrong", "#cloud-config\nwrite_files: 5\n")
+            .is_err(),
+        "anything is valid"
+    );
+    let (mut wrong, mut seen) = (Vec::new(), 0);
+    for file in &files::all()? {
+        let mut streams = vec![file.text.clone()];
+        if !file.is_class() {
+            let variables = generated::variables(&clusterctl, file).await?;
+            streams.clear();
+            for set in [samples::required(&variables), samples::every(&variables)] {
+                streams.push(generated::generated(&clusterctl, file, &set).await?);
+            }
+        }
+        for (number, stream) in streams.iter().enumerate() {
+            let objects = documents(stream)?;
+            for template in objects
+                .iter()
+                .filter(|object| text(object, "/kind") == "KamajiConfigTemplate")
+            {
+                let spec = &template["spec"]["template"]["spec"];
+                let name = format!("{}-{number}", file.name);
+                let checked = rendered(spec).and_then(|data| {
+                    seen += 1;
+                    ensure!(data.len() <= 16 * 1024, "{} bytes", data.len());
+                    cloud_init.check(&name, &data)
+                });
+                if let Err(error) = checked {
+                    wrong.push(format!("{name}: {error:#}"));
+                }
+            }
+        }
+    }
+    ensure!(
+        wrong.is_empty(),
+        "{} of {seen}:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    println!("{seen} documents");
+    Ok(())
+}
