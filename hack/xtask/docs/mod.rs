@@ -11,6 +11,7 @@ mod names;
 mod operations;
 mod picture;
 mod rows;
+mod templates;
 mod tree;
 
 use std::collections::BTreeMap;
@@ -67,6 +68,9 @@ fn generate(tree: &Tree) -> anyhow::Result<(BTreeMap<String, String>, Vec<Proble
     pages.insert(format!("{REFERENCE}/flags.md"), flags(tree)?);
     pages.insert(format!("{REFERENCE}/metrics.md"), metrics::page(tree)?);
     pages.insert(format!("{REFERENCE}/infrastructure.md"), infrastructure::page()?);
+    let (text, wrong) = templates::page(tree)?;
+    pages.insert(format!("{REFERENCE}/templates.md"), text);
+    problems.extend(wrong);
     for (name, text) in fields::pages()? {
         pages.insert(format!("{REFERENCE}/{name}.md"), text);
     }
