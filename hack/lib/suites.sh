@@ -25,7 +25,7 @@ FULL_SUITES='
 soak|15|
 ten-at-once|4|
 kills|6|
-hostile|-|etcd etcdctl kube-apiserver kube-controller-manager kubectl clusterctl
+hostile|6|etcd etcdctl kube-apiserver kube-controller-manager kubectl clusterctl
 moved|12|
 members|6|
 tunnel|-|

@@ -106,7 +106,7 @@ impl World<'_> {
 
     /// An image without the program.
     async fn an_agent_that_does_not_start(&self) -> Result<()> {
-        let pause = json!({ "image": "registry.k8s.io/pause", "version": "3.10.1" });
+        let pause = json!({ "image": "registry.k8s.io/pause", "version": "3.10.2" });
         self.konnectivity(json!({ "agent": pause })).await?;
         self.reports(
             "NodesNotReachable",
