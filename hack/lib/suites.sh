@@ -3,7 +3,7 @@
 
 # Crate e2e: suites that need no lab, and those that run in one, in this order.
 API_SUITES=(etcd api components csr outside)
-LAB_SUITES=(joined again book infrastructure hosting datastores refusals restarts lifecycle)
+LAB_SUITES=(joined again book infrastructure hosting datastores refusals restarts lifecycle rights)
 
 # Tools of hack/tools/build that they need.
 API_TOOLS=(etcd etcdctl kube-apiserver kube-controller-manager kubectl clusterctl)
@@ -28,7 +28,7 @@ kills|6|
 hostile|6|etcd etcdctl kube-apiserver kube-controller-manager kubectl clusterctl
 moved|12|
 members|6|
-tunnel|-|
+tunnel|40|
 addresses|6|
 conformance|45|ginkgo e2e.test
 kubernetes-1.35|2|etcd etcdctl kube-controller-manager kubectl clusterctl kube-apiserver-v1.35.4
