@@ -444,6 +444,8 @@ named! {
         AddonsFailed,
         /// Every API server that was asked reaches the kubelets that were asked; the message names them.
         NodesReachable,
+        /// The API servers reach the kubelets that were asked, and konnectivity agents do not run; the message names one.
+        AgentsNotRunning,
         /// An API server does not reach the kubelet of a Ready node; the message names both.
         NodesNotReachable,
         /// Whether the nodes can be reached could not be tried; the message says why.

@@ -6,12 +6,12 @@ use kamaji_api::rbac::{
     Verb::{Create, Get, List, Patch, Update, Watch},
     grant,
     group::{BOOTSTRAP, CAPI, CONTROL_PLANE, CORE},
-    verbs::{FOLLOW, ROOT},
+    verbs::FOLLOW,
 };
 
 /// Rules in the management cluster.
 pub const RULES: &[Grant] = &[
-    grant(BOOTSTRAP, &["kamajiconfigs"], ROOT),
+    grant(BOOTSTRAP, &["kamajiconfigs"], FOLLOW),
     grant(BOOTSTRAP, &["kamajiconfigs/status"], &[Patch]),
     grant(BOOTSTRAP, &["kamajiconfigs/finalizers"], &[Update]),
     grant(CAPI, &["clusters", "machines"], FOLLOW),

@@ -1,8 +1,9 @@
 //! A keyed queue: each key at most once in the queue and never twice at work; times are absolute. Keys may be in lanes, of
-//! which each has a bounded number of places at work: what is slow in one lane does not take the places of all.
+//! which each has a bounded number of places at work: what is slow in one lane does not take the places of all. A key rests
+//! for a moment after its work, so that the events which its own writes cause are one more run and not one each.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     time::Duration,
 };
 
@@ -10,6 +11,9 @@ use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
 use crate::k8s::key::RootKey;
+
+/// How long a key is not worked on after its work.
+pub const REST: Duration = Duration::from_millis(100);
 
 /// The lane of a key, if it is in one.
 type Lane = dyn Fn(&RootKey) -> Option<RootKey> + Send + Sync;
@@ -36,6 +40,9 @@ struct State {
     working: HashMap<RootKey, Option<RootKey>>,
     /// Added while at work: due as soon as the work ends.
     again: HashSet<RootKey>,
+    /// Ends of the rests of keys, and the same in order of time.
+    rest: HashMap<RootKey, Instant>,
+    rests: VecDeque<(Instant, RootKey)>,
     /// Lanes with keys at work.
     lanes: HashMap<RootKey, InLane>,
     /// Lanes of keys that wait, or waited, for a place: whoever was given a place takes it.
@@ -51,6 +58,21 @@ struct InLane {
 }
 
 impl State {
+    /// Lets a key rest whose work ended.
+    fn let_rest(&mut self, key: &RootKey, now: Instant) {
+        self.forget_rests(now);
+        self.rest.insert(key.clone(), now + REST);
+        self.rests.push_back((now + REST, key.clone()));
+    }
+
+    fn forget_rests(&mut self, now: Instant) {
+        while let Some((end, key)) = self.rests.pop_front_if(|(end, _)| *end <= now) {
+            if self.rest.get(&key) == Some(&end) {
+                self.rest.remove(&key);
+            }
+        }
+    }
+
     /// Takes the first key that is due and may be worked on; else says when to look again.
     fn take(&mut self, now: Instant, lanes: Option<&Lanes>) -> Result<RootKey, Option<Instant>> {
         loop {
@@ -102,7 +124,7 @@ impl Queue {
         }
     }
 
-    /// Makes `key` due now.
+    /// Makes `key` due now, or when its rest ends.
     pub fn add(&self, key: RootKey) {
         self.add_at(key, Instant::now());
     }
@@ -115,10 +137,13 @@ impl Queue {
     fn add_at(&self, key: RootKey, when: Instant) {
         {
             let mut state = self.state.lock();
-            if state.working.contains_key(&key) && when <= Instant::now() {
+            let now = Instant::now();
+            if state.working.contains_key(&key) && when <= now {
                 state.again.insert(key);
                 return;
             }
+            state.forget_rests(now);
+            let when = state.rest.get(&key).map_or(when, |end| when.max(*end));
             match state.at.get(&key).copied() {
                 Some(known) if known <= when => return,
                 Some(known) => {
@@ -154,6 +179,7 @@ impl Queue {
         let added = {
             let mut state = self.state.lock();
             state.give_back(&key);
+            state.let_rest(&key, Instant::now());
             state.again.remove(&key)
         };
         if added {
@@ -201,6 +227,32 @@ mod tests {
         assert!(second.is_err(), "the key is at work");
         queue.done(first, None);
         assert_eq!(queue.next().await, key("a"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn events_shortly_after_the_work_are_one_more_run_and_nothing_of_it_is_kept() {
+        let queue = Queue::default();
+        queue.add(key("a"));
+        let first = queue.next().await;
+        queue.add(key("a"));
+        queue.done(first, None);
+        let ended = Instant::now();
+        for _ in 0..3 {
+            tokio::time::advance(REST / 4).await;
+            queue.add(key("a"));
+        }
+        let second = queue.next().await;
+        assert_eq!(ended.elapsed(), REST);
+        assert!(queue.is_empty());
+        queue.done(second, None);
+
+        tokio::time::advance(REST).await;
+        queue.add(key("a"));
+        let rested = Instant::now();
+        queue.next().await;
+        assert_eq!(rested.elapsed(), Duration::ZERO, "it has rested");
+        let state = queue.state.lock();
+        assert!(state.rest.is_empty() && state.rests.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -32,6 +32,38 @@ pub async fn trouble(
     Ok(of_node(node, &own))
 }
 
+/// Which agents do not run although the tunnel works; `None` where they do. [`PAGE`] of them are looked at. An agent of a node
+/// that is gone runs as far as the workload cluster knows.
+///
+/// # Errors
+/// When a request fails.
+pub async fn not_running(connection: &Connection) -> Result<Option<String>, Error> {
+    let pods: Api<Pod> = Api::namespaced(connection.client(), NAMESPACE);
+    let all = ListParams::default().labels(&format!("k8s-app={ACCOUNT}"));
+    let found = list::first("list the konnectivity agents", pods, all, PAGE, |pod| {
+        (!is_over(&pod)).then(|| {
+            let why = pod::trouble(&pod);
+            why.map(|why| format!("{NAMESPACE}/{}: {}", quoted(&pod.name_any()), quoted(&why)))
+        })
+    });
+    let all: Vec<_> = found.await?.into_iter().flatten().collect();
+    let bad: Vec<_> = all.iter().flatten().collect();
+    let first = bad.first();
+    Ok(first.map(|first| {
+        format!(
+            "{} of {} konnectivity agents do not run; {first}",
+            bad.len(),
+            all.len()
+        )
+    }))
+}
+
+/// The pod has ended or is about to.
+fn is_over(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    pod.metadata.deletion_timestamp.is_some() || matches!(phase, Some("Failed" | "Succeeded"))
+}
+
 /// What is kept of an agent.
 struct Agent {
     name: String,
@@ -42,8 +74,7 @@ struct Agent {
 impl Agent {
     /// None of a pod that has ended or is about to.
     fn of(pod: &Pod, server: &HostPort) -> Option<Self> {
-        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-        if pod.metadata.deletion_timestamp.is_some() || matches!(phase, Some("Failed" | "Succeeded")) {
+        if is_over(pod) {
             return None;
         }
         // Ready is an agent that is connected to a server.

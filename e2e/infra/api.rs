@@ -83,7 +83,8 @@ pub struct LocalMachineSpec {
     #[serde(default, rename = "providerID", skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub provider_id: Option<String>,
-    /// Root filesystem image of the machine host. Defaults to `default`.
+    /// Root filesystem image of the machine host. Defaults to the one named like the version of the Machine, or to
+    /// `default` where the host has none of that name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub image: Option<String>,

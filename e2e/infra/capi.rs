@@ -72,6 +72,11 @@ pub fn data_secret(machine: &DynamicObject) -> Option<&str> {
     machine.data["spec"]["bootstrap"]["dataSecretName"].as_str()
 }
 
+/// Version of Kubernetes of a Machine.
+pub fn version(machine: &DynamicObject) -> Option<&str> {
+    machine.data["spec"]["version"].as_str()
+}
+
 fn reference<'a>(reference: &'a Value, kind: &str) -> Option<&'a str> {
     if reference["kind"] == kind && reference["apiGroup"] == super::api::GROUP {
         reference["name"].as_str()

@@ -23,7 +23,7 @@ use super::{
     api::{LocalCluster, LocalMachine},
     capi, machine_status,
     machine_status::{Stage, status},
-    names::{DEFAULT_IMAGE, FIELD_MANAGER, FINALIZER, provider_id},
+    names::{FIELD_MANAGER, FINALIZER, provider_id},
 };
 use crate::{
     machines::{
@@ -152,11 +152,8 @@ async fn advance(object: &LocalMachine, context: &Context) -> Result<(Option<Sta
     };
     let order = Order {
         hostname: machine.name_any(),
-        image: object
-            .spec
-            .image
-            .clone()
-            .unwrap_or_else(|| DEFAULT_IMAGE.to_owned()),
+        image: object.spec.image.clone(),
+        version: capi::version(&machine).map(str::to_owned),
         cluster_pod_cidr: pod_cidr,
         network: object.spec.outside(),
         user_data,

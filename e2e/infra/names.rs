@@ -16,8 +16,6 @@ pub const FIELD_MANAGER: &str = "infra-local";
 pub const CLUSTER_NAME_LABEL: &str = "cluster.x-k8s.io/cluster-name";
 /// Cluster API's annotation that pauses one object.
 pub const PAUSED_ANNOTATION: &str = "cluster.x-k8s.io/paused";
-/// Image that a `LocalMachine` without one gets.
-pub const DEFAULT_IMAGE: &str = "default";
 /// Range of a network that names none.
 pub const DEFAULT_NETWORK_CIDR: &str = "192.168.0.0/24";
 

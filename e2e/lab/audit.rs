@@ -34,6 +34,9 @@ pub struct Request {
     pub object_ref: Option<ObjectRef>,
     /// The response.
     pub response_status: Option<ResponseStatus>,
+    /// What the API server notes: the decision of the authorizer, for one.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// Who made the request.
@@ -45,7 +48,11 @@ pub struct User {
 
 /// The object of a request.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ObjectRef {
+    /// API group.
+    #[serde(default)]
+    pub api_group: String,
     /// Plural.
     #[serde(default)]
     pub resource: String,
@@ -74,6 +81,13 @@ impl Request {
         self.stage == "ResponseComplete"
             && self.verb != "watch"
             && self.object_ref.as_ref().is_none_or(|o| o.resource != "leases")
+    }
+
+    /// The authorizer refused it.
+    pub fn is_forbidden(&self) -> bool {
+        self.annotations
+            .get("authorization.k8s.io/decision")
+            .is_some_and(|decision| decision == "forbid")
     }
 
     /// Whether the request is a write.
@@ -113,11 +127,22 @@ impl Mark {
         Ok(Self { file, offset })
     }
 
-    /// Requests since then that were made by the ServiceAccounts of `namespaces`.
+    /// Requests since then that were made by the ServiceAccounts of `namespaces`, as far as they count.
     ///
     /// # Errors
     /// When the log cannot be read, or a line of it is no audit event.
     pub async fn requests(&self, namespaces: &[&str]) -> Result<Vec<Request>> {
+        let mut requests = self.all_requests(namespaces).await?;
+        requests.retain(Request::counts);
+        Ok(requests)
+    }
+
+    /// Requests since then that were made by the ServiceAccounts of `namespaces`, with watches and Leases, each once for
+    /// each of its stages.
+    ///
+    /// # Errors
+    /// When the log cannot be read, or a line of it is no audit event.
+    pub async fn all_requests(&self, namespaces: &[&str]) -> Result<Vec<Request>> {
         let mut file = tokio::fs::File::open(&self.file).await?;
         let length = file.metadata().await?.len();
         ensure!(length >= self.offset, "the audit log was begun anew");
@@ -128,7 +153,6 @@ impl Mark {
         file.read_to_end(&mut bytes).await?;
         Ok(events(&bytes, self.offset == 0)?
             .into_iter()
-            .filter(Request::counts)
             .filter(|request| {
                 let account = request.user.username.strip_prefix("system:serviceaccount:");
                 account
@@ -192,8 +216,7 @@ pub async fn rest(lab: &Lab, quiet: Duration, limit: Duration) -> Result<()> {
     .await
 }
 
-/// Req/// Requests with a user agent that the account's roles do not have: somebody else uses our accounts, or one
-/// Req/// role the
+/// Requests with a user agent that the account's roles do not have: somebody else uses our accounts, or one role the
 /// client of another.
 fn strangers(requests: &[Request]) -> Vec<&Request> {
     let roles = |account: &str| match account.split(':').nth(2) {

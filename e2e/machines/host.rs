@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use super::{
     addresses::Network,
     cgroups,
+    images::Images,
     ledger::{Ledger, Ranges},
     nat::{self, Attachment, Namespaces},
     nspawn,
@@ -42,8 +43,8 @@ pub struct Settings {
     pub nameserver: Ipv4Addr,
     /// Registry that machines ask for every image.
     pub mirror: Option<String>,
-    /// Root images by name.
-    pub images: BTreeMap<String, PathBuf>,
+    /// Root filesystems that machines boot from.
+    pub images: Images,
 }
 
 /// Why an order cannot be carried out.
@@ -125,7 +126,7 @@ impl Host {
         if let Some(record) = known.as_ref().filter(|record| record.init.is_some()) {
             return Ok(record.report().await);
         }
-        let lower = self.image(&order.image)?;
+        let lower = self.settings.images.of(order).map_err(Fault::Refused)?;
         let user_data = STANDARD
             .decode(&order.user_data)
             .map_err(|error| Fault::Refused(format!("userData is not base64: {error}")))?;
@@ -198,16 +199,6 @@ impl Host {
 
     async fn turn(&self, id: &str) -> Arc<Mutex<()>> {
         self.turns.lock().await.entry(id.to_owned()).or_default().clone()
-    }
-
-    fn image(&self, name: &str) -> Result<PathBuf, Fault> {
-        self.settings.images.get(name).cloned().ok_or_else(|| {
-            let known: Vec<&str> = self.settings.images.keys().map(String::as_str).collect();
-            Fault::Refused(format!(
-                "there is no image {name:?}; this host has: {}",
-                known.join(", ")
-            ))
-        })
     }
 
     /// Chooses address and pod range, and records them before anything is started.

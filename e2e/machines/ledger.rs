@@ -148,7 +148,8 @@ mod tests {
     fn order(network: Option<&str>, pods: &str) -> Order {
         Order {
             hostname: "a".to_owned(),
-            image: "default".to_owned(),
+            image: None,
+            version: None,
             cluster_pod_cidr: pods.to_owned(),
             network: network.map(|name| OutsideOrder {
                 name: name.to_owned(),

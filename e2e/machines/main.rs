@@ -1,7 +1,6 @@
 //! `lab-machines`: the machine host of the local infrastructure. Runs as root on the host, outside any cluster.
 
 use std::{
-    collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
@@ -13,6 +12,7 @@ use e2e::{
     machines::{
         addresses::Network,
         host::{Host, Settings},
+        images::Images,
         server::router,
     },
     run,
@@ -51,7 +51,7 @@ struct Run {
     /// File with the token that the provider shows.
     #[arg(long)]
     token_file: PathBuf,
-    /// Root filesystem images, as name=directory; templates use `default`.
+    /// Root filesystem images, as name=directory: `default`, and one named like each further version of Kubernetes.
     #[arg(long = "image", required = true, value_parser = image)]
     images: Vec<(String, PathBuf)>,
     /// Bridge that machines are attached to.
@@ -93,7 +93,7 @@ impl Run {
             uplinks: self.uplinks,
             nameserver: self.nameserver,
             mirror: self.mirror.clone(),
-            images: self.images.iter().cloned().collect::<BTreeMap<_, _>>(),
+            images: self.images.iter().cloned().collect(),
         }
     }
 }
@@ -135,7 +135,7 @@ async fn down(state: PathBuf) -> Result<()> {
         uplinks: Network::new(Ipv4Addr::UNSPECIFIED, 32),
         nameserver: Ipv4Addr::UNSPECIFIED,
         mirror: None,
-        images: BTreeMap::new(),
+        images: Images::default(),
     };
     Host::open(settings, &state).await?.remove_all().await
 }

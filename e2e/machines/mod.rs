@@ -8,6 +8,7 @@ pub mod addresses;
 pub mod cgroups;
 pub mod client;
 pub mod host;
+pub mod images;
 pub mod ledger;
 pub mod nat;
 pub mod nspawn;

@@ -13,7 +13,11 @@ pub struct Order {
     /// Host name of the machine and `local-hostname` of its metadata.
     pub hostname: String,
     /// Root filesystem image to boot from; the flags of the host name the available ones.
-    pub image: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Version of Kubernetes that the machine is to have, by which the host selects an image if the order names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// Pod range of the cluster, from which the machine gets its own /24.
     pub cluster_pod_cidr: String,
     /// Network outside of the lab that the machine is in; none is the lab's own bridge.

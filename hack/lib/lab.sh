@@ -90,7 +90,7 @@ lab_down() {
     say "management cluster: removed after $(duration $((SECONDS - start)))"
   fi
   packages_clear
-  rm -rf "$LAB"/*.kubeconfig "$LAB"/*.yaml "$LAB/state" "$LAB/machine-rootfs" "$LAB/repository"
+  rm -rf "$LAB"/*.kubeconfig "$LAB"/*.yaml "$LAB/state" "$LAB"/machine-rootfs* "$LAB/repository"
 }
 
 # Lists the processes of the management cluster and those that the quickstart has started.

@@ -48,13 +48,16 @@ product_machine_host_answers() { process_alive lab-machines && curl -sf "http://
 
 # The stand-in for cert-manager and the machine host.
 product_host_services() {
-  local machines root
-  root=$(readlink -f "$LAB/machine-rootfs")
+  local machines root images
+  images=(--image "default=$(readlink -f "$LAB/machine-rootfs")")
+  for root in "$LAB"/machine-rootfs-v*; do
+    [ ! -e "$root" ] || images+=(--image "${root##*-}=$(readlink -f "$root")")
+  done
   machines=$(product_host_binary lab-machines)
   [ -s "$LAB_DATA/machines.token" ] || (umask 077 && head -c 24 /dev/urandom | base64 -w0 >"$LAB_DATA/machines.token")
   made machines "$machines" "$LAB_DATA/machines"
   process_start lab-machines "$machines" run --state "$LAB_DATA/machines" --token-file "$LAB_DATA/machines.token" \
-    --image "default=$root" --mirror "http://$LAB_REGISTRY"
+    "${images[@]}" --mirror "http://$LAB_REGISTRY"
   process_start lab-cert-issuer env "KUBECONFIG=$LAB_PKI/admin.kubeconfig" "$(product_host_binary lab-cert-issuer)"
   WAIT_LOG=$LAB_LOGS/lab-machines.log wait_for 'the machine host' 30 product_machine_host_answers
   WAIT_LOG=$LAB_LOGS/lab-cert-issuer.log wait_for 'the certificate issuer' 60 \

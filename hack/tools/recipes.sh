@@ -26,6 +26,14 @@ proxy-agent-v0.34.0|konnectivity-0.34|sigs.k8s.io/apiserver-network-proxy|sigs.k
 kube-apiserver-v1.35.4|kubernetes-1.35|k8s.io/kubernetes|k8s.io/kubernetes/cmd/kube-apiserver
 kube-controller-manager-v1.35.4|kubernetes-1.35|k8s.io/kubernetes|k8s.io/kubernetes/cmd/kube-controller-manager
 kube-scheduler-v1.35.4|kubernetes-1.35|k8s.io/kubernetes|k8s.io/kubernetes/cmd/kube-scheduler
+kube-proxy-v1.35.4|kubernetes-1.35|k8s.io/kubernetes|k8s.io/kubernetes/cmd/kube-proxy
+kubelet-v1.35.4|kubernetes-1.35|k8s.io/kubernetes|k8s.io/kubernetes/cmd/kubelet
+kube-apiserver-v1.34.4|kubernetes-1.34|k8s.io/kubernetes|k8s.io/kubernetes/cmd/kube-apiserver
+kube-controller-manager-v1.34.4|kubernetes-1.34|k8s.io/kubernetes|k8s.io/kubernetes/cmd/kube-controller-manager
+kube-scheduler-v1.34.4|kubernetes-1.34|k8s.io/kubernetes|k8s.io/kubernetes/cmd/kube-scheduler
+kubelet-v1.34.4|kubernetes-1.34|k8s.io/kubernetes|k8s.io/kubernetes/cmd/kubelet
+kube-proxy-v1.34.4|kubernetes-1.34|k8s.io/kubernetes|k8s.io/kubernetes/cmd/kube-proxy
+cluster-api-controller-v1.13.6|capi-1.13|sigs.k8s.io/cluster-api|sigs.k8s.io/cluster-api
 ginkgo|conformance|github.com/onsi/ginkgo/v2|github.com/onsi/ginkgo/v2/ginkgo
 e2e.test|conformance|k8s.io/kubernetes|k8s.io/kubernetes/test/e2e|test
 '

@@ -19,6 +19,7 @@
 
 mod certificates;
 mod connection;
+pub mod deletion;
 pub mod desired;
 mod events;
 mod identity;

@@ -12,7 +12,7 @@ use kube::{Api, ResourceExt as _};
 use super::{
     certificates,
     connection::{self, access},
-    desired, events,
+    deletion, desired, events,
     identity::{self, Identity},
     observe, parts,
     status::{self, Progress},
@@ -77,6 +77,14 @@ pub async fn reconcile(engine: Arc<Engine>, key: RootKey) -> Reconciled {
             return Ok(Outcome::Waiting);
         }
         engine.pool.forget(&key.name);
+        if store.spec.managed.is_some() {
+            match deletion::own_claim(&engine, &store, Timestamp::now()).await {
+                Ok(None) => {}
+                // The claim is watched.
+                Ok(Some(wait)) => return Ok(Outcome::After(wait)),
+                Err(problem) => return problem.settle(),
+            }
+        }
         finalizer::remove(&api, &engine.stores, &*store, &[kamaji::DATASTORE_FINALIZER]).await?;
         return Ok(Outcome::Done);
     }

@@ -35,9 +35,9 @@ use crate::{
 const AT_ONCE: usize = 8;
 /// API servers that are asked, at most.
 const MOST: usize = 5;
-/// When a first answer through the Service is tried again: a former pod has ended by then, and its address is no longer
-/// served.
-const CONFIRM: Duration = Duration::from_secs(30);
+/// When a first answer is tried again: a former pod of the control plane has ended by then, and its address is no longer
+/// served; a new konnectivity agent that does not run has failed often enough.
+const CONFIRM: Duration = Duration::from_mins(1);
 /// Time until the next look where no event comes.
 const SOON: Duration = Duration::from_secs(10);
 
@@ -118,21 +118,22 @@ pub async fn look(
     } else {
         None
     };
-    if !is_same && tenant.spec.control_plane.deployment.replicas < 2 {
-        // It was asked through the Service, which may have led to a former pod.
+    // With one replica it was asked through the Service, which may have led to a former pod.
+    let through_service = tenant.spec.control_plane.deployment.replicas < 2;
+    if !is_same && (through_service || konnectivity::of(tenant).is_some()) {
         asked.audit = now.checked_add(CONFIRM).unwrap_or(asked.audit);
     }
     let audit = asked.audit;
     asked.unconfirmed = unconfirmed.unwrap_or_default();
     context.set_tunnel_asked(&key, asked);
     if unconfirmed.is_some() {
-        return (None, soon);
+        return (found.until_confirmed(), soon);
     }
     if matches!(&found, Found::NotReached(unreached) if unreached.tunneled) {
         // An admin of the workload cluster may have deleted agents or what they may do.
         context.set_audit(&key, now);
     }
-    let is_good = matches!(found, Found::Reached { .. });
+    let is_good = matches!(found, Found::Reached { .. }) && !found.is_bad();
     // Without a node there is nothing to report until there was one.
     let is_news = condition.is_some() || found != Found::NoReadyNodes;
     (
@@ -182,6 +183,11 @@ async fn ask(scope: &Scope<'_>, endpoint: &Endpoint, certificates: &Certificates
         None => Found::Reached {
             targets,
             servers: servers.len(),
+            // A change of the agents may leave the former ones at work.
+            agents: match konnectivity::of(scope.tenant) {
+                Some(_) => agents::not_running(&first.connection).await.ok().flatten(),
+                None => None,
+            },
         },
         Some((server, target, error)) => {
             server.is_up().await?;

@@ -11,7 +11,8 @@ use super::{
     desired::{
         Companion, companions, deployment,
         inputs::{Inputs, Storage},
-        networkpolicy, secrets, service,
+        networkpolicy, secrets,
+        service::{self, AgentsPort},
     },
     endpoint::{self, Endpoint},
     konnectivity,
@@ -27,7 +28,7 @@ use crate::{
         key::{ObjectKey, RootKey},
         kind::Kind,
         problem::Problem,
-        row::{Facts, Row},
+        row::Row,
     },
     pki::spec,
 };
@@ -77,7 +78,7 @@ pub async fn apply(
         access: _,
     } = placed;
     let applier = &scope.context.engine.applier;
-    for companion in companions(tenant, names, agents_port(scope))? {
+    for companion in companions(tenant, names, agents_port(scope).map(|agents| agents.port))? {
         match companion {
             Companion::Present(manifest) => {
                 applier.apply(&manifest).await?;
@@ -104,20 +105,26 @@ pub async fn apply(
 
 /// The port that agents connect to. Once the add-on is off, the port stays until no pod serves it, which is when its
 /// ConfigMap is deleted.
-fn agents_port(scope: &Scope<'_>) -> Option<i32> {
-    if let Some(settings) = konnectivity::of(scope.tenant) {
-        return Some(settings.server.port);
-    }
+fn agents_port(scope: &Scope<'_>) -> Option<AgentsPort> {
     let RootKey { namespace, name } = scope.key();
     let index = &scope.context.engine.index;
+    let row = index.find::<Service>(&namespace, &name);
+    let ports = row.as_deref().and_then(observe::service_facts);
+    let ports = ports.map_or(&[][..], |facts| &facts.ports);
+    let with = |port: i32| AgentsPort {
+        port,
+        on_nodes: ports.iter().any(|known| {
+            known.name.as_deref() == Some(konnectivity::SERVER) && known.node_port == Some(port)
+        }),
+    };
+    if let Some(settings) = konnectivity::of(scope.tenant) {
+        return Some(with(settings.server.port));
+    }
     let map = index.find::<ConfigMap>(&namespace, &konnectivity::egress_name(&name))?;
     if !owns(scope, &map) || map.deleting {
         return None;
     }
-    let Facts::Service(facts) = &index.find::<Service>(&namespace, &name)?.facts else {
-        return None;
-    };
-    konnectivity::kept_port(scope.tenant, &facts.ports)
+    konnectivity::kept_port(scope.tenant, ports).map(with)
 }
 
 /// Once the add-on is off and every pod is of the current template: deletes what only former pods mounted, and closes the

@@ -106,15 +106,18 @@ impl World<'_> {
 
     /// An image without the program.
     async fn an_agent_that_does_not_start(&self) -> Result<()> {
-        let pause = json!({ "image": "registry.k8s.io/pause", "version": "3.10.1" });
+        let pause = json!({ "image": "registry.k8s.io/pause", "version": "3.10.2" });
         self.konnectivity(json!({ "agent": pause })).await?;
+        // The former agent stays until the new one is ready.
         self.reports(
-            "NodesNotReachable",
-            &["0 of 1 konnectivity agents are ready", AGENT],
+            "AgentsNotRunning",
+            &["1 of 2 konnectivity agents do not run", AGENT],
         )
         .await?;
+        self.works().await?;
         self.konnectivity(json!({ "agent": { "image": null, "version": null } }))
             .await?;
+        self.reports("NodesReachable", &[]).await?;
         self.works_and_says_so().await
     }
 
@@ -154,11 +157,8 @@ impl World<'_> {
         // A change of the control plane makes it look.
         self.konnectivity(json!({ "server": { "extraArgs": ["--v=1"] } }))
             .await?;
-        self.reports(
-            "NodesNotReachable",
-            &[&PORT.to_string(), "konnectivity agents are ready"],
-        )
-        .await?;
+        self.reports("NodesNotReachable", &["its node has to reach", &PORT.to_string()])
+            .await?;
         net.filter(PORT, false).await?;
         self.works_and_says_so().await
     }

@@ -23,7 +23,7 @@ use crate::{
     },
     k8s::{conditions, key::RootKey},
     pki::{issue, spec::AltNames},
-    runtime::queue::Queue,
+    runtime::{driver::Outcome, queue::Queue},
     settings::DefaultDatastore,
     testing::FakeApi,
 };
@@ -274,6 +274,42 @@ async fn a_crash_after_any_write_converges_to_one_ca() {
         if let Some(ca) = ca {
             assert_eq!(world.data(CA), ca["data"], "after {lives} writes");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_datastore_that_is_deleted_before_it_has_its_claim_leaves_no_claim_behind() {
+    let key = RootKey::new("", "default");
+    let reconcile_alone = async |world: &World| {
+        for change in &world.api.changes() {
+            testing::fold(&world.engine, change);
+        }
+        reconcile(world.engine.clone(), key.clone()).await.unwrap()
+    };
+    for claim_comes in [true, false] {
+        let world = World::new().await;
+        while world.api.get(SET).is_none() {
+            world.round().await;
+        }
+        assert!(world.api.get(CLAIM).is_none());
+        world.api.delete(STORE);
+        let deleted = |at: String| {
+            world
+                .api
+                .edit(STORE, &json!({ "metadata": { "deletionTimestamp": at } }));
+        };
+        deleted(Timestamp::now().to_string());
+        let waits = reconcile_alone(&world).await;
+        assert!(matches!(waits, Outcome::After(_)), "{waits:?}");
+        assert!(world.api.get(STORE).is_some(), "the claim may still come");
+        if claim_comes {
+            world.play();
+        } else {
+            deleted("2026-01-01T00:00:00Z".to_owned());
+        }
+        let last = reconcile_alone(&world).await;
+        assert!(world.api.get(STORE).is_none(), "{last:?}");
+        assert!(world.api.get(CLAIM).is_none(), "garbage-collected with its owner");
     }
 }
 

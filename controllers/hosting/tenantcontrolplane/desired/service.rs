@@ -23,12 +23,25 @@ use crate::{
     k8s::manifest::Manifest,
 };
 
+/// The port that konnectivity's agents connect to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AgentsPort {
+    /// Its number, in the pods, in the Service and, with type NodePort, on the nodes.
+    pub port: i32,
+    /// The Service has it as a node port already.
+    pub on_nodes: bool,
+}
+
 /// The Service. `endpoint` is the type that the endpoint of the tenant needs; the spec may keep a wider one for a former
-/// endpoint. `agents` is the port that konnectivity's agents connect to, where the pods have one.
+/// endpoint. `agents` is set where the pods have a port for them.
 ///
 /// # Errors
 /// See [`Result`].
-pub fn render(tenant: &TenantControlPlane, endpoint: ServiceType, agents: Option<i32>) -> Result<Manifest> {
+pub fn render(
+    tenant: &TenantControlPlane,
+    endpoint: ServiceType,
+    agents: Option<AgentsPort>,
+) -> Result<Manifest> {
     let UserSpec {
         service_type,
         additional_metadata,
@@ -55,12 +68,17 @@ pub fn render(tenant: &TenantControlPlane, endpoint: ServiceType, agents: Option
         ..ServicePort::default()
     };
     let mut ports = vec![served(API_SERVER_PORT.to_owned(), network.port)];
-    ports.extend(agents.map(|port| ServicePort {
+    // Agents get the address of the new endpoint once every pod serves it. Until then they connect to the former one.
+    let former_on_nodes = *service_type != ServiceType::ClusterIp
+        && former
+            .iter()
+            .any(|former| former.service_type == ServiceType::NodePort);
+    ports.extend(agents.map(|AgentsPort { port, on_nodes }| ServicePort {
         name: Some(SERVER.to_owned()),
         port,
         protocol: Some("TCP".to_owned()),
         target_port: Some(IntOrString::Int(port)),
-        node_port: (endpoint == ServiceType::NodePort).then_some(port),
+        node_port: (endpoint == ServiceType::NodePort || on_nodes && former_on_nodes).then_some(port),
         ..ServicePort::default()
     }));
     ports.extend(additional_ports.iter().map(additional));

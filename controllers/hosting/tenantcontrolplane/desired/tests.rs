@@ -5,7 +5,12 @@ use std::collections::BTreeMap;
 use kamaji_api::{labels::ours, service::ServiceType, tenantcontrolplane::TenantControlPlane};
 use serde_json::{Value, json};
 
-use super::{deployment, flags, inputs::Inputs, konnectivity, networkpolicy, pdb, secrets, service};
+use super::{
+    deployment, flags,
+    inputs::Inputs,
+    konnectivity, networkpolicy, pdb, secrets,
+    service::{self, AgentsPort},
+};
 use crate::{
     hosting::{
         tenantcontrolplane::{component::GENERATED_CA, names::Names},
@@ -13,6 +18,15 @@ use crate::{
     },
     k8s::manifest::Manifest,
     pki::spec::component,
+};
+
+const AGENTS: AgentsPort = AgentsPort {
+    port: 8132,
+    on_nodes: false,
+};
+const ON_NODES: AgentsPort = AgentsPort {
+    port: 30132,
+    on_nodes: true,
 };
 
 fn deployment_of(tenant: &TenantControlPlane) -> Value {
@@ -181,7 +195,7 @@ fn objects_with_konnectivity() {
     let tenant = example::with(&json!({ "addons": { "konnectivity": {} } }));
     snapshot(
         "konnectivity-service",
-        &service::render(&tenant, ServiceType::ClusterIp, Some(8132)).unwrap(),
+        &service::render(&tenant, ServiceType::ClusterIp, Some(AGENTS)).unwrap(),
     );
     snapshot("konnectivity-egress", &konnectivity::egress(&tenant).unwrap());
     snapshot(
@@ -268,7 +282,7 @@ fn a_node_port_of_konnectivity_is_its_port_and_comes_before_the_additional_ones(
     let tenant = example::with(&json!({ "controlPlane": { "service": {
         "serviceType": "NodePort", "additionalPorts": [{ "name": "first", "port": 1, "targetPort": 2 }],
     } } }));
-    let service = service::render(&tenant, ServiceType::NodePort, Some(30132)).unwrap();
+    let service = service::render(&tenant, ServiceType::NodePort, Some(ON_NODES)).unwrap();
     let ports: Vec<(&str, Option<i64>)> = service.body()["spec"]["ports"]
         .as_array()
         .unwrap()
@@ -282,6 +296,33 @@ fn a_node_port_of_konnectivity_is_its_port_and_comes_before_the_additional_ones(
             ("konnectivity-server", Some(30132)),
             ("first", None)
         ]
+    );
+}
+
+#[test]
+fn agents_of_a_former_node_port_keep_it_until_they_have_the_new_endpoint() {
+    let mut tenant = example::tenant();
+    let node_port = |tenant: &TenantControlPlane, agents: AgentsPort| {
+        let service = service::render(tenant, ServiceType::ClusterIp, Some(agents)).unwrap();
+        service.body()["spec"]["ports"][1]["nodePort"].as_i64()
+    };
+    tenant.spec.control_plane.service.service_type = ServiceType::NodePort;
+    assert_eq!(node_port(&tenant, ON_NODES), None, "no endpoint needs it");
+
+    let annotations = tenant.metadata.annotations.get_or_insert_default();
+    annotations.insert(
+        ours::FORMER_ENDPOINTS.to_owned(),
+        "203.0.113.4:30002/NodePort".to_owned(),
+    );
+    assert_eq!(node_port(&tenant, ON_NODES), Some(30132));
+    // The range of node ports is not known: a port that the Service has there is in it.
+    assert_eq!(node_port(&tenant, AGENTS), None);
+
+    tenant.spec.control_plane.service.service_type = ServiceType::ClusterIp;
+    assert_eq!(
+        node_port(&tenant, ON_NODES),
+        None,
+        "no port of this type is on the nodes"
     );
 }
 

@@ -8,6 +8,7 @@ use super::{TENANT, World, some_rounds};
 use crate::{hosting::tenantcontrolplane::tunnel::when::Asked, k8s::conditions, testing::path};
 
 const HEALTHZ: &str = "/api/v1/nodes/worker-0/proxy/healthz";
+const AGENT: &str = "/api/v1/namespaces/kube-system/pods/new";
 const SLICE: &str = "/apis/discovery.k8s.io/v1/namespaces/demo/endpointslices/alpha-x";
 
 /// A node whose kubelet answers, and a ready worker Machine, for a control plane with one replica.
@@ -172,6 +173,43 @@ async fn a_kubelet_that_is_not_reached_is_named_and_the_control_plane_stays_read
     world.assert_ready();
     add_node(&world);
     time_passes(&world).await;
+    assert_tunnel(&world, "True", "NodesReachable");
+}
+
+#[tokio::test]
+async fn an_agent_that_does_not_run_beside_one_that_does_is_named_until_it_is_mended() {
+    let world = reached().await;
+    let konnectivity = json!({ "spec": { "addons": { "konnectivity": {} } } });
+    world.api.edit(TENANT, &konnectivity);
+    world.settle().await;
+    let waiting = json!({ "waiting": { "reason": "ErrImagePull" } });
+    let container = json!({
+        "name": "konnectivity-agent", "image": "a", "imageID": "", "ready": false, "restartCount": 0, "state": waiting,
+    });
+    world.tenant_api.edit(
+        AGENT,
+        &json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": { "name": "new", "namespace": "kube-system", "labels": { "k8s-app": "konnectivity-agent" } },
+            "status": { "containerStatuses": [container] },
+        }),
+    );
+    for _ in 0..2 {
+        time_passes(&world).await;
+        assert_tunnel(&world, "True", "NodesReachable");
+    }
+    time_passes(&world).await;
+    let message = assert_tunnel(&world, "True", "AgentsNotRunning");
+    assert!(
+        message.contains("1 of 1 konnectivity agents do not run; kube-system/new: "),
+        "{message}"
+    );
+    world.assert_ready();
+    world.tenant_api.delete(AGENT);
+    // It is asked again without an audit.
+    asked_long_ago(&world);
+    world.wake();
+    some_rounds(&world).await;
     assert_tunnel(&world, "True", "NodesReachable");
 }
 

@@ -20,6 +20,8 @@ pub enum Found {
         targets: Vec<Target>,
         /// Number of API servers.
         servers: usize,
+        /// Konnectivity agents that do not run, where there are some.
+        agents: Option<String>,
     },
     /// An API server does not reach a kubelet.
     NotReached(Unreached),
@@ -47,7 +49,22 @@ impl Found {
     pub fn is_bad(&self) -> bool {
         match self {
             Self::NotReached(_) | Self::Unknown(_) => true,
-            Self::Still(_) | Self::Asleep | Self::NoReadyNodes | Self::Reached { .. } => false,
+            Self::Reached { agents, .. } => agents.is_some(),
+            Self::Still(_) | Self::Asleep | Self::NoReadyNodes => false,
+        }
+    }
+
+    /// What is known before a bad answer is believed.
+    pub fn until_confirmed(self) -> Option<Self> {
+        match self {
+            Self::Reached { targets, servers, .. } => Some(Self::Reached {
+                targets,
+                servers,
+                agents: None,
+            }),
+            Self::Still(_) | Self::Asleep | Self::NoReadyNodes | Self::NotReached(_) | Self::Unknown(_) => {
+                None
+            }
         }
     }
 
@@ -62,8 +79,18 @@ impl Found {
                 Reason::NoReadyNodes,
                 "no node is Ready yet that could be reached",
             ),
-            Self::Reached { targets, servers } => {
-                Verdict::yes(on, Reason::NodesReachable, reached(targets, *servers))
+            Self::Reached {
+                targets,
+                servers,
+                agents,
+            } => {
+                let reached = reached(targets, *servers);
+                match agents {
+                    None => Verdict::yes(on, Reason::NodesReachable, reached),
+                    Some(agents) => {
+                        Verdict::yes(on, Reason::AgentsNotRunning, format!("{reached}; {agents}"))
+                    }
+                }
             }
             Self::NotReached(found) => Verdict::no(on, Reason::NodesNotReachable, unreached(found)),
             Self::Unknown(why) => Verdict::unknown(on, Reason::ProbeFailed, why.clone()),
@@ -130,7 +157,8 @@ mod tests {
         assert_eq!(
             message(Found::Reached {
                 targets: vec![target("a"), target("b")],
-                servers: 2
+                servers: 2,
+                agents: None,
             }),
             "each of 2 API servers reaches the kubelet of worker-0 (zone a), worker-0 (zone b)"
         );

@@ -107,7 +107,9 @@ pub fn due(inputs: Inputs<'_>) -> Due {
         random,
     } = inputs;
     let after = |from: Timestamp, delay: Duration| from.checked_add(delay).unwrap_or(from);
-    let is_good = condition.is_some_and(|condition| condition.status == "True");
+    let is_good = condition.is_some_and(|condition| {
+        condition.status == "True" && condition.reason != Reason::AgentsNotRunning.as_str()
+    });
     let slept = condition.is_some_and(|condition| condition.reason == Reason::Sleeping.as_str());
     // The spec was not edited while no process ran.
     let is_current = condition.is_some_and(|condition| condition.observed_generation == generation);
