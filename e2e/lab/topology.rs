@@ -88,11 +88,16 @@ pub async fn edit(lab: &Lab, cluster: &Cluster, change: impl Fn(&mut Value)) -> 
 /// # Errors
 /// When it does not refuse it.
 pub async fn refusal(lab: &Lab, cluster: &Cluster, change: impl Fn(&mut Value)) -> Result<String> {
-    match write(lab, cluster, &change, true).await {
-        Err(kube::Error::Api(status)) => Ok(status.message),
-        Err(error) => Err(error.into()),
-        Ok(()) => bail!("it was not refused"),
+    for _ in 0..10 {
+        match write(lab, cluster, &change, true).await {
+            // Somebody else has written in between.
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(kube::Error::Api(status)) => return Ok(status.message),
+            Err(error) => return Err(error.into()),
+            Ok(()) => bail!("it was not refused"),
+        }
     }
+    bail!("somebody else writes Cluster {} all the time", cluster.name)
 }
 
 async fn write(

@@ -11,7 +11,7 @@ use e2e::lab::{
     clusters::{Cluster, VERSION},
     conditions::{contains_all, message},
     tenants::PATIENCE,
-    topology::{classes, clusters, edit, made, settled},
+    topology::{classes, clusters, edit, made, objects, set_variable, settled},
     until::until,
 };
 use futures::future::try_join_all;
@@ -104,6 +104,75 @@ async fn contract_38_machines_are_made_once_versions_are_reported_and_also_while
         Ok(())
     };
     afterwards(Box::pin(early), async || cluster.delete(&lab).await).await
+}
+
+/// A value of each variable that templates get only while it is set, and the template with the text that shows it.
+const OPTIONAL: [(&str, &str, &str); 5] = [
+    ("nodeLabels", "kamajiconfigtemplates", "site-a"),
+    ("nodeTaints", "kamajiconfigtemplates", "taint-a"),
+    ("controlPlaneLabels", "kamajicontrolplanes", "tier-a"),
+    ("image", "localmachinetemplates", "image-a"),
+    ("serviceAddress", "kamajicontrolplanes", "192.0.2.1"),
+];
+
+#[tokio::test]
+async fn a_variable_can_be_set_and_taken_back() -> Result<()> {
+    let lab = Lab::open().await?;
+    let cluster = Cluster::new("default", "varied");
+    let varied = async {
+        cluster.create_of_class(&lab, VERSION, (1, 0), &[]).await?;
+        settled(&lab, &cluster, 0).await?;
+        for (name, kind, text) in OPTIONAL {
+            let (value, nothing) = match name {
+                "nodeLabels" | "controlPlaneLabels" => (json!({ "a": text }), json!({})),
+                "nodeTaints" => (json!([{ "key": text, "effect": "NoSchedule" }]), json!([])),
+                _ => (json!(text), json!("")),
+            };
+            for (value, shown) in [(value, true), (nothing, false)] {
+                edit(&lab, &cluster, |spec| set_variable(spec, name, value.clone())).await?;
+                until(&format!("{name} {value}"), PATIENCE, async || {
+                    let found = specs(&lab, &cluster, kind).await?.contains(text);
+                    ensure!(found == shown, "{found}");
+                    Ok(Some(()))
+                })
+                .await?;
+                settled(&lab, &cluster, 0)
+                    .await
+                    .with_context(|| format!("{name} {value}"))?;
+            }
+        }
+        Ok(())
+    };
+    afterwards(Box::pin(varied), async || cluster.delete(&lab).await).await
+}
+
+/// The specs that Cluster API uses for the cluster, of a kind: those of the control plane, or of the templates to which its
+/// MachineDeployment refers.
+async fn specs(lab: &Lab, cluster: &Cluster, kind: &str) -> Result<String> {
+    if kind == "kamajicontrolplanes" {
+        let object = cluster.control_planes(lab).get(&cluster.name).await?;
+        return Ok(serde_json::to_string(&object.spec)?);
+    }
+    let deployment = cluster.machine_deployments(lab).get(&cluster.workers()).await?;
+    let spec = &deployment.data["spec"]["template"]["spec"];
+    let bootstrap = "bootstrap.cluster.x-k8s.io";
+    let (reference, kind) = if kind == "kamajiconfigtemplates" {
+        (
+            &spec["bootstrap"]["configRef"],
+            (bootstrap, "v1alpha1", "KamajiConfigTemplate", kind),
+        )
+    } else {
+        let infrastructure = "infrastructure.cluster.x-k8s.io";
+        (
+            &spec["infrastructureRef"],
+            (infrastructure, "v1alpha1", "LocalMachineTemplate", kind),
+        )
+    };
+    let name = reference["name"].as_str().context("no template")?;
+    let template = objects(&lab.management, &cluster.namespace, kind)
+        .get(name)
+        .await?;
+    Ok(template.data["spec"].to_string())
 }
 
 #[tokio::test]

@@ -169,7 +169,7 @@ async fn the_number_of_pods_is_nobodys_where_the_topology_names_none() -> Result
     let cluster = cluster(&lab).await?;
     let free = async {
         edit(&lab, &cluster, |spec| {
-            forget(&mut spec["topology"]["controlPlane"], "replicas");
+            forget(&mut spec["topology"], "controlPlane");
         })
         .await?;
         // What the topology gives up gets the default of the definition.
@@ -181,8 +181,7 @@ async fn the_number_of_pods_is_nobodys_where_the_topology_names_none() -> Result
     };
     afterwards(Box::pin(free), async || {
         edit(&lab, &cluster, |spec| {
-            spec["topology"]["controlPlane"]["replicas"] = json!(1);
-            forget(&mut spec["topology"]["controlPlane"], "metadata");
+            spec["topology"]["controlPlane"] = json!({ "replicas": 1 });
         })
         .await?;
         settled(&lab, &cluster, WORKERS).await
