@@ -3,12 +3,28 @@
 
 CLUSTER_NAMESPACE=default
 
-cluster_apply() { # name, workers
-  local manifest=$LAB/$1.yaml
+# With the flavor `class` the cluster is one of the ClusterClass kamaji-local, otherwise it has none.
+cluster_apply() { # name, workers, flavor or nothing
+  local manifest=$LAB/$1.yaml class flavor=()
+  class=$(kubectl -n "$CLUSTER_NAMESPACE" get cluster "$1" --ignore-not-found -o 'jsonpath={.kind} {.spec.topology.classRef.name}')
+  case $class in
+    'Cluster ') [ -z "$3" ] || die "cluster $1 exists and is of no ClusterClass; choose another --name" ;;
+    'Cluster '*) [ -n "$3" ] || die "cluster $1 exists and is of the ClusterClass ${class#* }; add --class or choose another --name" ;;
+  esac
+  if [ -n "$3" ]; then
+    flavor=(--flavor "$3")
+    # clusterctl installs the class with its first cluster, and leaves out one that is there.
+    if kubectl -n "$CLUSTER_NAMESPACE" get clusterclass kamaji-local >/dev/null 2>&1; then
+      kubectl -n "$CLUSTER_NAMESPACE" apply -f templates/cluster/clusterclass-kamaji-local.yaml
+    fi
+  fi
   clusterctl generate cluster "$1" --kubeconfig "$LAB/management.kubeconfig" --infrastructure "local:$INFRA_VERSION" \
     --target-namespace "$CLUSTER_NAMESPACE" --kubernetes-version "$KUBERNETES_VERSION" --control-plane-machine-count 1 \
-    --worker-machine-count "$2" >"$manifest"
+    --worker-machine-count "$2" ${flavor[@]+"${flavor[@]}"} >"$manifest"
   kubectl apply -f "$manifest"
+  # A topology with sizes for an autoscaler leaves the number of its workers alone once they are there.
+  [ -z "$3" ] || ! kubectl -n "$CLUSTER_NAMESPACE" get machinedeployment "$1-md-0" >/dev/null 2>&1 ||
+    kubectl -n "$CLUSTER_NAMESPACE" scale machinedeployment "$1-md-0" --replicas "$2"
 }
 
 cluster_wait() { # name, workers
@@ -56,7 +72,9 @@ cluster_kubectl() { # name, arguments...
   "$LAB_BIN/kubectl" --kubeconfig "$LAB/$name.kubeconfig" "$@"
 }
 
-cluster_show() { # name
+cluster_show() { # name, flavor or nothing
+  local edit=''
+  [ -z "$2" ] || edit=$'\n'"  kubectl edit cluster $1                # spec.topology: version, replicas, variables"
   cluster_kubectl "$1" get nodes -o wide
   cat <<EOF
 
@@ -68,7 +86,7 @@ Next steps:
   export PATH=\$PWD/.lab/bin:\$PATH KUBECONFIG=\$PWD/.lab/management.kubeconfig
   clusterctl describe cluster $1 --show-conditions all
   kubectl get kamajicontrolplanes,tenantcontrolplanes,kamajiconfigs,machines
-  kubectl scale machinedeployment -l cluster.x-k8s.io/cluster-name=$1 --replicas 3
+  kubectl scale machinedeployment -l cluster.x-k8s.io/cluster-name=$1 --replicas 3$edit
   kubectl --kubeconfig .lab/$1.kubeconfig get pods -A -o wide
   kubectl delete cluster $1
   hack/quickstart --down

@@ -17,6 +17,10 @@ providers_repository() {
     >"$PROVIDERS/infrastructure-local/$INFRA_VERSION/infrastructure-components.yaml"
   "$PRODUCT_BIN/infra-local" print metadata >"$PROVIDERS/infrastructure-local/$INFRA_VERSION/metadata.yaml"
   cp templates/cluster/local.yaml "$PROVIDERS/infrastructure-local/$INFRA_VERSION/cluster-template.yaml"
+  # The flavor `class`, and the ClusterClass that clusterctl adds to its output because the flavor names it.
+  cp templates/cluster/cluster-template-local-class.yaml \
+    "$PROVIDERS/infrastructure-local/$INFRA_VERSION/cluster-template-class.yaml"
+  cp templates/cluster/clusterclass-kamaji-local.yaml "$PROVIDERS/infrastructure-local/$INFRA_VERSION/"
   cat >"$PROVIDERS/clusterctl.yaml" <<EOF
 providers:
 - {name: cluster-api, type: CoreProvider, url: "$PROVIDERS/cluster-api/$CAPI_VERSION/core-components.yaml"}
@@ -24,16 +28,21 @@ providers:
 - {name: kamaji, type: BootstrapProvider, url: "$PROVIDERS/bootstrap-kamaji/$KAMAJI_VERSION/bootstrap-components.yaml"}
 - {name: local, type: InfrastructureProvider, url: "$PROVIDERS/infrastructure-local/$INFRA_VERSION/infrastructure-components.yaml"}
 cert-manager: {externallyProvisioned: "true", timeout: 2m}
+# Gates of Cluster API: ClusterClasses, and the taints of a topology.
+CLUSTER_TOPOLOGY: "true"
+EXP_MACHINE_TAINT_PROPAGATION: "true"
 EOF
 }
 
 # The manifests of Cluster API, rendered from the module that its binary is built from.
 providers_core() { # directory
-  local module
-  module=$(go list -C hack/tools/capi -mod=readonly -m -f '{{.Dir}}' sigs.k8s.io/cluster-api)
+  local module manifests
+  module=$(go list -C "hack/tools/$CAPI_MODULE" -mod=readonly -m -f '{{.Dir}}' sigs.k8s.io/cluster-api)
+  manifests=$module/core/config/default
+  [ -d "$manifests" ] || manifests=$module/config/default # where they are before Cluster API 1.14
   mkdir -p "$1"
-  "$LAB_BIN/kubectl" kustomize "$module/core/config/default" |
-    sed -E "s#image: .*/cluster-api-controller:.*#image: $CAPI_IMAGE#; s#imagePullPolicy: Always#imagePullPolicy: IfNotPresent#" \
+  "$LAB_BIN/kubectl" kustomize "$manifests" |
+    sed -E "s#image: .*/cluster-api-controller:.*#image: $CAPI_IMAGE:$CAPI_VERSION#; s#imagePullPolicy: Always#imagePullPolicy: IfNotPresent#" \
       >"$1/core-components.yaml"
   cp "$module/metadata.yaml" "$1/metadata.yaml"
   chmod 0644 "$1/metadata.yaml"

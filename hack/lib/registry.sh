@@ -36,17 +36,16 @@ registry_images() {
   done
   registry_image etcd "$ETCD_IMAGE" --entrypoint /usr/local/bin/etcd \
     "usr/local/bin/etcd=$LAB_BIN/etcd" "usr/local/bin/etcdctl=$LAB_BIN/etcdctl"
-  registry_image coredns "$COREDNS_IMAGE" --user 65532:65532 --entrypoint /coredns --cap coredns \
-    "coredns=$LAB_BIN/coredns"
+  registry_coredns "$COREDNS_IMAGE"
   if [ -x "$LAB_BIN/agnhost" ]; then registry_agnhost; fi
-  registry_image cluster-api-controller "$CAPI_IMAGE" --user 65532:65532 \
-    --entrypoint /manager "manager=$LAB_BIN/cluster-api-controller"
+  registry_image "$CAPI_TOOL" "$CAPI_IMAGE:$CAPI_VERSION" --user 65532:65532 \
+    --entrypoint /manager "manager=$LAB_BIN/$CAPI_TOOL"
   for name in proxy-server proxy-agent; do registry_konnectivity "$name" "$KONNECTIVITY_VERSION"; done
   if [ -x "$LAB_BIN/metrics-server" ]; then
     registry_image metrics-server "$METRICS_SERVER_IMAGE" --user 65534:65534 --entrypoint /metrics-server \
       "metrics-server=$LAB_BIN/metrics-server"
   fi
-  if [ -x "$LAB_BIN/kube-proxy" ]; then registry_kube_proxy; fi
+  if [ -x "$LAB_BIN/kube-proxy" ]; then registry_kube_proxy kube-proxy "$KUBERNETES_VERSION"; fi
   for old in "$LAB_BIN"/proxy-*-v*; do
     [ ! -x "$old" ] || registry_konnectivity "${old##*/}" "${old##*-}"
   done
@@ -58,7 +57,15 @@ registry_images() {
     for name in kube-controller-manager kube-scheduler; do
       registry_image "$name-$old" "registry.k8s.io/$name:$old" "usr/local/bin/$name=$LAB_BIN/$name-$old"
     done
+    # Workers of that version need more: with kube-proxy come the tags of CoreDNS, of which the lab has one version.
+    [ -x "$LAB_BIN/kube-proxy-$old" ] || continue
+    registry_kube_proxy "kube-proxy-$old" "$old"
+    for name in $COREDNS_OLDER; do registry_coredns "${COREDNS_IMAGE%:*}:$name"; done
   done
+}
+
+registry_coredns() { # reference
+  registry_image coredns "$1" --user 65532:65532 --entrypoint /coredns --cap coredns "coredns=$LAB_BIN/coredns"
 }
 
 registry_konnectivity() { # tool, which may end with its version; version
@@ -75,7 +82,7 @@ registry_image() { # tool, reference, image_push arguments...
 }
 
 # kube-proxy runs iptables and conntrack: the image has those of the host beside the static binary.
-registry_kube_proxy() {
+registry_kube_proxy() { # tool, version
   local tree=$CACHE/kube-proxy-files file name
   if [ ! -d "$tree" ]; then
     rm -rf "$tree.part"
@@ -89,7 +96,7 @@ registry_kube_proxy() {
     done
     mv "$tree.part" "$tree"
   fi
-  registry_image kube-proxy "registry.k8s.io/kube-proxy:$KUBERNETES_VERSION" --tree "$tree" "usr/local/bin/kube-proxy=$LAB_BIN/kube-proxy"
+  registry_image "$1" "registry.k8s.io/kube-proxy:$2" --tree "$tree" "usr/local/bin/kube-proxy=$LAB_BIN/$1"
 }
 
 # Kubernetes' tests call more in agnhost's image than agnhost: a shell with the usual commands, curl and netcat, which are

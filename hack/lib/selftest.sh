@@ -277,6 +277,18 @@ the_recipes_of_tools_are_whole() {
   done <<<"$TOOL_RECIPES"
 }
 
+a_release_of_cluster_api_has_a_tool_and_a_folder() {
+  local release
+  while read -r release; do
+    (
+      capi_select "$release"
+      expect "version of $release" "$release" "$CAPI_VERSION"
+      grep -q "^$CAPI_TOOL|$CAPI_MODULE|" hack/tools/recipes.sh || { echo "no recipe of $CAPI_TOOL in $CAPI_MODULE"; exit 1; }
+      grep -qE "sigs.k8s.io/cluster-api $release" "hack/tools/$CAPI_MODULE/go.mod" || { echo "$CAPI_MODULE has another release than $release"; exit 1; }
+    )
+  done < <(capi_releases)
+}
+
 for name in $(declare -F | awk '{ print $3 }'); do
   case $name in
     what_* | a_* | the_* | chains_of_* | built_* | versions_are_* | only_*) it "${name//_/ }" "$name" ;;
