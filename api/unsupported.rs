@@ -1,6 +1,7 @@
 //! Fields that are accepted but have no effect yet, in one table. A field is removed from it when it is implemented.
-//! The controllers set the condition `FieldNotSupported` from it. `machineTemplate` of KamajiControlPlane is not listed:
-//! it has no effect by design, because a hosted control plane has no Machines.
+//! The controllers set the condition `FieldNotSupported` from it. Of `machineTemplate` of KamajiControlPlane, which has no
+//! effect by design, the infrastructure of Machines alone is listed: whoever sets it expects Machines. The rest are settings
+//! for Machines that there may be, which a ClusterClass for several kinds of control planes has.
 
 use crate::{
     bootstrap::{ClientApproval, Format, KamajiConfigSpec},
@@ -124,6 +125,19 @@ impl UnsupportedFields for KamajiControlPlaneSpec {
             path: "spec.kubelet.configurationJSONPatches",
             is_set: |s| !s.kubelet.configuration_json_patches.is_empty(),
         },
+        Unsupported {
+            path: "spec.machineTemplate.spec.infrastructureRef (a hosted control plane has no Machines; a ClusterClass sets \
+                   it with controlPlane.machineInfrastructure)",
+            is_set: |s| {
+                let machines = s.machine_template.as_ref();
+                machines.is_some_and(|template| {
+                    template
+                        .spec
+                        .as_ref()
+                        .is_some_and(|spec| spec.infrastructure_ref.is_some())
+                })
+            },
+        },
     ];
 }
 
@@ -156,6 +170,27 @@ mod tests {
         let path = "spec.kubernetes.kubelet.cgroupfs=cgroupfs";
         assert_eq!(spec.unsupported_fields(), [path]);
         assert!(spec.unsupported_message().is_some_and(|text| text.contains(path)));
+    }
+
+    #[test]
+    fn of_the_settings_for_machines_their_infrastructure_alone_is_named() {
+        let message = |machines: serde_json::Value| {
+            let spec = serde_json::json!({ "version": "v1.36.3", "machineTemplate": { "spec": machines } });
+            let spec: KamajiControlPlaneSpec = serde_json::from_value(spec).unwrap();
+            spec.unsupported_message()
+        };
+        let infrastructure =
+            serde_json::json!({ "infrastructureRef": { "apiGroup": "a", "kind": "B", "name": "c" } });
+        let said = message(infrastructure).unwrap();
+        assert!(
+            said.contains(
+                "spec.machineTemplate.spec.infrastructureRef (a hosted control plane has no Machines"
+            )
+        );
+        assert_eq!(
+            message(serde_json::json!({ "deletion": { "nodeDrainTimeoutSeconds": 1 } })),
+            None
+        );
     }
 
     #[test]
