@@ -30,6 +30,8 @@ use crate::infra::capi;
 pub const VERSION: &str = "v1.36.3";
 /// The version that control planes are upgraded from; the lab has no machines of it.
 pub const OLDER: &str = "v1.35.4";
+/// The version that a chain of upgrades starts from; the suite of upgrades has machines of it.
+pub const OLDEST: &str = "v1.34.4";
 
 /// The cluster that `hack/quickstart` creates.
 pub static QUICKSTART: LazyLock<Cluster> = LazyLock::new(|| Cluster::new("default", "quickstart"));
@@ -76,35 +78,69 @@ impl Cluster {
     /// # Errors
     /// When clusterctl or kubectl fail.
     pub async fn create_with(&self, lab: &Lab, workers: u32, variables: &[(&str, &str)]) -> Result<()> {
+        let manifest = self.generate(lab, VERSION, (1, workers), None, variables).await?;
+        self.apply(lab, &manifest).await
+    }
+
+    /// Creates it as one of the ClusterClass `kamaji-local`, which is installed with the first one, with this version, these
+    /// replicas of the control plane and of the workers, and variables of the template.
+    ///
+    /// # Errors
+    /// When clusterctl or kubectl fail.
+    pub async fn create_of_class(
+        &self,
+        lab: &Lab,
+        version: &str,
+        replicas: (u32, u32),
+        variables: &[(&str, &str)],
+    ) -> Result<()> {
+        let manifest = self
+            .generate(lab, version, replicas, Some("class"), variables)
+            .await?;
+        self.apply(lab, &manifest).await
+    }
+
+    /// What clusterctl makes of the local infrastructure's template, or of a flavor of it.
+    async fn generate(
+        &self,
+        lab: &Lab,
+        version: &str,
+        (control_planes, workers): (u32, u32),
+        flavor: Option<&str>,
+        variables: &[(&str, &str)],
+    ) -> Result<String> {
         let config = lab
             .directory
             .join("repository/clusterctl.yaml")
             .display()
             .to_string();
-        let workers = workers.to_string();
-        let manifest = lab
-            .tool_with(
-                "clusterctl",
-                &[
-                    "generate",
-                    "cluster",
-                    &self.name,
-                    "--config",
-                    &config,
-                    "--infrastructure",
-                    "local",
-                    "--target-namespace",
-                    &self.namespace,
-                    "--kubernetes-version",
-                    VERSION,
-                    "--control-plane-machine-count",
-                    "1",
-                    "--worker-machine-count",
-                    &workers,
-                ],
-                variables,
-            )
-            .await?;
+        let (control_planes, workers) = (control_planes.to_string(), workers.to_string());
+        let mut arguments = vec![
+            "generate",
+            "cluster",
+            &self.name,
+            "--config",
+            &config,
+            "--infrastructure",
+            "local",
+            "--target-namespace",
+            &self.namespace,
+            "--kubernetes-version",
+            version,
+            "--control-plane-machine-count",
+            &control_planes,
+            "--worker-machine-count",
+            &workers,
+        ];
+        arguments.extend(flavor.iter().flat_map(|flavor| ["--flavor", *flavor]));
+        lab.tool_with("clusterctl", &arguments, variables).await
+    }
+
+    /// Applies a manifest of the cluster with kubectl.
+    ///
+    /// # Errors
+    /// When kubectl fails.
+    pub async fn apply(&self, lab: &Lab, manifest: &str) -> Result<()> {
         let mut apply = Command::new(lab.directory.join("bin/kubectl"))
             .args(["apply", "-f", "-"])
             .env("KUBECONFIG", lab.directory.join("management.kubeconfig"))
@@ -173,18 +209,26 @@ impl Cluster {
         Ok(())
     }
 
+    /// The MachineDeployments of its namespace.
+    pub fn machine_deployments(&self, lab: &Lab) -> Api<DynamicObject> {
+        let kind = GroupVersionKind::gvk(capi::GROUP, "v1beta2", "MachineDeployment");
+        let resource = ApiResource::from_gvk_with_plural(&kind, "machinedeployments");
+        Api::namespaced_with(lab.management.clone(), &self.namespace, &resource)
+    }
+
+    /// Name of the MachineDeployment of the template.
+    pub fn workers(&self) -> String {
+        format!("{}-md-0", self.name)
+    }
+
     /// Scales the workers of the template.
     ///
     /// # Errors
     /// When the API server refuses it.
     pub async fn scale_workers(&self, lab: &Lab, replicas: u32) -> Result<()> {
-        let kind = GroupVersionKind::gvk(capi::GROUP, "v1beta2", "MachineDeployment");
-        let resource = ApiResource::from_gvk_with_plural(&kind, "machinedeployments");
-        let deployments =
-            Api::<DynamicObject>::namespaced_with(lab.management.clone(), &self.namespace, &resource);
         let patch = Patch::Merge(json!({ "spec": { "replicas": replicas } }));
-        deployments
-            .patch(&format!("{}-md-0", self.name), &PatchParams::default(), &patch)
+        self.machine_deployments(lab)
+            .patch(&self.workers(), &PatchParams::default(), &patch)
             .await?;
         Ok(())
     }

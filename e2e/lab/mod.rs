@@ -18,4 +18,5 @@ pub mod replicas;
 pub mod snapshot;
 pub mod stores;
 pub mod tenants;
+pub mod topology;
 pub mod until;

@@ -1,9 +1,9 @@
 # The suites of hack/test: what the gate needs, and the full suites, which are too slow for each run.
 # The functions are pure: commit, times and limits are arguments.
 
-# Crate e2e: suites that need no lab, and those that run in one, in this order.
+# Crate e2e: suites that need no lab, and those that run in one, in this order. `class` leaves its cluster, so it is the last.
 API_SUITES=(etcd api components csr outside)
-LAB_SUITES=(joined again book infrastructure hosting datastores refusals restarts lifecycle)
+LAB_SUITES=(joined again book infrastructure hosting datastores refusals restarts lifecycle class)
 
 # Tools of hack/tools/build that they need.
 API_TOOLS=(etcd etcdctl kube-apiserver kube-controller-manager kubectl clusterctl)
@@ -15,7 +15,7 @@ E2E_TOOLS=(
 )
 
 # Suites of the crate e2e that only full suites run.
-FULL_ONLY_SUITES=(addresses conformance hostile members moved soak tunnel)
+FULL_ONLY_SUITES=(addresses classes conformance hostile members moved soak tunnel upgrade)
 
 # name | recorded minutes, with built tools and a warm cache, or - | tools, apart from those of the lab where it runs there
 # Those of conformance include its tools, which nothing else builds: 25 of 45.
@@ -30,6 +30,9 @@ moved|12|
 members|6|
 tunnel|-|
 addresses|6|
+classes|-|
+upgrade|-|kube-apiserver-v1.34.4 kube-controller-manager-v1.34.4 kube-scheduler-v1.34.4 kubelet-v1.34.4 kube-proxy-v1.34.4 kubelet-v1.35.4 kube-proxy-v1.35.4
+core-1.13|-|cluster-api-controller-v1.13.6
 conformance|45|ginkgo e2e.test
 kubernetes-1.35|2|etcd etcdctl kube-controller-manager kubectl clusterctl kube-apiserver-v1.35.4
 '
