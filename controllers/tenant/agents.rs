@@ -32,6 +32,9 @@ pub async fn trouble(
     Ok(of_node(node, &own))
 }
 
+/// Restarts from which an agent that is not ready does not just start.
+const RESTARTS: i32 = 2;
+
 /// Which agents do not run although the tunnel works; `None` where they do. [`PAGE`] of them are looked at. An agent of a node
 /// that is gone runs as far as the workload cluster knows.
 ///
@@ -42,7 +45,7 @@ pub async fn not_running(connection: &Connection) -> Result<Option<String>, Erro
     let all = ListParams::default().labels(&format!("k8s-app={ACCOUNT}"));
     let found = list::first("list the konnectivity agents", pods, all, PAGE, |pod| {
         (!is_over(&pod)).then(|| {
-            let why = pod::trouble(&pod);
+            let why = pod::trouble(&pod).or_else(|| restarts(&pod));
             why.map(|why| format!("{NAMESPACE}/{}: {}", quoted(&pod.name_any()), quoted(&why)))
         })
     });
@@ -56,6 +59,17 @@ pub async fn not_running(connection: &Connection) -> Result<Option<String>, Erro
             all.len()
         )
     }))
+}
+
+/// An agent that ends again and again runs in between, without being ready.
+fn restarts(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let containers = status.container_statuses.iter().flatten();
+    let ends = containers
+        .filter(|container| container.restart_count >= RESTARTS)
+        .map(|container| format!("container {} ends again and again", quoted(&container.name)))
+        .next();
+    ends.filter(|_| !ready::pod(pod))
 }
 
 /// The pod has ended or is about to.
@@ -169,6 +183,22 @@ mod tests {
             "{found}"
         );
         assert!(found.contains("cannot be pulled"), "{found}");
+    }
+
+    #[test]
+    fn an_agent_that_ends_again_and_again_is_named_while_it_runs() {
+        let restarted = |ready: &str, count: i32| {
+            let mut pod = pod("a", ready, None);
+            let status = pod.status.as_mut().unwrap();
+            status.container_statuses.as_mut().unwrap()[0].restart_count = count;
+            restarts(&pod)
+        };
+        assert!(
+            restarted("False", 2)
+                .unwrap()
+                .contains("konnectivity-agent ends again and again")
+        );
+        assert_eq!((restarted("False", 1), restarted("True", 9)), (None, None));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 # Crate e2e: suites that need no lab, and those that run in one, in this order. `class` leaves its
 # cluster, and `rights` looks at what all before it used.
 API_SUITES=(etcd api components csr outside templates)
-LAB_SUITES=(joined again book infrastructure hosting datastores refusals restarts lifecycle class rights)
+LAB_SUITES=(joined again book infrastructure handoff hosting datastores refusals restarts lifecycle class rights)
 
 # Tools of hack/tools/build that they need.
 API_TOOLS=(etcd etcdctl kube-apiserver kube-controller-manager kubectl clusterctl cluster-api-controller)

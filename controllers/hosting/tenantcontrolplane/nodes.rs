@@ -120,7 +120,9 @@ pub async fn look(
     };
     // With one replica it was asked through the Service, which may have led to a former pod.
     let through_service = tenant.spec.control_plane.deployment.replicas < 2;
-    if !is_same && (through_service || konnectivity::of(tenant).is_some()) {
+    // Agents that end again and again run for a while.
+    let recovers = condition.is_some_and(|known| known.reason == Reason::AgentsNotRunning.as_str());
+    if recovers || !is_same && (through_service || konnectivity::of(tenant).is_some()) {
         asked.audit = now.checked_add(CONFIRM).unwrap_or(asked.audit);
     }
     let audit = asked.audit;
@@ -185,7 +187,10 @@ async fn ask(scope: &Scope<'_>, endpoint: &Endpoint, certificates: &Certificates
             servers: servers.len(),
             // A change of the agents may leave the former ones at work.
             agents: match konnectivity::of(scope.tenant) {
-                Some(_) => agents::not_running(&first.connection).await.ok().flatten(),
+                Some(_) => match agents::not_running(&first.connection).await {
+                    Ok(agents) => agents,
+                    Err(error) => Some(error.to_string()),
+                },
                 None => None,
             },
         },
