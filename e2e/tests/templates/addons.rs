@@ -45,6 +45,27 @@ fn manifests(objects: &[Value]) -> Result<Vec<Value>> {
     Ok(manifests)
 }
 
+/// Whether the pods among manifests get at a Secret: one of them mounts it, or a `ClusterRole` lets all Secrets be watched. A
+/// right in one namespace is not enough for programs that watch in all of them.
+fn is_read(secret: &str, manifests: &[Value]) -> bool {
+    manifests.iter().any(|object| {
+        let mut volumes = values(object, "/spec/template/spec/volumes");
+        let mut rules = values(object, "/rules").filter(|_| text(object, "/kind") == "ClusterRole");
+        let has = |rule: &Value, key: &str, value: &str| values(rule, key).any(|one| one == value);
+        volumes.any(|volume| text(volume, "/secret/secretName") == secret)
+            || rules.any(|rule| {
+                has(rule, "/resources", "secrets")
+                    && ["list", "watch"].iter().all(|verb| has(rule, "/verbs", verb))
+            })
+    })
+}
+
+/// The items of a list in an object.
+fn values<'a>(object: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
+    let list = object.pointer(pointer).and_then(Value::as_array);
+    list.into_iter().flatten()
+}
+
 /// Taints of nodes before a cloud controller manager has initialized them.
 const EARLY: [&str; 3] = [
     "node.cloudprovider.kubernetes.io/uninitialized",
@@ -84,6 +105,9 @@ async fn what_goes_into_the_workload_cluster_is_known_kept_and_runs_on_new_nodes
                 seen += 1;
                 if let Err(error) = kept(&client, object).await {
                     wrong.push(format!("{}: {error:#}", file.name));
+                }
+                if text(object, "/kind") == "Secret" && !is_read(text(object, "/metadata/name"), &manifests) {
+                    wrong.push(format!("{}: no pod reads {}", file.name, title(object)));
                 }
                 let Some(pod) = object.pointer("/spec/template/spec") else {
                     continue;

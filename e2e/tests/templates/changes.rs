@@ -183,6 +183,7 @@ fn vsphere_refuses() -> Vec<Refused> {
 
 fn metal3() -> Vec<Change> {
     use Part::{Bootstrap, ControlPlane, Infrastructure, Machine};
+    let large = json!({"key": "size", "operator": "in", "values": ["l", "xl"]});
     vec![
         (
             "controlPlaneEndpoint",
@@ -214,12 +215,12 @@ fn metal3() -> Vec<Change> {
         ),
         (
             "host",
-            json!({"selector": {"matchLabels": {"rack": "a"}}, "automatedCleaningMode": "disabled"}),
+            json!({"selector": {"matchExpressions": [large]}, "automatedCleaningMode": "disabled"}),
             vec![
                 (
                     Machine,
-                    "/spec/template/spec/hostSelector",
-                    json!({"matchLabels": {"rack": "a"}}),
+                    "/spec/template/spec/hostSelector/matchExpressions",
+                    json!([large]),
                 ),
                 (
                     Machine,

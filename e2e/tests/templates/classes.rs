@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::{
     changes::{Part, rows},
     files::File,
-    place::{Place, SOON},
+    place::{Place, SOON, within},
     samples,
 };
 
@@ -80,6 +80,18 @@ impl Parts {
     }
 }
 
+/// How many objects of the kinds that are made anew for each change of the workers a cluster has.
+async fn count(client: &Client, parts: &Parts, namespace: &str) -> Result<BTreeMap<String, usize>> {
+    let mine = ListParams::default().labels(&format!("cluster.x-k8s.io/cluster-name={CLUSTER}"));
+    let mut found = BTreeMap::new();
+    for part in [Part::Bootstrap, Part::Machine] {
+        let object = within(parts.objects[&part].clone(), namespace);
+        let all = objects::api(client, &object).await?.list(&mine).await?;
+        found.insert(text(&object, "/kind").to_owned(), all.items.len());
+    }
+    Ok(found)
+}
+
 /// Applies objects in order.
 async fn apply(client: &Client, all: &[Value]) -> Result<()> {
     for object in all {
@@ -124,6 +136,7 @@ fn differences(plain: &Parts, classed: &Parts) -> Vec<String> {
     }
     for pointer in [
         "/spec/replicas",
+        "/spec/remediation",
         "/spec/template/spec/version",
         "/spec/template/spec/failureDomain",
     ] {
@@ -318,6 +331,12 @@ async fn each_variable_of_a_class_changes_what_it_says() -> Result<()> {
                 class.name
             );
         }
+        let number = count(&client, &end, &namespace).await?;
+        assert!(
+            number.values().all(|number| *number <= 2),
+            "{}: {number:?}",
+            class.name
+        );
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     Ok(())
@@ -392,24 +411,38 @@ async fn a_cluster_of_a_class_at_rest_is_left_alone() -> Result<()> {
         apply(&client, std::slice::from_ref(cluster)).await?;
         reconciled(&client, cluster).await?;
         let before = Parts::of(&client, CLUSTER, &versions, &namespace).await?;
-        // A label of the Cluster goes to the objects of its topology, so it shows when all was computed once more.
-        let mut labelled = cluster.clone();
-        labelled["spec"]["topology"]["controlPlane"]["metadata"] =
-            json!({"labels": {"example.org/again": "1"}});
-        apply(&client, std::slice::from_ref(&labelled)).await?;
-        let after = until("the label", SOON, async || {
-            let parts = Parts::of(&client, CLUSTER, &versions, &namespace).await?;
-            let label = parts.objects[&Part::ControlPlane]
-                .pointer("/metadata/labels/example.org~1again")
-                .cloned();
-            Ok(label.is_some().then_some(parts))
-        })
-        .await?;
-        for (part, object) in &before.objects {
-            let same = |pointer: &str| object.pointer(pointer) == after.objects[part].pointer(pointer);
-            assert!(
-                same("/spec") && same("/metadata/name"),
-                "{}: {part:?}",
+        let number = count(&client, &before, &namespace).await?;
+        // A label of the control plane shows when all was computed once more. What a first pass rotates shows at the latest after
+        // the second.
+        for again in ["1", "2"] {
+            let mut labelled = cluster.clone();
+            labelled["spec"]["topology"]["controlPlane"]["metadata"] =
+                json!({"labels": {"example.org/again": again}});
+            apply(&client, std::slice::from_ref(&labelled)).await?;
+            until("the label", SOON, async || {
+                let parts = Parts::of(&client, CLUSTER, &versions, &namespace).await?;
+                let label = text(
+                    &parts.objects[&Part::ControlPlane],
+                    "/metadata/labels/example.org~1again",
+                );
+                Ok((label == again).then_some(()))
+            })
+            .await?;
+            // The workers come after the control plane, so the label alone does not say that they were computed.
+            reconciled(&client, &labelled).await?;
+            let after = Parts::of(&client, CLUSTER, &versions, &namespace).await?;
+            for (part, object) in &before.objects {
+                let same = |pointer: &str| object.pointer(pointer) == after.objects[part].pointer(pointer);
+                assert!(
+                    same("/spec") && same("/metadata/name"),
+                    "{}: {part:?}",
+                    class.name
+                );
+            }
+            assert_eq!(
+                count(&client, &after, &namespace).await?,
+                number,
+                "{}",
                 class.name
             );
         }

@@ -93,6 +93,26 @@ fn the_network_plugin_is_the_same_in_every_template() -> Result<()> {
     Ok(())
 }
 
+/// A percentage of machines is rounded down, so less than half would leave a dead worker of two as it is.
+#[test]
+fn a_dead_worker_of_two_is_replaced_and_others_after_it() -> Result<()> {
+    let mut wrong = Vec::new();
+    for file in all()? {
+        let Some((_, limit)) = file.text.split_once("unhealthyLessThanOrEqualTo: ") else {
+            continue;
+        };
+        let (percentage, _) = limit.split_once('%').context("no percentage")?;
+        if 2 * percentage.parse::<u32>()? / 100 < 1 {
+            wrong.push(format!("{}: {percentage} % of two workers is none", file.name));
+        }
+        if !file.text.contains("maxInFlight: 1") {
+            wrong.push(format!("{}: several are replaced at once", file.name));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
 #[test]
 fn every_infrastructure_is_here_and_the_main_ones_have_a_class() -> Result<()> {
     let names: BTreeSet<_> = all()?.into_iter().map(|file| file.name).collect();

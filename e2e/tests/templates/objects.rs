@@ -164,34 +164,86 @@ async fn kubectl_diff_after_kubectl_apply_prints_nothing() -> Result<()> {
         .context("no folder")?
         .to_owned();
     let mut wrong = Vec::new();
-    for file in place.files()?.iter().filter(|file| !file.is_class()) {
-        let variables = generated::variables(&clusterctl, file).await?;
-        let namespace = format!("diff-{}", file.name);
-        if file.name.ends_with("-class") {
-            place.namespace(&namespace).await?;
-        } else {
-            place.server().namespace(&namespace).await?;
-        }
-        let objects = place
-            .generated(&clusterctl, file, &samples::required(&variables), &namespace)
-            .await?;
-        let manifest = folder.join(format!("{}.json", file.name));
+    for (name, objects) in to_apply(&place, &clusterctl).await? {
+        let manifest = folder.join(format!("{name}.json"));
         // One document after the other: kubectl checks the items of a List by itself.
         let stream: Vec<_> = objects.iter().map(Value::to_string).collect();
         std::fs::write(&manifest, stream.join("\n"))?;
         let manifest = manifest.display().to_string();
         let (applied, said) = kubectl(&place, &["apply", "-f", &manifest]).await?;
         if !applied {
-            wrong.push(format!("{}: {said}", file.name));
+            wrong.push(format!("{name}: {said}"));
             continue;
+        }
+        for workers in objects.iter().filter(|object| has_sizes(object)) {
+            if let Some(said) = number_after_second_apply(&place, &manifest, workers).await? {
+                wrong.push(format!("{name}: {said}"));
+            }
         }
         let (same, said) = kubectl(&place, &["diff", "-f", &manifest]).await?;
         if !same || !said.is_empty() {
-            wrong.push(format!("{}: {said}", file.name));
+            wrong.push(format!("{name}: {said}"));
         }
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     Ok(())
+}
+
+/// What users apply, each in a namespace of its own: the classes, and every template with its required variables and with all.
+async fn to_apply(place: &Place, clusterctl: &Clusterctl) -> Result<Vec<(String, Vec<Value>)>> {
+    let mut all = Vec::new();
+    for file in &place.files()? {
+        if file.is_class() {
+            let namespace = format!("diff-{}", file.name);
+            place.server().namespace(&namespace).await?;
+            let objects = documents(&file.text)?.into_iter();
+            let objects = objects.map(|object| within(object, &namespace)).collect();
+            all.push((file.name.clone(), objects));
+            continue;
+        }
+        let variables = generated::variables(clusterctl, file).await?;
+        for (what, set) in [
+            ("required", samples::required(&variables)),
+            ("every", samples::every(&variables)),
+        ] {
+            let namespace = format!("diff-{}-{what}", file.name);
+            if file.name.ends_with("-class") {
+                place.namespace(&namespace).await?;
+            } else {
+                place.server().namespace(&namespace).await?;
+            }
+            let objects = place.generated(clusterctl, file, &set, &namespace).await?;
+            all.push((format!("{}-{what}", file.name), objects));
+        }
+    }
+    Ok(all)
+}
+
+/// Whether an object is a number of workers with sizes for the Cluster Autoscaler.
+fn has_sizes(object: &Value) -> bool {
+    let size = "/metadata/annotations/cluster.x-k8s.io~1cluster-api-autoscaler-node-group-max-size";
+    text(object, "/kind") == "MachineDeployment" && object.pointer(size).is_some()
+}
+
+/// Scales workers as an autoscaler or a user does, and applies the manifest again. What is wrong if the number changes.
+async fn number_after_second_apply(place: &Place, manifest: &str, workers: &Value) -> Result<Option<String>> {
+    let name = text(workers, "/metadata/name");
+    let of = [
+        "--namespace",
+        text(workers, "/metadata/namespace"),
+        "machinedeployment",
+        name,
+    ];
+    let (scaled, said) = kubectl(place, &[&["scale", "--replicas=9"], &of[..]].concat()).await?;
+    ensure!(scaled, "{said}");
+    let (applied, said) = kubectl(place, &["apply", "-f", manifest]).await?;
+    ensure!(applied, "{said}");
+    let (_, number) = kubectl(
+        place,
+        &[&["get", "-o=jsonpath={.spec.replicas}"], &of[..]].concat(),
+    )
+    .await?;
+    Ok((number != "9").then(|| format!("{name} had 9 replicas, and {number} when applied again")))
 }
 
 #[tokio::test(flavor = "multi_thread")]

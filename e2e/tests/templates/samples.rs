@@ -7,6 +7,7 @@ use e2e::clusterctl::Variables;
 /// Values that do not follow from name and default.
 const SAMPLES: &[(&str, &str)] = &[
     ("ALLOWED_NODES", "[pve1, pve2]"),
+    ("AZURE_FAILURE_DOMAIN", "1"),
     ("AZURE_IMAGE", r#"{"id": "/subscriptions/a/images/b"}"#),
     ("AZURE_VM_IDENTITY", "SystemAssigned"),
     (
@@ -22,7 +23,10 @@ const SAMPLES: &[(&str, &str)] = &[
     ("KONNECTIVITY", "false"),
     ("MACHINE_IMAGE", "other"),
     ("METAL3_CLEANING_MODE", "disabled"),
-    ("METAL3_HOST_SELECTOR", r#"{"matchLabels": {"rack": "a"}}"#),
+    (
+        "METAL3_HOST_SELECTOR",
+        r#"{"matchLabels": {"rack": "a"}, "matchExpressions": [{"key": "size", "operator": "in", "values": ["l"]}]}"#,
+    ),
     ("NETWORK", "outside"),
     ("NODE_IP_RANGES", "[192.0.2.64-192.0.2.90]"),
     ("NUTANIX_ADDITIONAL_TRUST_BUNDLE", "YQ=="),
@@ -32,10 +36,13 @@ const SAMPLES: &[(&str, &str)] = &[
         "OPENSTACK_EXTERNAL_NETWORK_ID",
         "1b2c3d4e-5f60-4718-8293-a4b5c6d7e8f9",
     ),
+    // Names that YAML would read as something else.
+    ("OPENSTACK_SSH_KEY_NAME", "123"),
     ("PROXMOX_DISK_FORMAT", "raw"),
     ("SSH_AUTHORIZED_KEYS", r#"["ssh-ed25519 AAAA a"]"#),
     ("VM_SSH_KEYS", "ssh-ed25519 AAAA a"),
     ("VSPHERE_CLONE_MODE", "linkedClone"),
+    ("VSPHERE_STORAGE_POLICY", "Gold: fast"),
 ];
 
 /// A value other than the default, which is none for a required variable.
