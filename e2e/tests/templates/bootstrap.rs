@@ -23,6 +23,14 @@ use serde_json::Value;
 
 use super::{files, generated, samples};
 
+/// Renders the data of a machine with these settings. It fits into the user data of every infrastructure, and cloud-init, where
+/// there is one, knows all of it.
+pub fn checked(cloud_init: Option<&CloudInit>, name: &str, spec: &Value) -> Result<()> {
+    let data = rendered(spec)?;
+    ensure!(data.len() <= 16 * 1024, "{} bytes", data.len());
+    cloud_init.map_or(Ok(()), |cloud_init| cloud_init.check(name, &data))
+}
+
 /// Renders the data of a machine with these settings.
 fn rendered(spec: &Value) -> Result<String> {
     let spec: KamajiConfigSpec = serde_json::from_value(spec.clone())?;
@@ -84,12 +92,8 @@ async fn bootstrap_data_of_every_template_is_valid_for_cloud_init() -> Result<()
             {
                 let spec = &template["spec"]["template"]["spec"];
                 let name = format!("{}-{number}", file.name);
-                let checked = rendered(spec).and_then(|data| {
-                    seen += 1;
-                    ensure!(data.len() <= 16 * 1024, "{} bytes", data.len());
-                    cloud_init.check(&name, &data)
-                });
-                if let Err(error) = checked {
+                seen += 1;
+                if let Err(error) = checked(Some(&cloud_init), &name, spec) {
                     wrong.push(format!("{name}: {error:#}"));
                 }
             }

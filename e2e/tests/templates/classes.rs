@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::{
+    cloud_init::CloudInit,
     clusterctl::{CLUSTER, Clusterctl},
     core_provider::condition,
     lab::until::until,
@@ -14,6 +15,7 @@ use kube::{Client, api::ListParams};
 use serde_json::{Value, json};
 
 use super::{
+    bootstrap,
     changes::{Part, rows},
     files::File,
     place::{Place, SOON, within},
@@ -263,7 +265,7 @@ async fn each_variable_of_a_class_changes_what_it_says() -> Result<()> {
     let (Some(place), Some(clusterctl)) = (Place::shared().await?, Clusterctl::find()?) else {
         return Ok(());
     };
-    let client = place.client()?;
+    let (client, cloud_init) = (place.client()?, CloudInit::find()?);
     let mut wrong = Vec::new();
     for class in classes(&place)? {
         let infrastructure = &class.infrastructure;
@@ -302,6 +304,11 @@ async fn each_variable_of_a_class_changes_what_it_says() -> Result<()> {
         apply(&client, std::slice::from_ref(&after)).await?;
         reconciled(&client, &after).await?;
         let end = Parts::of(&client, CLUSTER, &versions, &namespace).await?;
+        // What the patches add for the workers makes bootstrap data.
+        let settings = &end.objects[&Part::Bootstrap]["spec"]["template"]["spec"];
+        if let Err(error) = bootstrap::checked(cloud_init.as_ref(), &class.name, settings) {
+            wrong.push(format!("{}: {error:#}", class.name));
+        }
         for (variable, _, shows) in &changes {
             for (part, pointer, expected) in shows {
                 let at = |parts: &Parts| parts.objects[part].pointer(pointer).cloned();
