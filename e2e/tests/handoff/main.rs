@@ -94,7 +94,8 @@ async fn handed_over(lab: &Lab, provider: &Provider, cluster: &Cluster, behaviou
     Ok(())
 }
 
-/// An endpoint that the provider took by itself stays, and a condition names it.
+/// An endpoint that the provider took by itself is the Cluster's, as one that a user sets beforehand, and a condition says that
+/// nobody answers there.
 async fn kept(lab: &Lab, provider: &Provider, cluster: &Cluster) -> Result<()> {
     cluster
         .apply(lab, &manifest(cluster, Behaviour::TakesItsOwn)?)
@@ -108,9 +109,12 @@ async fn kept(lab: &Lab, provider: &Provider, cluster: &Cluster) -> Result<()> {
             let conditions = object.status.map(|status| status.conditions).unwrap_or_default();
             let named = conditions
                 .iter()
-                .find(|known| known.status == "False" && known.message.contains(provider::OWN_HOST));
+                .find(|known| known.status != "True" && known.message.contains(provider::OWN_HOST));
             let named = named.with_context(|| format!("{conditions:?}"))?;
-            eprintln!("{} is False, {}: {}", named.type_, named.reason, named.message);
+            eprintln!(
+                "{} is {}, {}: {}",
+                named.type_, named.status, named.reason, named.message
+            );
             Ok(Some(()))
         },
     );
