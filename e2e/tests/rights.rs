@@ -240,9 +240,9 @@ async fn every_right_is_used_and_none_was_missing() -> Result<()> {
     let used = requests.iter().filter_map(needed);
     let used: BTreeSet<Right> = used.chain(requests.iter().filter_map(created)).collect();
     for excuse in EXCUSES {
-        let stands = granted.iter().any(|right| excuses(excuse, right));
+        let is_granted = granted.iter().any(|right| excuses(excuse, right));
         ensure!(
-            stands,
+            is_granted,
             "nothing is granted any more that this excuses: {excuse:?}"
         );
     }
