@@ -81,6 +81,12 @@ const EXCUSES: &[Excuse] = &[
         "data Secrets that a restore from a backup stripped of their owner get it again",
     ),
     (
+        CONTROL_PLANE,
+        &["patch"],
+        &["events"],
+        "an event that is repeated is counted on the first one",
+    ),
+    (
         BOOTSTRAP,
         &["patch"],
         &["events"],
