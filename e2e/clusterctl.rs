@@ -81,21 +81,8 @@ impl Clusterctl {
     /// # Errors
     /// When it fails, with what it wrote to standard error.
     pub async fn generate(&self, template: &Path, variables: &BTreeMap<String, String>) -> Result<String> {
-        let from = template.display().to_string();
-        let arguments = [
-            "generate",
-            "cluster",
-            CLUSTER,
-            "--from",
-            &from,
-            "--target-namespace",
-            NAMESPACE,
-            "--kubernetes-version",
-            VERSION,
-            "--worker-machine-count",
-            "2",
-        ];
-        self.run(&arguments, variables).await
+        let with = ["--kubernetes-version", VERSION, "--worker-machine-count", "2"];
+        self.generate_with(template, &with, variables).await
     }
 
     /// The variables of a template, without those that have a flag of `clusterctl generate cluster`.
@@ -103,8 +90,21 @@ impl Clusterctl {
     /// # Errors
     /// When clusterctl fails.
     pub async fn variables(&self, template: &Path) -> Result<Variables> {
+        let none = BTreeMap::new();
+        Ok(listed(
+            &self.generate_with(template, &["--list-variables"], &none).await?,
+        ))
+    }
+
+    /// What `clusterctl generate cluster --from` prints with more arguments.
+    async fn generate_with(
+        &self,
+        template: &Path,
+        with: &[&str],
+        variables: &BTreeMap<String, String>,
+    ) -> Result<String> {
         let from = template.display().to_string();
-        let arguments = [
+        let target = [
             "generate",
             "cluster",
             CLUSTER,
@@ -112,9 +112,8 @@ impl Clusterctl {
             &from,
             "--target-namespace",
             NAMESPACE,
-            "--list-variables",
         ];
-        Ok(listed(&self.run(&arguments, &BTreeMap::new()).await?))
+        self.run(&[&target, with].concat(), variables).await
     }
 }
 

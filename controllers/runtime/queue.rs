@@ -13,7 +13,7 @@ use tokio::{sync::Notify, time::Instant};
 use crate::k8s::key::RootKey;
 
 /// How long a key is not worked on after its work.
-pub const REST: Duration = Duration::from_millis(100);
+const REST: Duration = Duration::from_millis(100);
 
 /// The lane of a key, if it is in one.
 type Lane = dyn Fn(&RootKey) -> Option<RootKey> + Send + Sync;
