@@ -488,7 +488,7 @@ named! {
         WaitingForControlPlaneInitialized,
         /// The control plane is initialized.
         Initialized,
-        /// The owner is of a kind that this version does not support.
+        /// The owner is of a kind that this version does not support. This version does not set it.
         OwnerNotSupported,
         /// A control plane Machine owns the config. The control plane runs as pods and has no Machines.
         ControlPlaneMachineNotSupported,
@@ -607,6 +607,8 @@ named! {
         NameClaimed,
         /// Denied: too many requests of this KamajiConfig were approved a short time ago.
         TooMany,
+        /// The request waits: the MachinePool has as many Nodes as it may have.
+        PoolFull,
     }
 }
 

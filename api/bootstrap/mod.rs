@@ -5,11 +5,13 @@
 mod files;
 mod kubelet;
 mod node;
+mod pool;
 mod status;
 
 pub use files::*;
 pub use kubelet::*;
 pub use node::*;
+pub use pool::*;
 pub use status::*;
 
 use std::collections::BTreeMap;
@@ -24,8 +26,8 @@ use crate::{
     schema::{Rule, cel},
 };
 
-/// Desired state: how the bootstrap data is generated. After the data is generated, changes apply to new Machines
-/// only.
+/// Desired state: how the bootstrap data is generated. After the data of a Machine is generated, changes apply to new
+/// Machines only. The data of a MachinePool is generated again when it changes.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "bootstrap.cluster.x-k8s.io",
@@ -126,6 +128,9 @@ pub struct KamajiConfigSpec {
         )]))
     )]
     pub join_timeout: Option<Duration>,
+    /// Name of the bootstrap data Secret of a MachinePool. Without effect for a Machine.
+    #[serde(skip_serializing_if = "is_default")]
+    pub pool_secret_name: PoolSecretName,
     /// Labels and annotations of the bootstrap data Secret.
     #[serde(skip_serializing_if = "AdditionalMetadata::is_empty")]
     pub secret_metadata: AdditionalMetadata,
@@ -177,7 +182,7 @@ pub const JOIN_TIMEOUT: Bounds = Bounds {
     least: std::time::Duration::from_mins(1),
     most: std::time::Duration::from_hours(1),
 };
-/// Bounds of `auth.token.ttl`.
+/// Bounds of `auth.token.ttl` and `auth.token.poolTTL`.
 pub const TOKEN_TTL: Bounds = Bounds {
     least: std::time::Duration::from_mins(5),
     most: std::time::Duration::from_hours(24),
@@ -319,7 +324,7 @@ pub struct Auth {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub enum AuthType {
-    /// A bootstrap token for each Machine.
+    /// A bootstrap token for each Machine, and one that is replaced before it expires for each MachinePool.
     #[default]
     BootstrapToken,
 }
@@ -331,6 +336,10 @@ fn token_rules() -> Value {
         (
             &format!("!has(self.ttl) || ({})", TOKEN_TTL.rule("self.ttl")),
             &format!("auth.token.ttl {TOKEN_TTL}"),
+        ),
+        (
+            &format!("!has(self.poolTTL) || ({})", TOKEN_TTL.rule("self.poolTTL")),
+            &format!("auth.token.poolTTL {TOKEN_TTL}"),
         ),
         (
             &format!(
@@ -349,24 +358,36 @@ fn token_rules() -> Value {
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline, extend("x-kubernetes-validations" = token_rules()))]
 pub struct TokenSettings {
-    /// Lifetime of the token. It is extended until the machine has joined. Between 5m and 24h; defaults to 15m.
+    /// Lifetime of the token of a Machine. It is extended until the machine has joined. Between 5m and 24h; defaults to
+    /// 15m.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = DURATION))]
     pub ttl: Option<Duration>,
-    /// Total lifetime after which the token is no longer extended. Defaults to 24h.
+    /// Total lifetime after which the token of a Machine is no longer extended. Defaults to 24h.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = DURATION))]
     pub max_lifetime: Option<Duration>,
+    /// Lifetime of a token of a MachinePool. After half of it, the bootstrap data gets another token, and machines that
+    /// boot with the one before join until that expires. Between 5m and 24h; defaults to 1h.
+    #[serde(rename = "poolTTL", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = DURATION))]
+    pub pool_ttl: Option<Duration>,
 }
 
 /// How CertificateSigningRequests of nodes are approved.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 #[schemars(inline)]
 pub struct CsrApproval {
     /// Who approves the first client certificate of a node.
     #[serde(skip_serializing_if = "is_default")]
     pub client: ClientApproval,
+    /// Regular expression (RE2 syntax) that the whole name of a Node has to match. Requests for other names are denied.
+    /// It matters most for a MachinePool whose infrastructure has no Machine for each instance: the names of its Nodes
+    /// are not known before they join.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub node_name_pattern: Option<String>,
 }
 
 /// Who approves the first client certificate of a node.

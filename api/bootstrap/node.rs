@@ -146,7 +146,8 @@ const PROVIDER_ID_RULES: &[Rule] = &[(
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline, extend("x-kubernetes-validations" = cel(REGISTRATION_RULES)))]
 pub struct NodeRegistration {
-    /// Where the name of the Node comes from. Defaults to `MachineName` for a Machine.
+    /// Where the name of the Node comes from. Defaults to `MachineName` for a Machine, and to `Hostname` for a
+    /// MachinePool, for which `MachineName` is not possible.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name_source: Option<NameSource>,
     /// The name of the Node as a cloud-init expression. Required with `nameSource: Template`, and not allowed

@@ -5,6 +5,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{MOST_POOL_NODES, PoolNode};
+
 /// Observed state of the bootstrap of a machine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -26,9 +28,20 @@ pub struct KamajiConfigStatus {
     /// The bootstrap token, without its secret part.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<TokenStatus>,
+    /// The token that the bootstrap data of a MachinePool had before, without its secret part. Machines that booted with
+    /// it join until it expires.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub former_token: Option<TokenStatus>,
     /// The Node name that is reserved for the machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<NodeStatus>,
+    /// Nodes of a MachinePool: those that joined, and names that are reserved for machines that join.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = MOST_POOL_NODES),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub nodes: Vec<PoolNode>,
     /// The bootstrap data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bootstrap_data: Option<BootstrapDataStatus>,

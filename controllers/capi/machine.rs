@@ -1,4 +1,4 @@
-//! The fields of `Machine` and `MachinePool` (cluster.x-k8s.io/v1beta2) that the providers read. Source of the rules:
+//! The fields of `Machine` (cluster.x-k8s.io/v1beta2) that the providers read. Source of the rules:
 //! <https://cluster-api.sigs.k8s.io/developer/providers/contracts/bootstrap-config>.
 
 use kube::CustomResource;
@@ -94,24 +94,6 @@ impl Machine {
             .as_ref()
             .map(|node| node.name.as_str())
     }
-}
-
-/// Fields of a MachinePool: it is only known to exist.
-#[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[kube(
-    group = "cluster.x-k8s.io",
-    version = "v1beta2",
-    kind = "MachinePool",
-    plural = "machinepools",
-    namespaced,
-    schema = "disabled",
-    derive = "PartialEq",
-    derive = "Default"
-)]
-#[serde(rename_all = "camelCase", default)]
-pub struct MachinePoolSpec {
-    /// Name of the Cluster.
-    pub cluster_name: String,
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@
 //! to workload clusters), [`data_secret`] with [`bootstrapdata`], and [`node_join`] with [`approval`]; [`status`] and
 //! [`events`] report. A machine that joined costs nothing more: no watch, no timer, no request.
 //!
-//! What depends on "one config is one Machine" matches on [`owner::Owner`], where MachinePools have a variant.
+//! A config of a MachinePool takes another way from there: [`pool_join`] with [`pool`], as long as the pool exists. What
+//! depends on "one config is one Machine" matches on [`owner::Owner`].
 
 pub mod approval;
 pub mod bootstrapdata;
@@ -16,6 +17,8 @@ mod names;
 mod node_join;
 mod observe;
 pub mod owner;
+mod pool;
+mod pool_join;
 mod preconditions;
 pub mod rbac;
 mod reconcile;
@@ -42,7 +45,7 @@ use kube::{Client, api::PartialObjectMeta, runtime::watcher::Config};
 use tokio::sync::Semaphore;
 
 use crate::{
-    capi::{cluster::Cluster, machine::Machine},
+    capi::{cluster::Cluster, machine::Machine, machine_pool::MachinePool},
     k8s::{apply::Applier, events::Events, index::ChildIndex, store::Store},
     runtime::{queue::Queue, role::Role, watch::Watches},
 };
@@ -62,6 +65,7 @@ pub struct Context {
     role: &'static str,
     configs: Arc<Store<KamajiConfig>>,
     machines: Arc<Store<Machine>>,
+    pools: Arc<Store<MachinePool>>,
     clusters: Arc<Store<Cluster>>,
     control_planes: Arc<Store<KamajiControlPlane>>,
     /// Metadata of Secrets with the label of a Cluster.
@@ -72,6 +76,7 @@ pub struct Context {
     queue: Arc<Queue>,
     /// Turns of [`observe::references`].
     readers: Semaphore,
+    rendered: data_secret::pool::Memory,
 }
 
 impl Context {
@@ -83,7 +88,8 @@ impl Context {
     ) -> Arc<Self> {
         let index = Arc::new(ChildIndex::default());
         let configs: Arc<Store<KamajiConfig>> = Arc::default();
-        wake::index(&configs);
+        let machines: Arc<Store<Machine>> = Arc::default();
+        wake::index(&configs, &machines);
         let of = configs.clone();
         let queue = Arc::new(Queue::in_lanes(PASSES, move |key| wake::lane(&of, key)));
         let context = Arc::new(Self {
@@ -93,12 +99,14 @@ impl Context {
             client,
             role,
             configs,
-            machines: Arc::default(),
+            machines,
+            pools: Arc::default(),
             clusters: Arc::default(),
             control_planes: Arc::default(),
             index,
             queue,
             readers: Semaphore::new(observe::READERS),
+            rendered: data_secret::pool::Memory::default(),
         });
         wake::connect(&context, acts_on);
         context
@@ -111,6 +119,7 @@ impl Context {
         let condition = KamajiConfigCondition::SpecValid.as_str();
         watches.roots(client(), Config::default(), &self.configs, condition);
         watches.store(client(), Config::default(), &self.machines);
+        watches.store(client(), Config::default(), &self.pools);
         watches.store(client(), Config::default(), &self.clusters);
         watches.store(client(), Config::default(), &self.control_planes);
         watches.children::<PartialObjectMeta<Secret>>(

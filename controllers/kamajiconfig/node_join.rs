@@ -1,4 +1,4 @@
-//! Once the data exists: answers certificate requests until the Node joins, then deletes the token, sets the provider ID and
+//! Once the data of a Machine exists: answers certificate requests until the Node joins, then deletes the token, sets the provider ID and
 //! compares the version.
 
 use std::{sync::Arc, time::Duration};
@@ -11,7 +11,6 @@ use kamaji_api::{
 use super::{
     approval::approve::{self, Answers},
     observe::is_failure,
-    owner::Owner,
     scope::{self, Scope},
     status::{self, Node, Progress, ProviderId, Token},
     tenants::{NodeFacts, Tenant},
@@ -23,23 +22,11 @@ use crate::{
     tenant,
 };
 
-/// Follows the join of the owner's machine. `token` is the token of the data, if it is still needed.
+/// Follows the join of the Machine. `token` is the token of the data, if it is still needed.
 ///
 /// # Errors
 /// When something could not be written, or the workload cluster does not answer.
 pub async fn follow(
-    scope: &Scope<'_>,
-    tenant: &Arc<Tenant>,
-    token: Option<TokenStatus>,
-    progress: &mut Progress,
-) -> Result<Outcome, Problem> {
-    match &scope.owner {
-        Owner::Machine(machine) => follow_machine(scope, machine, tenant, token, progress).await,
-        Owner::Pool(pool) => match *pool {},
-    }
-}
-
-async fn follow_machine(
     scope: &Scope<'_>,
     machine: &Machine,
     tenant: &Arc<Tenant>,
@@ -270,11 +257,7 @@ fn version_of(config: &KamajiConfig, machine: &Machine, found: &str) -> Result<S
 }
 
 /// The machine joined and nothing is left to do.
-pub fn is_complete(config: &KamajiConfig, owner: &Owner<Arc<Machine>>) -> bool {
-    let machine = match owner {
-        Owner::Machine(machine) => machine,
-        Owner::Pool(pool) => match *pool {},
-    };
+pub fn is_complete(config: &KamajiConfig, machine: &Machine) -> bool {
     let Some(status) = &config.status else {
         return false;
     };

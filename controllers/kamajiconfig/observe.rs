@@ -19,7 +19,11 @@ use kube::{Api, ResourceExt as _};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::SemaphorePermit;
 
-use super::{Context, bootstrapdata, owner::Owner};
+use super::{
+    Context, bootstrapdata,
+    owner::{Owner, OwnerObject},
+    wake,
+};
 use crate::{
     capi::{cluster::Cluster, machine::Machine},
     k8s::{
@@ -33,9 +37,11 @@ use crate::{
 
 /// The objects around a config.
 pub struct Observed {
-    /// The Machine that owns it, if a Machine does.
-    pub machine: Option<Arc<Machine>>,
-    /// Name of its Cluster: that of the Machine, else that of the label.
+    /// The owner, if it exists.
+    pub owner: Option<OwnerObject>,
+    /// The Machines of the MachinePool that owns it. Not every infrastructure provider has them.
+    pub pool_machines: Vec<Arc<Machine>>,
+    /// Name of its Cluster: that of the owner, else that of the label.
     pub cluster_name: Option<String>,
     /// Its Cluster.
     pub cluster: Option<Arc<Cluster>>,
@@ -47,13 +53,19 @@ pub struct Observed {
 pub fn observe(context: &Context, config: &KamajiConfig, owner: Option<Owner<&OwnerReference>>) -> Observed {
     let namespace = config.namespace().unwrap_or_default();
     let key = |name: &str| RootKey::new(namespace.clone(), name);
-    let machine = owner.and_then(|owner| match owner {
-        Owner::Machine(reference) => context.machines.get(&key(&reference.name)),
-        Owner::Pool(pool) => match pool {},
+    let owner = owner.and_then(|owner| match owner {
+        Owner::Machine(reference) => context.machines.get(&key(&reference.name)).map(Owner::Machine),
+        Owner::Pool(reference) => context.pools.get(&key(&reference.name)).map(Owner::Pool),
     });
-    let cluster_name = machine
-        .as_ref()
-        .map(|machine| machine.spec.cluster_name.clone())
+    let (cluster_name, pool_machines) = match &owner {
+        Some(Owner::Machine(machine)) => (Some(machine.spec.cluster_name.clone()), Vec::new()),
+        Some(Owner::Pool(pool)) => {
+            let machines = context.machines.by(wake::BY_POOL, &key(&pool.name_any()));
+            (Some(pool.spec.cluster_name.clone()), machines)
+        }
+        None => (None, Vec::new()),
+    };
+    let cluster_name = cluster_name
         .or_else(|| config.labels().get(capi::CLUSTER_NAME).cloned())
         .filter(|name| !name.is_empty());
     let cluster = cluster_name
@@ -65,7 +77,8 @@ pub fn observe(context: &Context, config: &KamajiConfig, owner: Option<Owner<&Ow
         .filter(|reference| reference.kind == "KamajiControlPlane")
         .and_then(|reference| context.control_planes.get(&key(&reference.name)));
     Observed {
-        machine,
+        owner,
+        pool_machines,
         cluster_name,
         cluster,
         control_plane,

@@ -4,8 +4,6 @@
 //! (<https://cluster-api.sigs.k8s.io/developer/providers/contracts/bootstrap-config>): owner, Cluster infrastructure,
 //! control plane, version.
 
-use std::sync::Arc;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kamaji_api::{
     bootstrap::{ClientApproval, KamajiConfig, KamajiConfigSpec, NameSource},
@@ -15,9 +13,15 @@ use kamaji_api::{
 use kube::ResourceExt as _;
 use semver::Version;
 
-use super::{bootstrapdata::inputs, names, observe::Observed, owner::Owner, status, validate};
+use super::{
+    bootstrapdata::inputs,
+    names,
+    observe::Observed,
+    owner::{Owner, OwnerObject},
+    status, validate,
+};
 use crate::{
-    capi::{cluster::Cluster, machine::Machine, owner as owners},
+    capi::{cluster::Cluster, owner as owners},
     k8s::{problem::Problem, version as k8s_version},
 };
 
@@ -34,7 +38,7 @@ impl Preconditions {
     pub fn check(
         config: &KamajiConfig,
         mut problems: Vec<Problem>,
-        owner: &Owner<Arc<Machine>>,
+        owner: &OwnerObject,
         (cluster_name, observed): (&str, &Observed),
         hosts: &[String],
     ) -> Self {
@@ -44,17 +48,18 @@ impl Preconditions {
                 met: Err(problem),
             };
         }
+        problems.extend(shared_name(&config.spec, owner));
         let version = version(owner);
+        let whose = version_field(owner);
         if let Ok(version) = &version {
-            problems.extend(validate::version(&config.spec, owner_name(owner), version));
+            problems.extend(validate::version(&config.spec, &whose, version));
             let control_plane = observed
                 .control_plane
                 .as_ref()
                 .and_then(|known| known.status.as_ref()?.version.clone())
                 .and_then(|text| k8s_version::parse(&text));
             problems.extend(
-                control_plane
-                    .and_then(|control_plane| validate::skew(owner_name(owner), version, &control_plane)),
+                control_plane.and_then(|control_plane| validate::skew(&whose, version, &control_plane)),
             );
         }
         let invalid = problems
@@ -76,31 +81,26 @@ impl Preconditions {
 /// The owner of the config.
 ///
 /// # Errors
-/// When another kind owns it, or it has no owner yet.
+/// When it has no owner yet.
 pub fn owner(config: &KamajiConfig) -> Result<Owner<&OwnerReference>, Problem> {
     if let Some(machine) = owners::of_kind(config, "Machine") {
         return Ok(Owner::Machine(machine));
     }
     if let Some(pool) = owners::of_kind(config, "MachinePool") {
-        return Err(Problem::on_change(
-            Reason::OwnerNotSupported,
-            format!(
-                "MachinePool {} owns the KamajiConfig, and MachinePools are not supported yet: use a MachineDeployment",
-                pool.name
-            ),
-        ));
+        return Ok(Owner::Pool(pool));
     }
     Err(Problem::on_change(
         Reason::WaitingForOwner,
-        "waiting for Cluster API to set a Machine as owner",
+        "waiting for Cluster API to set a Machine or a MachinePool as owner",
     ))
 }
 
 /// The owner can use a config of this kind.
-fn worker(owner: &Owner<Arc<Machine>>) -> Result<(), Problem> {
+fn worker(owner: &OwnerObject) -> Result<(), Problem> {
     let machine = match owner {
         Owner::Machine(machine) => machine,
-        Owner::Pool(pool) => match *pool {},
+        // There are no pools of control plane machines.
+        Owner::Pool(_) => return Ok(()),
     };
     if machine.labels().contains_key(capi::CONTROL_PLANE) {
         return Err(Problem::on_change(
@@ -116,11 +116,26 @@ fn worker(owner: &Owner<Arc<Machine>>) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Name of the owner.
-fn owner_name(owner: &Owner<Arc<Machine>>) -> &str {
-    match owner {
-        Owner::Machine(machine) => machine.metadata.name.as_deref().unwrap_or_default(),
-        Owner::Pool(pool) => match *pool {},
+/// The machines of a pool have the same data, so it cannot name one of them.
+fn shared_name(spec: &KamajiConfigSpec, owner: &OwnerObject) -> Option<Problem> {
+    let shared = matches!(owner, Owner::Pool(_));
+    (shared && spec.node_registration.name_source == Some(NameSource::MachineName)).then(|| {
+        Problem::on_change(
+            Reason::InvalidSpec,
+            format!(
+                "nodeRegistration.nameSource: MachineName is not possible for {}, whose machines share the bootstrap data: \
+                 remove it, or use Hostname or Template",
+                owner.name()
+            ),
+        )
+    })
+}
+
+/// The field with the owner's version, for people.
+fn version_field(owner: &OwnerObject) -> String {
+    match owner.name() {
+        name @ Owner::Machine(_) => format!("spec.version of {name}"),
+        name @ Owner::Pool(_) => format!("spec.template.spec.version of {name}"),
     }
 }
 
@@ -139,13 +154,13 @@ pub fn approver(spec: &KamajiConfigSpec) -> Option<Problem> {
 }
 
 /// The node's certificate request will not be denied for its name. `hosts` are those of the API server.
-fn node_name(spec: &KamajiConfigSpec, owner: &Owner<Arc<Machine>>, hosts: &[String]) -> Result<(), Problem> {
+fn node_name(spec: &KamajiConfigSpec, owner: &OwnerObject, hosts: &[String]) -> Result<(), Problem> {
     if inputs::name_source(spec, owner) != NameSource::MachineName {
         return Ok(());
     }
     let name = match owner {
         Owner::Machine(machine) => machine.name_any(),
-        Owner::Pool(pool) => match *pool {},
+        Owner::Pool(_) => return Ok(()),
     };
     let why = if hosts.contains(&name) {
         "that is the name of the API server"
@@ -190,38 +205,37 @@ pub fn cluster<'a>(name: &str, cluster: Option<&'a Cluster>) -> Result<&'a Clust
 }
 
 /// The Kubernetes version of the owner.
-fn version(owner: &Owner<Arc<Machine>>) -> Result<Version, Problem> {
-    let machine = match owner {
-        Owner::Machine(machine) => machine,
-        Owner::Pool(pool) => match *pool {},
+fn version(owner: &OwnerObject) -> Result<Version, Problem> {
+    let (text, hint) = match owner {
+        Owner::Machine(machine) => (machine.spec.version.as_str(), " in the MachineDeployment"),
+        Owner::Pool(pool) => (pool.spec.template.spec.version.as_str(), ""),
     };
-    let text = machine.spec.version.as_str();
+    let whose = version_field(owner);
     if text.is_empty() {
         return Err(Problem::on_change(
             Reason::WaitingForVersion,
-            format!(
-                "spec.version of Machine {} is empty; set it in the MachineDeployment",
-                machine.name_any()
-            ),
+            format!("{whose} is empty; set it{hint}"),
         ));
     }
     k8s_version::parse(text).ok_or_else(|| {
         Problem::on_change(
             Reason::InvalidVersion,
-            format!(
-                "spec.version {text:?} of Machine {} is not a semantic version; write it like v1.36.3",
-                machine.name_any()
-            ),
+            format!("{whose} is {text:?}, which is not a semantic version; write it like v1.36.3"),
         )
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::kamajiconfig::target::{hosts, target, tests::ready};
+    use crate::{
+        capi::machine::Machine,
+        kamajiconfig::target::{hosts, target, tests::ready},
+    };
 
     fn config(value: Value) -> KamajiConfig {
         KamajiConfig {
@@ -230,7 +244,7 @@ mod tests {
         }
     }
 
-    fn machine(name: &str) -> Owner<Arc<Machine>> {
+    fn machine(name: &str) -> OwnerObject {
         let mut machine = Machine::default();
         machine.metadata.name = Some(name.to_owned());
         Owner::Machine(Arc::new(machine))

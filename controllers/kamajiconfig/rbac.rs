@@ -14,10 +14,10 @@ pub const RULES: &[Grant] = &[
     grant(BOOTSTRAP, &["kamajiconfigs"], FOLLOW),
     grant(BOOTSTRAP, &["kamajiconfigs/status"], &[Patch]),
     grant(BOOTSTRAP, &["kamajiconfigs/finalizers"], &[Update]),
-    grant(CAPI, &["clusters", "machines"], FOLLOW),
+    grant(CAPI, &["clusters", "machines", "machinepools"], FOLLOW),
     // Versions, and the endpoint for workers.
     grant(CONTROL_PLANE, &["kamajicontrolplanes"], FOLLOW),
-    // The data of bootstrap data Secrets is written once. Their owner is set again after a restore from a backup, without
+    // The data of a Machine is written once, that of a MachinePool when its token is replaced. Their owner is set again after a restore from a backup, without
     // which they outlive their Machine. Who may create and read every Secret gains no power by that: it can have a token
     // of any ServiceAccount made. Referenced files and the kubeconfig that the control plane provider creates are read.
     grant(CORE, &["secrets"], &[Get, List, Watch, Create, Patch]),

@@ -15,13 +15,13 @@ use super::{
     node_join,
     observe::{self, Observed, is_failure},
     owner::Owner,
-    preconditions,
+    pool_join, preconditions,
     scope::Scope,
     status::{self, Progress, Token},
     tenants, validate,
 };
 use crate::{
-    capi::paused,
+    capi::{machine::Machine, paused},
     k8s::{
         error::ApiError,
         key::RootKey,
@@ -92,38 +92,51 @@ async fn advance(
     progress: &mut Progress,
     now: Timestamp,
 ) -> Result<Outcome, Problem> {
-    if status::is_announced(config) {
-        note_spec_change(context, config).await;
-    }
     let scope = Scope::new(context, (key, config), owner, observed, problems, now)?;
     if scope.is_owner_deleting() {
         forget(context, key).await;
         if scope.announced {
-            progress.token = Some(Token::Removed("the Machine is being deleted".to_owned()));
+            progress.token = Some(Token::Removed(format!("{} is being deleted", scope.owner_name())));
         }
         return Ok(Outcome::Done);
+    }
+    match &scope.owner {
+        Owner::Machine(machine) => advance_machine(&scope, machine, progress).await,
+        Owner::Pool(pool) => pool_join::advance(&scope, pool, progress).await,
+    }
+}
+
+/// The steps, for a config with one Machine.
+async fn advance_machine(
+    scope: &Scope<'_>,
+    machine: &Machine,
+    progress: &mut Progress,
+) -> Result<Outcome, Problem> {
+    let (context, key, config) = (scope.context, scope.key, scope.config);
+    if status::is_announced(config) {
+        note_spec_change(context, config).await;
     }
     if status::has_joined(config) {
         // The machine uses its data, whatever a precondition reported in between.
         progress.data = Some(status::Data::known(config.name_any()));
-        secret::reclaim(&scope).await?;
+        secret::reclaim(scope).await?;
     }
-    if scope.announced && node_join::is_complete(config, &scope.owner) {
+    if scope.announced && node_join::is_complete(config, machine) {
         context.tenants.leave(&scope.cluster, key);
         return Ok(Outcome::Done);
     }
     if !scope.announced {
         scope.version(progress)?;
     }
-    let tenant = tenants::open::open(&scope, progress).await?;
+    let tenant = tenants::open::open(scope, progress).await?;
     // A machine that joined gets no other token.
     let token = if status::has_joined(config) {
         None
     } else {
-        data_secret::ensure(&scope, &tenant, progress).await?
+        data_secret::ensure(scope, &tenant, progress).await?
     };
     progress.known.clone_from(&token);
-    node_join::follow(&scope, &tenant, token, progress).await
+    node_join::follow(scope, machine, &tenant, token, progress).await
 }
 
 /// Reports the problem that ended the reconcile. After a failure, conditions keep what they reported; a config without a
@@ -136,9 +149,10 @@ fn report(config: &KamajiConfig, progress: &mut Progress, problem: &Problem) {
     }
 }
 
-/// Deletes the token of a config that is deleted or whose Machine is, as far as the workload cluster answers. Deletion does
-/// not wait for it: the token expires.
+/// Deletes the tokens of a config that is deleted or whose owner is, as far as the workload cluster answers. Deletion does
+/// not wait for it: tokens expire.
 async fn forget(context: &Context, key: &RootKey) {
+    context.rendered.forget(key);
     if let Some(cluster) = context.tenants.cluster_of(key) {
         if let Some(tenant) = context.tenants.any(&cluster) {
             for id in tenant.tokens_to_end(key) {

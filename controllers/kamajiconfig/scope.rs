@@ -1,7 +1,5 @@
 //! What one reconcile works on: a KamajiConfig with its owner and its Cluster. Created once for each reconcile. Pure.
 
-use std::sync::Arc;
-
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::OwnerReference, jiff::Timestamp};
 use kamaji_api::{
     bootstrap::{KamajiConfig, NameSource},
@@ -14,7 +12,8 @@ use super::{
     Context,
     bootstrapdata::inputs::name_source,
     observe::Observed,
-    owner::Owner,
+    owner::{Owner, OwnerObject},
+    pool::claims,
     preconditions::Preconditions,
     status::{self, Progress},
     target,
@@ -34,7 +33,7 @@ pub struct Scope<'a> {
     /// The config, as it was when the reconcile began.
     pub config: &'a KamajiConfig,
     /// Its owner.
-    pub owner: Owner<Arc<Machine>>,
+    pub owner: OwnerObject,
     /// Key of its Cluster.
     pub cluster: RootKey,
     /// The objects around it.
@@ -62,15 +61,9 @@ impl<'a> Scope<'a> {
         problems: Vec<Problem>,
         now: Timestamp,
     ) -> Result<Self, Problem> {
-        let owner = match owner {
-            Owner::Machine(reference) => {
-                let machine = observed.machine.clone().ok_or_else(|| missing(reference))?;
-                Owner::Machine(machine)
-            }
-            Owner::Pool(pool) => match pool {},
-        };
+        let owner = observed.owner.clone().ok_or_else(|| missing(owner))?;
         let cluster_name = observed.cluster_name.clone().ok_or_else(|| {
-            let message = "waiting for a Machine with spec.clusterName";
+            let message = format!("waiting for spec.clusterName of {}", owner.name());
             Problem::on_change(Reason::WaitingForOwner, message)
         })?;
         let cluster = RootKey::new(key.namespace.clone(), cluster_name);
@@ -107,21 +100,29 @@ impl<'a> Scope<'a> {
     pub fn is_owner_deleting(&self) -> bool {
         match &self.owner {
             Owner::Machine(machine) => machine.metadata.deletion_timestamp.is_some(),
-            Owner::Pool(pool) => match *pool {},
+            Owner::Pool(pool) => pool.metadata.deletion_timestamp.is_some(),
         }
     }
 
-    /// Name that the node will have, or has.
+    /// Name that the node of a Machine will have, or has. Those of a MachinePool are in `status.nodes`.
     pub fn node_name(&self) -> Option<String> {
         match &self.owner {
             Owner::Machine(machine) => node_name(self.config, machine),
-            Owner::Pool(pool) => match *pool {},
+            Owner::Pool(_) => None,
         }
     }
 
-    /// Lifetime of its token.
+    /// How many machines join with the same token.
+    pub fn sharers(&self) -> usize {
+        match &self.owner {
+            Owner::Machine(_) => 1,
+            Owner::Pool(pool) => claims::budget(pool).max(1),
+        }
+    }
+
+    /// Lifetime of the token of a Machine.
     pub fn lifetime(&self) -> Lifetime {
-        Lifetime::of(&self.config.spec.auth.token, &self.owner)
+        Lifetime::of(&self.config.spec.auth.token)
     }
 
     /// Whose its token is, in the workload cluster of a Cluster with this UID.
@@ -135,18 +136,18 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// The owner; of a Machine, its name.
+    /// Name of the owner.
     pub fn owner_name(&self) -> Owner<&str> {
-        self.owner
-            .map(|machine| machine.metadata.name.as_deref().unwrap_or_default())
+        self.owner.name()
     }
 }
 
-fn missing(machine: &OwnerReference) -> Problem {
-    let message = format!(
-        "waiting for Machine {}, which owns the KamajiConfig",
-        machine.name
-    );
+fn missing(owner: Owner<&OwnerReference>) -> Problem {
+    let name = |reference: &&OwnerReference| reference.name.clone();
+    let message = match owner.map(name, name) {
+        Owner::Machine(name) => format!("waiting for Machine {name}, which owns the KamajiConfig"),
+        Owner::Pool(name) => format!("waiting for MachinePool {name}, which owns the KamajiConfig"),
+    };
     Problem::on_change(Reason::WaitingForOwner, message)
 }
 
@@ -157,7 +158,7 @@ pub fn node_name(config: &KamajiConfig, machine: &Machine) -> Option<String> {
         .status
         .as_ref()
         .and_then(|status| status.node.as_ref()?.name.clone());
-    let source = name_source(&config.spec, &Owner::Machine(machine));
+    let source = name_source(&config.spec, &Owner::<_>::Machine(machine));
     claim
         .or_else(|| machine.node().map(ToOwned::to_owned))
         .or_else(|| (source == NameSource::MachineName).then(|| machine.name_any()))

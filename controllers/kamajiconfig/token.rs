@@ -111,7 +111,7 @@ pub struct Holder<'a> {
     pub uid: &'a str,
     /// Namespace of the KamajiConfig and its owner.
     pub namespace: &'a str,
-    /// The owner; of a Machine, its name.
+    /// Name of the owner.
     pub owner: Owner<&'a str>,
     /// Name of the Cluster.
     pub cluster: &'a str,
@@ -123,7 +123,7 @@ impl Holder<'_> {
     fn description(&self) -> String {
         match &self.owner {
             Owner::Machine(name) => format!("Machine {}/{name}", self.namespace),
-            Owner::Pool(pool) => match *pool {},
+            Owner::Pool(name) => format!("MachinePool {}/{name}", self.namespace),
         }
     }
 
@@ -141,7 +141,7 @@ impl Holder<'_> {
     }
 }
 
-/// When a token expires, when it is extended, and when it no longer is. Times are whole seconds.
+/// When the token of a Machine expires, when it is extended, and when it no longer is. Times are whole seconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Lifetime {
     ttl: i64,
@@ -149,21 +149,12 @@ pub struct Lifetime {
 }
 
 impl Lifetime {
-    /// The lifetime in `spec.auth.token`. Default of a Machine's token: it expires after 15 minutes and is extended for at
-    /// most a day, until the machine joins.
-    pub fn of<M>(settings: &TokenSettings, owner: &Owner<M>) -> Self {
-        let (ttl, longest) = match owner {
-            Owner::Machine(_) => (15 * 60, 24 * 3600),
-            Owner::Pool(pool) => match *pool {},
-        };
-        let seconds = |value: Option<kube::core::Duration>, default: i64| {
-            value.map_or(default, |value| {
-                i64::try_from(std::time::Duration::from(value).as_secs()).unwrap_or(default)
-            })
-        };
+    /// The lifetime in `spec.auth.token`. By default it expires after 15 minutes and is extended for at most a day, until
+    /// the machine joins.
+    pub fn of(settings: &TokenSettings) -> Self {
         Self {
-            ttl: seconds(settings.ttl, ttl),
-            longest: seconds(settings.max_lifetime, longest),
+            ttl: seconds(settings.ttl, 15 * 60),
+            longest: seconds(settings.max_lifetime, 24 * 3600),
         }
     }
 
@@ -187,6 +178,13 @@ impl Lifetime {
     pub fn is_last(&self, created: Timestamp, expiration: Timestamp) -> bool {
         expiration.as_second() >= created.as_second() + self.longest
     }
+}
+
+/// A setting in whole seconds, or its default.
+pub fn seconds(setting: Option<kube::core::Duration>, default: i64) -> i64 {
+    setting.map_or(default, |value| {
+        i64::try_from(std::time::Duration::from(value).as_secs()).unwrap_or(default)
+    })
 }
 
 /// Name of the Secret of the token with this id.

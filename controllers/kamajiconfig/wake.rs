@@ -4,8 +4,10 @@
 //! |---|---|---|
 //! | KamajiConfig | spec, metadata, deletion | itself ([`config_deleted`]) |
 //! | Machine | version, provider ID, labels, deletion, node, addresses | the one in `spec.bootstrap.configRef` ([`machine_changed`]) |
+//! | Machine of a MachinePool | the same | those of the MachinePool ([`pool_machine_changed`]) |
+//! | MachinePool | spec, deletion, replicas, nodes | the one in `spec.template.spec.bootstrap.configRef` ([`pool_changed`]) |
 //! | Cluster | pause, infrastructure, control plane, endpoint | those of the Cluster ([`cluster_changed`]) |
-//! | KamajiControlPlane | version, worker endpoint | those of its Cluster without data ([`control_plane_changed`]) |
+//! | KamajiControlPlane | version, worker endpoint | those of its Cluster without data, and of MachinePools ([`control_plane_changed`]) |
 //! | Secret owned by a KamajiConfig | anything | its owner |
 //! | Secret with the Cluster's CA or our kubeconfig | anything | those of the Cluster that are not settled ([`credentials_changed`]) |
 //!
@@ -18,11 +20,16 @@ use kamaji_api::{
     controlplane::KamajiControlPlane,
     labels::{capi, ours},
 };
-use kube::ResourceExt as _;
+use kube::{Resource, ResourceExt as _};
 
 use super::Context;
 use crate::{
-    capi::{cluster::Cluster, machine::Machine, owner},
+    capi::{
+        cluster::{Cluster, Reference},
+        machine::Machine,
+        machine_pool::MachinePool,
+        owner,
+    },
     k8s::{cache::By, key::RootKey, row::Row, store::Store},
 };
 
@@ -32,13 +39,24 @@ pub const BY_CLUSTER: By = By("cluster");
 /// Configs by their UID.
 pub const BY_UID: By = By("uid");
 
-/// Adds the indexes [`BY_CLUSTER`] and [`BY_UID`].
-pub fn index(configs: &Store<KamajiConfig>) {
+/// Configs, and Machines, by the MachinePool that owns them.
+pub const BY_POOL: By = By("pool");
+
+/// Adds the indexes [`BY_CLUSTER`], [`BY_UID`] and [`BY_POOL`].
+pub fn index(configs: &Store<KamajiConfig>, machines: &Store<Machine>) {
+    configs.index_by(BY_POOL, pool_of);
+    machines.index_by(BY_POOL, pool_of);
     configs.index_by(BY_UID, |config| Some(RootKey::new("", config.uid()?)));
     configs.index_by(BY_CLUSTER, |config| {
         let cluster = owner::cluster_label(config)?;
         Some(RootKey::new(config.namespace().unwrap_or_default(), cluster))
     });
+}
+
+/// The MachinePool that owns an object.
+fn pool_of(object: &impl Resource) -> Option<RootKey> {
+    let owner = owner::of_kind(object, "MachinePool")?;
+    Some(RootKey::new(object.meta().namespace.clone()?, owner.name.clone()))
 }
 
 /// The lane of a config in the queue: that of its Cluster.
@@ -72,6 +90,14 @@ pub fn connect(context: &Context, acts_on: impl Fn(&str) -> bool + Send + Sync +
         .route(move |old, new| machine_changed(old, new).into_iter().for_each(&*add));
     let (add, of) = (wake.clone(), configs());
     context
+        .machines
+        .route(move |old, new| pool_machine_changed(&of, old, new).into_iter().for_each(&*add));
+    let add = wake.clone();
+    context
+        .pools
+        .route(move |old, new| pool_changed(old, new).into_iter().for_each(&*add));
+    let (add, of) = (wake.clone(), configs());
+    context
         .clusters
         .route(move |old, new| cluster_changed(&of, old, new).into_iter().for_each(&*add));
     let (add, of) = (wake.clone(), configs());
@@ -94,8 +120,8 @@ fn config_deleted(old: Option<&KamajiConfig>, new: Option<&KamajiConfig>) -> Opt
     }
 }
 
-/// A Machine with another version, provider ID, node or address, or one that is being deleted.
-fn machine_changed(old: Option<&Machine>, new: Option<&Machine>) -> Option<RootKey> {
+/// What of a Machine concerns its config: version, provider ID, deletion, labels, node, addresses.
+fn is_same(old: Option<&Machine>, new: Option<&Machine>) -> bool {
     let of = |machine: Option<&Machine>| {
         machine.map(|machine| {
             let status = machine.status.clone().unwrap_or_default();
@@ -107,13 +133,53 @@ fn machine_changed(old: Option<&Machine>, new: Option<&Machine>) -> Option<RootK
             )
         })
     };
-    if of(old) == of(new) {
-        return None;
-    }
-    let machine = new.or(old)?;
+    of(old) == of(new)
+}
+
+/// A Machine with another version, provider ID, node or address, or one that is being deleted.
+fn machine_changed(old: Option<&Machine>, new: Option<&Machine>) -> Option<RootKey> {
+    let machine = new.or(old).filter(|_| !is_same(old, new))?;
     let reference = machine.spec.bootstrap.config_ref.as_ref()?;
-    (reference.kind == "KamajiConfig")
-        .then(|| RootKey::new(machine.namespace().unwrap_or_default(), reference.name.clone()))
+    config_of(reference, &machine.namespace().unwrap_or_default())
+}
+
+/// A Machine of a MachinePool, with the same changes. Whether its infrastructure exists counts too: see
+/// [`super::pool::instances`].
+fn pool_machine_changed(
+    configs: &Store<KamajiConfig>,
+    old: Option<&Machine>,
+    new: Option<&Machine>,
+) -> Vec<RootKey> {
+    let provisioned = |machine: Option<&Machine>| {
+        let status = machine.and_then(|machine| machine.status.as_ref());
+        status.is_some_and(|status| status.initialization.infrastructure_provisioned)
+    };
+    if is_same(old, new) && provisioned(old) == provisioned(new) {
+        return Vec::new();
+    }
+    let pool = new.or(old).and_then(pool_of);
+    pool.map_or_else(Vec::new, |pool| configs.keys_by(BY_POOL, &pool))
+}
+
+/// A MachinePool with another version, size, list of provider IDs or nodes, or one that is being deleted.
+fn pool_changed(old: Option<&MachinePool>, new: Option<&MachinePool>) -> Option<RootKey> {
+    let of = |pool: Option<&MachinePool>| {
+        pool.map(|pool| {
+            (
+                pool.spec.clone(),
+                pool.status.clone(),
+                pool.metadata.deletion_timestamp.is_some(),
+            )
+        })
+    };
+    let pool = new.or(old).filter(|_| of(old) != of(new))?;
+    let reference = pool.spec.template.spec.bootstrap.config_ref.as_ref()?;
+    config_of(reference, &pool.namespace().unwrap_or_default())
+}
+
+/// The config that a bootstrap reference names.
+fn config_of(reference: &Reference, namespace: &str) -> Option<RootKey> {
+    (reference.kind == "KamajiConfig").then(|| RootKey::new(namespace, reference.name.clone()))
 }
 
 /// A Cluster that was paused or resumed, whose infrastructure or control plane became ready, or whose endpoint changed.
@@ -139,7 +205,8 @@ fn cluster_changed(
     of_cluster(configs, &namespace, &cluster.name_any(), |_| true)
 }
 
-/// A control plane with another version or another endpoint for workers. It matters to configs without data.
+/// A control plane with another version or another endpoint for workers. It matters to configs without data, and to those
+/// of MachinePools, whose data changes.
 fn control_plane_changed(
     configs: &Store<KamajiConfig>,
     old: Option<&KamajiControlPlane>,
@@ -157,7 +224,9 @@ fn control_plane_changed(
         return Vec::new();
     };
     let namespace = control_plane.namespace().unwrap_or_default();
-    of_cluster(configs, &namespace, cluster, is_without_data)
+    of_cluster(configs, &namespace, cluster, |config| {
+        is_without_data(config) || pool_of(config).is_some()
+    })
 }
 
 /// The Secret with a Cluster's CA, or with this provider's kubeconfig for the workload cluster. It matters to configs

@@ -54,11 +54,7 @@ use kamaji_api::{
 use kube::{Client, api::PartialObjectMeta, runtime::watcher::Config};
 
 use crate::{
-    capi::{
-        cluster::Cluster,
-        machine::{Machine, MachinePool},
-        quirks,
-    },
+    capi::{cluster::Cluster, machine::Machine, machine_pool::MachinePool, quirks},
     k8s::{apply::Applier, events::Events, index::ChildIndex, store::Store},
     runtime::{queue::Queue, role::Role, watch::Watches},
     settings::Hosting,

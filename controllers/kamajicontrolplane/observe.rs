@@ -22,11 +22,7 @@ use super::{
     user_ca::{self, Question, UserCa},
 };
 use crate::{
-    capi::{
-        cluster::Cluster,
-        machine::{Machine, MachinePool},
-        owner, paused,
-    },
+    capi::{cluster::Cluster, machine::Machine, machine_pool::MachinePool, owner, paused},
     k8s::{
         cache::By,
         error::ApiError,

@@ -17,6 +17,11 @@ pub fn machine(name: &str) -> String {
     format!("/apis/cluster.x-k8s.io/v1beta2/namespaces/demo/machines/{name}")
 }
 
+/// A MachinePool.
+pub fn machine_pool(name: &str) -> String {
+    format!("/apis/cluster.x-k8s.io/v1beta2/namespaces/demo/machinepools/{name}")
+}
+
 /// A CustomResourceDefinition.
 pub fn definition(name: &str) -> String {
     format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}")

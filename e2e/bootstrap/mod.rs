@@ -3,6 +3,7 @@
 //! kubelet does with it.
 
 mod machine;
+mod pool;
 mod record;
 
 pub use machine::{answer, bearer, node};

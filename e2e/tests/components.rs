@@ -122,6 +122,7 @@ const ALLOWED: &[Attempt] = &[
         namespace::CONTROL_PLANE,
     ),
     (BOOTSTRAP, "watch", "cluster.x-k8s.io/machines", "", ""),
+    (BOOTSTRAP, "watch", "cluster.x-k8s.io/machinepools", "", ""),
     (BOOTSTRAP, "create", "/secrets", "", "x"),
     // Of a data Secret that a restore from a backup stripped of its owner.
     (BOOTSTRAP, "patch", "/secrets", "", "x"),

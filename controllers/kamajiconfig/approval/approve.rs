@@ -11,7 +11,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kamaji_api::{
-    bootstrap::KamajiConfig,
+    bootstrap::{KamajiConfig, PoolNode},
     conditions::Reason,
     labels::{field_manager, ours},
 };
@@ -20,9 +20,10 @@ use kube::{Api, ResourceExt as _};
 use super::{
     count,
     csr::{self, Decision, MachineFacts, Requester},
+    pool::{self, PoolFacts},
 };
 use crate::{
-    capi::machine::Machine,
+    capi::{machine::Machine, machine_pool::MachinePool},
     k8s::{
         key::RootKey,
         problem::Problem,
@@ -31,8 +32,10 @@ use crate::{
     kamajiconfig::{
         Context,
         bootstrapdata::inputs,
+        names::NamePattern,
         observe::refused,
         owner::Owner,
+        pool::{claims, instances, rotation::Tokens},
         scope::Scope,
         tenants::{NodeFacts, Tenant},
         wake,
@@ -131,9 +134,9 @@ async fn decide_and_claim(
     let Some(config) = scope.context.configs.get(scope.key) else {
         return Ok(Decision::NoOpinion);
     };
-    let decision = decide(scope, &config, &node_name, &in_tenant, request);
+    let decision = decide((scope, &config), tenant, &node_name, (token, &in_tenant), request);
     if let Decision::Approve(node) = &decision {
-        claim(scope, &config, node, &uid(request)).await?;
+        claim(scope, tenant, &config, node, &uid(request)).await?;
     }
     Ok(decision)
 }
@@ -145,10 +148,10 @@ struct InTenant {
 }
 
 fn decide(
-    scope: &Scope<'_>,
-    config: &KamajiConfig,
+    (scope, config): (&Scope<'_>, &KamajiConfig),
+    tenant: &Tenant,
     node_name: &str,
-    in_tenant: &InTenant,
+    (token, in_tenant): (&str, &InTenant),
     request: &CertificateSigningRequest,
 ) -> Decision {
     let config_uid = config.uid().unwrap_or_default();
@@ -156,21 +159,48 @@ fn decide(
     let now = Timestamp::now();
     let node = in_tenant.node.as_ref();
     let known = config.status.as_ref().and_then(|status| status.node.as_ref());
+    let mut pooled = config.status.iter().flat_map(|status| &status.nodes);
+    let pooled = pooled.find(|node| node.name == node_name);
+    let pattern = config.spec.csr_approval.node_name_pattern.as_deref();
     let requester = Requester {
         config_deleting: config.metadata.deletion_timestamp.is_some(),
         config_created: config.metadata.creation_timestamp.as_ref().map(|time| time.0),
-        token_is_ours: in_tenant.token.as_ref().is_some_and(is_ours),
-        owner: scope.owner.map(|machine| Some(facts(machine))),
+        // Of a pool, one that ended while the request waited authenticated it all the same.
+        token_is_ours: match (&in_tenant.token, &scope.owner) {
+            (Some(secret), _) => is_ours(secret),
+            (None, Owner::Pool(_)) => Tokens::of(config.status.as_ref()).has_ended(token, now),
+            (None, Owner::Machine(_)) => false,
+        },
+        machine: match &scope.owner {
+            Owner::Machine(machine) => Some(facts(machine)),
+            Owner::Pool(_) => None,
+        },
         name_source: inputs::name_source(&config.spec, &scope.owner),
-        claimed: known.and_then(|node| node.name.as_deref()),
-        recent_approvals: count::recent(known, &uid(request), now),
+        claimed: match &scope.owner {
+            Owner::Machine(_) => known.and_then(|node| node.name.as_deref()),
+            Owner::Pool(_) => pooled.map(|node| node.name.as_str()),
+        },
+        misfits: pattern
+            .is_some_and(|pattern| !NamePattern::parse(pattern).is_ok_and(|pattern| pattern.fits(node_name))),
+        recent_approvals: match &scope.owner {
+            Owner::Machine(_) => count::recent(known, &uid(request), now),
+            Owner::Pool(_) => pooled.map_or(0, |node| {
+                count::recent_of(&node.recent_approvals, &uid(request), now)
+            }),
+        },
         endpoint_hosts: &scope.hosts,
         node_created: node.and_then(|node| NodeFacts::of(node).created),
         claimed_by: claimed_by(scope.context, config, node_name),
     };
     let created = request.metadata.creation_timestamp.as_ref().map(|time| time.0);
     let age = created.map_or(0, |created| now.as_second() - created.as_second());
-    csr::decide(node_name, &requester, age)
+    match &scope.owner {
+        Owner::Machine(_) => csr::decide(node_name, &requester, age),
+        Owner::Pool(pool) => {
+            let facts = pool_facts(scope, (pool, config), tenant, node_name, now);
+            pool::decide(node_name, &requester, &facts, age)
+        }
+    }
 }
 
 fn uid(request: &CertificateSigningRequest) -> String {
@@ -192,6 +222,34 @@ fn facts(machine: &Machine) -> MachineFacts<'_> {
     }
 }
 
+/// What is known of a pool, and how many names it has beside the requested one.
+fn pool_facts<'a>(
+    scope: &'a Scope<'_>,
+    (pool, config): (&MachinePool, &KamajiConfig),
+    tenant: &Tenant,
+    node_name: &str,
+    now: Timestamp,
+) -> PoolFacts<'a> {
+    let list = config.status.as_ref().map_or(&[][..], |status| &status.nodes);
+    let patience = claims::patience(&config.spec);
+    let exists = |name: &str| tenant.may_have_node(name);
+    let instances = instances::of(&scope.observed.pool_machines);
+    let is_known = |node: &&PoolNode| {
+        instances
+            .iter()
+            .any(|instance| instance.is_named(&node.name) || instance.node_ref == Some(&node.name))
+    };
+    let unnamed: Vec<_> = list.iter().filter(|node| !is_known(node)).cloned().collect();
+    PoolFacts {
+        deleting: pool.metadata.deletion_timestamp.is_some(),
+        budget: claims::budget(pool),
+        used: claims::used(list, &exists, now, patience, node_name),
+        unnamed: claims::used(&unnamed, &exists, now, patience, node_name),
+        free_in: claims::next_end(list, &exists, now, patience).unwrap_or(csr::EXISTING_FOR),
+        instances,
+    }
+}
+
 /// Another config of the Cluster that claimed the name. Scans all configs, once for each request.
 fn claimed_by(context: &Context, config: &KamajiConfig, node: &str) -> Option<String> {
     let cluster = crate::capi::owner::cluster_label(config)?;
@@ -203,26 +261,33 @@ fn claimed_by(context: &Context, config: &KamajiConfig, node: &str) -> Option<St
         .filter(|other| other.uid() != config.uid())
         .filter(|other| other.metadata.deletion_timestamp.is_none())
         .find(|other| {
-            let claim = other.status.as_ref().and_then(|status| status.node.as_ref());
-            claim.and_then(|claim| claim.name.as_deref()) == Some(node)
+            other.status.as_ref().is_some_and(|status| {
+                let one = status.node.as_ref().and_then(|claim| claim.name.as_deref());
+                one == Some(node) || status.nodes.iter().any(|claim| claim.name == node)
+            })
         })
         .map(|other| other.name_any())
 }
 
-/// Writes the claim of a Machine's one node for this request, a UID, unless somebody wrote the config since it was read.
-async fn claim(scope: &Scope<'_>, config: &KamajiConfig, node: &str, request: &str) -> Result<(), Problem> {
-    match &scope.owner {
-        Owner::Machine(_) => {}
-        Owner::Pool(pool) => match *pool {},
-    }
-    let context = scope.context;
+/// Writes the claim of a node for this request, a UID, unless somebody wrote the config since it was read.
+async fn claim(
+    scope: &Scope<'_>,
+    tenant: &Tenant,
+    config: &KamajiConfig,
+    node: &str,
+    request: &str,
+) -> Result<(), Problem> {
+    let (context, now) = (scope.context, Timestamp::now());
     let mut new = config.status.clone().unwrap_or_default();
-    new.node = Some(count::approved(
-        new.node.as_ref(),
-        node,
-        request,
-        Timestamp::now(),
-    ));
+    match &scope.owner {
+        Owner::Machine(_) => new.node = Some(count::approved(new.node.as_ref(), node, request, now)),
+        Owner::Pool(machines) => {
+            let exists = |name: &str| tenant.may_have_node(name);
+            let patience = claims::patience(&config.spec);
+            let list = claims::settled(&new.nodes, machines.nodes(), &exists, now, patience);
+            new.nodes = pool::claimed(&list, node, request, now);
+        }
+    }
     let api = Api::namespaced(context.client.clone(), &config.namespace().unwrap_or_default());
     status::apply(
         &api,

@@ -13,8 +13,13 @@ const WINDOW: i64 = 15 * 60;
 
 /// How many other requests than `request`, a UID, were approved within the window that ends `now`.
 pub fn recent(node: Option<&NodeStatus>, request: &str, now: Timestamp) -> usize {
-    let approvals = node.into_iter().flat_map(|node| &node.recent_approvals);
+    recent_of(node.map_or(&[][..], |node| &node.recent_approvals), request, now)
+}
+
+/// The same, of a list.
+pub fn recent_of(approvals: &[Approval], request: &str, now: Timestamp) -> usize {
     approvals
+        .iter()
         .filter(|approval| approval.uid != request)
         .filter(|approval| now.as_second() - approval.time.0.as_second() < WINDOW)
         .count()
@@ -25,16 +30,23 @@ pub fn approved(before: Option<&NodeStatus>, name: &str, request: &str, now: Tim
     let mut node = before.cloned().unwrap_or_default();
     node.name = Some(name.to_owned());
     node.claimed_at.get_or_insert_with(|| seconds(now));
-    let list = &mut node.recent_approvals;
-    if list.iter().all(|approval| approval.uid != request) {
-        list.push(Approval {
-            uid: request.to_owned(),
-            time: seconds(now),
-        });
-        list.drain(..list.len().saturating_sub(MOST));
+    if add(&mut node.recent_approvals, request, now) {
         node.approvals = Some(node.approvals.unwrap_or(0).saturating_add(1));
     }
     node
+}
+
+/// Adds the approval of `request` to a list, of which the latest are kept. `false` if it is there already.
+pub fn add(list: &mut Vec<Approval>, request: &str, now: Timestamp) -> bool {
+    if list.iter().any(|approval| approval.uid == request) {
+        return false;
+    }
+    list.push(Approval {
+        uid: request.to_owned(),
+        time: seconds(now),
+    });
+    list.drain(..list.len().saturating_sub(MOST));
+    true
 }
 
 #[cfg(test)]

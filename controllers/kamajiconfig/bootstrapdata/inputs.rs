@@ -26,7 +26,7 @@ pub struct Inputs<'a> {
     pub uid: &'a str,
     /// Its spec, validated.
     pub spec: &'a KamajiConfigSpec,
-    /// The owner; of a Machine, its name.
+    /// Name of the owner.
     pub owner: Owner<&'a str>,
     /// Kubernetes version of the owner.
     pub version: &'a Version,
@@ -111,11 +111,12 @@ impl RenderError {
     }
 }
 
-/// Where a node's name comes from. The default of a Machine is its own name, which is known before the machine boots.
-pub fn name_source<M>(spec: &KamajiConfigSpec, owner: &Owner<M>) -> NameSource {
+/// Where a node's name comes from. The default of a Machine is its own name, which is known before the machine boots. The
+/// data of a pool names none of its machines.
+pub fn name_source<M, P>(spec: &KamajiConfigSpec, owner: &Owner<M, P>) -> NameSource {
     let default = match owner {
         Owner::Machine(_) => NameSource::MachineName,
-        Owner::Pool(pool) => match *pool {},
+        Owner::Pool(_) => NameSource::Hostname,
     };
     spec.node_registration.name_source.unwrap_or(default)
 }

@@ -55,7 +55,8 @@ fn facts(inputs: &Inputs<'_>) -> Content {
     let name = match name_source(inputs.spec, &inputs.owner) {
         NameSource::MachineName => match &inputs.owner {
             Owner::Machine(name) => Some(*name),
-            Owner::Pool(pool) => match *pool {},
+            // Refused before.
+            Owner::Pool(_) => None,
         },
         NameSource::Template => registration.name_template.as_deref(),
         NameSource::Hostname => None,

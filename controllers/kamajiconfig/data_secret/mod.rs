@@ -6,8 +6,10 @@
 //! the next reconcile reads the Secret, creates the token if it is missing, and reports the data. It does the same after
 //! `clusterctl move` or the loss of the status: the Secret is adopted, and no second token is generated.
 //!
-//! [`Data`] and [`Credential`] are the two states that a reconcile finds, and [`ensure`] what it does about them.
+//! [`Data`] and [`Credential`] are the two states that a reconcile finds, and [`ensure`] what it does about them. The data of
+//! a MachinePool is another matter, since it changes: see [`pool`].
 
+pub mod pool;
 pub mod secret;
 
 use std::sync::Arc;
@@ -218,9 +220,8 @@ fn report(scope: &Scope<'_>, stored: Stored, progress: &mut Progress) {
 
 /// After `clusterctl move`: the infrastructure provider knows the Machine, and its Node exists already.
 async fn has_joined_before(scope: &Scope<'_>, tenant: &Tenant) -> Result<bool, tenant::Error> {
-    let machine = match &scope.owner {
-        Owner::Machine(machine) => machine,
-        Owner::Pool(pool) => match *pool {},
+    let Owner::Machine(machine) = &scope.owner else {
+        return Ok(false);
     };
     if machine.spec.bootstrap.data_secret_name.is_none() || machine.spec.provider_id.is_empty() {
         return Ok(false);

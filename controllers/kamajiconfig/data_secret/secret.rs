@@ -1,4 +1,5 @@
-//! The Secret with the bootstrap data: reads, adopts and creates it. Its name is that of the config.
+//! The Secret with the bootstrap data: reads, adopts, renders and creates it. Its name is that of the config, or for a
+//! MachinePool what [`super::pool`] says.
 //!
 //! Its type, labels and keys are those of the Cluster API contract for bootstrap providers
 //! (<https://cluster-api.sigs.k8s.io/developer/providers/contracts/bootstrap-config>). One key more holds the token, so that
@@ -19,6 +20,7 @@ use kamaji_api::{
 };
 use kube::ResourceExt as _;
 use rand::RngCore as _;
+use semver::Version;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
@@ -34,11 +36,11 @@ use crate::{
     kamajiconfig::{
         bootstrapdata::{
             self,
-            inputs::{Inputs, RenderError},
+            inputs::{Inputs, RenderError, Target},
             plan,
             render::Rendered,
         },
-        observe::{self, is_failure, refused},
+        observe::{self, References, is_failure, refused},
         preconditions,
         scope::Scope,
         status::Progress,
@@ -77,7 +79,7 @@ pub async fn adopt(scope: &Scope<'_>, row: &Row) -> Result<Option<Stored>, Probl
         let owner = owner.map(|owner| (owner.kind.as_str(), owner.name.as_str()));
         return Err(taken(&row.key.name, owner));
     }
-    find(scope).await
+    find(scope, &row.key.name).await
 }
 
 /// Gives the Secret of a machine that joined its owner again, if it lost it. The index tells, without a request.
@@ -102,10 +104,9 @@ fn is_lost(scope: &Scope<'_>, row: &Row, controller: &OwnerReference) -> bool {
     labelled && row.is_orphan_of(controller)
 }
 
-/// The Secret of the config, if it exists.
-async fn find(scope: &Scope<'_>) -> Result<Option<Stored>, Problem> {
-    let (namespace, name) = (&scope.key.namespace, &scope.key.name);
-    let Some(secret) = observe::secret(scope.context, namespace, name).await? else {
+/// The Secret of the config with this name, if it exists.
+async fn find(scope: &Scope<'_>, name: &str) -> Result<Option<Stored>, Problem> {
+    let Some(secret) = observe::secret(scope.context, &scope.key.namespace, name).await? else {
         return Ok(None);
     };
     let controller = secret
@@ -169,62 +170,83 @@ pub async fn create(
     known: Option<&str>,
     progress: &mut Progress,
 ) -> Result<Stored, Problem> {
-    let (context, config) = (scope.context, scope.config);
+    let config = scope.config;
     let version = scope.version(progress)?;
-    let ca = observe::ca(context, config, &scope.cluster).await;
+    let target = target(scope, progress).await?;
+    let references = observe::references(scope.context, config).await?;
+    let token = generate(tenant, known).await?;
+    let rendered = render(scope, version, &target, &references, &token)?;
+    write(scope, &spec_hash(config), rendered, token).await
+}
+
+/// The API server and the network as nodes see them, with the CA.
+///
+/// # Errors
+/// What is missing.
+pub async fn target(scope: &Scope<'_>, progress: &mut Progress) -> Result<Target, Problem> {
+    let (config, observed) = (scope.config, scope.observed);
+    let ca = observe::ca(scope.context, config, &scope.cluster).await;
     if !ca.as_ref().is_err_and(is_failure) {
         progress.ca = Step::of(&ca);
     }
-    let observed = scope.observed;
     let cluster = preconditions::cluster(&scope.cluster.name, observed.cluster.as_deref())?;
-    let target = target::target(config, cluster, observed.control_plane.as_deref(), ca?)?;
-    let references = observe::references(context, config).await?;
-    let token = generate(tenant, known).await?;
-    let hash = spec_hash(config);
-    let rendered = plan::plan(&Inputs {
+    target::target(config, cluster, observed.control_plane.as_deref(), ca?)
+}
+
+/// Renders the data.
+///
+/// # Errors
+/// What is wrong with the spec, or with what it refers to.
+pub fn render(
+    scope: &Scope<'_>,
+    version: &Version,
+    target: &Target,
+    references: &References<'_>,
+    token: &Token,
+) -> Result<Rendered, Problem> {
+    let config = scope.config;
+    plan::plan(&Inputs {
         name: &scope.key.name,
         uid: config.metadata.uid.as_deref().unwrap_or_default(),
         spec: &config.spec,
         owner: scope.owner_name(),
         version,
-        target: &target,
-        token: &token,
+        target,
+        token,
         files: &references.files,
         passwords: &references.passwords,
     })
     .and_then(|plan| bootstrapdata::render(config.spec.format, &plan))
-    .map_err(|error| unrendered(&error, config, &references.files))?;
-    write(scope, &hash, rendered, token).await
+    .map_err(|error| unrendered(&error, config, &references.files))
 }
 
 /// Creates the Secret. If it exists already, which the index does not know if it carries no label of Cluster API, it is
 /// adopted.
 async fn write(scope: &Scope<'_>, hash: &str, rendered: Rendered, token: Token) -> Result<Stored, Problem> {
-    let secret = secret(
-        scope.config,
-        &scope.cluster.name,
-        hash,
-        rendered.text.as_bytes(),
-        &token,
-    );
+    let secret = secret(scope, &scope.key.name, hash, (rendered.text.as_bytes(), &token));
     let manifest = Manifest::of(&secret)?;
     match scope.context.applier.create(&manifest).await {
         Ok(_) => {}
         Err(error) if error.is_already_exists() => {
             let conflict = || Problem::backoff(Class::Conflict, Reason::InternalError, error.to_string());
-            return find(scope).await?.ok_or_else(conflict);
+            return find(scope, &scope.key.name).await?.ok_or_else(conflict);
         }
         Err(error) => return Err(refused(error)),
     }
     Ok(Stored {
         token: Some(token),
-        figures: BootstrapDataStatus {
-            sha256: Some(rendered.sha256),
-            bytes: i64::try_from(rendered.text.len()).ok(),
-            gzip_bytes: i64::try_from(rendered.gzip_bytes).ok(),
-            spec_hash: Some(hash.to_owned()),
-        },
+        figures: figures(&rendered, hash),
     })
+}
+
+/// Figures of rendered data; `hash` is the digest of what it was rendered from.
+pub fn figures(rendered: &Rendered, hash: &str) -> BootstrapDataStatus {
+    BootstrapDataStatus {
+        sha256: Some(rendered.sha256.clone()),
+        bytes: i64::try_from(rendered.text.len()).ok(),
+        gzip_bytes: i64::try_from(rendered.gzip_bytes).ok(),
+        spec_hash: Some(hash.to_owned()),
+    }
 }
 
 /// Why the data could not be rendered.
@@ -241,16 +263,27 @@ fn unrendered(error: &RenderError, config: &KamajiConfig, contents: &[Option<Vec
 
 /// The token of a lost Secret, as the workload cluster has it; else a new one whose ID is free there.
 async fn generate(tenant: &Tenant, known: Option<&str>) -> Result<Token, Problem> {
-    const TRIES: usize = 5;
     if let Some(id) = known
         && let Some(secret) = tenant.session.token(id).await?
+        && let Some(token) = in_tenant(id, &secret)
     {
-        let part = observe::value(&secret, "token-secret").unwrap_or_default();
-        let text = format!("{id}.{}", String::from_utf8_lossy(part));
-        if let Some(token) = Token::parse(&text) {
-            return Ok(token);
-        }
+        return Ok(token);
     }
+    new_token(tenant).await
+}
+
+/// The token with this ID, as its Secret in the workload cluster has it.
+pub fn in_tenant(id: &str, secret: &Secret) -> Option<Token> {
+    let part = observe::value(secret, "token-secret").unwrap_or_default();
+    Token::parse(&format!("{id}.{}", String::from_utf8_lossy(part)))
+}
+
+/// A new token whose ID is free in the workload cluster.
+///
+/// # Errors
+/// When the workload cluster does not answer, or none is found.
+pub async fn new_token(tenant: &Tenant) -> Result<Token, Problem> {
+    const TRIES: usize = 5;
     for _ in 0..TRIES {
         let token = Token::generate(|bytes| rand::rng().fill_bytes(bytes));
         let free = match tenant.has_token(token.id()) {
@@ -303,8 +336,17 @@ fn labels(cluster: &str) -> BTreeMap<String, String> {
     .into()
 }
 
-/// The Secret.
-fn secret(config: &KamajiConfig, cluster: &str, hash: &str, data: &[u8], token: &Token) -> Secret {
+/// The Secret of this name with the data and its token; `hash` is the digest of what the data was rendered from.
+pub fn secret(scope: &Scope<'_>, name: &str, hash: &str, data: (&[u8], &Token)) -> Secret {
+    of(scope.config, (name, &scope.cluster.name), hash, data)
+}
+
+fn of(
+    config: &KamajiConfig,
+    (name, cluster): (&str, &str),
+    hash: &str,
+    (data, token): (&[u8], &Token),
+) -> Secret {
     let extra = &config.spec.secret_metadata;
     let mut all = extra.labels.clone();
     all.extend(labels(cluster));
@@ -317,7 +359,7 @@ fn secret(config: &KamajiConfig, cluster: &str, hash: &str, data: &[u8], token: 
     ];
     Secret {
         metadata: ObjectMeta {
-            name: Some(config.name_any()),
+            name: Some(name.to_owned()),
             namespace: config.namespace(),
             labels: Some(all),
             annotations: Some(annotations),
@@ -367,7 +409,7 @@ mod tests {
             ..KamajiConfig::default()
         };
         let token = Token::parse("abcdef.0123456789abcdef").unwrap();
-        let made = secret(&config, "c", "h", b"#cloud-config\n", &token);
+        let made = of(&config, ("m", "c"), "h", (b"#cloud-config\n", &token));
         assert_eq!(made.type_.as_deref(), Some("cluster.x-k8s.io/secret"));
         assert_eq!(made.labels()["cluster.x-k8s.io/cluster-name"], "c");
         let owner = &made.owner_references()[0];

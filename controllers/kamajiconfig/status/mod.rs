@@ -12,6 +12,8 @@ use kamaji_api::{
     unsupported::UnsupportedFields as _,
 };
 
+pub use pool::{Pool, PoolIds};
+
 use crate::k8s::{
     conditions::{self, Verdict},
     problem::Problem,
@@ -39,8 +41,10 @@ pub struct Progress {
     pub lost: bool,
     /// Why requests are approved automatically in the workload cluster, if they are.
     pub automatic: Option<Option<String>>,
-    /// The node.
+    /// The node of a Machine.
     pub node: Option<Node>,
+    /// The Nodes of a MachinePool.
+    pub pool: Option<Pool>,
 }
 
 /// The bootstrap data.
@@ -170,7 +174,7 @@ pub fn status(config: &KamajiConfig, progress: &Progress, now: Timestamp) -> Kam
             Token::Alive(known) | Token::Ended(known) | Token::Abused { token: known, .. } => {
                 status.token = Some(known.clone());
             }
-            Token::Removed(_) => status.token = None,
+            Token::Removed(_) => (status.token, status.former_token) = (None, None),
             Token::Unknown(_) => {
                 if let Some(known) = &progress.known {
                     status.token = Some(known.clone());
@@ -192,6 +196,12 @@ pub fn status(config: &KamajiConfig, progress: &Progress, now: Timestamp) -> Kam
         {
             status.last_report = Some(report.clone());
         }
+    }
+    if let Some(pool) = &progress.pool {
+        for verdict in pool.verdicts() {
+            report.set(verdict);
+        }
+        pool.write(&mut status);
     }
     report.unsupported(config.spec.unsupported_message());
     report.set(ready(report.conditions()));
@@ -348,7 +358,7 @@ fn ready(list: &[Condition]) -> Verdict {
         };
     };
     let joined = conditions::get(list, name(Condition_::NodeJoined));
-    let harmless = [Reason::WaitingForNode.as_str(), Reason::NodeExists.as_str()];
+    let harmless = [Reason::WaitingForNode, Reason::NodeExists, Reason::PoolFull].map(Reason::as_str);
     match joined.filter(|joined| joined.status == "False" && !harmless.contains(&joined.reason.as_str())) {
         Some(failed) => Verdict::no(type_, failed.reason.clone(), failed.message.clone()),
         None => Verdict::yes(type_, Reason::Ready, data.message.clone()),
@@ -446,5 +456,6 @@ const fn name(condition: Condition_) -> &'static str {
     condition.as_str()
 }
 
+mod pool;
 #[cfg(test)]
 mod tests;

@@ -6,10 +6,14 @@ use std::time::{Duration, Instant};
 
 /// Passes, and reports, that may come at once.
 const BURST: u32 = 5;
+/// How many more passes for each further machine that shares the token: its request, and its Node.
+const MORE_PASSES: u32 = 2;
 /// Afterwards one comes in this time.
 const EVERY: Duration = Duration::from_secs(10);
 /// Denied requests, and reports beyond their rate, after which a token is abused. A machine that joins has none.
 const MOST_OFFENCES: u32 = 10;
+/// How many more of each there may be for each further machine that shares the token: all of them may fail alike.
+const MORE_OFFENCES: u32 = 2;
 
 /// What a config was caused to do so far, and what its token did.
 #[derive(Default)]
@@ -20,6 +24,8 @@ pub struct Conduct {
     planned: Option<Instant>,
     denied: u32,
     too_many: u32,
+    /// Machines that share the token, beside the first.
+    sharers: u32,
 }
 
 impl Conduct {
@@ -28,7 +34,8 @@ impl Conduct {
         if let Some(planned) = self.planned.filter(|planned| *planned > now) {
             return planned - now;
         }
-        let wait = self.passes.book(now);
+        let burst = BURST.saturating_add(MORE_PASSES.saturating_mul(self.sharers));
+        let wait = self.passes.book(now, burst);
         self.planned = (!wait.is_zero()).then(|| now + wait);
         wait
     }
@@ -45,9 +52,20 @@ impl Conduct {
         }
     }
 
+    /// So many machines share its token.
+    pub fn share(&mut self, machines: usize) {
+        self.sharers = u32::try_from(machines.saturating_sub(1)).unwrap_or(u32::MAX);
+    }
+
     /// Its token is abused.
     pub fn is_abused(&self) -> bool {
-        self.denied >= MOST_OFFENCES || self.too_many >= MOST_OFFENCES
+        let most = MOST_OFFENCES.saturating_add(MORE_OFFENCES.saturating_mul(self.sharers));
+        self.denied >= most || self.too_many >= most
+    }
+
+    /// It has another token: what was done with the one before is no fault of who has this one.
+    pub fn begin_again(&mut self) {
+        (self.denied, self.too_many) = (0, 0);
     }
 }
 
@@ -59,17 +77,17 @@ struct Bucket {
 }
 
 impl Bucket {
-    /// Takes one, from what comes later if nothing is left: after how long it is there.
-    fn book(&mut self, now: Instant) -> Duration {
+    /// Takes one of at most `burst`, from what comes later if nothing is left: after how long it is there.
+    fn book(&mut self, now: Instant, burst: u32) -> Duration {
         let full_at = self.full_at.map_or(now, |at| at.max(now)) + EVERY;
         self.full_at = Some(full_at);
-        (full_at - now).saturating_sub(EVERY * BURST)
+        (full_at - now).saturating_sub(EVERY.saturating_mul(burst))
     }
 
     /// Takes one, if one is left.
     fn take(&mut self, now: Instant) -> Option<()> {
         let before = self.full_at;
-        let there = self.book(now).is_zero();
+        let there = self.book(now, BURST).is_zero();
         if !there {
             self.full_at = before;
         }
@@ -101,6 +119,22 @@ mod tests {
         assert!((5..=7).contains(&passes.len()), "{}", passes.len());
         let later = start + MINUTE * 5;
         assert_eq!(conduct.wake(later), Duration::ZERO, "it refills");
+    }
+
+    #[test]
+    fn the_token_of_many_machines_may_do_more_and_the_next_one_begins_anew() {
+        let mut conduct = Conduct::default();
+        conduct.share(50);
+        let start = Instant::now();
+        let at_once = (0..200).filter(|_| conduct.wake(start).is_zero()).count();
+        assert_eq!(at_once, 103, "each of 50 machines asks and becomes a Node");
+        for _ in 0..MOST_OFFENCES + MORE_OFFENCES * 49 {
+            assert!(!conduct.is_abused());
+            conduct.note_denial();
+        }
+        assert!(conduct.is_abused());
+        conduct.begin_again();
+        assert!(!conduct.is_abused());
     }
 
     #[test]

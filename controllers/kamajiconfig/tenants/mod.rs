@@ -22,7 +22,7 @@ use k8s_openapi::{
     api::{certificates::v1::CertificateSigningRequest, core::v1::Node},
     jiff::Timestamp,
 };
-use kamaji_api::bootstrap::{KamajiConfig, NodeReport};
+use kamaji_api::bootstrap::{KamajiConfig, NodeReport, PoolNode};
 use parking_lot::Mutex;
 use tokio::{sync::OnceCell, task::JoinSet, time::Instant};
 
@@ -33,7 +33,7 @@ use crate::{
     tenant::nodes::Session,
 };
 use conduct::Conduct;
-use requests::{Requests, most_of_a_token};
+use requests::Requests;
 
 /// What a reconcile uses of a Node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,12 +92,22 @@ struct View {
     names: HashMap<String, RootKey>,
 }
 
+impl View {
+    /// No config waits for this token any more.
+    fn forget(&mut self, id: &str) {
+        self.ids.remove(id);
+        self.requests.remove_all(id);
+        self.unread_requests.remove(id);
+        self.reports.remove(id);
+    }
+}
+
 /// A config that waits for its machine.
 #[derive(Clone)]
 struct Waiter {
     key: RootKey,
-    /// Most certificate requests that are kept for its token.
-    most_requests: usize,
+    /// Machines that share its token.
+    sharers: usize,
     /// Its token is abused: what it sends is not looked at any more.
     ignored: bool,
 }
@@ -225,10 +235,7 @@ impl Tenants {
                 .map(|(id, _)| id.clone())
                 .collect();
             for id in gone {
-                view.ids.remove(&id);
-                view.requests.remove_all(&id);
-                view.unread_requests.remove(&id);
-                view.reports.remove(&id);
+                view.forget(&id);
             }
             view.names.retain(|_, who| who != key);
             if !waiting.is_empty() {
@@ -260,14 +267,21 @@ impl Tenants {
 impl Tenant {
     /// The config waits for requests with this token, and for a Node of this name.
     pub fn wait(&self, scope: &Scope<'_>, token: Option<&str>, node: Option<&str>) {
-        let key = scope.key;
+        let (key, sharers) = (scope.key, scope.sharers());
         self.waiting.lock().insert(key.clone());
+        if sharers > 1 {
+            self.conducts
+                .lock()
+                .entry(key.clone())
+                .or_default()
+                .share(sharers);
+        }
         let mut view = self.view.lock();
         if let Some(id) = token {
             let ignored = view.ids.get(id).is_some_and(|waiter| waiter.ignored);
             let waiter = Waiter {
                 key: key.clone(),
-                most_requests: most_of_a_token(Some(&scope.owner)),
+                sharers,
                 ignored,
             };
             view.ids.insert(id.to_owned(), waiter);
@@ -275,6 +289,43 @@ impl Tenant {
         if let Some(name) = node {
             view.names.insert(name.to_owned(), key.clone());
         }
+    }
+
+    /// The config waits for Nodes of these names and for requests with these tokens, and for no others any more.
+    pub fn wait_only(&self, scope: &Scope<'_>, tokens: &[&str], nodes: &[PoolNode]) {
+        for id in tokens {
+            self.wait(scope, Some(id), None);
+        }
+        let key = scope.key;
+        let mut view = self.view.lock();
+        let mine = view.ids.iter().filter(|(_, waiter)| waiter.key == *key);
+        let ended: Vec<_> = mine
+            .map(|(id, _)| id.clone())
+            .filter(|id| !tokens.contains(&id.as_str()))
+            .collect();
+        for id in ended {
+            view.forget(&id);
+        }
+        view.names.retain(|_, who| who != key);
+        let names = nodes.iter().map(|node| (node.name.clone(), key.clone()));
+        view.names.extend(names);
+    }
+
+    /// The token of `key` was replaced: what was done with the one before no longer counts.
+    pub fn begin_again(&self, key: &RootKey) {
+        if let Some(conduct) = self.conducts.lock().get_mut(key) {
+            conduct.begin_again();
+        }
+    }
+
+    /// IDs of the tokens of the config with the UID `owner` that exist, as far as tokens were listed.
+    pub fn tokens_of(&self, owner: &str) -> Vec<String> {
+        let view = self.view.lock();
+        let known = view.tokens.iter().flatten();
+        known
+            .filter(|(_, mark)| mark.owner == owner && mark.cluster == self.uid)
+            .map(|(id, _)| id.clone())
+            .collect()
     }
 
     /// Whether a token of this ID exists; `None` until tokens were listed.
@@ -362,6 +413,12 @@ impl Tenant {
     /// Whether Nodes were listed.
     pub fn nodes_listed(&self) -> bool {
         self.view.lock().nodes.is_some()
+    }
+
+    /// Whether there may be a Node of this name: it was observed, or Nodes were not listed yet.
+    pub fn may_have_node(&self, name: &str) -> bool {
+        let view = self.view.lock();
+        view.nodes.as_ref().is_none_or(|nodes| nodes.contains_key(name))
     }
 
     /// The Node of this name, if it was observed.

@@ -7,15 +7,14 @@ use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use kamaji_api::labels::ours;
 use kube::ResourceExt as _;
 
-use crate::{
-    kamajiconfig::{owner::Owner, token},
-    tenant::bootstrap_role::CLIENT_SIGNER,
-};
+use crate::{kamajiconfig::token, tenant::bootstrap_role::CLIENT_SIGNER};
 
 /// Largest request in bytes: that of a kubelet has two or three kilobytes.
 pub const MOST_BYTES: usize = 16 * 1024;
 /// Most requests that are kept for a token of one Machine, or of no known config: a kubelet creates fewer.
 const MOST_OF_A_MACHINE: usize = 20;
+/// How many more are kept for each further machine that shares the token.
+const MORE_OF_A_POOL: usize = 2;
 /// Most bytes that are kept in one workload cluster: some thousand machines that join at once.
 const MOST_IN_ALL: usize = 8 * 1024 * 1024;
 
@@ -37,12 +36,9 @@ pub fn token_of(request: &CertificateSigningRequest) -> Option<&str> {
     token::id_of_user(spec.username.as_deref()?)
 }
 
-/// Most requests that are kept for one token of this owner; of `None` while no config is known for it.
-pub fn most_of_a_token<M>(owner: Option<&Owner<M>>) -> usize {
-    match owner {
-        None | Some(Owner::Machine(_)) => MOST_OF_A_MACHINE,
-        Some(Owner::Pool(pool)) => match *pool {},
-    }
+/// Most requests that are kept for one token that so many machines share; one while no config is known for it.
+pub const fn most_of_a_token(sharers: usize) -> usize {
+    MOST_OF_A_MACHINE + MORE_OF_A_POOL * sharers.saturating_sub(1)
 }
 
 /// The requests.
@@ -66,8 +62,10 @@ struct Entry {
 pub enum Kept {
     /// It is.
     Yes,
-    /// Its token has too many, or all together are too large.
+    /// Its token has too many.
     TooMany,
+    /// All together are too large.
+    NoRoom,
     /// It has more than [`MOST_BYTES`].
     TooLarge,
 }
@@ -99,7 +97,13 @@ impl Requests {
                 of_token,
                 "ignores a certificate request beyond the limits"
             );
-            return if is_large { Kept::TooLarge } else { Kept::TooMany };
+            return if is_large {
+                Kept::TooLarge
+            } else if of_token >= most {
+                Kept::TooMany
+            } else {
+                Kept::NoRoom
+            };
         }
         self.bytes += bytes;
         self.tokens.insert(name.clone(), token.to_owned());

@@ -114,12 +114,20 @@ impl Tenant {
                     if waiter.as_ref().is_some_and(|waiter| waiter.ignored) {
                         return;
                     }
-                    let most = waiter
-                        .as_ref()
-                        .map_or_else(|| most_of_a_token::<()>(None), |waiter| waiter.most_requests);
-                    match view.requests.keep(token, most, request) {
+                    let sharers = waiter.as_ref().map_or(1, |waiter| waiter.sharers);
+                    match view.requests.keep(token, most_of_a_token(sharers), request) {
                         Kept::Yes => {}
-                        Kept::TooMany => return,
+                        // Whoever fills the list of a pool keeps its machines from joining.
+                        Kept::TooMany if sharers > 1 => {
+                            drop(view);
+                            let owner = waiter.map(|waiter| waiter.key);
+                            if let Some(key) = &owner {
+                                self.note_denial(key);
+                            }
+                            self.wake(owner);
+                            return;
+                        }
+                        Kept::TooMany | Kept::NoRoom => return,
                         Kept::TooLarge => {
                             let owner = waiter.and_then(|waiter| {
                                 let known = view.unread_requests.insert(token.clone(), name);
@@ -183,8 +191,9 @@ impl Tenant {
     fn holder(&self, token: &str) -> Option<RootKey> {
         let configs = self.configs.by(BY_CLUSTER, &self.cluster);
         let holds = |config: &KamajiConfig| {
-            let known = config.status.as_ref().and_then(|status| status.token.as_ref());
-            known.and_then(|known| known.id.as_deref()) == Some(token)
+            let status = config.status.iter();
+            let mut known = status.flat_map(|status| status.token.iter().chain(&status.former_token));
+            known.any(|known| known.id.as_deref() == Some(token))
         };
         configs
             .iter()

@@ -13,7 +13,10 @@ use kamaji_api::{
 };
 use semver::Version;
 
-use super::bootstrapdata::{kubelet, render, text};
+use super::{
+    bootstrapdata::{kubelet, render, text},
+    names::NamePattern,
+};
 use crate::k8s::{names, problem::Problem};
 
 mod files;
@@ -84,8 +87,8 @@ pub fn spec(spec: &KamajiConfigSpec) -> Vec<Problem> {
     problems
 }
 
-/// Problems that depend on the Machine's version.
-pub fn version(spec: &KamajiConfigSpec, machine: &str, version: &Version) -> Vec<Problem> {
+/// Problems that depend on the owner's version. `whose` is the field with the version, and its object.
+pub fn version(spec: &KamajiConfigSpec, whose: &str, version: &Version) -> Vec<Problem> {
     let mut problems: Vec<_> = kubelet::fatal_for(spec, version)
         .into_iter()
         .map(|message| Problem::on_change(Reason::InvalidSpec, message))
@@ -94,8 +97,8 @@ pub fn version(spec: &KamajiConfigSpec, machine: &str, version: &Version) -> Vec
         problems.push(Problem::on_change(
             Reason::VersionNotSupported,
             format!(
-                "spec.version v{version} of Machine {machine} is older than v1.30, the oldest supported version: set a newer \
-                 one in its MachineDeployment"
+                "{whose} is v{version}, which is older than v1.30, the oldest supported version: set a newer one there, or in \
+                 the MachineDeployment"
             ),
         ));
     }
@@ -103,16 +106,15 @@ pub fn version(spec: &KamajiConfigSpec, machine: &str, version: &Version) -> Vec
 }
 
 /// The version skew between kubelet and control plane (<https://kubernetes.io/releases/version-skew-policy/>).
-pub fn skew(machine: &str, kubelet: &Version, control_plane: &Version) -> Option<Problem> {
+pub fn skew(whose: &str, kubelet: &Version, control_plane: &Version) -> Option<Problem> {
     let message = if (kubelet.major, kubelet.minor) > (control_plane.major, control_plane.minor) {
         format!(
-            "spec.version v{kubelet} of Machine {machine} is newer than the control plane's v{control_plane}: upgrade \
-             the control plane first"
+            "{whose} is v{kubelet}, which is newer than the control plane's v{control_plane}: upgrade the control plane first"
         )
     } else if kubelet.major == control_plane.major && control_plane.minor - kubelet.minor > 3 {
         format!(
-            "spec.version v{kubelet} of Machine {machine} is more than three minors older than the control plane's \
-             v{control_plane}: set a newer one in its MachineDeployment"
+            "{whose} is v{kubelet}, which is more than three minors older than the control plane's v{control_plane}: set a \
+             newer one there, or in the MachineDeployment"
         )
     } else {
         return None;
@@ -156,6 +158,14 @@ fn registration(spec: &KamajiConfigSpec, report: &mut impl FnMut(Reason, String)
             Reason::InvalidSpec,
             "nodeRegistration.criSocket must begin with unix:///".to_owned(),
         );
+    }
+    if let Some(Err(why)) = spec
+        .csr_approval
+        .node_name_pattern
+        .as_deref()
+        .map(NamePattern::parse)
+    {
+        report(Reason::InvalidSpec, format!("csrApproval.nodeNamePattern {why}"));
     }
     labels_and_taints(spec, report);
     arguments(spec, report);
@@ -328,6 +338,7 @@ fn durations(spec: &KamajiConfigSpec, report: &mut impl FnMut(Reason, String)) {
     let token = &spec.auth.token;
     for (field, value, bounds) in [
         ("auth.token.ttl", token.ttl, TOKEN_TTL),
+        ("auth.token.poolTTL", token.pool_ttl, TOKEN_TTL),
         (
             "auth.token.maxLifetime",
             token.max_lifetime,

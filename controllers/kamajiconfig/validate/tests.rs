@@ -167,18 +167,23 @@ fn bootstrap_32_unsafe_settings_are_valid_with_allow_unsafe_overrides() {
 #[test]
 fn unsupported_versions_and_version_skew_are_named() {
     let at = |minor| Version::new(1, minor, 3);
-    let skew = |kubelet, control_plane| skew("m-0", &at(kubelet), &at(control_plane));
+    let skew = |kubelet, control_plane| skew("spec.version of Machine m-0", &at(kubelet), &at(control_plane));
     assert!(skew(36, 36).is_none() && skew(33, 36).is_none());
     for (kubelet, control_plane) in [(36, 35), (32, 36)] {
         let problem = skew(kubelet, control_plane).unwrap();
         assert_eq!(problem.reason, Reason::VersionSkew);
-        let named = format!("spec.version v1.{kubelet}.3 of Machine m-0 ");
+        let named = format!("spec.version of Machine m-0 is v1.{kubelet}.3, ");
         assert!(problem.message.starts_with(&named), "{}", problem.message);
     }
-    let old = &version(&KamajiConfigSpec::default(), "m-0", &at(29))[0];
+    let old = &version(
+        &KamajiConfigSpec::default(),
+        "spec.version of Machine m-0",
+        &at(29),
+    )[0];
     assert_eq!(old.reason, Reason::VersionNotSupported);
     assert!(
-        old.message.starts_with("spec.version v1.29.3 of Machine m-0 "),
+        old.message
+            .starts_with("spec.version of Machine m-0 is v1.29.3, "),
         "{}",
         old.message
     );

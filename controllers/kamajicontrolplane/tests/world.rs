@@ -14,10 +14,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::{
-    capi::{
-        machine::{Machine, MachinePool},
-        quirks,
-    },
+    capi::{machine::Machine, machine_pool::MachinePool, quirks},
     k8s::{conditions, error::Class},
     kamajicontrolplane::{Context, example, handoff::Infrastructure, reach::Ask, reconcile::reconcile},
     pki::{kubeconfig::Kubeconfig, material::PrivateKeyPem, spec::component},

@@ -18,7 +18,7 @@ use x509_parser::{
 };
 
 use super::count;
-use crate::kamajiconfig::{names::unfit_for_node, owner::Owner};
+use crate::kamajiconfig::names::unfit_for_node;
 
 /// Seconds that a request waits for an older Node of the same name to be deleted.
 pub const EXISTING_FOR: i64 = 600;
@@ -140,12 +140,15 @@ pub struct Requester<'a> {
     pub config_created: Option<Timestamp>,
     /// The token's Secret in the workload cluster carries this config's UID.
     pub token_is_ours: bool,
-    /// The owner; of a Machine, what is known of it, if it exists.
-    pub owner: Owner<Option<MachineFacts<'a>>>,
+    /// What is known of the Machine that owns it, if it exists. A request for a MachinePool is none of a Machine: see
+    /// [`super::pool`].
+    pub machine: Option<MachineFacts<'a>>,
     /// Where the node's name comes from.
     pub name_source: NameSource,
-    /// Name that the config claimed already.
+    /// Name that the config claimed already; of a pool, the requested one if it is claimed.
     pub claimed: Option<&'a str>,
+    /// `csrApproval.nodeNamePattern` does not match the requested name.
+    pub misfits: bool,
     /// Other requests that were approved a short time ago.
     pub recent_approvals: usize,
     /// Host names of the API server, in lower case.
@@ -171,20 +174,13 @@ pub struct MachineFacts<'a> {
 
 /// Decides about a well-formed request for `node` that was created `age_seconds` ago.
 pub fn decide(node: &str, requester: &Requester<'_>, age_seconds: i64) -> Decision {
-    use Decision::{Approve, Deny, Wait};
-    if requester.config_deleting || !requester.token_is_ours {
-        return Deny(
-            Reason::UnknownToken,
-            "the token belongs to no KamajiConfig".to_owned(),
-        );
+    use Decision::{Deny, Wait};
+    if let Some(refusal) = unknown_token(requester) {
+        return refusal;
     }
-    let machine = match &requester.owner {
-        Owner::Machine(Some(machine)) => machine,
-        Owner::Machine(None) => {
-            let message = "the Machine of the token does not exist yet".to_owned();
-            return Wait(Reason::MachineNotEligible, message, 5);
-        }
-        Owner::Pool(pool) => match *pool {},
+    let Some(machine) = &requester.machine else {
+        let message = "the Machine of the token does not exist yet".to_owned();
+        return Wait(Reason::MachineNotEligible, message, 5);
     };
     if machine.deleting {
         return Deny(
@@ -198,11 +194,8 @@ pub fn decide(node: &str, requester: &Requester<'_>, age_seconds: i64) -> Decisi
             "the Machine of the token has another node".to_owned(),
         );
     }
-    if requester.endpoint_hosts.iter().any(|host| host == node) {
-        return Deny(
-            Reason::NameMismatch,
-            "the requested name is that of the API server".to_owned(),
-        );
+    if let Some(why) = forbidden(node, requester) {
+        return Deny(Reason::NameMismatch, why.to_owned());
     }
     if let Some(expected) = mismatch(node, machine, requester.name_source) {
         return Deny(Reason::NameMismatch, format!("the token is for {expected}"));
@@ -224,24 +217,53 @@ pub fn decide(node: &str, requester: &Requester<'_>, age_seconds: i64) -> Decisi
             && machine.node_ref.is_none()
             && requester.config_created.is_some_and(|config| created >= config);
         if !again {
-            let message = format!("Node {node} exists already: delete it to let the machine join");
-            return if age_seconds < EXISTING_FOR {
-                Wait(Reason::NodeExists, message, EXISTING_FOR - age_seconds)
-            } else {
-                Deny(Reason::NodeExists, message)
-            };
+            return exists(node, age_seconds);
         }
     }
-    if requester.recent_approvals >= count::MOST {
-        return Deny(
-            Reason::TooMany,
-            format!(
-                "{} requests of the Machine were approved within 15 minutes: a later one is approved again",
-                count::MOST
-            ),
-        );
+    within_rate(node, requester)
+}
+
+/// Denies requests with a token that is not the config's.
+pub(super) fn unknown_token(requester: &Requester<'_>) -> Option<Decision> {
+    (requester.config_deleting || !requester.token_is_ours).then(|| {
+        let message = "the token belongs to no KamajiConfig".to_owned();
+        Decision::Deny(Reason::UnknownToken, message)
+    })
+}
+
+/// Why no machine of the config may have the name, whatever else is known.
+pub(super) fn forbidden(node: &str, requester: &Requester<'_>) -> Option<&'static str> {
+    if requester.endpoint_hosts.iter().any(|host| host == node) {
+        Some("the requested name is that of the API server")
+    } else if requester.misfits {
+        Some("the requested name does not match spec.csrApproval.nodeNamePattern")
+    } else {
+        None
     }
-    Approve(node.to_owned())
+}
+
+/// A Node of the name exists: the request waits for its deletion, and is denied in the end.
+pub(super) fn exists(node: &str, age_seconds: i64) -> Decision {
+    let message = format!("Node {node} exists already: delete it to let the machine join");
+    if age_seconds < EXISTING_FOR {
+        Decision::Wait(Reason::NodeExists, message, EXISTING_FOR - age_seconds)
+    } else {
+        Decision::Deny(Reason::NodeExists, message)
+    }
+}
+
+/// Approves, unless requests for the node were approved too often.
+pub(super) fn within_rate(node: &str, requester: &Requester<'_>) -> Decision {
+    if requester.recent_approvals < count::MOST {
+        return Decision::Approve(node.to_owned());
+    }
+    Decision::Deny(
+        Reason::TooMany,
+        format!(
+            "{} requests of the machine were approved within 15 minutes: a later one is approved again",
+            count::MOST
+        ),
+    )
 }
 
 /// The name that a request for the Machine has to ask for, if it is another one than `node`. If none is known, the first
@@ -259,4 +281,4 @@ fn mismatch(node: &str, machine: &MachineFacts<'_>, source: NameSource) -> Optio
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

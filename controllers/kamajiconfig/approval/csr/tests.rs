@@ -16,7 +16,7 @@ use rcgen::{
 use rstest::rstest;
 
 use super::{Decision, EXISTING_FOR, MachineFacts, Requester, decide, node_of};
-use crate::kamajiconfig::{owner::Owner, tenants::requests::token_of};
+use crate::kamajiconfig::tenants::requests::token_of;
 
 fn pem_of(params: &CertificateParams, algorithm: &'static SignatureAlgorithm) -> String {
     let key = KeyPair::generate_for(algorithm).unwrap();
@@ -179,19 +179,20 @@ fn at(second: i64) -> Timestamp {
 static HOSTS: std::sync::LazyLock<[String; 2]> =
     std::sync::LazyLock::new(|| ["api.example.com", "192.0.2.1"].map(str::to_owned));
 
-fn requester() -> Requester<'static> {
+pub(in crate::kamajiconfig::approval) fn requester() -> Requester<'static> {
     Requester {
         config_deleting: false,
         config_created: Some(at(1000)),
         token_is_ours: true,
-        owner: Owner::Machine(Some(MachineFacts {
+        machine: Some(MachineFacts {
             name: "worker-1",
             deleting: false,
             node_ref: None,
             host_names: Vec::new(),
-        })),
+        }),
         name_source: NameSource::MachineName,
         claimed: None,
+        misfits: false,
         recent_approvals: 0,
         endpoint_hosts: &*HOSTS,
         node_created: None,
@@ -201,14 +202,11 @@ fn requester() -> Requester<'static> {
 
 impl<'a> Requester<'a> {
     fn machine(&mut self) -> &mut MachineFacts<'a> {
-        match &mut self.owner {
-            Owner::Machine(machine) => machine.as_mut().unwrap(),
-            Owner::Pool(pool) => match *pool {},
-        }
+        self.machine.as_mut().unwrap()
     }
 }
 
-fn reason(decision: &Decision) -> Option<Reason> {
+pub(in crate::kamajiconfig::approval) fn reason(decision: &Decision) -> Option<Reason> {
     match decision {
         Decision::Deny(reason, _) => Some(*reason),
         _ => None,
@@ -229,6 +227,13 @@ fn bootstrap_17_token_machine_and_name_that_belong_together_are_approved() {
 #[case::api_server("api.example.com")]
 fn bootstrap_18_19_a_name_that_is_not_the_machines_is_denied(#[case] name: &str) {
     assert_eq!(reason(&decide(name, &requester(), 0)), Some(Reason::NameMismatch));
+}
+
+#[test]
+fn a_name_that_the_pattern_does_not_match_is_denied_for_a_machine_too() {
+    let mut known = requester();
+    known.misfits = true;
+    assert_eq!(reason(&decide("worker-1", &known, 0)), Some(Reason::NameMismatch));
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //! plays Cluster API, the infrastructure provider and a kubelet. Every reconcile is real; only the watches are replaced by
 //! folding what changed.
 
+mod pool;
+
 use std::{
     collections::{BTreeSet, HashMap},
     convert::Infallible,
@@ -293,7 +295,7 @@ impl World {
             &request_path(request),
             &json!({
                 "apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
-                "metadata": {"name": request},
+                "metadata": {"name": request, "creationTimestamp": Timestamp::now().to_string()},
                 "spec": {
                     "signerName": "kubernetes.io/kube-apiserver-client-kubelet",
                     "username": format!("system:bootstrap:{id}"), "groups": [ours::NODE_BOOTSTRAP_GROUP],
@@ -322,7 +324,11 @@ impl World {
     }
 
     fn condition(&self, type_: &str) -> (String, String, String) {
-        let status = self.status("m");
+        self.condition_of("m", type_)
+    }
+
+    fn condition_of(&self, name: &str, type_: &str) -> (String, String, String) {
+        let status = self.status(name);
         let found = conditions::get(&status.conditions, type_).unwrap_or_else(|| panic!("no {type_}"));
         (found.status.clone(), found.reason.clone(), found.message.clone())
     }
@@ -470,6 +476,7 @@ fn fold(context: &Context, change: &Change) {
     match change.kind() {
         "KamajiConfig" => context.configs.fold(change.event()),
         "Machine" => context.machines.fold(change.event()),
+        "MachinePool" => context.pools.fold(change.event()),
         "Cluster" => context.clusters.fold(change.event()),
         "Secret" if change.label(capi::CLUSTER_NAME).is_null() => {}
         "Secret" => change.fold_child::<PartialObjectMeta<Secret>>(&context.index, true),

@@ -1,0 +1,200 @@
+//! What one reconcile does for a config that a MachinePool owns: keeps its data and its tokens, answers certificate requests,
+//! and sets the provider IDs of Nodes. It goes on as long as the pool exists, since machines may join at any time.
+
+use std::{sync::Arc, time::Duration};
+
+use kamaji_api::bootstrap::{
+    ClientApproval, CloudProvider, KamajiConfig, NodeReport, PoolNode, ProviderIdSource,
+};
+
+use super::{
+    approval::approve::{self, Answers},
+    data_secret, observe,
+    pool::{
+        claims, instances,
+        rotation::{self, Tokens},
+    },
+    scope::Scope,
+    status::{self, Pool, PoolIds, Progress, Token},
+    tenants::{self, Tenant},
+};
+use crate::{capi::machine_pool::MachinePool, k8s::problem::Problem, runtime::driver::Outcome};
+
+/// Keeps the data, and follows the joins of the machines of `pool`.
+///
+/// # Errors
+/// When something could not be written, or the workload cluster does not answer.
+pub async fn advance(
+    scope: &Scope<'_>,
+    pool: &MachinePool,
+    progress: &mut Progress,
+) -> Result<Outcome, Problem> {
+    if !scope.announced {
+        scope.version(progress)?;
+    }
+    let tenant = tenants::open::open(scope, progress).await?;
+    // Before the tokens change: the one that is forgotten then may have authenticated requests that wait.
+    let known = Tokens::of(scope.config.status.as_ref()).at(scope.now);
+    let ids: Vec<&str> = known.ids().collect();
+    let nodes = scope
+        .config
+        .status
+        .as_ref()
+        .map_or(&[][..], |status| &status.nodes);
+    tenant.wait_only(scope, &ids, nodes);
+    let answers = answer(scope, &tenant, ids.iter().copied(), Answers::default()).await?;
+    // Machines that have a token go on joining, whatever keeps the data from being renewed.
+    let (tokens, stopped) = match data_secret::pool::ensure(scope, &tenant, progress).await {
+        Ok(tokens) => (tokens, None),
+        Err(problem) if !scope.announced || observe::is_failure(&problem) => return Err(problem),
+        Err(problem) => (known.clone(), Some(problem)),
+    };
+    progress.known.clone_from(&tokens.current);
+    // After a crash the data has a token that the status has not.
+    let unknown = tokens.ids().filter(|id| !ids.contains(id));
+    let answers = answer(scope, &tenant, unknown, answers).await?;
+    let outcome = follow(scope, (pool, &tenant), &tokens, answers, progress).await?;
+    match stopped {
+        None => Ok(outcome),
+        Some(problem) => Err(problem),
+    }
+}
+
+/// Answers the requests with these tokens, after those that came to `answers`.
+async fn answer(
+    scope: &Scope<'_>,
+    tenant: &Arc<Tenant>,
+    ids: impl Iterator<Item = &str>,
+    mut answers: Answers,
+) -> Result<Answers, Problem> {
+    if scope.config.spec.csr_approval.client != ClientApproval::Bound {
+        return Ok(answers);
+    }
+    for id in ids {
+        let more = approve::answer(scope, tenant, id).await?;
+        answers = Answers {
+            held: more.held.or(answers.held),
+            denied: more.denied.or(answers.denied),
+            approved: more.approved || answers.approved,
+        };
+    }
+    Ok(answers)
+}
+
+/// Reports the Nodes, sets their provider IDs, and says when there is something to do again.
+async fn follow(
+    scope: &Scope<'_>,
+    (pool, tenant): (&MachinePool, &Arc<Tenant>),
+    tokens: &Tokens,
+    answers: Answers,
+    progress: &mut Progress,
+) -> Result<Outcome, Problem> {
+    let ids: Vec<&str> = tokens.ids().collect();
+    // The newest config: an answer may have written a claim.
+    let Some(config) = scope.context.configs.get(scope.key) else {
+        return Ok(Outcome::Done);
+    };
+    let before = config.status.as_ref().map_or(&[][..], |status| &status.nodes);
+    let patience = claims::patience(&config.spec);
+    let exists = |name: &str| tenant.may_have_node(name);
+    let nodes = if tenant.nodes_listed() {
+        claims::settled(before, pool.nodes(), &exists, scope.now, patience)
+    } else {
+        before.to_vec()
+    };
+    tenant.wait_only(scope, &ids, &nodes);
+    let settled = settle_provider_ids(scope, pool, tenant, &nodes).await;
+    let settled = match settled {
+        Ok(ids) => ids,
+        Err(problem) if observe::is_failure(&problem) => return Err(problem),
+        Err(problem) => Some(PoolIds::Unknown(problem)),
+    };
+    let again = answers.held.as_ref().map(|held| held.again);
+    let report = ids.iter().find_map(|id| tenant.report(id));
+    let report = report.or_else(|| config.status.as_ref()?.last_report.clone());
+    let held = held(&config, tenant, answers, (&ids, report.as_ref()));
+    let next = [
+        Some(rotation::due_in(
+            tokens,
+            rotation::ttl(&config.spec.auth.token),
+            scope.now,
+        )),
+        claims::next_end(&nodes, &exists, scope.now, patience),
+        again,
+        tenant.is_abused(scope.key).then_some(0),
+    ];
+    let next = next.into_iter().flatten().min().unwrap_or_default().max(1);
+    progress.pool = Some(Pool {
+        nodes,
+        wanted: pool.wanted(),
+        former: tokens.former.clone(),
+        report,
+        held,
+        ids: settled,
+    });
+    if let Some(current) = tokens.current.clone() {
+        progress.token = Some(Token::Alive(current));
+    }
+    Ok(Outcome::After(Duration::from_secs(next.unsigned_abs())))
+}
+
+/// What a request waits for, or why the last one was denied: until one is approved or a machine reports something else, what
+/// was reported before.
+fn held(
+    config: &KamajiConfig,
+    tenant: &Tenant,
+    answers: Answers,
+    (ids, report): (&[&str], Option<&NodeReport>),
+) -> Option<Problem> {
+    let unread = || ids.iter().find_map(|id| tenant.unread(Some(id)));
+    answers
+        .held
+        .map(|held| held.problem)
+        .or_else(|| answers.denied.map(|denied| status::denied_again(config, denied)))
+        .or_else(unread)
+        .or_else(|| status::denied_before(config, report).filter(|_| !answers.approved))
+        .map(status::Pool::without_count)
+}
+
+/// Sets the provider IDs that the infrastructure reports on Nodes that have none, if that is this provider's task. `None`
+/// while Nodes were not listed.
+async fn settle_provider_ids(
+    scope: &Scope<'_>,
+    pool: &MachinePool,
+    tenant: &Tenant,
+    nodes: &[PoolNode],
+) -> Result<Option<PoolIds>, Problem> {
+    let registration = &scope.config.spec.node_registration;
+    let external = registration.cloud_provider == Some(CloudProvider::External);
+    let ours = match registration.provider_id.source {
+        ProviderIdSource::Auto => !external,
+        ProviderIdSource::Machine => true,
+        ProviderIdSource::CloudProvider | ProviderIdSource::Template | ProviderIdSource::None => false,
+    };
+    if !ours {
+        return Ok(Some(PoolIds::NotOurs));
+    }
+    if !tenant.nodes_listed() {
+        return Ok(None);
+    }
+    let instances = instances::of(&scope.observed.pool_machines);
+    let mut awaited = Vec::new();
+    for node in nodes {
+        let Some(facts) = tenant
+            .node(&node.name)
+            .filter(|facts| facts.provider_id.is_empty())
+        else {
+            continue;
+        };
+        drop(facts);
+        match instances::provider_id(pool, &instances, &node.name) {
+            Some(id) => tenant.session.set_provider_id(&node.name, id).await?,
+            None => awaited.push(node.name.clone()),
+        }
+    }
+    Ok(Some(if awaited.is_empty() {
+        PoolIds::Set
+    } else {
+        PoolIds::Awaited(awaited)
+    }))
+}
