@@ -1,4 +1,4 @@
-//! `LocalCluster`, `LocalMachine` and their templates: infrastructure.cluster.x-k8s.io/v1alpha1, contract v1beta2.
+//! `LocalCluster`, `LocalMachine`, their templates, and `LocalMachinePool`: infrastructure.cluster.x-k8s.io/v1alpha1, contract v1beta2.
 
 use std::collections::BTreeMap;
 
@@ -138,6 +138,76 @@ pub struct LocalMachineStatus {
     pub conditions: Vec<Condition>,
 }
 
+/// Machines of the machine host with the same bootstrap data.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "infrastructure.cluster.x-k8s.io",
+    version = "v1alpha1",
+    kind = "LocalMachinePool",
+    plural = "localmachinepools",
+    namespaced,
+    status = "LocalMachinePoolStatus",
+    derive = "Default",
+    category = "cluster-api",
+    label("cluster.x-k8s.io/v1beta2", "v1alpha1"),
+    printcolumn = r#"{"name":"Replicas","type":"integer","jsonPath":".status.replicas"}"#,
+    printcolumn = r#"{"name":"Machines","type":"boolean","jsonPath":".spec.machines"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct LocalMachinePoolSpec {
+    /// Provider IDs of the instances, set by the provider.
+    #[serde(default, rename = "providerIDList", skip_serializing_if = "Vec::is_empty")]
+    pub provider_id_list: Vec<String>,
+    /// Whether each instance is a `LocalMachine`, for which Cluster API makes a Machine.
+    #[serde(default)]
+    pub machines: bool,
+    /// What each instance is.
+    #[serde(default)]
+    pub template: LocalMachineSpec,
+}
+
+/// Observed state of a `LocalMachinePool`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LocalMachinePoolStatus {
+    /// True once the pool is provisioned. Cluster API reads it in place of the field of the contract.
+    #[serde(default)]
+    pub ready: bool,
+    /// Progress that does not revert.
+    #[serde(default)]
+    pub initialization: Initialization,
+    /// Instances that were booted.
+    #[serde(default)]
+    pub replicas: i32,
+    /// Kind of the instances, if each is an object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub infrastructure_machine_kind: Option<String>,
+    /// The instances.
+    #[serde(default)]
+    pub instances: Vec<PoolInstance>,
+    /// Conditions.
+    #[serde(default)]
+    #[schemars(schema_with = "conditions")]
+    pub conditions: Vec<Condition>,
+}
+
+/// One machine of a pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolInstance {
+    /// Its name, which is its host name too.
+    pub name: String,
+    /// Secret that it boots from.
+    pub data: String,
+    /// Its address, once it was booted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// It was booted and no longer runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dead: bool,
+}
+
 /// Progress that Cluster API's contract requires.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Initialization {
@@ -221,13 +291,14 @@ pub struct LocalClusterTemplateResource {
     pub spec: LocalClusterSpec,
 }
 
-/// All four definitions.
+/// All definitions.
 pub fn definitions() -> Vec<CustomResourceDefinition> {
     vec![
         LocalCluster::crd(),
         LocalClusterTemplate::crd(),
         LocalMachine::crd(),
         LocalMachineTemplate::crd(),
+        LocalMachinePool::crd(),
     ]
 }
 

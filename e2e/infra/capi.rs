@@ -21,6 +21,14 @@ pub fn machines() -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, "v1beta2", "Machine"), "machines")
 }
 
+/// Type of MachinePools.
+pub fn machine_pools() -> ApiResource {
+    ApiResource::from_gvk_with_plural(
+        &GroupVersionKind::gvk(GROUP, "v1beta2", "MachinePool"),
+        "machinepools",
+    )
+}
+
 /// Name of the owner of `kind` in Cluster API's group, at any position of the references.
 pub fn owner<'a>(object: &'a impl Resource, kind: &str) -> Option<&'a str> {
     object
@@ -67,14 +75,42 @@ pub fn local_machine(machine: &DynamicObject) -> Option<&str> {
     reference(&machine.data["spec"]["infrastructureRef"], "LocalMachine")
 }
 
-/// Name of the Machine's bootstrap Secret.
+/// Name of the MachinePool's infrastructure object, if it is a `LocalMachinePool`.
+pub fn local_machine_pool(pool: &DynamicObject) -> Option<&str> {
+    reference(
+        &pool.data["spec"]["template"]["spec"]["infrastructureRef"],
+        "LocalMachinePool",
+    )
+}
+
+/// Name of the Machine's bootstrap Secret. That of a MachinePool's Machine is empty.
 pub fn data_secret(machine: &DynamicObject) -> Option<&str> {
-    machine.data["spec"]["bootstrap"]["dataSecretName"].as_str()
+    not_empty(&machine.data["spec"]["bootstrap"]["dataSecretName"])
 }
 
 /// Version of Kubernetes of a Machine.
 pub fn version(machine: &DynamicObject) -> Option<&str> {
-    machine.data["spec"]["version"].as_str()
+    not_empty(&machine.data["spec"]["version"])
+}
+
+/// Name of the MachinePool's bootstrap Secret.
+pub fn pool_data_secret(pool: &DynamicObject) -> Option<&str> {
+    not_empty(&pool.data["spec"]["template"]["spec"]["bootstrap"]["dataSecretName"])
+}
+
+/// Version of Kubernetes of a MachinePool.
+pub fn pool_version(pool: &DynamicObject) -> Option<&str> {
+    not_empty(&pool.data["spec"]["template"]["spec"]["version"])
+}
+
+/// How many machines a MachinePool is to have.
+pub fn pool_replicas(pool: &DynamicObject) -> usize {
+    let replicas = pool.data["spec"]["replicas"].as_u64().unwrap_or(1);
+    usize::try_from(replicas).unwrap_or(usize::MAX)
+}
+
+fn not_empty(value: &Value) -> Option<&str> {
+    value.as_str().filter(|text| !text.is_empty())
 }
 
 fn reference<'a>(reference: &'a Value, kind: &str) -> Option<&'a str> {

@@ -83,16 +83,31 @@ fn provider_access() -> Vec<Value> {
         &[
             rule(
                 GROUP,
-                &["localclusters", "localmachines"],
+                &["localclusters", "localmachines", "localmachinepools"],
                 &["get", "list", "watch", "patch"],
+            ),
+            // The instances of a pool with Machines: it creates them, and Cluster API deletes them with their Machines.
+            rule(GROUP, &["localmachines"], &["create", "delete"]),
+            rule(CAPI, &["machines"], &["delete"]),
+            rule(
+                GROUP,
+                &[
+                    "localclusters/status",
+                    "localmachines/status",
+                    "localmachinepools/status",
+                ],
+                &["get", "patch"],
             ),
             rule(
                 GROUP,
-                &["localclusters/status", "localmachines/status"],
-                &["get", "patch"],
+                &["localmachines/finalizers", "localmachinepools/finalizers"],
+                &["update"],
             ),
-            rule(GROUP, &["localmachines/finalizers"], &["update"]),
-            rule(CAPI, &["clusters", "machines"], &["get", "list", "watch"]),
+            rule(
+                CAPI,
+                &["clusters", "machines", "machinepools"],
+                &["get", "list", "watch"],
+            ),
         ],
     );
     Vec::from(account(PROVIDER)).into_iter().chain([role]).collect()
@@ -103,7 +118,7 @@ fn grants_access() -> Vec<Value> {
     let role = cluster_role(
         GRANTS,
         &[
-            rule(CAPI, &["machines"], &["get", "list", "watch"]),
+            rule(CAPI, &["machines", "machinepools"], &["get", "list", "watch"]),
             rule(
                 RBAC_GROUP,
                 &["roles", "rolebindings"],
@@ -122,6 +137,7 @@ fn others_access() -> Vec<Value> {
         "localclustertemplates",
         "localmachines",
         "localmachinetemplates",
+        "localmachinepools",
     ];
     let verbs = ["create", "delete", "get", "list", "patch", "update", "watch"];
     let mut core = cluster_role("capi", &[rule(GROUP, &all, &verbs)]);

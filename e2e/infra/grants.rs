@@ -1,5 +1,5 @@
 //! Grants the provider `get` on the one Secret that a Machine names as its bootstrap data, until the machine is
-//! booted.
+//! booted, and on the one of a MachinePool as long as it exists.
 //!
 //! Does not read Secrets. Its account needs the permission only because RBAC lets nobody grant what he does not have.
 
@@ -9,7 +9,7 @@ use futures::StreamExt as _;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::{
     Client, Resource, ResourceExt as _,
-    api::{Api, DeleteParams, DynamicObject, Patch, PatchParams},
+    api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams},
     core::NamespaceResourceScope,
     runtime::{
         controller::{Action, Controller},
@@ -22,7 +22,7 @@ use tracing::info;
 
 use super::{
     capi,
-    names::{GRANTS, NAMESPACE, PROVIDER, grant},
+    names::{GRANTS, NAMESPACE, PROVIDER, grant, pool_grant},
 };
 use crate::run;
 
@@ -34,20 +34,27 @@ struct Context {
 
 /// Runs until `stop`.
 pub async fn serve(client: Client, stop: impl Future<Output = ()> + Send + Sync + 'static) {
-    let machines: Api<DynamicObject> = Api::all_with(client.clone(), &capi::machines());
-    let context = Context {
-        client,
+    let context = Arc::new(Context {
+        client: client.clone(),
         done: Mutex::default(),
+    });
+    let stop = futures::FutureExt::shared(stop);
+    let follow = |resource: ApiResource, kind: &'static str| {
+        let owners: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+        Controller::new_with(owners, watcher::Config::default(), resource)
+            .graceful_shutdown_on(stop.clone())
+            .run(
+                reconcile,
+                |_, _, _| Action::requeue(Duration::from_secs(5)),
+                context.clone(),
+            )
+            .for_each(async move |outcome| run::report(kind, outcome))
     };
-    Controller::new_with(machines, watcher::Config::default(), capi::machines())
-        .graceful_shutdown_on(stop)
-        .run(
-            reconcile,
-            |_, _, _| Action::requeue(Duration::from_secs(5)),
-            Arc::new(context),
-        )
-        .for_each(async |outcome| run::report("Machine", outcome))
-        .await;
+    futures::future::join(
+        follow(capi::machines(), "Machine"),
+        follow(capi::machine_pools(), "MachinePool"),
+    )
+    .await;
 }
 
 async fn reconcile(machine: Arc<DynamicObject>, context: Arc<Context>) -> Result<Action, kube::Error> {
@@ -58,7 +65,7 @@ async fn reconcile(machine: Arc<DynamicObject>, context: Arc<Context>) -> Result
     }
     let client = &context.client;
     let namespace = machine.namespace().unwrap_or_default();
-    let name = grant(&machine.name_any());
+    let name = name(&machine);
     match &wanted {
         Wanted::Nothing => {}
         Wanted::Granted(secret) => {
@@ -91,6 +98,10 @@ enum Wanted {
 /// The desired grant of/// What a Machine calls for. A provisioned one has been booted; a deleted one's grant is
 /// The desired grant of/// garbage collected.
 fn wanted(machine: &DynamicObject) -> Wanted {
+    if is_pool(machine) {
+        let secret = capi::local_machine_pool(machine).and_then(|_| capi::pool_data_secret(machine));
+        return secret.map_or(Wanted::Nothing, |secret| Wanted::Granted(secret.to_owned()));
+    }
     if capi::local_machine(machine).is_none() || machine.metadata.deletion_timestamp.is_some() {
         return Wanted::Nothing;
     }
@@ -100,15 +111,31 @@ fn wanted(machine: &DynamicObject) -> Wanted {
     capi::data_secret(machine).map_or(Wanted::Nothing, |secret| Wanted::Granted(secret.to_owned()))
 }
 
-/// Role and binding, owned by the Machine.
+fn is_pool(owner: &DynamicObject) -> bool {
+    owner
+        .types
+        .as_ref()
+        .is_some_and(|types| types.kind == "MachinePool")
+}
+
+/// Name of Role and binding.
+fn name(owner: &DynamicObject) -> String {
+    if is_pool(owner) {
+        pool_grant(&owner.name_any())
+    } else {
+        grant(&owner.name_any())
+    }
+}
+
+/// Role and binding, owned by the Machine or MachinePool.
 fn objects(machine: &DynamicObject, secret: &str) -> (Value, Value) {
-    let name = grant(&machine.name_any());
+    let name = name(machine);
     let metadata = json!({
         "name": name,
         "namespace": machine.namespace(),
         "ownerReferences": [{
             "apiVersion": capi::machines().api_version,
-            "kind": "Machine",
+            "kind": if is_pool(machine) { "MachinePool" } else { "Machine" },
             "name": machine.name_any(),
             "uid": machine.metadata.uid,
         }],
@@ -181,6 +208,24 @@ mod tests {
             wanted(&machine("OtherMachine", Some("s"), false)),
             Wanted::Nothing
         );
+    }
+
+    #[test]
+    fn a_pool_keeps_its_grant_as_long_as_it_exists() {
+        let pool = |infra: &str| {
+            DynamicObject::new("workers", &capi::machine_pools()).within("team").data(json!({
+                "spec": {"template": {"spec": {
+                    "bootstrap": {"dataSecretName": "s"},
+                    "infrastructureRef": {"apiGroup": super::super::api::GROUP, "kind": infra, "name": "workers"},
+                }}},
+                "status": {"initialization": {"infrastructureProvisioned": true}},
+            }))
+        };
+        assert_eq!(wanted(&pool("LocalMachinePool")), Wanted::Granted("s".to_owned()));
+        assert_eq!(wanted(&pool("OtherMachinePool")), Wanted::Nothing);
+        let (role, _) = objects(&pool("LocalMachinePool"), "s");
+        assert_eq!(role["metadata"]["name"], "workers.pool-bootstrap-data");
+        assert_eq!(role["metadata"]["ownerReferences"][0]["kind"], "MachinePool");
     }
 
     #[test]

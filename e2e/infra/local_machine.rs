@@ -23,7 +23,7 @@ use super::{
     api::{LocalCluster, LocalMachine},
     capi, machine_status,
     machine_status::{Stage, status},
-    names::{FIELD_MANAGER, FINALIZER, provider_id},
+    names::{DATA_ANNOTATION, FIELD_MANAGER, FINALIZER, provider_id},
 };
 use crate::{
     machines::{
@@ -139,13 +139,14 @@ async fn advance(object: &LocalMachine, context: &Context) -> Result<(Option<Sta
             },
         );
     }
-    let Some(pod_cidr) = context.pod_cidr(object, &cluster).await? else {
+    let Some(pod_cidr) = pod_cidr(&context.client, &namespace(object), &cluster).await? else {
         return wait(Stage::WaitingForClusterInfrastructure);
     };
-    let Some(secret) = capi::data_secret(&machine) else {
+    let of_pool = object.annotations().get(DATA_ANNOTATION).map(String::as_str);
+    let Some(secret) = of_pool.or_else(|| capi::data_secret(&machine)) else {
         return wait(Stage::WaitingForBootstrapData);
     };
-    let user_data = match context.user_data(object, secret).await? {
+    let user_data = match user_data(&context.client, &namespace(object), secret).await? {
         Ok(user_data) => user_data,
         Err(stage @ Stage::WaitingForGrant(_)) => return Ok((Some(stage), Action::requeue(GRANT_RETRY))),
         Err(stage) => return Ok((Some(stage), Action::requeue(RETRY))),
@@ -239,60 +240,6 @@ impl Context {
             .zip(clusters.get_opt(cluster).await?))
     }
 
-    /// The cluster's pod range, once its infrastructure is provisioned.
-    async fn pod_cidr(
-        &self,
-        object: &LocalMachine,
-        cluster: &DynamicObject,
-    ) -> Result<Option<String>, kube::Error> {
-        if !capi::infrastructure_provisioned(cluster) {
-            return Ok(None);
-        }
-        let Some(name) = capi::local_cluster(cluster) else {
-            return Ok(None);
-        };
-        let api: Api<LocalCluster> = Api::namespaced(self.client.clone(), &namespace(object));
-        Ok(api
-            .get_opt(name)
-            .await?
-            .and_then(|found| found.status)
-            .and_then(|status| status.pod_cidr))
-    }
-
-    /// The Secret's `value` in the form that the host expects: the exact bytes, base64.
-    async fn user_data(
-        &self,
-        object: &LocalMachine,
-        name: &str,
-    ) -> Result<Result<String, Stage>, kube::Error> {
-        let api: Api<Secret> = Api::namespaced(self.client.clone(), &namespace(object));
-        let secret = match api.get_opt(name).await {
-            Ok(Some(secret)) => secret,
-            Ok(None) => {
-                return Ok(Err(Stage::BootstrapDataInvalid(format!(
-                    "Secret {name} does not exist"
-                ))));
-            }
-            Err(kube::Error::Api(status)) if status.code == 403 => {
-                return Ok(Err(Stage::WaitingForGrant(name.to_owned())));
-            }
-            Err(error) => return Err(error),
-        };
-        let data = secret.data.unwrap_or_default();
-        let format = data
-            .get("format")
-            .map(|bytes| String::from_utf8_lossy(&bytes.0).into_owned());
-        Ok(match (format.as_deref(), data.get("value")) {
-            (None | Some("" | "cloud-config"), Some(value)) => Ok(STANDARD.encode(&value.0)),
-            (None | Some("" | "cloud-config"), None) => Err(Stage::BootstrapDataInvalid(format!(
-                "Secret {name} has no key \"value\""
-            ))),
-            (Some(format), _) => Err(Stage::BootstrapDataInvalid(format!(
-                "Secret {name} has format {format:?}; machines here know cloud-config alone"
-            ))),
-        })
-    }
-
     async fn set_finalizers(&self, object: &LocalMachine, list: Vec<String>) -> Result<(), kube::Error> {
         let patch = Patch::Merge(json!({
             "metadata": {"resourceVersion": object.meta().resource_version, "finalizers": list},
@@ -306,6 +253,60 @@ impl Context {
             other => other.map(|_| ()),
         }
     }
+}
+
+/// The cluster's pod range, once its infrastructure is provisioned.
+pub(super) async fn pod_cidr(
+    client: &Client,
+    namespace: &str,
+    cluster: &DynamicObject,
+) -> Result<Option<String>, kube::Error> {
+    if !capi::infrastructure_provisioned(cluster) {
+        return Ok(None);
+    }
+    let Some(name) = capi::local_cluster(cluster) else {
+        return Ok(None);
+    };
+    let api: Api<LocalCluster> = Api::namespaced(client.clone(), namespace);
+    Ok(api
+        .get_opt(name)
+        .await?
+        .and_then(|found| found.status)
+        .and_then(|status| status.pod_cidr))
+}
+
+/// The Secret's `value` in the form that the host expects: the exact bytes, base64.
+pub(super) async fn user_data(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+) -> Result<Result<String, Stage>, kube::Error> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let secret = match api.get_opt(name).await {
+        Ok(Some(secret)) => secret,
+        Ok(None) => {
+            return Ok(Err(Stage::BootstrapDataInvalid(format!(
+                "Secret {name} does not exist"
+            ))));
+        }
+        Err(kube::Error::Api(status)) if status.code == 403 => {
+            return Ok(Err(Stage::WaitingForGrant(name.to_owned())));
+        }
+        Err(error) => return Err(error),
+    };
+    let data = secret.data.unwrap_or_default();
+    let format = data
+        .get("format")
+        .map(|bytes| String::from_utf8_lossy(&bytes.0).into_owned());
+    Ok(match (format.as_deref(), data.get("value")) {
+        (None | Some("" | "cloud-config"), Some(value)) => Ok(STANDARD.encode(&value.0)),
+        (None | Some("" | "cloud-config"), None) => Err(Stage::BootstrapDataInvalid(format!(
+            "Secret {name} has no key \"value\""
+        ))),
+        (Some(format), _) => Err(Stage::BootstrapDataInvalid(format!(
+            "Secret {name} has format {format:?}; machines here know cloud-config alone"
+        ))),
+    })
 }
 
 fn namespace(object: &LocalMachine) -> String {

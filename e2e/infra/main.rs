@@ -5,7 +5,7 @@ use std::io::Write as _;
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use e2e::{
-    infra::{components, grants, local_cluster, local_machine},
+    infra::{components, grants, local_cluster, local_machine, local_machine_pool},
     machines::client::HostClient,
     run,
 };
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 #[derive(Parser)]
 #[command(version, about = "Cluster API infrastructure provider over the machine host")]
 enum Cli {
-    /// Reconcile `LocalCluster` and `LocalMachine`.
+    /// Reconcile `LocalCluster`, `LocalMachine` and `LocalMachinePool`.
     Provider {
         /// URL of the machine host.
         #[arg(long, env = "LAB_MACHINES_URL")]
@@ -50,10 +50,12 @@ async fn main() -> Result<()> {
         Cli::Provider { host, token } => {
             let client = client().await?;
             let stop = stop();
-            let host = HostClient::new(&host, &token);
-            futures::future::join(
-                local_cluster::serve(client.clone(), stop.clone().cancelled_owned()),
-                Box::pin(local_machine::serve(client, host, stop.cancelled_owned())),
+            let reach = || HostClient::new(&host, &token);
+            let ended = || stop.clone().cancelled_owned();
+            futures::future::join3(
+                local_cluster::serve(client.clone(), ended()),
+                Box::pin(local_machine::serve(client.clone(), reach(), ended())),
+                Box::pin(local_machine_pool::serve(client.clone(), reach(), ended())),
             )
             .await;
             Ok(())

@@ -2,7 +2,7 @@
 //!
 //! Two programs with two identities, both from the image of `infra-local`:
 //!
-//! *//! * `provider` watches `LocalCluster` and `LocalMachine`, reads one bootstrap Secret per machine, hands it to
+//! *//! * `provider` watches `LocalCluster`, `LocalMachine` and `LocalMachinePool`, reads one bootstrap Secret per machine or pool, hands it to
 //! *//! the
 //!   machine host and reports addresses and providerID. Its `ServiceAccount` has no rule for Secrets, Roles,
 //!   `KamajiConfig`, `TenantControlPlane` or kubeconfigs.
@@ -21,5 +21,7 @@ pub mod conditions;
 pub mod grants;
 pub mod local_cluster;
 pub mod local_machine;
+pub mod local_machine_pool;
 pub mod machine_status;
 pub mod names;
+pub mod pool_plan;

@@ -21,7 +21,7 @@ E2E_TOOLS=(
 )
 
 # Suites of the crate e2e that only full suites run.
-FULL_ONLY_SUITES=(addresses classes conformance hostile members moved soak tunnel upgrade)
+FULL_ONLY_SUITES=(addresses classes conformance hostile members moved pools soak tunnel upgrade)
 
 # name | recorded minutes, with built tools and a warm cache, or - | tools, apart from those of the lab where it runs there
 # Those of conformance include its tools, which nothing else builds: 25 of 45.
@@ -37,6 +37,7 @@ members|6|
 tunnel|40|
 addresses|6|
 classes|-|
+pools|-|
 upgrade|-|kube-apiserver-v1.34.4 kube-controller-manager-v1.34.4 kube-scheduler-v1.34.4 kubelet-v1.34.4 kube-proxy-v1.34.4 kubelet-v1.35.4 kube-proxy-v1.35.4
 core-1.13|-|cluster-api-controller-v1.13.6
 conformance|45|ginkgo e2e.test
