@@ -26,20 +26,20 @@ pub enum PoolSecretName {
 
 /// A Node of a MachinePool.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase")]
 #[schemars(inline)]
 pub struct PoolNode {
     /// Name of the Node.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
     /// Time at which the name was reserved. The reservation ends if there is no Node five minutes after `joinTimeout`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claimed_at: Option<Time>,
     /// Whether the Node exists.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub joined: bool,
     /// The latest approved certificate requests, until the Node exists. At most five are approved within 15 minutes.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5))]
     pub recent_approvals: Vec<Approval>,
 }

@@ -3,8 +3,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kamaji_api::bootstrap::{
-    ClientApproval, CloudProvider, KamajiConfig, NodeReport, PoolNode, ProviderIdSource,
+use kamaji_api::{
+    bootstrap::{
+        ClientApproval, CloudProvider, KamajiConfig, NodeReport, PoolNode, ProviderIdSource, TokenStatus,
+    },
+    conditions::Reason,
 };
 
 use super::{
@@ -29,20 +32,16 @@ pub async fn advance(
     pool: &MachinePool,
     progress: &mut Progress,
 ) -> Result<Outcome, Problem> {
+    if let Some(other) = successor(scope, pool) {
+        return retire(scope, (pool, other), progress).await;
+    }
     if !scope.announced {
         scope.version(progress)?;
     }
     let tenant = tenants::open::open(scope, progress).await?;
     // Before the tokens change: the one that is forgotten then may have authenticated requests that wait.
     let known = Tokens::of(scope.config.status.as_ref()).at(scope.now);
-    let ids: Vec<&str> = known.ids().collect();
-    let nodes = scope
-        .config
-        .status
-        .as_ref()
-        .map_or(&[][..], |status| &status.nodes);
-    tenant.wait_only(scope, &ids, nodes);
-    let answers = answer(scope, &tenant, ids.iter().copied(), Answers::default()).await?;
+    let answers = answer_known(scope, &tenant, &known).await?;
     // Machines that have a token go on joining, whatever keeps the data from being renewed.
     let (tokens, stopped) = match data_secret::pool::ensure(scope, &tenant, progress).await {
         Ok(tokens) => (tokens, None),
@@ -51,13 +50,64 @@ pub async fn advance(
     };
     progress.known.clone_from(&tokens.current);
     // After a crash the data has a token that the status has not.
-    let unknown = tokens.ids().filter(|id| !ids.contains(id));
+    let unknown = tokens.ids().filter(|id| known.ids().all(|known| known != *id));
     let answers = answer(scope, &tenant, unknown, answers).await?;
     let outcome = follow(scope, (pool, &tenant), &tokens, answers, progress).await?;
     match stopped {
         None => Ok(outcome),
         Some(problem) => Err(problem),
     }
+}
+
+/// The config that the pool names, if it is another one. Cluster API leaves the one before its owner.
+fn successor<'a>(scope: &Scope<'_>, pool: &'a MachinePool) -> Option<&'a str> {
+    let named = pool.spec.template.spec.bootstrap.config_ref.as_ref()?;
+    (named.name != scope.key.name).then_some(named.name.as_str())
+}
+
+/// A config that its pool no longer names: machines that have its tokens may join until those end.
+async fn retire(
+    scope: &Scope<'_>,
+    (pool, successor): (&MachinePool, &str),
+    progress: &mut Progress,
+) -> Result<Outcome, Problem> {
+    let why = format!("{} names KamajiConfig {successor}", scope.owner_name());
+    let known = Tokens::of(scope.config.status.as_ref()).at(scope.now);
+    let lives = |token: &TokenStatus| rotation::left(token, scope.now) > 0;
+    if !known.current.iter().chain(&known.former).any(lives) {
+        if !scope.announced {
+            return Err(Problem::on_change(Reason::WaitingForOwner, why));
+        }
+        if let Some(tenant) = scope.context.tenants.any(&scope.cluster) {
+            for id in known.ids() {
+                tenant.session.delete_token(id).await?;
+                tenant.note_end(id);
+            }
+        }
+        scope.context.tenants.leave(&scope.cluster, scope.key);
+        progress.token = Some(Token::Removed(why));
+        // The names are those of the other config.
+        progress.pool = Some(Pool {
+            nodes: Vec::new(),
+            wanted: 0,
+            former: None,
+            report: None,
+            held: None,
+            ids: None,
+        });
+        return Ok(Outcome::Done);
+    }
+    let tenant = tenants::open::open(scope, progress).await?;
+    let answers = answer_known(scope, &tenant, &known).await?;
+    follow(scope, (pool, &tenant), &known, answers, progress).await
+}
+
+/// Answers the requests with the tokens that the status has.
+async fn answer_known(scope: &Scope<'_>, tenant: &Arc<Tenant>, known: &Tokens) -> Result<Answers, Problem> {
+    let ids: Vec<&str> = known.ids().collect();
+    let status = scope.config.status.as_ref();
+    tenant.wait_only(scope, &ids, status.map_or(&[][..], |status| &status.nodes));
+    answer(scope, tenant, ids.iter().copied(), Answers::default()).await
 }
 
 /// Answers the requests with these tokens, after those that came to `answers`.
@@ -113,12 +163,17 @@ async fn follow(
     let report = ids.iter().find_map(|id| tenant.report(id));
     let report = report.or_else(|| config.status.as_ref()?.last_report.clone());
     let held = held(&config, tenant, answers, (&ids, report.as_ref()));
+    let renewal = if successor(scope, pool).is_some() {
+        tokens
+            .current
+            .as_ref()
+            .map(|token| rotation::left(token, scope.now))
+    } else {
+        let ttl = rotation::ttl(&config.spec.auth.token);
+        Some(rotation::due_in(tokens, ttl, scope.now))
+    };
     let next = [
-        Some(rotation::due_in(
-            tokens,
-            rotation::ttl(&config.spec.auth.token),
-            scope.now,
-        )),
+        renewal,
         claims::next_end(&nodes, &exists, scope.now, patience),
         again,
         tenant.is_abused(scope.key).then_some(0),

@@ -5,7 +5,7 @@
 //! | KamajiConfig | spec, metadata, deletion | itself ([`config_deleted`]) |
 //! | Machine | version, provider ID, labels, deletion, node, addresses | the one in `spec.bootstrap.configRef` ([`machine_changed`]) |
 //! | Machine of a MachinePool | the same | those of the MachinePool ([`pool_machine_changed`]) |
-//! | MachinePool | spec, deletion, replicas, nodes | the one in `spec.template.spec.bootstrap.configRef` ([`pool_changed`]) |
+//! | MachinePool | spec, deletion, replicas, nodes | those that it owns, and the one in `spec.template.spec.bootstrap.configRef` ([`pool_changed`]) |
 //! | Cluster | pause, infrastructure, control plane, endpoint | those of the Cluster ([`cluster_changed`]) |
 //! | KamajiControlPlane | version, worker endpoint | those of its Cluster without data, and of MachinePools ([`control_plane_changed`]) |
 //! | Secret owned by a KamajiConfig | anything | its owner |
@@ -92,10 +92,10 @@ pub fn connect(context: &Context, acts_on: impl Fn(&str) -> bool + Send + Sync +
     context
         .machines
         .route(move |old, new| pool_machine_changed(&of, old, new).into_iter().for_each(&*add));
-    let add = wake.clone();
+    let (add, of) = (wake.clone(), configs());
     context
         .pools
-        .route(move |old, new| pool_changed(old, new).into_iter().for_each(&*add));
+        .route(move |old, new| pool_changed(&of, old, new).into_iter().for_each(&*add));
     let (add, of) = (wake.clone(), configs());
     context
         .clusters
@@ -162,7 +162,11 @@ fn pool_machine_changed(
 }
 
 /// A MachinePool with another version, size, list of provider IDs or nodes, or one that is being deleted.
-fn pool_changed(old: Option<&MachinePool>, new: Option<&MachinePool>) -> Option<RootKey> {
+fn pool_changed(
+    configs: &Store<KamajiConfig>,
+    old: Option<&MachinePool>,
+    new: Option<&MachinePool>,
+) -> Vec<RootKey> {
     let of = |pool: Option<&MachinePool>| {
         pool.map(|pool| {
             (
@@ -172,9 +176,15 @@ fn pool_changed(old: Option<&MachinePool>, new: Option<&MachinePool>) -> Option<
             )
         })
     };
-    let pool = new.or(old).filter(|_| of(old) != of(new))?;
-    let reference = pool.spec.template.spec.bootstrap.config_ref.as_ref()?;
-    config_of(reference, &pool.namespace().unwrap_or_default())
+    let Some(pool) = new.or(old).filter(|_| of(old) != of(new)) else {
+        return Vec::new();
+    };
+    let namespace = pool.namespace().unwrap_or_default();
+    let mut keys = configs.keys_by(BY_POOL, &RootKey::new(namespace.clone(), pool.name_any()));
+    let named = pool.spec.template.spec.bootstrap.config_ref.as_ref();
+    let named = named.and_then(|reference| config_of(reference, &namespace));
+    keys.extend(named.filter(|key| !keys.contains(key)));
+    keys
 }
 
 /// The config that a bootstrap reference names.

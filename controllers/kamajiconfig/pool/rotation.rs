@@ -156,7 +156,9 @@ mod tests {
             current: Some(token("b", HOUR)),
             former: Some(token("a", 0)),
         };
-        assert!(tokens.has_ended("a", at(0)) && !tokens.has_ended("b", at(0)) && !tokens.has_ended("x", at(0)));
+        assert!(
+            tokens.has_ended("a", at(0)) && !tokens.has_ended("b", at(0)) && !tokens.has_ended("x", at(0))
+        );
         assert!(tokens.clone().at(at(REMEMBERED - 1)).former.is_some());
         assert!(tokens.at(at(REMEMBERED)).former.is_none());
     }

@@ -154,7 +154,7 @@ async fn machines_of_a_pool_join_with_one_config_and_then_nothing_is_written() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn contract_46_bootstrap_15_a_new_token_changes_only_its_bytes_and_the_former_one_still_joins() {
+async fn bootstrap_15_a_new_token_changes_only_its_bytes_and_the_former_one_still_joins() {
     let mut world = world(2, json!({})).await;
     let (name, data, first) = (world.data_name(), world.data(), world.pool_token());
     let before = world.status(CONFIG).token.unwrap();
@@ -506,6 +506,31 @@ async fn a_pool_that_is_deleted_while_machines_join_leaves_no_token() {
     let tenant = world.open().await;
     tenant.deny_unknown(&id(&token), "csr-late").await;
     assert_eq!(world.said("csr-late"), "Denied UnknownToken");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_names_another_config_leaves_this_one_its_tokens_until_they_end() {
+    let mut world = world(2, json!({})).await;
+    pool(&world, "q", 2, &json!({}));
+    world.settle().await;
+    let token = world.pool_token();
+    let other = json!({"spec": {"template": {"spec": {"bootstrap": {"configRef": {"name": "q"}}}}}});
+    world.api.edit(&path::machine_pool(CONFIG), &other);
+    world.age();
+    world.settle().await;
+    world.wake(CONFIG).await;
+    assert_eq!(world.pool_token(), token, "it is not replaced any more");
+    assert_eq!(world.join("late").await, APPROVED);
+    let ended = Timestamp::from_second(Timestamp::now().as_second() - 700).unwrap();
+    let ended = json!({"status": {"token": {"expiration": ended.to_string()}}});
+    world.api.edit(&config_path(CONFIG), &ended);
+    world.wake(CONFIG).await;
+    let (status, reason, message) = world.condition_of(CONFIG, "BootstrapTokenValid");
+    assert_eq!((status.as_str(), reason.as_str()), ("True", "TokenRemoved"));
+    assert!(message.contains("names KamajiConfig q"), "{message}");
+    assert!(!world.tokens().contains(&id(&token)));
+    world.wake(CONFIG).await;
+    assert!(world.status(CONFIG).token.is_none(), "and stays so");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! `docs/src/reference/bootstrap.md`.
 
 mod pools;
+mod with_core;
 
 use std::time::{Duration, Instant};
 

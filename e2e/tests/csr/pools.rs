@@ -56,8 +56,7 @@ async fn tokens(world: &World) -> Result<usize> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn contract_46_47_bootstrap_10_15_a_pool_grows_its_token_is_replaced_and_the_former_one_joins()
--> Result<()> {
+async fn contract_46_47_a_pool_grows_its_token_is_replaced_and_the_former_one_joins() -> Result<()> {
     let Some(world) = World::start("pools").await? else {
         return Ok(());
     };
