@@ -250,23 +250,29 @@ async fn contract_39_templates_are_edited_in_place_and_by_the_dry_run_of_a_topol
         template
             .patch("kamaji-local", &PatchParams::default(), &patch)
             .await?;
-        until("the edit to reach the control plane", PATIENCE, async || {
-            let spec = cluster.control_planes(&lab).get(&cluster.name).await?.spec;
-            let labels = &spec.deployment.additional_metadata.labels;
-            ensure!(labels.contains_key("example.org/edited"), "{labels:?}");
-            Ok(Some(()))
-        })
-        .await?;
-        settled(&lab, &cluster, WORKERS).await
+        edit_arrived(&lab, &cluster, true).await
     };
     afterwards(Box::pin(edited), async || {
         // The whole object: Cluster API cannot apply one that became empty.
         template
             .patch("kamaji-local", &PatchParams::default(), &deployment(Value::Null))
             .await?;
-        settled(&lab, &cluster, WORKERS).await
+        edit_arrived(&lab, &cluster, false).await
     })
     .await
+}
+
+/// Waits until the control plane has the label of the edited template, or no longer has it. The conditions of the Cluster
+/// are about its own spec: they stay true until Cluster API notices the template.
+async fn edit_arrived(lab: &Lab, cluster: &Cluster, edited: bool) -> Result<()> {
+    until("the edit to reach the control plane", PATIENCE, async || {
+        let spec = cluster.control_planes(lab).get(&cluster.name).await?.spec;
+        let labels = &spec.deployment.additional_metadata.labels;
+        ensure!(labels.contains_key("example.org/edited") == edited, "{labels:?}");
+        Ok(Some(()))
+    })
+    .await?;
+    settled(lab, cluster, WORKERS).await
 }
 
 /// Applies a change of the template's spec as the topology controller tries it: without effect, and with its annotation.
