@@ -53,6 +53,7 @@ product_host_services() {
   for root in "$LAB"/machine-rootfs-v*; do
     [ ! -e "$root" ] || images+=(--image "${root##*-}=$(readlink -f "$root")")
   done
+  [ ! -e "$LAB/machine-disk" ] || images+=(--image "virtual=$(readlink -f "$LAB/machine-disk")")
   machines=$(product_host_binary lab-machines)
   [ -s "$LAB_DATA/machines.token" ] || (umask 077 && head -c 24 /dev/urandom | base64 -w0 >"$LAB_DATA/machines.token")
   made machines "$machines" "$LAB_DATA/machines"

@@ -8,7 +8,6 @@ mod recovery;
 mod rollout;
 mod speed;
 mod switch;
-mod webhook;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -22,6 +21,7 @@ use e2e::lab::{
     outside::{Net, only_from_inside},
     pods,
     until::until,
+    webhook,
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt as _};
