@@ -124,9 +124,13 @@ fn server() -> Value {
         "metadata": { "name": NAME, "labels": { "app": NAME } },
         "spec": {
             "terminationGracePeriodSeconds": 0,
+            "securityContext": {
+                "runAsNonRoot": true, "runAsUser": 65534, "fsGroup": 65534, "seccompProfile": { "type": "RuntimeDefault" },
+            },
             "containers": [{
                 "name": "agnhost",
                 "image": AGNHOST,
+                "securityContext": { "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } },
                 "args": ["webhook", "--port=8444", "--tls-cert-file=/tls/tls.crt", "--tls-private-key-file=/tls/tls.key"],
                 "readinessProbe": {
                     "httpGet": { "scheme": "HTTPS", "port": 8444, "path": "/readyz" },
