@@ -39,19 +39,28 @@ const DEFAULTS: [(&str, &str); 8] = [
 ];
 
 #[tokio::test]
-async fn an_empty_config_joins_with_defaults_alone() -> Result<()> {
+async fn an_empty_config_joins_debian_12_with_defaults_alone() -> Result<()> {
+    defaults("virtual", "(bookworm)").await
+}
+
+#[tokio::test]
+async fn an_empty_config_joins_debian_13_with_defaults_alone() -> Result<()> {
+    defaults("virtual-trixie", "(trixie)").await
+}
+
+async fn defaults(image: &str, release: &str) -> Result<()> {
     let lab = Lab::open().await?;
-    let cluster = Cluster::new("default", "virtual");
-    afterwards(Box::pin(defaults(&lab, &cluster)), async || {
-        cluster.delete(&lab).await
-    })
+    let cluster = Cluster::new("default", image);
+    afterwards(
+        Box::pin(joins_with_defaults(&lab, &cluster, image, release)),
+        async || cluster.delete(&lab).await,
+    )
     .await
 }
 
-async fn defaults(lab: &Lab, cluster: &Cluster) -> Result<()> {
-    cluster
-        .create_virtual(lab, 1, &[("POD_CIDR", "10.247.0.0/16")])
-        .await?;
+async fn joins_with_defaults(lab: &Lab, cluster: &Cluster, image: &str, release: &str) -> Result<()> {
+    let variables = [("POD_CIDR", "10.247.0.0/16"), ("MACHINE_IMAGE", image)];
+    cluster.create_virtual(lab, 1, &variables).await?;
     let node = joined(lab, cluster).await?;
     let info = node
         .status
@@ -60,6 +69,7 @@ async fn defaults(lab: &Lab, cluster: &Cluster) -> Result<()> {
         .context("no nodeInfo")?;
     let host = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
     ensure!(info.kernel_version != host.trim(), "the kernel is the host's");
+    ensure!(info.os_image.contains(release), "{}", info.os_image);
     eprintln!(
         "{}: {}, kernel {}, {}",
         node.name_any(),
