@@ -36,9 +36,9 @@ moved|12|
 members|6|
 tunnel|40|
 addresses|6|
-classes|-|
-upgrade|-|kube-apiserver-v1.34.4 kube-controller-manager-v1.34.4 kube-scheduler-v1.34.4 kubelet-v1.34.4 kube-proxy-v1.34.4 kubelet-v1.35.4 kube-proxy-v1.35.4
-core-1.13|-|cluster-api-controller-v1.13.6
+classes|20|
+upgrade|9|kube-apiserver-v1.34.4 kube-controller-manager-v1.34.4 kube-scheduler-v1.34.4 kubelet-v1.34.4 kube-proxy-v1.34.4 kubelet-v1.35.4 kube-proxy-v1.35.4
+core-1.13|16|cluster-api-controller-v1.13.6
 virtual|-|kubelet
 conformance|45|ginkgo e2e.test
 kubernetes-1.35|2|etcd etcdctl kube-controller-manager kubectl clusterctl kube-apiserver-v1.35.4
