@@ -1,6 +1,7 @@
 //! Workers behind a NAT: they join through the endpoint of their cluster, nothing of the lab opens a connection to them,
 //! and what the API server needs of them goes through the tunnel. Needs the lab.
 
+mod balancer;
 mod cluster;
 mod damage;
 mod metrics;
