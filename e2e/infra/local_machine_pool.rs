@@ -172,6 +172,7 @@ impl Context {
             version: capi::pool_version(pool).map(str::to_owned),
             cluster_pod_cidr: range.to_owned(),
             network: object.spec.template.outside(),
+            clock_offset_seconds: object.spec.template.clock_offset_seconds.unwrap_or_default(),
             user_data,
         };
         match self.host.ensure(&namespace(object), &instance.name, &order).await {
