@@ -4,7 +4,10 @@
 use kube::CustomResource;
 use serde::{Deserialize, Serialize};
 
-use super::machine::{MachineBootstrap, NodeReference};
+use super::{
+    cluster::Reference,
+    machine::{MachineBootstrap, NodeReference},
+};
 
 /// Fields of a MachinePool's `spec`.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,10 +45,12 @@ pub struct MachinePoolTemplate {
 
 /// Specification of the machines.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct PoolMachineSpec {
     /// Source of the bootstrap data.
     pub bootstrap: MachineBootstrap,
+    /// The infrastructure object.
+    pub infrastructure_ref: Reference,
     /// Kubernetes version of the nodes; empty if not set.
     pub version: String,
 }

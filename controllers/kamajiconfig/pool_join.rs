@@ -219,7 +219,7 @@ async fn settle_provider_ids(
     tenant: &Tenant,
     nodes: &[PoolNode],
 ) -> Result<Option<PoolIds>, Problem> {
-    let registration = &scope.config.spec.node_registration;
+    let registration = &scope.settings.registration;
     let external = registration.cloud_provider == Some(CloudProvider::External);
     let ours = match registration.provider_id.source {
         ProviderIdSource::Auto => !external,

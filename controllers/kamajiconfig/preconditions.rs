@@ -6,7 +6,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kamaji_api::{
-    bootstrap::{ClientApproval, KamajiConfig, KamajiConfigSpec, NameSource},
+    bootstrap::{ClientApproval, KamajiConfig, KamajiConfigSpec, NameSource, NodeRegistration},
     conditions::Reason,
     labels::capi,
 };
@@ -18,6 +18,8 @@ use super::{
     names,
     observe::Observed,
     owner::{Owner, OwnerObject},
+    preset,
+    settings::Settings,
     status, validate,
 };
 use crate::{
@@ -36,7 +38,7 @@ pub struct Preconditions {
 impl Preconditions {
     /// Checks them all. `problems` are those of the spec alone, `hosts` those of the API server.
     pub fn check(
-        config: &KamajiConfig,
+        (config, settings): (&KamajiConfig, &Settings),
         mut problems: Vec<Problem>,
         owner: &OwnerObject,
         (cluster_name, observed): (&str, &Observed),
@@ -48,7 +50,12 @@ impl Preconditions {
                 met: Err(problem),
             };
         }
-        problems.extend(shared_name(&config.spec, owner));
+        problems.extend(shared_name(&settings.registration, owner));
+        problems.extend(preset::problems(
+            settings.preset,
+            &config.spec,
+            &settings.registration,
+        ));
         let version = version(owner);
         let whose = version_field(owner);
         if let Ok(version) = &version {
@@ -68,7 +75,8 @@ impl Preconditions {
         let rest = || -> Result<Version, Problem> {
             let version = version?;
             cluster(cluster_name, observed.cluster.as_deref())?;
-            node_name(&config.spec, owner, hosts)?;
+            node_name(&settings.registration, owner, hosts)?;
+            same_name(settings, owner)?;
             Ok(version)
         };
         Self {
@@ -117,9 +125,9 @@ fn worker(owner: &OwnerObject) -> Result<(), Problem> {
 }
 
 /// The machines of a pool have the same data, so it cannot name one of them.
-fn shared_name(spec: &KamajiConfigSpec, owner: &OwnerObject) -> Option<Problem> {
+fn shared_name(registration: &NodeRegistration, owner: &OwnerObject) -> Option<Problem> {
     let shared = matches!(owner, Owner::Pool(_));
-    (shared && spec.node_registration.name_source == Some(NameSource::MachineName)).then(|| {
+    (shared && registration.name_source == Some(NameSource::MachineName)).then(|| {
         Problem::on_change(
             Reason::InvalidSpec,
             format!(
@@ -154,8 +162,8 @@ pub fn approver(spec: &KamajiConfigSpec) -> Option<Problem> {
 }
 
 /// The node's certificate request will not be denied for its name. `hosts` are those of the API server.
-fn node_name(spec: &KamajiConfigSpec, owner: &OwnerObject, hosts: &[String]) -> Result<(), Problem> {
-    if inputs::name_source(spec, owner) != NameSource::MachineName {
+fn node_name(registration: &NodeRegistration, owner: &OwnerObject, hosts: &[String]) -> Result<(), Problem> {
+    if inputs::name_source(registration, owner) != NameSource::MachineName {
         return Ok(());
     }
     let name = match owner {
@@ -176,6 +184,20 @@ fn node_name(spec: &KamajiConfigSpec, owner: &OwnerObject, hosts: &[String]) -> 
              (machineNaming of its MachineDeployment), or set spec.nodeRegistration.nameSource: Hostname"
         ),
     ))
+}
+
+/// The infrastructure provider finds the Node, if it looks for its name.
+fn same_name(settings: &Settings, owner: &OwnerObject) -> Result<(), Problem> {
+    let source = inputs::name_source(&settings.registration, owner);
+    match owner {
+        Owner::Machine(machine) => preset::same_name(
+            settings.preset,
+            source,
+            &machine.name_any(),
+            &machine.spec.infrastructure_ref,
+        ),
+        Owner::Pool(_) => Ok(()),
+    }
 }
 
 /// The Cluster exists, its infrastructure is provisioned and its control plane initialized.
@@ -305,7 +327,7 @@ mod tests {
     #[test]
     fn a_machine_whose_request_would_be_denied_for_its_name_gets_no_data() {
         let hosts = hosts(&KamajiConfig::default(), Some(&ready()), None);
-        let of = |name: &str| node_name(&KamajiConfigSpec::default(), &machine(name), &hosts);
+        let of = |name: &str| node_name(&NodeRegistration::default(), &machine(name), &hosts);
         assert_eq!(of("kubernetes-workers-1"), Ok(()));
         assert_eq!(of(&format!("a.{}", "b".repeat(61))), Ok(()));
         let problem = of(&format!("a.{}", "b".repeat(62))).unwrap_err();
@@ -325,6 +347,7 @@ mod tests {
             );
         }
         let by_host = config(json!({"nodeRegistration": {"nameSource": "Hostname"}}));
-        assert_eq!(node_name(&by_host.spec, &machine("kubernetes"), &hosts), Ok(()));
+        let by_host = &by_host.spec.node_registration;
+        assert_eq!(node_name(by_host, &machine("kubernetes"), &hosts), Ok(()));
     }
 }

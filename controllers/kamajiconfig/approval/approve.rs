@@ -175,7 +175,7 @@ fn decide(
             Owner::Machine(machine) => Some(facts(machine)),
             Owner::Pool(_) => None,
         },
-        name_source: inputs::name_source(&config.spec, &scope.owner),
+        name_source: inputs::name_source(&scope.settings.registration, &scope.owner),
         claimed: match &scope.owner {
             Owner::Machine(_) => known.and_then(|node| node.name.as_deref()),
             Owner::Pool(_) => pooled.map(|node| node.name.as_str()),

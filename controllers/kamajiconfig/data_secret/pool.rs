@@ -26,7 +26,7 @@ use super::secret::{self, Stored};
 use crate::{
     k8s::{digest, error::Class, key::RootKey, manifest::Manifest, problem::Problem, report::Step},
     kamajiconfig::{
-        bootstrapdata::inputs::Target,
+        bootstrapdata::{inputs::Target, render::Rendered},
         observe::{self, refused},
         pool::{
             intent,
@@ -282,7 +282,7 @@ async fn keep(
     }
     let references = observe::references(scope.context, scope.config).await?;
     let rendered = secret::render(scope, sources.version, sources.target, &references, token)?;
-    write(scope, sources, &rendered.text, token).await?;
+    write(scope, sources, &rendered, token).await?;
     Ok(secret::figures(&rendered, sources.intent))
 }
 
@@ -338,14 +338,24 @@ async fn replace(
         ));
     }
     tenant.note_token(token.id(), holder.uid);
-    write(scope, sources, &rendered.text, &token).await?;
+    write(scope, sources, &rendered, &token).await?;
     let known = if is_abused { Tokens::default() } else { known };
     Ok((known.with(current), secret::figures(&rendered, sources.intent)))
 }
 
-async fn write(scope: &Scope<'_>, sources: &Sources<'_>, text: &str, token: &Token) -> Result<(), Problem> {
-    let secret = secret::secret(scope, sources.name, sources.intent, (text.as_bytes(), token));
+async fn write(
+    scope: &Scope<'_>,
+    sources: &Sources<'_>,
+    rendered: &Rendered,
+    token: &Token,
+) -> Result<(), Problem> {
+    let text = rendered.text.as_bytes();
+    let secret = secret::secret(scope, sources.name, sources.intent, (text, token));
     let manifest = Manifest::of(&secret)?;
-    scope.context.applier.apply(&manifest).await.map_err(refused)?;
+    let applied = scope.context.applier.apply(&manifest).await.map_err(refused)?;
+    if let Some(warning) = rendered.size.warning.as_ref().filter(|_| applied.sent) {
+        let reason = Reason::UserDataNearLimit.as_str();
+        scope.context.events.warn(scope.config, reason, warning).await;
+    }
     Ok(())
 }
