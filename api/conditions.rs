@@ -517,6 +517,8 @@ named! {
         DataSecretAvailable,
         /// The bootstrap data exceeds the size that infrastructure providers accept.
         TooLarge,
+        /// An event: the bootstrap data is near the size that the infrastructure takes at most, or may be above it.
+        UserDataNearLimit,
         /// A file uses a path that the bootstrap provider writes itself.
         ReservedPath,
         /// The kubelet is not allowed to set this label on its own Node.

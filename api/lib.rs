@@ -7,6 +7,7 @@
 //! - [`unsupported`]: fields that are accepted but have no effect yet
 //! - [`rbac`]: the form of RBAC rules, which each controller declares
 //! - [`quirks`]: what is special about the infrastructure kinds of known providers
+//! - [`presets`]: what is special about the machines of known infrastructures
 //! - [`children`]: the kinds of Kubernetes that the engine makes, with what it may do with each
 //! - [`schema`]: schemas and rules that several types share
 //! - [`crd`]: the custom resource definitions
@@ -31,6 +32,7 @@ pub mod kubelet;
 pub mod labels;
 pub mod metadata;
 pub mod pod;
+pub mod presets;
 pub mod probes;
 pub mod quirks;
 pub mod rbac;

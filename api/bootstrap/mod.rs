@@ -1,13 +1,15 @@
 //! KamajiConfig and KamajiConfigTemplate (bootstrap.cluster.x-k8s.io/v1alpha1): how a machine becomes a Node without
-//! kubeadm. Owns both objects; node, kubelet, files and status have files of their own. The fields follow the contract for
+//! kubeadm. Owns both objects; node, kubelet, infrastructure, files and status have files of their own. The fields follow the contract for
 //! bootstrap providers: <https://cluster-api.sigs.k8s.io/developer/providers/contracts/bootstrap-config>.
 
 mod files;
+mod infra;
 mod kubelet;
 mod node;
 mod status;
 
 pub use files::*;
+pub use infra::*;
 pub use kubelet::*;
 pub use node::*;
 pub use status::*;
@@ -79,9 +81,18 @@ pub struct KamajiConfigSpec {
     /// Settings of the kubelet.
     #[serde(skip_serializing_if = "is_default")]
     pub kubelet: Kubelet,
-    /// How the version of the kubelet must match the version of the Machine.
+    /// How the version of the kubelet must match the version of the Machine. Defaults to `Exact` for a Cluster with a
+    /// topology, which waits until every Node has the version of its Machine, and to `Minor` for others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version_check: Option<VersionCheck>,
+    /// What is known about the infrastructure of the machine: where the name of the Node and its provider ID come from,
+    /// labels with a value of the infrastructure, how much bootstrap data it takes, and how the data has to be written.
+    /// Other fields of this object win over it. Defaults to `Auto`.
     #[serde(skip_serializing_if = "is_default")]
-    pub version_check: VersionCheck,
+    pub infra_preset: InfraPreset,
+    /// How the bootstrap data is written.
+    #[serde(skip_serializing_if = "is_default")]
+    pub output: Output,
     /// Settings of the operating system.
     #[serde(skip_serializing_if = "is_default")]
     pub os: OperatingSystem,

@@ -54,8 +54,8 @@ pub fn is_below(domain: &str, parent: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
-/// [`is_node_label`] as a CEL rule.
-fn label_rules() -> Value {
+/// [`is_node_label`] as a CEL rule for a field of `nodeRegistration`.
+fn label_rules(field: &str) -> Value {
     let below = |domains: &[&str]| {
         let domains: Vec<_> = domains.iter().map(|domain| domain.replace('.', "[.]")).collect();
         format!("k.matches('^([-a-z0-9.]+[.])?({})/')", domains.join("|"))
@@ -67,12 +67,12 @@ fn label_rules() -> Value {
         below(KUBELET_LABEL_DOMAINS),
         listed(KUBELET_LABELS.iter().copied()),
     );
-    cel(&[(
-        &rule,
-        "nodeRegistration.labels has a label under kubernetes.io or k8s.io that a kubelet may not set on itself, or one \
+    let message = format!(
+        "nodeRegistration.{field} has a label under kubernetes.io or k8s.io that a kubelet may not set on itself, or one \
          that this provider leaves to Cluster API; set node-role.kubernetes.io, node-restriction.kubernetes.io and \
-         node.cluster.x-k8s.io labels on the Machine instead",
-    )])
+         node.cluster.x-k8s.io labels on the Machine instead"
+    );
+    cel(&[(&rule, &message)])
 }
 
 /// Kubelet flags that the provider sets itself, or that would weaken the protection of the node.
@@ -146,7 +146,8 @@ const PROVIDER_ID_RULES: &[Rule] = &[(
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline, extend("x-kubernetes-validations" = cel(REGISTRATION_RULES)))]
 pub struct NodeRegistration {
-    /// Where the name of the Node comes from. Defaults to `MachineName` for a Machine.
+    /// Where the name of the Node comes from. Defaults to what `infraPreset` knows of the infrastructure, otherwise to
+    /// `MachineName` for a Machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name_source: Option<NameSource>,
     /// The name of the Node as a cloud-init expression. Required with `nameSource: Template`, and not allowed
@@ -174,7 +175,7 @@ pub struct NodeRegistration {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend(
         "maxProperties" = 50,
-        "x-kubernetes-validations" = label_rules(),
+        "x-kubernetes-validations" = label_rules("labels"),
         "additionalProperties" = json!({
             "type": "string",
             "maxLength": 63,
@@ -182,6 +183,15 @@ pub struct NodeRegistration {
         })
     ))]
     pub labels: BTreeMap<String, String>,
+    /// Labels whose value only the machine knows: a cloud-init expression for each, which has to give the value of a label.
+    /// A key of `labels` wins.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend(
+        "maxProperties" = 20,
+        "x-kubernetes-validations" = label_rules("labelTemplates"),
+        "additionalProperties" = json!({"type": "string", "minLength": 1, "maxLength": 512, "pattern": r"^[^\n\r]+$"})
+    ))]
+    pub label_templates: BTreeMap<String, String>,
     /// Kubelet flags that have no field here.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
@@ -189,9 +199,10 @@ pub struct NodeRegistration {
     /// Address of the Node.
     #[serde(rename = "nodeIP", skip_serializing_if = "Option::is_none")]
     pub node_ip: Option<NodeIp>,
-    /// Set the host name of the machine to the name of the Node.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub set_hostname: bool,
+    /// Set the host name of the machine to the name of the Node. Defaults to what `infraPreset` knows of the infrastructure,
+    /// otherwise to false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub set_hostname: Option<bool>,
     /// Set to `external` if a cloud controller manager initializes the Nodes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cloud_provider: Option<CloudProvider>,
@@ -357,7 +368,7 @@ mod tests {
         ] {
             assert!(!is_node_label(key), "{key}");
         }
-        let rules = label_rules();
+        let rules = label_rules("labels");
         let rule = rules[0]["rule"].as_str().unwrap();
         for key in KUBELET_LABELS {
             assert!(rule.contains(&format!("'{key}'")), "{key}");

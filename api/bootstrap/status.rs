@@ -107,6 +107,12 @@ pub struct BootstrapDataStatus {
     /// Size in bytes after compression.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gzip_bytes: Option<i64>,
+    /// Size in bytes as the infrastructure counts it, after the encoding that its provider applies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_data_bytes: Option<i64>,
+    /// Largest `userDataBytes` that the infrastructure takes. Without a value no limit is known but that of a Secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_data_limit: Option<i64>,
     /// SHA-256 of the spec that the data was generated from. A different value means that the spec has changed since.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spec_hash: Option<String>,

@@ -2,7 +2,7 @@
 //! token valid until it joins, and approves its certificate.
 //!
 //! This file only wires: the root is the KamajiConfig, and [`wake`] is the table of what wakes it. [`reconcile`] has the
-//! steps, and works on a [`scope`]: [`observe`] and [`validate`], then the [`preconditions`], then [`tenants`] (connections
+//! steps, and works on a [`scope`] with the [`settings`] of its machine: [`observe`] and [`validate`], then the [`preconditions`], then [`tenants`] (connections
 //! to workload clusters), [`data_secret`] with [`bootstrapdata`], and [`node_join`] with [`approval`]; [`status`] and
 //! [`events`] report. A machine that joined costs nothing more: no watch, no timer, no request.
 //!
@@ -17,9 +17,11 @@ mod node_join;
 mod observe;
 pub mod owner;
 mod preconditions;
+pub mod preset;
 pub mod rbac;
 mod reconcile;
 mod scope;
+pub mod settings;
 pub mod status;
 mod target;
 mod tenants;

@@ -12,7 +12,8 @@ use super::{
     approval::approve::{self, Answers},
     observe::is_failure,
     owner::Owner,
-    scope::{self, Scope},
+    scope::Scope,
+    settings::Settings,
     status::{self, Node, Progress, ProviderId, Token},
     tenants::{NodeFacts, Tenant},
 };
@@ -65,17 +66,17 @@ async fn follow_machine(
     let Some(config) = scope.context.configs.get(scope.key) else {
         return Ok(Outcome::Done);
     };
-    if let Some((name, node)) = joined_node(&config, machine, tenant) {
+    if let Some((name, node)) = joined_node(scope, &config, machine, tenant) {
         if let Some(id) = &id {
             tenant.session.delete_token(id).await?;
             tenant.note_end(id);
         }
         progress.token = Some(Token::Removed(format!("Node {name} joined")));
-        let provider_id = settle_provider_id(&config, machine, tenant, &name, &node).await;
-        return complete(scope, (&config, machine), (name, &node), provider_id, progress);
+        let provider_id = settle_provider_id(&scope.settings, machine, tenant, &name, &node).await;
+        return complete(scope, machine, (name, &node), provider_id, progress);
     }
     if has_joined {
-        let name = scope::node_name(&config, machine).unwrap_or_default();
+        let name = scope.node_name_of(&config, machine).unwrap_or_default();
         progress.node = Some(Node::Gone(name));
         return Ok(Outcome::Done);
     }
@@ -85,7 +86,7 @@ async fn follow_machine(
 /// Reports a Node that joined. If nothing is left to do, the config no longer waits in the workload cluster.
 fn complete(
     scope: &Scope<'_>,
-    (config, machine): (&KamajiConfig, &Machine),
+    machine: &Machine,
     (name, node): (String, &NodeFacts),
     provider_id: Result<ProviderId, tenant::Error>,
     progress: &mut Progress,
@@ -103,7 +104,7 @@ fn complete(
         ProviderId::Awaited | ProviderId::Unknown(_) => false,
     };
     progress.node = Some(Node::Joined {
-        version: version_of(config, machine, &node.kubelet_version),
+        version: version_of(&scope.settings, machine, &node.kubelet_version),
         provider_id,
         name,
     });
@@ -196,13 +197,18 @@ fn after(seconds: i64) -> Outcome {
 
 /// The Node of the machine, if it joined: the one that the config claimed, else the one that Cluster API found, else one
 /// with the node name and the provider ID of the Machine, after `clusterctl move`.
-fn joined_node(config: &KamajiConfig, machine: &Machine, tenant: &Tenant) -> Option<(String, NodeFacts)> {
+fn joined_node(
+    scope: &Scope<'_>,
+    config: &KamajiConfig,
+    machine: &Machine,
+    tenant: &Tenant,
+) -> Option<(String, NodeFacts)> {
     let claim = config
         .status
         .as_ref()
         .and_then(|status| status.node.as_ref()?.name.clone());
     let by_provider_id = || {
-        let name = scope::node_name(config, machine)?;
+        let name = scope.node_name_of(config, machine)?;
         let node = tenant.node(&name)?;
         let id = &machine.spec.provider_id;
         (!id.is_empty() && node.provider_id == *id).then_some(name)
@@ -216,13 +222,13 @@ fn joined_node(config: &KamajiConfig, machine: &Machine, tenant: &Tenant) -> Opt
 
 /// Sets the Machine's provider ID on the Node, if that is this provider's task and the Node has none.
 async fn settle_provider_id(
-    config: &KamajiConfig,
+    settings: &Settings,
     machine: &Machine,
     tenant: &Tenant,
     name: &str,
     node: &NodeFacts,
 ) -> Result<ProviderId, tenant::Error> {
-    let registration = &config.spec.node_registration;
+    let registration = &settings.registration;
     let external = registration.cloud_provider == Some(CloudProvider::External);
     let ours = match registration.provider_id.source {
         ProviderIdSource::Auto => !external,
@@ -248,13 +254,13 @@ async fn settle_provider_id(
 }
 
 /// Compares the version of the Node with that of the Machine.
-fn version_of(config: &KamajiConfig, machine: &Machine, found: &str) -> Result<String, String> {
+fn version_of(settings: &Settings, machine: &Machine, found: &str) -> Result<String, String> {
     let (Some(have), Some(want)) = (version::parse(found), version::parse(&machine.spec.version)) else {
         return Ok(found.to_owned());
     };
     let same_minor = (have.major, have.minor) == (want.major, want.minor);
     let same = same_minor && have.patch == want.patch;
-    let fits = match config.spec.version_check {
+    let fits = match settings.version_check {
         VersionCheck::Off => true,
         VersionCheck::Minor => same_minor,
         VersionCheck::Exact => same,

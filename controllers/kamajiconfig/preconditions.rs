@@ -8,14 +8,17 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kamaji_api::{
-    bootstrap::{ClientApproval, KamajiConfig, KamajiConfigSpec, NameSource},
+    bootstrap::{ClientApproval, KamajiConfig, KamajiConfigSpec, NameSource, NodeRegistration},
     conditions::Reason,
     labels::capi,
 };
 use kube::ResourceExt as _;
 use semver::Version;
 
-use super::{bootstrapdata::inputs, names, observe::Observed, owner::Owner, status, validate};
+use super::{
+    bootstrapdata::inputs, names, observe::Observed, owner::Owner, preset, settings::Settings, status,
+    validate,
+};
 use crate::{
     capi::{cluster::Cluster, machine::Machine, owner as owners},
     k8s::{problem::Problem, version as k8s_version},
@@ -32,7 +35,7 @@ pub struct Preconditions {
 impl Preconditions {
     /// Checks them all. `problems` are those of the spec alone, `hosts` those of the API server.
     pub fn check(
-        config: &KamajiConfig,
+        (config, settings): (&KamajiConfig, &Settings),
         mut problems: Vec<Problem>,
         owner: &Owner<Arc<Machine>>,
         (cluster_name, observed): (&str, &Observed),
@@ -44,6 +47,11 @@ impl Preconditions {
                 met: Err(problem),
             };
         }
+        problems.extend(preset::problems(
+            settings.preset,
+            &config.spec,
+            &settings.registration,
+        ));
         let version = version(owner);
         if let Ok(version) = &version {
             problems.extend(validate::version(&config.spec, owner_name(owner), version));
@@ -63,7 +71,8 @@ impl Preconditions {
         let rest = || -> Result<Version, Problem> {
             let version = version?;
             cluster(cluster_name, observed.cluster.as_deref())?;
-            node_name(&config.spec, owner, hosts)?;
+            node_name(&settings.registration, owner, hosts)?;
+            same_name(settings, owner)?;
             Ok(version)
         };
         Self {
@@ -139,8 +148,12 @@ pub fn approver(spec: &KamajiConfigSpec) -> Option<Problem> {
 }
 
 /// The node's certificate request will not be denied for its name. `hosts` are those of the API server.
-fn node_name(spec: &KamajiConfigSpec, owner: &Owner<Arc<Machine>>, hosts: &[String]) -> Result<(), Problem> {
-    if inputs::name_source(spec, owner) != NameSource::MachineName {
+fn node_name(
+    registration: &NodeRegistration,
+    owner: &Owner<Arc<Machine>>,
+    hosts: &[String],
+) -> Result<(), Problem> {
+    if inputs::name_source(registration, owner) != NameSource::MachineName {
         return Ok(());
     }
     let name = match owner {
@@ -161,6 +174,20 @@ fn node_name(spec: &KamajiConfigSpec, owner: &Owner<Arc<Machine>>, hosts: &[Stri
              (machineNaming of its MachineDeployment), or set spec.nodeRegistration.nameSource: Hostname"
         ),
     ))
+}
+
+/// The infrastructure provider finds the Node, if it looks for its name.
+fn same_name(settings: &Settings, owner: &Owner<Arc<Machine>>) -> Result<(), Problem> {
+    let source = inputs::name_source(&settings.registration, owner);
+    match owner {
+        Owner::Machine(machine) => preset::same_name(
+            settings.preset,
+            source,
+            &machine.name_any(),
+            &machine.spec.infrastructure_ref,
+        ),
+        Owner::Pool(pool) => match *pool {},
+    }
 }
 
 /// The Cluster exists, its infrastructure is provisioned and its control plane initialized.
@@ -291,7 +318,7 @@ mod tests {
     #[test]
     fn a_machine_whose_request_would_be_denied_for_its_name_gets_no_data() {
         let hosts = hosts(&KamajiConfig::default(), Some(&ready()), None);
-        let of = |name: &str| node_name(&KamajiConfigSpec::default(), &machine(name), &hosts);
+        let of = |name: &str| node_name(&NodeRegistration::default(), &machine(name), &hosts);
         assert_eq!(of("kubernetes-workers-1"), Ok(()));
         assert_eq!(of(&format!("a.{}", "b".repeat(61))), Ok(()));
         let problem = of(&format!("a.{}", "b".repeat(62))).unwrap_err();
@@ -311,6 +338,7 @@ mod tests {
             );
         }
         let by_host = config(json!({"nodeRegistration": {"nameSource": "Hostname"}}));
-        assert_eq!(node_name(&by_host.spec, &machine("kubernetes"), &hosts), Ok(()));
+        let by_host = &by_host.spec.node_registration;
+        assert_eq!(node_name(by_host, &machine("kubernetes"), &hosts), Ok(()));
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::OwnerReference, jiff::Timestamp};
 use kamaji_api::{
-    bootstrap::{KamajiConfig, NameSource},
+    bootstrap::{KamajiConfig, NameSource, NodeRegistration},
     conditions::Reason,
 };
 use kube::ResourceExt as _;
@@ -16,6 +16,7 @@ use super::{
     observe::Observed,
     owner::Owner,
     preconditions::Preconditions,
+    settings::Settings,
     status::{self, Progress},
     target,
     token::{Holder, Lifetime},
@@ -35,6 +36,8 @@ pub struct Scope<'a> {
     pub config: &'a KamajiConfig,
     /// Its owner.
     pub owner: Owner<Arc<Machine>>,
+    /// The settings of its machine.
+    pub settings: Settings,
     /// Key of its Cluster.
     pub cluster: RootKey,
     /// The objects around it.
@@ -79,12 +82,28 @@ impl<'a> Scope<'a> {
             observed.cluster.as_deref(),
             observed.control_plane.as_deref(),
         );
-        let preconditions = Preconditions::check(config, problems, &owner, (&cluster.name, observed), &hosts);
+        let infrastructure = match &owner {
+            Owner::Machine(machine) => Some(&machine.spec.infrastructure_ref),
+            Owner::Pool(pool) => match *pool {},
+        };
+        let topology = observed
+            .cluster
+            .as_ref()
+            .is_some_and(|cluster| cluster.spec.topology.is_some());
+        let settings = Settings::of(&config.spec, infrastructure, topology);
+        let preconditions = Preconditions::check(
+            (config, &settings),
+            problems,
+            &owner,
+            (&cluster.name, observed),
+            &hosts,
+        );
         Ok(Self {
             context,
             key,
             config,
             owner,
+            settings,
             cluster,
             observed,
             preconditions,
@@ -114,9 +133,14 @@ impl<'a> Scope<'a> {
     /// Name that the node will have, or has.
     pub fn node_name(&self) -> Option<String> {
         match &self.owner {
-            Owner::Machine(machine) => node_name(self.config, machine),
+            Owner::Machine(machine) => self.node_name_of(self.config, machine),
             Owner::Pool(pool) => match *pool {},
         }
+    }
+
+    /// Name that the node of its Machine will have, or has, by what `config` claimed.
+    pub fn node_name_of(&self, config: &KamajiConfig, machine: &Machine) -> Option<String> {
+        node_name(config, &self.settings.registration, machine)
     }
 
     /// Lifetime of its token.
@@ -152,12 +176,12 @@ fn missing(machine: &OwnerReference) -> Problem {
 
 /// Name that the node of `machine` will have, or has: the one that `config` claimed, else the one that Cluster API found,
 /// else the one that is known before the machine boots.
-pub fn node_name(config: &KamajiConfig, machine: &Machine) -> Option<String> {
+fn node_name(config: &KamajiConfig, registration: &NodeRegistration, machine: &Machine) -> Option<String> {
     let claim = config
         .status
         .as_ref()
         .and_then(|status| status.node.as_ref()?.name.clone());
-    let source = name_source(&config.spec, &Owner::Machine(machine));
+    let source = name_source(registration, &Owner::Machine(machine));
     claim
         .or_else(|| machine.node().map(ToOwned::to_owned))
         .or_else(|| (source == NameSource::MachineName).then(|| machine.name_any()))

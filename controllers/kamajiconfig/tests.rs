@@ -1139,6 +1139,124 @@ async fn with_another_approver_there_is_no_data_and_no_answer_to_requests() {
 }
 
 #[tokio::test]
+async fn bootstrap_44_data_above_the_limit_makes_no_machine_and_data_near_it_is_an_event() {
+    let mut world = World::new();
+    world.settle().await;
+    let bytes = world.status("m").bootstrap_data.unwrap().bytes.unwrap();
+    assert_eq!(world.condition("DataSecretAvailable").2, "");
+
+    let mut world = World::new();
+    let limit = |bytes: i64| json!({"spec": {"output": {"maxBytes": bytes}}});
+    world.api.edit(&config_path("m"), &limit(bytes - 1));
+    world.settle().await;
+    let (status, reason, message) = world.condition("DataSecretAvailable");
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "TooLarge"));
+    assert!(
+        message.contains(&format!("{bytes} bytes, at most {}", bytes - 1))
+            && message.contains("largest entries: /etc/kamaji/bootstrap/join.sh ("),
+        "{message}"
+    );
+    assert!(world.api.get(&path::secret("m")).is_none());
+    let machine = world.api.get(&path::machine("m")).unwrap();
+    assert_eq!(machine["spec"]["bootstrap"]["dataSecretName"], Value::Null);
+
+    let events = |world: &World| {
+        let writes = world.all_writes();
+        writes.iter().filter(|write| write.contains("/events")).count()
+    };
+    events(&world);
+    world.api.edit(&config_path("m"), &limit(bytes));
+    world.settle().await;
+    assert_eq!(
+        events(&world),
+        2,
+        "that the data is ready, and that it is near the limit"
+    );
+    world.wake("m").await;
+    assert_eq!(events(&world), 0);
+    assert!(world.api.get(&path::secret("m")).is_some());
+    let figures = world.status("m").bootstrap_data.unwrap();
+    assert_eq!(
+        (figures.user_data_bytes, figures.user_data_limit),
+        (Some(bytes), Some(bytes))
+    );
+    let (status, _, message) = world.condition("DataSecretAvailable");
+    assert_eq!(status, "True");
+    assert!(
+        message.contains(&format!("the infrastructure takes at most {bytes}")),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn bootstrap_46_names_and_templates_that_do_not_fit_the_infrastructure_make_no_machine() {
+    let mut world = World::new();
+    let kind = |kind: &str, name: &str| {
+        json!({"spec": {"infrastructureRef": {
+            "apiGroup": "infrastructure.cluster.x-k8s.io", "kind": kind, "name": name,
+        }}})
+    };
+    world
+        .api
+        .edit(&path::machine("m"), &kind("KubevirtMachine", "other"));
+    world.settle().await;
+    let (_, reason, message) = world.condition("DataSecretAvailable");
+    assert_eq!(reason, "NodeNameInvalid");
+    assert!(message.contains("KubevirtMachine other"), "{message}");
+
+    world
+        .api
+        .edit(&path::machine("m"), &kind("HarvesterMachine", "m"));
+    let template = json!({"source": "Template", "template": "harvester://{{ ds.meta_data.uid }}"});
+    let template = json!({"spec": {"nodeRegistration": {"providerID": template}}});
+    world.api.edit(&config_path("m"), &template);
+    world.settle().await;
+    assert_eq!(world.condition("SpecValid").1, "InvalidSpec");
+    assert!(world.api.get(&path::secret("m")).is_none());
+
+    // The name of a Machine of 64 characters fits where the host name gives the name.
+    let long = "a".repeat(64);
+    for (infrastructure, reason) in [
+        ("ProxmoxMachine", "NodeNameInvalid"),
+        ("AWSMachine", "DataSecretAvailable"),
+    ] {
+        let mut world = World::new();
+        world.machine(&long);
+        world
+            .api
+            .edit(&path::machine(&long), &kind(infrastructure, &long));
+        world.settle().await;
+        let status = world.status(&long);
+        let data = conditions::get(&status.conditions, "DataSecretAvailable").unwrap();
+        assert_eq!(data.reason, reason, "{}", data.message);
+    }
+}
+
+#[tokio::test]
+async fn bootstrap_54_the_check_of_the_version_is_that_of_the_topology() {
+    // The Node of the test has v1.36.3.
+    let topology = json!({"spec": {"topology": {"version": "v1.36.1"}}});
+    let version = json!({"spec": {"version": "v1.36.1"}});
+    for (exact, matches) in [(false, "True"), (true, "False")] {
+        let mut world = World::new();
+        world.api.edit(&path::machine("m"), &version);
+        if exact {
+            world.api.edit(&path::cluster("alpha"), &topology);
+        }
+        (world.boots, world.provider_id) = (true, true);
+        world.settle().await;
+        let (status, _, message) = world.condition("KubeletVersionMatch");
+        assert_eq!(status, matches, "{message}");
+        if exact {
+            assert!(
+                message.contains("v1.36.3") && message.contains("v1.36.1"),
+                "{message}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn claims_stay_one_at_a_time_when_the_kubeconfig_is_replaced() {
     let mut world = World::new();
     world.settle().await;

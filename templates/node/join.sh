@@ -210,6 +210,15 @@ case $address in
 esac
 say "node $name"
 
+# only with LABEL_TEMPLATES
+labels=$(sed -n 's/^label=//p' "$stage/node.facts")
+case $labels in
+*CI_MISSING_JINJA_VAR*) fail NodeLabelInvalid "the instance metadata lacks a value of nodeRegistration.labelTemplates: $labels" ;;
+esac
+! printf '%s\n' "$labels" | grep -Eqvx '[^=,]+=[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?' ||
+    fail NodeLabelInvalid "nodeRegistration.labelTemplates give something that is no label: $labels"
+labels=$(printf '%s' "$labels" | tr '\n' ,)
+# end
 # only with SET_HOSTNAME
 if [ "$(uname -n)" != "$name" ]; then
     (umask 022 && printf '%s\n' "$name" >/etc/hostname)
@@ -389,6 +398,9 @@ if [ -n "$address" ]; then
 else
     sed -i '/^  --node-ip=@NODEIP@/d' "$stage/90-kamaji.conf"
 fi
+# only with LABEL_TEMPLATES
+sed -i "s|^  --node-labels=@LABELS@|  --node-labels=$labels|" "$stage/90-kamaji.conf"
+# end
 put "$stage/90-kamaji.conf" /etc/systemd/system/kubelet.service.d/90-kamaji.conf 0600
 
 # only with TLS_NAME

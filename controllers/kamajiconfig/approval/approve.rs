@@ -161,7 +161,7 @@ fn decide(
         config_created: config.metadata.creation_timestamp.as_ref().map(|time| time.0),
         token_is_ours: in_tenant.token.as_ref().is_some_and(is_ours),
         owner: scope.owner.map(|machine| Some(facts(machine))),
-        name_source: inputs::name_source(&config.spec, &scope.owner),
+        name_source: inputs::name_source(&scope.settings.registration, &scope.owner),
         claimed: known.and_then(|node| node.name.as_deref()),
         recent_approvals: count::recent(known, &uid(request), now),
         endpoint_hosts: &scope.hosts,

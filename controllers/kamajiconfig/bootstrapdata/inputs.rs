@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use kamaji_api::{
-    bootstrap::{KamajiConfigSpec, NameSource},
+    bootstrap::{KamajiConfigSpec, NameSource, NodeRegistration},
     conditions::Reason,
 };
 use semver::Version;
@@ -24,7 +24,7 @@ pub struct Inputs<'a> {
     pub name: &'a str,
     /// Its UID. A machine keeps it, to tell a disk of its own from one with an earlier life.
     pub uid: &'a str,
-    /// Its spec, validated.
+    /// Its spec, validated, with the settings of its machine.
     pub spec: &'a KamajiConfigSpec,
     /// The owner; of a Machine, its name.
     pub owner: Owner<&'a str>,
@@ -84,14 +84,12 @@ pub enum RenderError {
     /// No data can be written in this format.
     #[error("format {0} is not supported")]
     Format(&'static str),
-    /// The data is larger than the infrastructure provider takes.
-    #[error("the bootstrap data has {bytes} bytes, at most {limit} are possible; largest files: {largest}")]
+    /// The data is larger than the infrastructure takes.
+    #[error("the bootstrap data has {size}; largest entries: {largest}")]
     TooLarge {
-        /// Its size.
-        bytes: usize,
-        /// The largest possible size.
-        limit: usize,
-        /// The five largest files.
+        /// Its size and the largest possible one, for people.
+        size: String,
+        /// The five largest entries.
         largest: String,
     },
     /// The rendered text does not read back as the plan.
@@ -112,12 +110,12 @@ impl RenderError {
 }
 
 /// Where a node's name comes from. The default of a Machine is its own name, which is known before the machine boots.
-pub fn name_source<M>(spec: &KamajiConfigSpec, owner: &Owner<M>) -> NameSource {
+pub fn name_source<M>(registration: &NodeRegistration, owner: &Owner<M>) -> NameSource {
     let default = match owner {
         Owner::Machine(_) => NameSource::MachineName,
         Owner::Pool(pool) => match *pool {},
     };
-    spec.node_registration.name_source.unwrap_or(default)
+    registration.name_source.unwrap_or(default)
 }
 
 /// How long the machine tries to join.

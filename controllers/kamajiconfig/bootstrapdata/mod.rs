@@ -2,7 +2,8 @@
 //!
 //! [`inputs`] holds what it is computed from. [`plan`] decides which files, users, units and commands the machine gets (the
 //! types are in [`node`]), with texts from [`join`] and [`kubelet`] and the user's files and users from [`content`].
-//! [`render()`] writes a plan in the format that the infrastructure provider passes to the machine.
+//! [`render()`] writes a plan in the format that the infrastructure provider passes to the machine, within what [`delivery`]
+//! knows of the infrastructure.
 //!
 //! A new format is a variant of [`Format`], an arm in [`render`](mod@render), and a module beside [`cloudinit`].
 //!
@@ -10,6 +11,7 @@
 
 pub mod cloudinit;
 pub mod content;
+pub mod delivery;
 pub mod document;
 pub mod inputs;
 pub mod join;

@@ -52,7 +52,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<NodePlan, RenderError> {
 /// command.
 fn facts(inputs: &Inputs<'_>) -> Content {
     let registration = &inputs.spec.node_registration;
-    let name = match name_source(inputs.spec, &inputs.owner) {
+    let name = match name_source(registration, &inputs.owner) {
         NameSource::MachineName => match &inputs.owner {
             Owner::Machine(name) => Some(*name),
             Owner::Pool(pool) => match *pool {},
@@ -68,13 +68,18 @@ fn facts(inputs: &Inputs<'_>) -> Content {
         | ProviderIdSource::None => None,
     };
     let address = registration.node_ip.as_ref().and_then(|ip| ip.address.as_deref());
-    let text = [
+    let labels = registration.label_templates.iter();
+    let labels = labels.map(|(key, template)| format!("label={key}={template}\n"));
+    let text: Vec<_> = [
         ("nodename", name),
         ("providerid", provider_id),
         ("nodeip", address),
     ]
     .map(|(key, value)| format!("{key}={}\n", value.unwrap_or_default()))
-    .concat();
+    .into_iter()
+    .chain(labels)
+    .collect();
+    let text = text.concat();
     if is_expression(&text) {
         Content::Template(text)
     } else {

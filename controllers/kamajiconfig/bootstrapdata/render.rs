@@ -8,14 +8,11 @@ use zeroize::Zeroizing;
 
 use super::{
     cloudinit,
+    delivery::{Delivery, Size},
     document::{Document, gzip},
     inputs::RenderError,
     node::NodePlan,
 };
-
-/// Largest bootstrap data in bytes. A Secret holds 1 MiB (<https://kubernetes.io/docs/concepts/configuration/secret/>);
-/// the rest is room for its other keys.
-pub const LIMIT: usize = 1_000_000;
 
 /// Bootstrap data and its figures.
 pub struct Rendered {
@@ -25,6 +22,8 @@ pub struct Rendered {
     pub sha256: String,
     /// Size of `text` in bytes, compressed with gzip.
     pub gzip_bytes: usize,
+    /// Its size as the infrastructure counts it.
+    pub size: Size,
 }
 
 /// Whether bootstrap data can be written in this format.
@@ -38,38 +37,31 @@ pub const fn is_supported(format: Format) -> Result<(), &'static str> {
     }
 }
 
-/// Renders `plan` in `format`, within [`LIMIT`].
+/// Renders `plan` in `format`, as it gets to the machine.
 ///
 /// # Errors
 /// When the format is not supported, the data is too large, or it does not read back as the plan.
-pub fn render(format: Format, plan: &NodePlan) -> Result<Rendered, RenderError> {
-    within(LIMIT, format, plan)
-}
-
-/// Renders `plan` in `format`, in at most `limit` bytes.
-///
-/// # Errors
-/// Those of [`render`].
-pub fn within(limit: usize, format: Format, plan: &NodePlan) -> Result<Rendered, RenderError> {
+pub fn render(format: Format, plan: &NodePlan, delivery: &Delivery) -> Result<Rendered, RenderError> {
     let Document { text, sizes } = match format {
-        Format::CloudConfig => cloudinit::render(plan)?,
+        Format::CloudConfig => cloudinit::render(plan, delivery.style)?,
         Format::Ignition => return Err(RenderError::Format("ignition")),
     };
-    if text.len() > limit {
-        return Err(RenderError::TooLarge {
-            bytes: text.len(),
-            limit,
+    let gzip_bytes = gzip(text.as_bytes()).len();
+    let size = delivery
+        .measure(text.len(), gzip_bytes)
+        .map_err(|size| RenderError::TooLarge {
+            size,
             largest: largest(sizes),
-        });
-    }
+        })?;
     Ok(Rendered {
         sha256: HEXLOWER.encode(&Sha256::digest(text.as_bytes())),
-        gzip_bytes: gzip(text.as_bytes()).len(),
+        gzip_bytes,
         text,
+        size,
     })
 }
 
-/// The five largest files, for a message.
+/// The five largest entries, for a message.
 pub fn largest(mut sizes: Vec<(String, usize)>) -> String {
     sizes.sort_by(|(path, bytes), (other, than)| than.cmp(bytes).then_with(|| other.cmp(path)));
     let named: Vec<_> = sizes

@@ -43,7 +43,11 @@ pub fn is_balanced(text: &str) -> bool {
 pub fn may_be_templated(spec: &KamajiConfigSpec) -> bool {
     let registration = &spec.node_registration;
     let templates = [&registration.name_template, &registration.provider_id.template];
-    templates.into_iter().flatten().any(|text| is_expression(text))
+    templates
+        .into_iter()
+        .flatten()
+        .chain(registration.label_templates.values())
+        .any(|text| is_expression(text))
         || spec
             .files
             .iter()

@@ -34,6 +34,7 @@ use crate::{
     kamajiconfig::{
         bootstrapdata::{
             self,
+            delivery::Delivery,
             inputs::{Inputs, RenderError},
             plan,
             render::Rendered,
@@ -137,6 +138,8 @@ async fn find(scope: &Scope<'_>) -> Result<Option<Stored>, Problem> {
         sha256: Some(HEXLOWER.encode(&Sha256::digest(bytes))),
         bytes: i64::try_from(bytes.len()).ok(),
         gzip_bytes: None,
+        user_data_bytes: None,
+        user_data_limit: None,
         spec_hash: secret.annotations().get(ours::INPUTS_HASH).cloned(),
     };
     Ok(Some(Stored { token, figures }))
@@ -181,10 +184,12 @@ pub async fn create(
     let references = observe::references(context, config).await?;
     let token = generate(tenant, known).await?;
     let hash = spec_hash(config);
+    let spec = scope.settings.onto(&config.spec);
+    let delivery = Delivery::of(scope.settings.preset, &spec.output);
     let rendered = plan::plan(&Inputs {
         name: &scope.key.name,
         uid: config.metadata.uid.as_deref().unwrap_or_default(),
-        spec: &config.spec,
+        spec: &spec,
         owner: scope.owner_name(),
         version,
         target: &target,
@@ -192,7 +197,7 @@ pub async fn create(
         files: &references.files,
         passwords: &references.passwords,
     })
-    .and_then(|plan| bootstrapdata::render(config.spec.format, &plan))
+    .and_then(|plan| bootstrapdata::render(spec.format, &plan, &delivery))
     .map_err(|error| unrendered(&error, config, &references.files))?;
     write(scope, &hash, rendered, token).await
 }
@@ -209,7 +214,12 @@ async fn write(scope: &Scope<'_>, hash: &str, rendered: Rendered, token: Token) 
     );
     let manifest = Manifest::of(&secret)?;
     match scope.context.applier.create(&manifest).await {
-        Ok(_) => {}
+        Ok(_) => {
+            if let Some(warning) = &rendered.size.warning {
+                let reason = Reason::UserDataNearLimit.as_str();
+                scope.context.events.warn(scope.config, reason, warning).await;
+            }
+        }
         Err(error) if error.is_already_exists() => {
             let conflict = || Problem::backoff(Class::Conflict, Reason::InternalError, error.to_string());
             return find(scope).await?.ok_or_else(conflict);
@@ -222,6 +232,8 @@ async fn write(scope: &Scope<'_>, hash: &str, rendered: Rendered, token: Token) 
             sha256: Some(rendered.sha256),
             bytes: i64::try_from(rendered.text.len()).ok(),
             gzip_bytes: i64::try_from(rendered.gzip_bytes).ok(),
+            user_data_bytes: i64::try_from(rendered.size.bytes).ok(),
+            user_data_limit: rendered.size.limit.and_then(|bytes| i64::try_from(bytes).ok()),
             spec_hash: Some(hash.to_owned()),
         },
     })

@@ -12,6 +12,7 @@ use kamaji_api::{
     unsupported::UnsupportedFields as _,
 };
 
+use super::bootstrapdata::delivery;
 use crate::k8s::{
     conditions::{self, Verdict},
     problem::Problem,
@@ -155,7 +156,7 @@ pub fn status(config: &KamajiConfig, progress: &Progress, now: Timestamp) -> Kam
         report.set(Verdict::yes(
             name(Condition_::DataSecretAvailable),
             Reason::DataSecretAvailable,
-            "",
+            near_limit(status.bootstrap_data.as_ref()).unwrap_or_default(),
         ));
     } else if let Some(problem) = &progress.no_data {
         report.set(Verdict::no(
@@ -222,6 +223,14 @@ fn strict(found: Option<&str>, before: Option<&Condition>) -> Verdict {
              ClusterRoleBinding there, or bind it to a narrower group"
         ),
     )
+}
+
+/// What is said about data that is near the size that the infrastructure takes, or above it.
+fn near_limit(data: Option<&BootstrapDataStatus>) -> Option<String> {
+    let (bytes, limit) = (data?.user_data_bytes?, data?.user_data_limit?);
+    delivery::is_near(bytes, limit).then(|| {
+        format!("the bootstrap data has {bytes} bytes, and the infrastructure takes at most {limit}")
+    })
 }
 
 fn spec_valid(problems: &[Problem]) -> Verdict {

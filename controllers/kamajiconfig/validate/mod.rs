@@ -180,8 +180,8 @@ fn templates(spec: &KamajiConfigSpec, report: &mut impl FnMut(Reason, String)) {
             report(
                 Reason::InvalidSpec,
                 format!(
-                    "{field} reads {name} in a template, and nothing evaluates it: templates are \
-                     nodeRegistration.nameTemplate, nodeRegistration.providerID.template and files with contentFormat: Jinja"
+                    "{field} reads {name} in a template, and nothing evaluates it: templates are nodeRegistration.nameTemplate, \
+                     nodeRegistration.providerID.template, nodeRegistration.labelTemplates and files with contentFormat: Jinja"
                 ),
             );
         }
@@ -195,6 +195,25 @@ fn labels_and_taints(spec: &KamajiConfigSpec, report: &mut impl FnMut(Reason, St
             report(
                 Reason::LabelNotAllowed,
                 format!("nodeRegistration.labels: {key}: {fix}"),
+            );
+        }
+    }
+    for (key, template) in &registration.label_templates {
+        // What a template gives is checked on the machine.
+        if let Some(fix) = label(key, "") {
+            report(
+                Reason::LabelNotAllowed,
+                format!("nodeRegistration.labelTemplates: {key}: {fix}"),
+            );
+        }
+        let lines = template.contains(['\n', '\r']);
+        if template.is_empty() || template.len() > 512 || lines || !text::is_balanced(template) {
+            report(
+                Reason::InvalidSpec,
+                format!(
+                    "nodeRegistration.labelTemplates: {key} must have one line of at most 512 bytes with every {{{{ and {{% \
+                     closed"
+                ),
             );
         }
     }

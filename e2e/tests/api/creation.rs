@@ -490,6 +490,31 @@ fn nodes() -> Vec<Creation> {
             "spec.nodeRegistration.labels.example.com/x",
         ),
         (
+            "label template",
+            node(json!({"labelTemplates": {"node-role.kubernetes.io/x": "{{ v1.region }}"}})),
+            "nodeRegistration.labelTemplates has a label under kubernetes.io",
+        ),
+        (
+            "label template of two lines",
+            node(json!({"labelTemplates": {"example.com/x": "a\nb"}})),
+            "spec.nodeRegistration.labelTemplates.example.com/x",
+        ),
+        (
+            "unknown preset",
+            config(json!({"infraPreset": "Cloud"})),
+            "spec.infraPreset",
+        ),
+        (
+            "no bytes",
+            config(json!({"output": {"maxBytes": 0}})),
+            "spec.output.maxBytes",
+        ),
+        (
+            "more than a Secret holds",
+            config(json!({"output": {"maxBytes": 1_000_001}})),
+            "spec.output.maxBytes",
+        ),
+        (
             "template without source",
             node(json!({"nameTemplate": "{{ v1.local_hostname }}"})),
             "required with nameSource Template",

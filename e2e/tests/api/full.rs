@@ -314,6 +314,7 @@ fn full_config() -> Value {
                 "example.com/site": "tallinn", "topology.kubernetes.io/zone": "z", "plain": "",
                 "x.node.kubernetes.io/y": "z", "node.kubernetes.io/instance-type": "t",
             },
+            "labelTemplates": {"example.com/rack": "{{ v1.region }}"},
             "kubeletExtraArgs": [{"name": "runtime-cgroups", "value": "/system.slice"}],
             "nodeIP": {"interface": "eth1", "family": "IPv6"},
             "setHostname": true,
@@ -336,6 +337,8 @@ fn full_config() -> Value {
             "allowUnsafeOverrides": true,
         },
         "versionCheck": "None",
+        "infraPreset": "OpenStack",
+        "output": {"maxBytes": 60000},
         "os": {"modules": ["nf_conntrack"], "sysctls": {"vm.max_map_count": "262144"}, "swap": "Keep"},
         "files": [
             {

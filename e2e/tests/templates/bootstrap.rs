@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
+use capi_kamaji::capi::cluster::Reference;
 use capi_kamaji::kamajiconfig::{
     bootstrapdata::{
+        delivery::Delivery,
         inputs::{Inputs, Target},
         plan, render,
     },
     owner::Owner,
+    preset,
+    settings::Settings,
     token::Token,
     validate,
 };
@@ -17,24 +21,43 @@ use e2e::{
     clusterctl::Clusterctl,
     objects::{documents, text},
 };
-use kamaji_api::bootstrap::{Format, KamajiConfigSpec};
+use kamaji_api::{
+    bootstrap::{Format, KamajiConfigSpec},
+    presets::INFRASTRUCTURE_GROUP,
+};
 use semver::Version;
 use serde_json::Value;
 
 use super::{files, generated, samples};
 
-/// Renders the data of a machine with these settings. It fits into the user data of every infrastructure, and cloud-init, where
+/// Name of the machine.
+const MACHINE: &str = "alpha-md-0-abcde";
+
+/// Renders the data of a machine of this kind of template with these settings. It fits into the user data of every infrastructure, and cloud-init, where
 /// there is one, knows all of it.
-pub fn checked(cloud_init: Option<&CloudInit>, name: &str, spec: &Value) -> Result<()> {
-    let data = rendered(spec)?;
+pub fn checked(
+    cloud_init: Option<&CloudInit>,
+    name: &str,
+    machine_template: &str,
+    spec: &Value,
+) -> Result<()> {
+    let data = rendered(machine_template, spec)?;
     ensure!(data.len() <= 16 * 1024, "{} bytes", data.len());
     cloud_init.map_or(Ok(()), |cloud_init| cloud_init.check(name, &data))
 }
 
-/// Renders the data of a machine with these settings.
-fn rendered(spec: &Value) -> Result<String> {
+/// Renders the data of a machine of this kind of template with these settings.
+fn rendered(machine_template: &str, spec: &Value) -> Result<String> {
     let spec: KamajiConfigSpec = serde_json::from_value(spec.clone())?;
-    let problems = validate::spec(&spec);
+    let infrastructure = Reference {
+        api_group: INFRASTRUCTURE_GROUP.to_owned(),
+        kind: machine_template.trim_end_matches("Template").to_owned(),
+        name: MACHINE.to_owned(),
+    };
+    let settings = Settings::of(&spec, Some(&infrastructure), false);
+    let mut problems = validate::spec(&spec);
+    problems.extend(preset::problems(settings.preset, &spec, &settings.registration));
+    let spec = settings.onto(&spec);
     ensure!(problems.is_empty(), "{problems:?}");
     let target = Target {
         host: "192.0.2.1".to_owned(),
@@ -50,17 +73,18 @@ fn rendered(spec: &Value) -> Result<String> {
         .map(|file| file.content.clone().map(String::into_bytes))
         .collect();
     let plan = plan::plan(&Inputs {
-        name: "alpha-md-0-abcde",
+        name: MACHINE,
         uid: "5e6f7a8b-9c0d-4e1f-8a2b-3c4d5e6f7a8b",
         spec: &spec,
-        owner: Owner::Machine("alpha-md-0-abcde"),
+        owner: Owner::Machine(MACHINE),
         version: &Version::new(1, 36, 3),
         target: &target,
         token: &Token::parse("a1b2c3.0123456789abcdef").context("no token")?,
         files: &files,
         passwords: &BTreeMap::new(),
     })?;
-    Ok(render(Format::CloudConfig, &plan)?.text.to_string())
+    let delivery = Delivery::of(settings.preset, &spec.output);
+    Ok(render(Format::CloudConfig, &plan, &delivery)?.text.to_string())
 }
 
 #[tokio::test]
@@ -86,6 +110,10 @@ async fn bootstrap_data_of_every_template_is_valid_for_cloud_init() -> Result<()
         }
         for (number, stream) in streams.iter().enumerate() {
             let objects = documents(stream)?;
+            let mut kinds = objects.iter().map(|object| text(object, "/kind"));
+            let machine = kinds
+                .find(|kind| kind.ends_with("MachineTemplate"))
+                .unwrap_or_default();
             for template in objects
                 .iter()
                 .filter(|object| text(object, "/kind") == "KamajiConfigTemplate")
@@ -93,7 +121,7 @@ async fn bootstrap_data_of_every_template_is_valid_for_cloud_init() -> Result<()
                 let spec = &template["spec"]["template"]["spec"];
                 let name = format!("{}-{number}", file.name);
                 seen += 1;
-                if let Err(error) = checked(Some(&cloud_init), &name, spec) {
+                if let Err(error) = checked(Some(&cloud_init), &name, machine, spec) {
                     wrong.push(format!("{name}: {error:#}"));
                 }
             }

@@ -10,6 +10,7 @@ mod metrics;
 mod names;
 mod operations;
 mod picture;
+mod presets;
 mod rows;
 mod templates;
 mod tree;
@@ -68,6 +69,7 @@ fn generate(tree: &Tree) -> anyhow::Result<(BTreeMap<String, String>, Vec<Proble
     pages.insert(format!("{REFERENCE}/flags.md"), flags(tree)?);
     pages.insert(format!("{REFERENCE}/metrics.md"), metrics::page(tree)?);
     pages.insert(format!("{REFERENCE}/infrastructure.md"), infrastructure::page()?);
+    pages.insert(format!("{REFERENCE}/presets.md"), presets::page()?);
     let (text, wrong) = templates::page(tree)?;
     pages.insert(format!("{REFERENCE}/templates.md"), text);
     problems.extend(wrong);

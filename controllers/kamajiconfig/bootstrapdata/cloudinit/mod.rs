@@ -1,7 +1,7 @@
 //! A plan as a cloud-config for cloud-init. Pure, and byte-deterministic: no times, fixed compression, fixed order.
 //! The rendered text is parsed back and compared before anybody stores it.
 
-use kamaji_api::bootstrap::Encoding;
+use kamaji_api::{bootstrap::Encoding, presets::Style};
 use serde::Serialize;
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -23,7 +23,15 @@ struct CloudConfig<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     users: Vec<CloudUser<'a>>,
     write_files: Vec<WriteFile>,
-    runcmd: Vec<Vec<&'a str>>,
+    runcmd: Vec<Command<'a>>,
+}
+
+/// A command: words, or one string for the shell.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Command<'a> {
+    Words(Vec<&'a str>),
+    Line(String),
 }
 
 /// A user in the words of cloud-init.
@@ -99,11 +107,11 @@ struct WriteFile {
     content: String,
 }
 
-/// Renders `plan` and checks the result.
+/// Renders `plan` in a style and checks the result.
 ///
 /// # Errors
-/// When it does not read back as the plan, or a template cannot be carried.
-pub fn render(plan: &NodePlan) -> Result<Document, RenderError> {
+/// When it does not read back as the plan, or a template or a content cannot be carried.
+pub fn render(plan: &NodePlan, style: Style) -> Result<Document, RenderError> {
     let NodePlan {
         staged,
         units,
@@ -113,7 +121,12 @@ pub fn render(plan: &NodePlan) -> Result<Document, RenderError> {
         token,
     } = plan;
     let templated = plan.is_templated();
-    let write = |file: &NodeFile| write_file(file, templated);
+    // Whatever evaluates braces finds none.
+    let packed = templated || style == Style::Packed;
+    let write = |file: &NodeFile| match style {
+        Style::Plain => plain_file(file),
+        Style::Usual | Style::Packed => Ok(write_file(file, packed)),
+    };
     let document = CloudConfig {
         users: users.iter().map(CloudUser::of).collect(),
         write_files: staged
@@ -122,8 +135,8 @@ pub fn render(plan: &NodePlan) -> Result<Document, RenderError> {
             .chain(units.iter().map(|unit| write(&unit_file(unit))))
             .chain(commands.files().map(|file| write(&file)))
             .chain(files.iter().map(write))
-            .collect(),
-        runcmd: run(units),
+            .collect::<Result<_, _>>()?,
+        runcmd: run(units, style),
     };
     let body = Zeroizing::new(serde_yaml::to_string(&document)?);
     let head = if templated { TEMPLATE_HEAD } else { "" };
@@ -131,11 +144,14 @@ pub fn render(plan: &NodePlan) -> Result<Document, RenderError> {
     let written =
         serde_json::to_value(&document).map_err(|error| RenderError::SelfCheck(error.to_string()))?;
     check(&text, &written, token)?;
-    if templated {
+    if packed {
         check_templates(plan, &document, &text)?;
     }
-    let sizes = document.write_files.into_iter();
-    let sizes = sizes.map(|file| (file.path, file.content.len())).collect();
+    let users = serde_json::to_string(&document.users).map_or(0, |users| users.len());
+    let users = (!document.users.is_empty()).then(|| ("users".to_owned(), users));
+    let files = document.write_files.into_iter();
+    let files = files.map(|file| (file.path, file.content.len()));
+    let sizes = files.chain(users).collect();
     Ok(Document { text, sizes })
 }
 
@@ -153,14 +169,47 @@ fn unit_file(unit: &NodeUnit) -> NodeFile {
 }
 
 /// cloud-init waits for each command, and the failure of a unit to start is its own failure.
-fn run(units: &[NodeUnit]) -> Vec<Vec<&str>> {
+fn run(units: &[NodeUnit], style: Style) -> Vec<Command<'_>> {
     let enabled = units.iter().filter(|unit| unit.enabled);
     let started = units.iter().filter(|unit| unit.started);
     let reload = vec!["systemctl", "daemon-reload"];
     std::iter::once(reload)
         .chain(enabled.map(|unit| vec!["systemctl", "enable", unit.name]))
         .chain(started.map(|unit| vec!["systemctl", "start", unit.name]))
+        .map(|words| match style {
+            Style::Plain => Command::Line(words.join(" ")),
+            Style::Usual | Style::Packed => Command::Words(words),
+        })
         .collect()
+}
+
+/// A file in plain text, without an encoding.
+fn plain_file(file: &NodeFile) -> Result<WriteFile, RenderError> {
+    let refused = |why| RenderError::Refused {
+        field: file.field.clone(),
+        why,
+    };
+    let bytes = match &file.content {
+        Content::Plain(text) | Content::Template(text) => text.as_bytes(),
+        Content::Bytes(bytes) => bytes,
+        Content::Gzip(_) => {
+            return Err(refused(
+                "is compressed, and machines of this infrastructure read plain text alone",
+            ));
+        }
+    };
+    let text = std::str::from_utf8(bytes).map_err(|_| {
+        refused("is not text in UTF-8, and machines of this infrastructure read plain text alone")
+    })?;
+    Ok(WriteFile {
+        path: file.path.clone(),
+        permissions: file.mode.clone(),
+        owner: file.owner.clone(),
+        encoding: None,
+        append: file.append,
+        defer: file.after_users,
+        content: text.to_owned(),
+    })
 }
 
 fn write_file(file: &NodeFile, templated: bool) -> WriteFile {
@@ -219,11 +268,15 @@ fn check(text: &str, written: &Value, token: &Token) -> Result<(), RenderError> 
     Ok(())
 }
 
-/// cloud-init evaluates the whole text before it parses the YAML. So a template is in the text byte for byte, without
+/// cloud-init evaluates the whole text before it parses the YAML, and so do some providers. So a template is in the text byte for byte, without
 /// quotes and escapes that would become part of its expressions, and no other text holds an expression.
 fn check_templates(plan: &NodePlan, document: &CloudConfig<'_>, text: &str) -> Result<(), RenderError> {
     let refused = |field: String, why| Err(RenderError::Refused { field, why });
-    let elsewhere = "holds {{, {% or {#, and another file is a template: cloud-init would evaluate both";
+    let elsewhere = if plan.is_templated() {
+        "holds {{, {% or {#, and another file is a template: cloud-init would evaluate both"
+    } else {
+        "holds {{, {% or {#, which the infrastructure provider would evaluate"
+    };
     let mut meant = 0;
     for file in plan.staged.iter().chain(&plan.files) {
         if is_expression(&file.path) {
@@ -264,6 +317,8 @@ fn block(template: &str) -> String {
     block
 }
 
+#[cfg(test)]
+mod style_tests;
 #[cfg(test)]
 mod template_tests;
 #[cfg(test)]

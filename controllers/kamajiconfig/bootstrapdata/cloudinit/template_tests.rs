@@ -9,7 +9,7 @@ use semver::Version;
 
 use super::tests::{files, rendered, rendered_with, target, token};
 use crate::kamajiconfig::{
-    bootstrapdata::{inputs::Inputs, plan, render::LIMIT},
+    bootstrapdata::{delivery::LIMIT, inputs::Inputs, plan},
     owner::Owner,
 };
 

@@ -9,15 +9,17 @@ use std::{
 use base64::Engine as _;
 use flate2::read::GzDecoder;
 use kamaji_api::bootstrap::{ContentFormat, File, Format, KamajiConfigSpec, KubeletArg, NameSource, User};
+use kamaji_api::presets::{Encoded, UserData};
 use proptest::prelude::*;
 use semver::Version;
 use serde_json::Value;
 
 use crate::kamajiconfig::{
     bootstrapdata::{
+        delivery::{Delivery, LIMIT},
         inputs::{Inputs, RenderError, Target},
         plan,
-        render::{self, LIMIT, Rendered},
+        render::{self, Rendered},
     },
     owner::Owner,
     token::Token,
@@ -38,6 +40,18 @@ pub(super) fn target() -> Target {
 
 pub(super) fn token() -> Token {
     Token::parse("a1b2c3.0123456789abcdef").unwrap()
+}
+
+/// A machine whose infrastructure takes so many bytes.
+fn at_most(limit: usize) -> Delivery {
+    Delivery {
+        limit: Some(UserData {
+            bytes: limit,
+            encoding: Encoded::Plain,
+            may_be_more: false,
+        }),
+        ..Delivery::default()
+    }
 }
 
 pub(super) fn rendered_with(
@@ -62,7 +76,7 @@ pub(super) fn rendered_with(
         files: &files,
         passwords: &BTreeMap::new(),
     })?;
-    render::within(limit, Format::CloudConfig, &plan)
+    render::render(Format::CloudConfig, &plan, &at_most(limit))
 }
 
 pub(super) fn rendered(spec: &KamajiConfigSpec) -> Rendered {
@@ -154,7 +168,7 @@ fn only_token_bytes_differ_between_two_tokens() {
             passwords: &BTreeMap::new(),
         })
         .unwrap();
-        render::render(Format::CloudConfig, &plan).unwrap()
+        render::render(Format::CloudConfig, &plan, &Delivery::default()).unwrap()
     };
     assert_eq!(
         one.text

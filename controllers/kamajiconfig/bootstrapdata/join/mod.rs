@@ -47,6 +47,9 @@ pub fn script(inputs: &Inputs<'_>, config: &Value) -> Result<String, RenderError
         .join("\n");
     let (drop_in, config) = (drop_in(inputs)?, yaml(config)?);
     let has = |name: &str| {
+        if name == "LABEL_TEMPLATES" {
+            return !inputs.spec.node_registration.label_templates.is_empty();
+        }
         let value = values
             .iter()
             .find(|(key, _)| *key == name)
@@ -125,6 +128,10 @@ pub fn drop_in(inputs: &Inputs<'_>) -> Result<String, RenderError> {
             .collect();
         flags.push(argument("node-labels", &labels.join(",")));
     }
+    if !registration.label_templates.is_empty() {
+        // Added to those above. The script fills them in.
+        flags.push("--node-labels=@LABELS@".to_owned());
+    }
     if registration.cloud_provider.is_some() {
         flags.push("--cloud-provider=external".to_owned());
     }
@@ -184,12 +191,18 @@ fn environment(inputs: &Inputs<'_>, config: &Value) -> [(&'static str, String); 
         ("CONFIG_NAME", inputs.name.to_owned()),
         ("CONFIG_UID", inputs.uid.to_owned()),
         ("VERSION", inputs.version.to_string()),
-        ("VERSION_CHECK", version_check(spec.version_check).to_owned()),
+        (
+            "VERSION_CHECK",
+            version_check(spec.version_check.unwrap_or_default()).to_owned(),
+        ),
         (
             "NAME_SOURCE",
-            format!("{:?}", inputs::name_source(spec, &inputs.owner)),
+            format!("{:?}", inputs::name_source(registration, &inputs.owner)),
         ),
-        ("SET_HOSTNAME", registration.set_hostname.to_string()),
+        (
+            "SET_HOSTNAME",
+            (registration.set_hostname == Some(true)).to_string(),
+        ),
         ("NODE_IP_INTERFACE", interface.unwrap_or_default()),
         ("NODE_IP_FAMILY", family_flag(family).to_owned()),
         ("SERVER_HOST", target.url_host()),

@@ -1,5 +1,7 @@
 //! What the join script does to a machine, boot by boot.
 
+use kamaji_api::bootstrap::{ProviderIdSource, VersionCheck};
+
 use super::*;
 use machine::{Machine, SECRET};
 
@@ -156,7 +158,7 @@ fn a_name_that_no_node_can_have_is_refused() {
 #[test]
 fn the_name_of_the_machine_is_added_to_its_hosts() {
     let hosts = |before: &str| {
-        let machine = Machine::new(|spec| spec.node_registration.set_hostname = true);
+        let machine = Machine::new(|spec| spec.node_registration.set_hostname = Some(true));
         machine.approve();
         machine.write("etc/hosts", before);
         machine.assert_joined(&machine.boot());
@@ -429,4 +431,93 @@ fn the_script_on_the_machine_has_no_comments_and_never_traces() {
     assert!(script.starts_with("#!/bin/sh\nset -eu\n"));
     assert!(!script.lines().skip(1).any(|line| line.starts_with('#')));
     assert!(!script.contains("set -x") && !script.contains("kubeadm"));
+}
+
+/// A machine whose label comes from this text in the place of what cloud-init evaluates.
+fn labelled(text: &str) -> Machine {
+    let template = text.to_owned();
+    Machine::new(move |spec| {
+        let registration = &mut spec.node_registration;
+        registration.labels.insert("example.com/site".into(), "a".into());
+        let templates = &mut registration.label_templates;
+        templates.insert("metal3.io/uuid".into(), template);
+        templates.insert("example.com/rack".into(), "r-7".into());
+    })
+}
+
+#[test]
+fn labels_that_only_the_machine_knows_are_flags_of_the_kubelet() {
+    let machine = labelled("0b0d1c2e-3f4a-4b5c-8d6e-7f8091a2b3c4");
+    machine.approve();
+    machine.assert_joined(&machine.boot());
+    let unit = machine.read("etc/systemd/system/kubelet.service.d/90-kamaji.conf");
+    let labels =
+        "  --node-labels=example.com/rack=r-7,metal3.io/uuid=0b0d1c2e-3f4a-4b5c-8d6e-7f8091a2b3c4 \\\n";
+    assert!(unit.contains(labels), "{unit}");
+    assert!(
+        unit.contains("\"--node-labels=example.com/site=a\" \\\n"),
+        "{unit}"
+    );
+}
+
+#[test]
+fn bootstrap_46_metadata_without_the_value_of_a_label_ends_the_join() {
+    let boot = labelled("CI_MISSING_JINJA_VAR/uuid").boot();
+    boot.assert_failed(
+        "NodeLabelInvalid",
+        "lacks a value of nodeRegistration.labelTemplates",
+    );
+    for text in [
+        "",
+        "a b",
+        "x,node-role.kubernetes.io/y=",
+        "$(id)",
+        &"a".repeat(64),
+    ] {
+        let boot = labelled(text).boot();
+        boot.assert_failed("NodeLabelInvalid", "something that is no label");
+        assert!(!boot.called("systemctl restart"), "{boot:?}");
+    }
+}
+
+#[test]
+fn bootstrap_46_metadata_without_the_provider_id_ends_the_join() {
+    let machine = Machine::new(|spec| {
+        spec.node_registration.provider_id.source = ProviderIdSource::Template;
+        spec.node_registration.provider_id.template =
+            Some("proxmox://CI_MISSING_JINJA_VAR/instance_id".into());
+    });
+    let boot = machine.boot();
+    boot.assert_failed(
+        "NodeNameInvalid",
+        "lacks a value of nodeRegistration.providerID.template",
+    );
+    assert!(!boot.called("systemctl restart"), "{boot:?}");
+}
+
+#[test]
+fn bootstrap_54_a_kubelet_of_another_minor_is_reported_and_one_of_another_patch_joins() {
+    let with = |version: &str, check: Option<VersionCheck>| {
+        let machine = Machine::new(|spec| spec.version_check = check);
+        machine.write(
+            "usr/bin/kubelet",
+            &format!("#!/bin/sh\necho Kubernetes {version}\n"),
+        );
+        machine.approve();
+        let boot = machine.boot();
+        (machine, boot)
+    };
+    let both = "the kubelet is 1.35.4, spec.version of the Machine is 1.36.3";
+    let (_, boot) = with("v1.35.4", None);
+    boot.assert_failed("KubeletVersionMismatch", both);
+    assert!(!boot.called("systemctl restart"), "{boot:?}");
+    let (machine, boot) = with("v1.36.1", None);
+    machine.assert_joined(&boot);
+    assert!(boot.printed("warning: the kubelet is 1.36.1"), "{boot:?}");
+    let (_, boot) = with("v1.36.1", Some(VersionCheck::Exact));
+    boot.assert_failed("KubeletVersionMismatch", "the kubelet is 1.36.1");
+    let (machine, boot) = with("v1.36.3-custom+1", Some(VersionCheck::Exact));
+    machine.assert_joined(&boot);
+    let (machine, boot) = with("v1.35.4", Some(VersionCheck::Off));
+    machine.assert_joined(&boot);
 }
