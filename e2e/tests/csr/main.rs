@@ -2,7 +2,6 @@
 //! `docs/src/reference/bootstrap.md`.
 
 mod pools;
-mod with_core;
 
 use std::time::{Duration, Instant};
 
