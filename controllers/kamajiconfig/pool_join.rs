@@ -21,7 +21,11 @@ use super::{
     status::{self, Pool, PoolIds, Progress, Token},
     tenants::{self, Tenant},
 };
-use crate::{capi::machine_pool::MachinePool, k8s::problem::Problem, runtime::driver::Outcome};
+use crate::{
+    capi::machine_pool::MachinePool,
+    k8s::problem::{Problem, Retry},
+    runtime::driver::Outcome,
+};
 
 /// Keeps the data, and follows the joins of the machines of `pool`.
 ///
@@ -39,11 +43,13 @@ pub async fn advance(
         scope.version(progress)?;
     }
     let tenant = tenants::open::open(scope, progress).await?;
-    // Before the tokens change: the one that is forgotten then may have authenticated requests that wait.
     let known = Tokens::of(scope.config.status.as_ref()).at(scope.now);
+    let known = data_secret::pool::end_abused(scope, &tenant, known).await?;
+    // Before the tokens change: the one that is forgotten then may have authenticated requests that wait.
     let answers = answer_known(scope, &tenant, &known).await?;
     // Machines that have a token go on joining, whatever keeps the data from being renewed.
-    let (tokens, stopped) = match data_secret::pool::ensure(scope, &tenant, progress).await {
+    let ensured = data_secret::pool::ensure(scope, &tenant, known.clone(), progress).await;
+    let (tokens, stopped) = match ensured {
         Ok(tokens) => (tokens, None),
         Err(problem) if !scope.announced || observe::is_failure(&problem) => return Err(problem),
         Err(problem) => (known.clone(), Some(problem)),
@@ -52,17 +58,36 @@ pub async fn advance(
     // After a crash the data has a token that the status has not.
     let unknown = tokens.ids().filter(|id| known.ids().all(|known| known != *id));
     let answers = answer(scope, &tenant, unknown, answers).await?;
-    let outcome = follow(scope, (pool, &tenant), &tokens, answers, progress).await?;
+    let renewal = if stopped.is_some() {
+        end_of(&tokens, scope)
+    } else {
+        let ttl = rotation::ttl(&scope.config.spec.auth.token);
+        Some(rotation::due_in(&tokens, ttl, scope.now))
+    };
+    let outcome = follow(scope, (pool, &tenant), (&tokens, renewal), answers, progress).await?;
     match stopped {
         None => Ok(outcome),
+        // A change ends it, and the times of the rest come all the same.
+        Some(problem) if problem.retry == Retry::OnChange => {
+            status::stopped(scope.config, progress, problem);
+            Ok(outcome)
+        }
         Some(problem) => Err(problem),
     }
+}
+
+/// Seconds until the current token ends, if it lives.
+fn end_of(tokens: &Tokens, scope: &Scope<'_>) -> Option<i64> {
+    let current = tokens.current.as_ref();
+    let left = current.map(|token| rotation::left(token, scope.now));
+    left.filter(|left| *left > 0)
 }
 
 /// The config that the pool names, if it is another one. Cluster API leaves the one before its owner.
 fn successor<'a>(scope: &Scope<'_>, pool: &'a MachinePool) -> Option<&'a str> {
     let named = pool.spec.template.spec.bootstrap.config_ref.as_ref()?;
-    (named.name != scope.key.name).then_some(named.name.as_str())
+    let is_this = named.kind == "KamajiConfig" && named.name == scope.key.name;
+    (!is_this).then_some(named.name.as_str())
 }
 
 /// A config that its pool no longer names: machines that have its tokens may join until those end.
@@ -71,8 +96,14 @@ async fn retire(
     (pool, successor): (&MachinePool, &str),
     progress: &mut Progress,
 ) -> Result<Outcome, Problem> {
-    let why = format!("{} names KamajiConfig {successor}", scope.owner_name());
-    let known = Tokens::of(scope.config.status.as_ref()).at(scope.now);
+    let why = format!(
+        "{} names {successor} in its bootstrap.configRef",
+        scope.owner_name()
+    );
+    let mut known = Tokens::of(scope.config.status.as_ref()).at(scope.now);
+    if let Some(tenant) = scope.context.tenants.any(&scope.cluster) {
+        known = data_secret::pool::end_abused(scope, &tenant, known).await?;
+    }
     let lives = |token: &TokenStatus| rotation::left(token, scope.now) > 0;
     if !known.current.iter().chain(&known.former).any(lives) {
         if !scope.announced {
@@ -99,7 +130,8 @@ async fn retire(
     }
     let tenant = tenants::open::open(scope, progress).await?;
     let answers = answer_known(scope, &tenant, &known).await?;
-    follow(scope, (pool, &tenant), &known, answers, progress).await
+    let end = end_of(&known, scope);
+    follow(scope, (pool, &tenant), (&known, end), answers, progress).await
 }
 
 /// Answers the requests with the tokens that the status has.
@@ -135,7 +167,7 @@ async fn answer(
 async fn follow(
     scope: &Scope<'_>,
     (pool, tenant): (&MachinePool, &Arc<Tenant>),
-    tokens: &Tokens,
+    (tokens, renewal): (&Tokens, Option<i64>),
     answers: Answers,
     progress: &mut Progress,
 ) -> Result<Outcome, Problem> {
@@ -163,22 +195,15 @@ async fn follow(
     let report = ids.iter().find_map(|id| tenant.report(id));
     let report = report.or_else(|| config.status.as_ref()?.last_report.clone());
     let held = held(&config, tenant, answers, (&ids, report.as_ref()));
-    let renewal = if successor(scope, pool).is_some() {
-        tokens
-            .current
-            .as_ref()
-            .map(|token| rotation::left(token, scope.now))
-    } else {
-        let ttl = rotation::ttl(&config.spec.auth.token);
-        Some(rotation::due_in(tokens, ttl, scope.now))
-    };
     let next = [
         renewal,
         claims::next_end(&nodes, &exists, scope.now, patience),
         again,
-        tenant.is_abused(scope.key).then_some(0),
+        ids.iter()
+            .any(|id| tenant.is_abused_by(scope.key, id))
+            .then_some(0),
     ];
-    let next = next.into_iter().flatten().min().unwrap_or_default().max(1);
+    let next = next.into_iter().flatten().min();
     progress.pool = Some(Pool {
         nodes,
         wanted: pool.wanted(),
@@ -190,7 +215,9 @@ async fn follow(
     if let Some(current) = tokens.current.clone() {
         progress.token = Some(Token::Alive(current));
     }
-    Ok(Outcome::After(Duration::from_secs(next.unsigned_abs())))
+    Ok(next.map_or(Outcome::Done, |seconds| {
+        Outcome::After(Duration::from_secs(seconds.max(1).unsigned_abs()))
+    }))
 }
 
 /// What a request waits for, or why the last one was denied: until one is approved or a machine reports something else, what

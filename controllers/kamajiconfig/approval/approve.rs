@@ -70,7 +70,7 @@ pub async fn answer(scope: &Scope<'_>, tenant: &Arc<Tenant>, token: &str) -> Res
     let key = scope.key;
     let mut answers = Answers::default();
     for request in tenant.requests(token) {
-        if tenant.is_abused(key) {
+        if tenant.is_abused_by(key, token) {
             break;
         }
         let name = request.name_any();
@@ -80,7 +80,7 @@ pub async fn answer(scope: &Scope<'_>, tenant: &Arc<Tenant>, token: &str) -> Res
                 send(tenant, &request, false, reason, &message).await?;
                 tracing::info!(config = %key, request = name, %reason, message, "denied a certificate request");
                 if is_offence(reason) {
-                    tenant.note_denial(key);
+                    tenant.note_denial(key, token);
                 }
                 // Without the request's name: a condition does not change with each request.
                 let message = format!("a certificate request with the token was denied: {message}");
@@ -124,6 +124,9 @@ async fn decide_and_claim(
         Ok(name) => name,
         Err(why) => return Ok(Decision::Deny(Reason::MalformedRequest, why)),
     };
+    if let Some(waits) = without_room(scope, tenant, &node_name) {
+        return Ok(waits);
+    }
     let in_tenant = InTenant {
         token: tenant.session.token(token).await?,
         node: tenant.session.node(&node_name).await?,
@@ -139,6 +142,20 @@ async fn decide_and_claim(
         claim(scope, tenant, &config, node, &uid(request)).await?;
     }
     Ok(decision)
+}
+
+/// A pool that is full, by what is in memory: many requests may wait, and none of them is worth a request here.
+fn without_room(scope: &Scope<'_>, tenant: &Tenant, node_name: &str) -> Option<Decision> {
+    let Owner::Pool(pool) = &scope.owner else {
+        return None;
+    };
+    let config = scope.context.configs.get(scope.key)?;
+    let mut known = config.status.iter().flat_map(|status| &status.nodes);
+    if known.any(|node| node.name == node_name) {
+        return None;
+    }
+    let facts = pool_facts(scope, (pool, &config), tenant, node_name, Timestamp::now());
+    pool::without_room(&facts)
 }
 
 /// What a decision depends on in the workload cluster.
@@ -284,7 +301,12 @@ async fn claim(
         Owner::Pool(machines) => {
             let exists = |name: &str| tenant.may_have_node(name);
             let patience = claims::patience(&config.spec);
-            let list = claims::settled(&new.nodes, machines.nodes(), &exists, now, patience);
+            // Before Nodes were listed, every reservation looks like a Node.
+            let list = if tenant.nodes_listed() {
+                claims::settled(&new.nodes, machines.nodes(), &exists, now, patience)
+            } else {
+                new.nodes
+            };
             new.nodes = pool::claimed(&list, node, request, now);
         }
     }

@@ -35,7 +35,7 @@ pub struct PoolFacts<'a> {
 
 /// Decides about a well-formed request for `node` that was created `age_seconds` ago.
 pub fn decide(node: &str, requester: &Requester<'_>, pool: &PoolFacts<'_>, age_seconds: i64) -> Decision {
-    use Decision::{Deny, Wait};
+    use Decision::Deny;
     if let Some(refusal) = csr::unknown_token(requester) {
         return refusal;
     }
@@ -61,10 +61,18 @@ pub fn decide(node: &str, requester: &Requester<'_>, pool: &PoolFacts<'_>, age_s
     if let Some(refusal) = stranger(node, pool, age_seconds) {
         return refusal;
     }
-    if requester.claimed != Some(node) && pool.used >= pool.budget {
-        return Wait(Reason::PoolFull, full(pool), pool.free_in);
+    if requester.claimed != Some(node)
+        && let Some(waits) = without_room(pool)
+    {
+        return waits;
     }
     csr::within_rate(node, requester)
+}
+
+/// No name more, while the pool is full.
+pub fn without_room(pool: &PoolFacts<'_>) -> Option<Decision> {
+    let is_full = pool.used >= pool.budget && !pool.deleting;
+    is_full.then(|| Decision::Wait(Reason::PoolFull, full(pool), pool.free_in))
 }
 
 fn full(pool: &PoolFacts<'_>) -> String {

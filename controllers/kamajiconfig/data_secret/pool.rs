@@ -82,18 +82,20 @@ impl Memory {
 ///
 /// # Errors
 /// What is missing, or could not be written. The data stays as it was.
-pub async fn ensure(scope: &Scope<'_>, tenant: &Tenant, progress: &mut Progress) -> Result<Tokens, Problem> {
-    let known = Tokens::of(scope.config.status.as_ref()).at(scope.now);
+pub async fn ensure(
+    scope: &Scope<'_>,
+    tenant: &Tenant,
+    known: Tokens,
+    progress: &mut Progress,
+) -> Result<Tokens, Problem> {
     let version = scope.version(progress)?;
     let inputs = watched(scope, version)?;
-    let is_abused = tenant.is_abused(scope.key);
-    if let Some(seen) = scope.context.rendered.get(scope.key)
-        && seen.inputs == inputs
-        && !is_abused
-        && is_current(scope, tenant, &seen, &known)
+    let seen = scope.context.rendered.get(scope.key);
+    if let Some(seen) = seen.as_ref().filter(|seen| seen.inputs == inputs)
+        && is_current(scope, tenant, seen, &known)
     {
         progress.ca = Step::Done;
-        progress.data = Some(status::Data::known(seen.name));
+        progress.data = Some(status::Data::known(seen.name.clone()));
         return Ok(known);
     }
     let target = secret::target(scope, progress).await?;
@@ -113,11 +115,14 @@ pub async fn ensure(scope: &Scope<'_>, tenant: &Tenant, progress: &mut Progress)
     let ttl = rotation::ttl(&scope.config.spec.auth.token);
     let due = rotation::due_in(&found.tokens, ttl, scope.now) <= 0;
     let (tokens, figures) = match found.token {
-        Some(token) if !due && !is_abused => {
+        Some(token) if !due => {
+            // What is no intent of the user changes the content alone, such as the settings of the infrastructure.
+            let changed = seen.is_some_and(|seen| seen.inputs != inputs);
+            let stored = stored.filter(|_| !changed);
             let figures = keep(scope, (&token, &found.tokens), stored, &sources).await?;
             (found.tokens, figures)
         }
-        _ => replace(scope, tenant, found.tokens, is_abused, &sources).await?,
+        _ => replace(scope, tenant, found.tokens, &sources).await?,
     };
     scope.context.rendered.note(scope, inputs, &name);
     progress.data = Some(status::Data {
@@ -125,6 +130,28 @@ pub async fn ensure(scope: &Scope<'_>, tenant: &Tenant, progress: &mut Progress)
         figures: Some(figures),
     });
     Ok(tokens)
+}
+
+/// Ends the tokens whose bearers abuse them, whatever else is wrong: who has one need not have the other. Returns the rest.
+///
+/// # Errors
+/// When the workload cluster does not delete one.
+pub async fn end_abused(scope: &Scope<'_>, tenant: &Tenant, mut known: Tokens) -> Result<Tokens, Problem> {
+    let ids: Vec<String> = known.ids().map(ToOwned::to_owned).collect();
+    for id in ids {
+        if !tenant.is_abused_by(scope.key, &id) {
+            continue;
+        }
+        tenant.session.delete_token(&id).await?;
+        tenant.note_end(&id);
+        known = known.without(&id);
+        tracing::info!(config = %scope.key, id, "deleted a token of a pool, which was abused");
+        let note = "a token was used for many requests that were denied or for a flood of reports: it was deleted in the \
+                    workload cluster, and new machines get another one; find out who had it";
+        let reason = Reason::TokenAbused.as_str();
+        scope.context.events.warn(scope.config, reason, note).await;
+    }
+    Ok(known)
 }
 
 /// What the data is rendered from, apart from contents that the spec refers to.
@@ -152,7 +179,8 @@ fn watched(scope: &Scope<'_>, version: &Version) -> Result<String, Problem> {
     })?;
     let target = target::target(config, cluster, observed.control_plane.as_deref(), String::new())?;
     Ok(digest::of(&json!({
-        "spec": config.spec,
+        "spec": scope.settings.onto(&config.spec),
+        "preset": scope.settings.preset.name,
         "version": version.to_string(),
         "host": target.host,
         "port": target.port,
@@ -286,12 +314,11 @@ async fn keep(
     Ok(secret::figures(&rendered, sources.intent))
 }
 
-/// Gives the data another token. The one before lives to its end, unless it was abused.
+/// Gives the data another token. The one before lives to its end.
 async fn replace(
     scope: &Scope<'_>,
     tenant: &Tenant,
     known: Tokens,
-    is_abused: bool,
     sources: &Sources<'_>,
 ) -> Result<(Tokens, BootstrapDataStatus), Problem> {
     // Everything that may fail for the spec comes first: without data, no token.
@@ -299,23 +326,10 @@ async fn replace(
     let token = secret::new_token(tenant).await?;
     let rendered = secret::render(scope, sources.version, sources.target, &references, &token)?;
     let holder = scope.holder(tenant.cluster_uid());
-    let keeps = |id: &str| !is_abused && known.ids().any(|known| known == id);
-    let others = tenant.tokens_of(holder.uid).into_iter().filter(|id| !keeps(id));
-    let abused = known.ids().filter(|_| is_abused).map(ToOwned::to_owned);
-    for id in others.chain(abused).collect::<std::collections::BTreeSet<_>>() {
+    let is_other = |id: &String| known.ids().all(|known| known != id);
+    for id in tenant.tokens_of(holder.uid).into_iter().filter(is_other) {
         tenant.session.delete_token(&id).await?;
         tenant.note_end(&id);
-    }
-    if is_abused {
-        tenant.begin_again(scope.key);
-        tracing::info!(config = %scope.key, "replaced the token of a pool, which was abused");
-        let note = "the token was used for many requests that were denied or for a flood of reports: it was deleted in the \
-                    workload cluster, and new machines get another one; find out who had it";
-        scope
-            .context
-            .events
-            .warn(scope.config, Reason::TokenAbused.as_str(), note)
-            .await;
     }
     let end = scope.now.as_second() + rotation::ttl(&scope.config.spec.auth.token);
     let end = Timestamp::from_second(end).unwrap_or(scope.now);
@@ -326,11 +340,8 @@ async fn replace(
     };
     // Its requests are this pool's from the moment at which somebody can have it.
     tenant.wait(scope, Some(token.id()), None);
-    if !tenant
-        .session
-        .create_token(&token.to_secret(&holder, end))
-        .await?
-    {
+    let secret = token.to_secret(&holder, end);
+    if !tenant.session.create_token(&secret).await? {
         return Err(Problem::backoff(
             Class::Conflict,
             Reason::InternalError,
@@ -339,8 +350,8 @@ async fn replace(
     }
     tenant.note_token(token.id(), holder.uid);
     write(scope, sources, &rendered, &token).await?;
-    let known = if is_abused { Tokens::default() } else { known };
-    Ok((known.with(current), secret::figures(&rendered, sources.intent)))
+    let figures = secret::figures(&rendered, sources.intent);
+    Ok((known.with(current), figures))
 }
 
 async fn write(
@@ -353,7 +364,15 @@ async fn write(
     let secret = secret::secret(scope, sources.name, sources.intent, (text, token));
     let manifest = Manifest::of(&secret)?;
     let applied = scope.context.applier.apply(&manifest).await.map_err(refused)?;
-    if let Some(warning) = rendered.size.warning.as_ref().filter(|_| applied.sent) {
+    // Another token is no news of its size.
+    let reported = scope
+        .config
+        .status
+        .as_ref()
+        .and_then(|status| status.bootstrap_data.as_ref());
+    let before = reported.and_then(|data| data.user_data_bytes);
+    let is_news = applied.sent && before != i64::try_from(rendered.size.bytes).ok();
+    if let Some(warning) = rendered.size.warning.as_ref().filter(|_| is_news) {
         let reason = Reason::UserDataNearLimit.as_str();
         scope.context.events.warn(scope.config, reason, warning).await;
     }

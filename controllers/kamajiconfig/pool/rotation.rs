@@ -49,6 +49,16 @@ impl Tokens {
         both.any(|token| token.id.as_deref() == Some(id) && left(token, now) <= 0)
     }
 
+    /// Without this one.
+    #[must_use]
+    pub fn without(self, id: &str) -> Self {
+        let is_other = |token: &TokenStatus| token.id.as_deref() != Some(id);
+        Self {
+            current: self.current.filter(is_other),
+            former: self.former.filter(is_other),
+        }
+    }
+
     /// Without a former one that ended long ago.
     #[must_use]
     pub fn at(self, now: Timestamp) -> Self {
@@ -69,13 +79,15 @@ pub fn ttl(settings: &TokenSettings) -> i64 {
     seconds(settings.pool_ttl, default)
 }
 
-/// Seconds until the current token is to be replaced; zero or less is now. While the one before it lives, it waits.
+/// Seconds until the current token is to be replaced; zero or less is now. While the one before it lives, it waits,
+/// at most until it ends itself.
 pub fn due_in(tokens: &Tokens, ttl: i64, now: Timestamp) -> i64 {
     let Some(current) = &tokens.current else {
         return 0;
     };
     let former = tokens.former.as_ref().map_or(0, |former| left(former, now));
-    (left(current, now) - ttl / 2).max(former)
+    // With another lifetime the current one may end first, and no dead one is to stay in the data.
+    (left(current, now) - ttl / 2).max(former).min(left(current, now))
 }
 
 #[cfg(test)]
@@ -137,6 +149,11 @@ mod tests {
             ..tokens
         };
         assert!(due_in(&alone, day, at(0)) <= 0);
+        let short = Tokens {
+            current: Some(token("c", 300)),
+            former: Some(token("b", day)),
+        };
+        assert_eq!(due_in(&short, 300, at(0)), 300, "no dead token stays in the data");
     }
 
     #[test]

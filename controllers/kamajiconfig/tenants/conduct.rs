@@ -2,7 +2,10 @@
 //! creates requests, reports and Nodes without end, and each pass of a config may write to the management cluster. Pure:
 //! the time is an argument.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 /// Passes, and reports, that may come at once.
 const BURST: u32 = 5;
@@ -16,17 +19,27 @@ const MOST_OFFENCES: u32 = 10;
 /// How many more of each there may be for each further machine that shares the token: all of them may fail alike.
 const MORE_OFFENCES: u32 = 2;
 
-/// What a config was caused to do so far, and what its token did.
+/// How many more reports may come at once for each further machine: all of them may fail at the same time.
+const MORE_REPORTS: u32 = 2;
+
+/// What a config was caused to do so far, and what its tokens did.
 #[derive(Default)]
 pub struct Conduct {
     passes: Bucket,
-    reports: Bucket,
+    /// What was done with each token, by its ID. A MachinePool has two, and who has one need not have the other.
+    tokens: HashMap<String, Offences>,
     /// The pass that is due later because the burst is used up. It does for all wake-ups until then.
     planned: Option<Instant>,
+    /// Machines that share a token, beside the first.
+    sharers: u32,
+}
+
+/// What was done with one token.
+#[derive(Default)]
+struct Offences {
+    reports: Bucket,
     denied: u32,
     too_many: u32,
-    /// Machines that share the token, beside the first.
-    sharers: u32,
 }
 
 impl Conduct {
@@ -35,22 +48,30 @@ impl Conduct {
         if let Some(planned) = self.planned.filter(|planned| *planned > now) {
             return planned - now;
         }
-        let burst = BURST.saturating_add(MORE_PASSES.saturating_mul(self.sharers));
+        let burst = self.more(BURST, MORE_PASSES);
         let wait = self.passes.book(now, burst);
         self.planned = (!wait.is_zero()).then(|| now + wait);
         wait
     }
 
-    /// A request of its token was denied for what it asks.
-    pub fn note_denial(&mut self) {
-        self.denied = self.denied.saturating_add(1);
+    /// A request of this token was denied for what it asks.
+    pub fn note_denial(&mut self, token: &str) {
+        let offences = self.tokens.entry(token.to_owned()).or_default();
+        offences.denied = offences.denied.saturating_add(1);
     }
 
-    /// Its token reported something.
-    pub fn note_report(&mut self, now: Instant) {
-        if self.reports.take(now).is_none() {
-            self.too_many = self.too_many.saturating_add(1);
+    /// This token reported something.
+    pub fn note_report(&mut self, token: &str, now: Instant) {
+        let burst = self.more(BURST, MORE_REPORTS);
+        let offences = self.tokens.entry(token.to_owned()).or_default();
+        if offences.reports.take(now, burst).is_none() {
+            offences.too_many = offences.too_many.saturating_add(1);
         }
+    }
+
+    /// So many for one machine, and so many for each further one.
+    const fn more(&self, one: u32, each: u32) -> u32 {
+        one.saturating_add(each.saturating_mul(self.sharers))
     }
 
     /// So many machines share its token.
@@ -58,15 +79,21 @@ impl Conduct {
         self.sharers = u32::try_from(machines.saturating_sub(1)).unwrap_or(u32::MAX);
     }
 
-    /// Its token is abused.
+    /// One of its tokens is abused.
     pub fn is_abused(&self) -> bool {
-        let most = MOST_OFFENCES.saturating_add(MORE_OFFENCES.saturating_mul(self.sharers));
-        self.denied >= most || self.too_many >= most
+        self.tokens.keys().any(|token| self.is_abused_by(token))
     }
 
-    /// It has another token: what was done with the one before is no fault of who has this one.
-    pub fn begin_again(&mut self) {
-        (self.denied, self.too_many) = (0, 0);
+    /// This token is abused.
+    pub fn is_abused_by(&self, token: &str) -> bool {
+        let most = self.more(MOST_OFFENCES, MORE_OFFENCES);
+        let offences = self.tokens.get(token);
+        offences.is_some_and(|known| known.denied >= most || known.too_many >= most)
+    }
+
+    /// It has these tokens and no others any more.
+    pub fn keep_tokens(&mut self, tokens: &[&str]) {
+        self.tokens.retain(|token, _| tokens.contains(&token.as_str()));
     }
 }
 
@@ -85,10 +112,10 @@ impl Bucket {
         (full_at - now).saturating_sub(EVERY.saturating_mul(burst))
     }
 
-    /// Takes one, if one is left.
-    fn take(&mut self, now: Instant) -> Option<()> {
+    /// Takes one of at most `burst`, if one is left.
+    fn take(&mut self, now: Instant, burst: u32) -> Option<()> {
         let before = self.full_at;
-        let there = self.book(now, BURST).is_zero();
+        let there = self.book(now, burst).is_zero();
         if !there {
             self.full_at = before;
         }
@@ -131,11 +158,40 @@ mod tests {
         assert_eq!(at_once, 201, "each of 50 machines asks and becomes a Node");
         for _ in 0..MOST_OFFENCES + MORE_OFFENCES * 49 {
             assert!(!conduct.is_abused());
-            conduct.note_denial();
+            conduct.note_denial("one");
         }
-        assert!(conduct.is_abused());
-        conduct.begin_again();
+        assert!(conduct.is_abused_by("one"));
+        assert!(
+            !conduct.is_abused_by("two"),
+            "who has one need not have the other"
+        );
+        conduct.keep_tokens(&["two"]);
         assert!(!conduct.is_abused());
+    }
+
+    #[test]
+    fn machines_that_fail_alike_in_each_attempt_are_no_abuse() {
+        let (mut conduct, start) = (Conduct::default(), Instant::now());
+        conduct.share(50);
+        for attempt in 0..100 {
+            for _ in 0..50 {
+                conduct.note_report("one", start + MINUTE * 15 * attempt);
+            }
+        }
+        assert!(!conduct.is_abused());
+    }
+
+    #[test]
+    fn denials_of_one_token_after_the_other_do_not_add_up() {
+        let mut conduct = Conduct::default();
+        for rotation in 0..20 {
+            let token = rotation.to_string();
+            conduct.keep_tokens(&[&token]);
+            for _ in 1..MOST_OFFENCES {
+                conduct.note_denial(&token);
+            }
+            assert!(!conduct.is_abused());
+        }
     }
 
     #[test]
@@ -143,19 +199,19 @@ mod tests {
         let start = Instant::now();
         let mut conduct = Conduct::default();
         for _ in 1..MOST_OFFENCES {
-            conduct.note_denial();
+            conduct.note_denial("t");
         }
         assert!(!conduct.is_abused());
-        conduct.note_denial();
+        conduct.note_denial("t");
         assert!(conduct.is_abused());
 
         let mut conduct = Conduct::default();
         for minute in 0..600 {
-            conduct.note_report(start + MINUTE * minute);
+            conduct.note_report("t", start + MINUTE * minute);
         }
         assert!(!conduct.is_abused());
         for _ in 0..BURST + MOST_OFFENCES {
-            conduct.note_report(start + MINUTE * 600);
+            conduct.note_report("t", start + MINUTE * 600);
         }
         assert!(conduct.is_abused());
     }

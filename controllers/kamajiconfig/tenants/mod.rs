@@ -269,12 +269,11 @@ impl Tenant {
     pub fn wait(&self, scope: &Scope<'_>, token: Option<&str>, node: Option<&str>) {
         let (key, sharers) = (scope.key, scope.sharers());
         self.waiting.lock().insert(key.clone());
-        if sharers > 1 {
-            self.conducts
-                .lock()
-                .entry(key.clone())
-                .or_default()
-                .share(sharers);
+        {
+            let mut conducts = self.conducts.lock();
+            if sharers > 1 || conducts.contains_key(key) {
+                conducts.entry(key.clone()).or_default().share(sharers);
+            }
         }
         let mut view = self.view.lock();
         if let Some(id) = token {
@@ -297,6 +296,9 @@ impl Tenant {
             self.wait(scope, Some(id), None);
         }
         let key = scope.key;
+        if let Some(conduct) = self.conducts.lock().get_mut(key) {
+            conduct.keep_tokens(tokens);
+        }
         let mut view = self.view.lock();
         let mine = view.ids.iter().filter(|(_, waiter)| waiter.key == *key);
         let ended: Vec<_> = mine
@@ -309,13 +311,6 @@ impl Tenant {
         view.names.retain(|_, who| who != key);
         let names = nodes.iter().map(|node| (node.name.clone(), key.clone()));
         view.names.extend(names);
-    }
-
-    /// The token of `key` was replaced: what was done with the one before no longer counts.
-    pub fn begin_again(&self, key: &RootKey) {
-        if let Some(conduct) = self.conducts.lock().get_mut(key) {
-            conduct.begin_again();
-        }
     }
 
     /// IDs of the tokens of the config with the UID `owner` that exist, as far as tokens were listed.
@@ -441,9 +436,18 @@ impl Tenant {
         self.view.lock().reports.get(token).cloned()
     }
 
-    /// A request of the token of `key` was denied for what it asks.
-    pub fn note_denial(&self, key: &RootKey) {
-        self.conducts.lock().entry(key.clone()).or_default().note_denial();
+    /// A request with this token of `key` was denied for what it asks.
+    pub fn note_denial(&self, key: &RootKey, token: &str) {
+        let mut conducts = self.conducts.lock();
+        conducts.entry(key.clone()).or_default().note_denial(token);
+    }
+
+    /// This token of `key` is abused.
+    pub fn is_abused_by(&self, key: &RootKey, token: &str) -> bool {
+        let conducts = self.conducts.lock();
+        conducts
+            .get(key)
+            .is_some_and(|conduct| conduct.is_abused_by(token))
     }
 
     /// The token of `key` is abused.

@@ -32,6 +32,11 @@ pub async fn open(scope: &Scope<'_>, progress: &mut Progress) -> Result<Arc<Tena
         .as_ref()
         .and_then(|status| status.token.as_ref()?.id.as_deref());
     tenant.wait(scope, token, scope.node_name().as_deref());
+    let status = scope.config.status.as_ref();
+    let former = status.and_then(|status| status.former_token.as_ref()?.id.as_deref());
+    if former.is_some() {
+        tenant.wait(scope, former, None);
+    }
     grant(&tenant).await.map_err(|trouble| match trouble {
         tenant::Error::Refused { code, .. } if (400..500).contains(&code) && ![409, 429].contains(&code) => {
             Problem::unwatched(Reason::TenantRBACFailed, trouble.to_string())

@@ -13,8 +13,10 @@ use crate::{kamajiconfig::token, tenant::bootstrap_role::CLIENT_SIGNER};
 pub const MOST_BYTES: usize = 16 * 1024;
 /// Most requests that are kept for a token of one Machine, or of no known config: a kubelet creates fewer.
 const MOST_OF_A_MACHINE: usize = 20;
-/// How many more are kept for each further machine that shares the token.
-const MORE_OF_A_POOL: usize = 2;
+/// How many are kept at least for a token that machines share: a pool may grow before its size is known here.
+const LEAST_OF_A_POOL: usize = 500;
+/// How many are kept for each machine that shares the token.
+const EACH_OF_A_POOL: usize = 2;
 /// Most bytes that are kept in one workload cluster: some thousand machines that join at once.
 const MOST_IN_ALL: usize = 8 * 1024 * 1024;
 
@@ -37,8 +39,11 @@ pub fn token_of(request: &CertificateSigningRequest) -> Option<&str> {
 }
 
 /// Most requests that are kept for one token that so many machines share; one while no config is known for it.
-pub const fn most_of_a_token(sharers: usize) -> usize {
-    MOST_OF_A_MACHINE + MORE_OF_A_POOL * sharers.saturating_sub(1)
+pub fn most_of_a_token(sharers: usize) -> usize {
+    match sharers {
+        0 | 1 => MOST_OF_A_MACHINE,
+        many => LEAST_OF_A_POOL.max(EACH_OF_A_POOL * many),
+    }
 }
 
 /// The requests.

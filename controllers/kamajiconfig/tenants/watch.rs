@@ -117,16 +117,6 @@ impl Tenant {
                     let sharers = waiter.as_ref().map_or(1, |waiter| waiter.sharers);
                     match view.requests.keep(token, most_of_a_token(sharers), request) {
                         Kept::Yes => {}
-                        // Whoever fills the list of a pool keeps its machines from joining.
-                        Kept::TooMany if sharers > 1 => {
-                            drop(view);
-                            let owner = waiter.map(|waiter| waiter.key);
-                            if let Some(key) = &owner {
-                                self.note_denial(key);
-                            }
-                            self.wake(owner);
-                            return;
-                        }
                         Kept::TooMany | Kept::NoRoom => return,
                         Kept::TooLarge => {
                             let owner = waiter.and_then(|waiter| {
@@ -316,29 +306,29 @@ impl Tenant {
     ) {
         match event {
             Event::Init => listing.clear(),
-            Event::InitApply(event) => listing.extend(self.keep_report(&event)),
+            Event::InitApply(event) => listing.extend(self.keep_report(&event).map(|(key, _)| key)),
             Event::InitDone => {
                 for key in std::mem::take(listing) {
                     self.wake(Some(key));
                 }
             }
             Event::Apply(event) => {
-                let owner = self.keep_report(&event);
-                if let Some(key) = &owner {
+                let Some((key, token)) = self.keep_report(&event) else {
+                    return;
+                };
+                {
                     let mut conducts = self.conducts.lock();
-                    conducts
-                        .entry(key.clone())
-                        .or_default()
-                        .note_report(Instant::now().into_std());
+                    let conduct = conducts.entry(key.clone()).or_default();
+                    conduct.note_report(&token, Instant::now().into_std());
                 }
-                self.wake(owner);
+                self.wake(Some(key));
             }
             Event::Delete(_) => {}
         }
     }
 
-    /// Keeps a report that is newer than the one before, and returns the config that it is about.
-    fn keep_report(&self, event: &CoreEvent) -> Option<RootKey> {
+    /// Keeps a report that is newer than the one before, and returns the config that it is about, and its token.
+    fn keep_report(&self, event: &CoreEvent) -> Option<(RootKey, String)> {
         let (token, report) = report::read(event)?;
         let mut view = self.view.lock();
         let owner = view.ids.get(token).filter(|waiter| !waiter.ignored)?.key.clone();
@@ -348,7 +338,7 @@ impl Tenant {
             return None;
         }
         view.reports.insert(token.to_owned(), report);
-        Some(owner)
+        Some((owner, token.to_owned()))
     }
 }
 

@@ -426,28 +426,77 @@ async fn of_two_pools_with_one_pattern_each_name_goes_to_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hundred_names_are_as_many_nodes_as_the_pool_may_have_and_another_token() {
+async fn a_hundred_names_are_as_many_nodes_as_the_pool_may_have_and_a_burst_is_no_abuse() {
     let mut world = world(1, json!({})).await;
     let token = world.pool_token();
+    let request = |number: u32| format!("csr-{number:03}");
     for number in 0..100 {
-        world.ask(&format!("csr-{number:03}"), &format!("n-{number:03}"), &token);
+        world.ask(&request(number), &format!("n-{number:03}"), &token);
     }
     world.settle().await;
-    let answers: Vec<_> = (0..100)
-        .filter_map(|number| world.answer(&format!("csr-{number:03}")))
-        .collect();
-    let approvals = answers.iter().filter(|(type_, _)| type_ == "Approved").count();
-    assert!(approvals <= 2, "{answers:?}");
-    world.wake(CONFIG).await;
-    let next = world.pool_token();
-    assert_ne!(next, token);
+    let approvals = |world: &World| {
+        let said = (0..100).map(|number| world.said(&request(number)));
+        said.filter(|said| said == APPROVED).count()
+    };
+    assert_eq!(approvals(&world), 2);
+    assert_eq!(world.nodes().len(), 2);
     assert_eq!(
-        world.tokens(),
-        [id(&next)],
-        "the abused token is ended, and the pool goes on"
+        world.pool_token(),
+        token,
+        "more machines than are known may be honest"
     );
-    assert_eq!(world.condition_of(CONFIG, "BootstrapTokenValid").1, "TokenValid");
-    assert_eq!(world.nodes().len(), approvals);
+    // The size of the pool becomes known: all that waited are approved.
+    world.scale(80);
+    world.settle().await;
+    assert_eq!(approvals(&world), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_abuses_the_former_token_ends_that_one_alone_and_who_abuses_the_current_one_has_it_replaced() {
+    let mut world = world(1, json!({"csrApproval": {"nodeNamePattern": "n-[0-9]+"}})).await;
+    let former = world.pool_token();
+    world.age();
+    world.wake(CONFIG).await;
+    let current = world.pool_token();
+    let abuse = |world: &World, kind: &str, token: &str| {
+        for number in 0..30 {
+            world.ask(&format!("{kind}-{number:02}"), "stranger", token);
+        }
+    };
+    abuse(&world, "former", &former);
+    world.settle().await;
+    world.wake(CONFIG).await;
+    assert_eq!(world.tokens(), [id(&current)]);
+    assert_eq!(world.pool_token(), current);
+    assert_eq!(world.join("n-1").await, APPROVED);
+
+    // Also while the spec keeps the data from being rendered.
+    let spec = json!({"spec": {"kubelet": {"path": "relative"}}, "metadata": {"generation": 2}});
+    world.api.edit(&config_path(CONFIG), &spec);
+    abuse(&world, "current", &current);
+    world.settle().await;
+    world.wake(CONFIG).await;
+    assert_eq!(world.tokens(), Vec::<String>::new());
+    let spec = json!({"spec": {"kubelet": {"path": null}}, "metadata": {"generation": 3}});
+    world.api.edit(&config_path(CONFIG), &spec);
+    world.settle().await;
+    let next = world.pool_token();
+    assert_ne!(next, current);
+    assert_eq!(world.tokens(), [id(&next)]);
+    assert_eq!(world.join("n-2").await, APPROVED);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_before_nodes_are_listed_takes_no_reservation_for_a_node() {
+    let mut world = world(3, json!({})).await;
+    world.ask("csr-a", "a", &world.pool_token());
+    world.settle().await;
+    world.nodes_listed = false;
+    world.restart().await;
+    world.ask("csr-b", "b", &world.pool_token());
+    world.settle().await;
+    assert_eq!(world.said("csr-b"), APPROVED);
+    assert_eq!(world.nodes(), [("a".to_owned(), false), ("b".to_owned(), false)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -527,7 +576,10 @@ async fn a_pool_that_names_another_config_leaves_this_one_its_tokens_until_they_
     world.wake(CONFIG).await;
     let (status, reason, message) = world.condition_of(CONFIG, "BootstrapTokenValid");
     assert_eq!((status.as_str(), reason.as_str()), ("True", "TokenRemoved"));
-    assert!(message.contains("names KamajiConfig q"), "{message}");
+    assert!(
+        message.contains("names q in its bootstrap.configRef"),
+        "{message}"
+    );
     assert!(!world.tokens().contains(&id(&token)));
     world.wake(CONFIG).await;
     assert!(world.status(CONFIG).token.is_none(), "and stays so");

@@ -214,9 +214,12 @@ async fn bootstrap_18_to_23_who_has_the_token_of_a_pool_gets_no_name_of_others_a
     ensure!(message == "0 of 0 Nodes joined", "{message}");
     ensure!(open(&waits).await?);
 
-    // A hundred names: as many as the pool may have, and then another token.
+    // A hundred names: as many as the pool may have. Names outside the pattern: another token.
     for number in 100..200 {
-        if world.ask(&p, &format!("p-{number}")).await.is_err() {
+        world.ask(&p, &format!("p-{number}")).await?;
+    }
+    for number in 0..30 {
+        if world.ask(&p, &format!("stranger-{number}")).await.is_err() {
             break;
         }
     }
