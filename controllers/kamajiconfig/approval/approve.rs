@@ -23,7 +23,7 @@ use super::{
     pool::{self, PoolFacts},
 };
 use crate::{
-    capi::{machine::Machine, machine_pool::MachinePool},
+    capi::{machine::Machine, machine_pool::MachinePool, owner},
     k8s::{
         key::RootKey,
         problem::Problem,
@@ -214,6 +214,9 @@ fn decide(
     match &scope.owner {
         Owner::Machine(_) => csr::decide(node_name, &requester, age),
         Owner::Pool(pool) => {
+            if let Some(refusal) = of_another_machine(scope, pool, node_name) {
+                return refusal;
+            }
             let facts = pool_facts(scope, (pool, config), tenant, node_name, now);
             pool::decide(node_name, &requester, &facts, age)
         }
@@ -237,6 +240,20 @@ fn facts(machine: &Machine) -> MachineFacts<'_> {
             .map(|address| address.address.as_str())
             .collect(),
     }
+}
+
+/// A Machine of the Cluster that is none of the pool has the name, and may not have asked for it yet: it has nothing to do
+/// with the token, whoever bootstraps it.
+fn of_another_machine(scope: &Scope<'_>, pool: &MachinePool, node_name: &str) -> Option<Decision> {
+    let key = RootKey::new(scope.key.namespace.clone(), node_name);
+    let machine = scope.context.machines.get(&key)?;
+    let of_pool = owner::of_kind(&*machine, "MachinePool").map(|owner| owner.name.as_str());
+    let is_other =
+        machine.spec.cluster_name == scope.cluster.name && of_pool != pool.metadata.name.as_deref();
+    is_other.then(|| {
+        let message = "the requested name is that of a Machine that is not of the MachinePool".to_owned();
+        Decision::Deny(Reason::NameClaimed, message)
+    })
 }
 
 /// What is known of a pool, and how many names it has beside the requested one.

@@ -487,6 +487,17 @@ async fn who_abuses_the_former_token_ends_that_one_alone_and_who_abuses_the_curr
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_name_of_a_machine_that_has_not_asked_yet_is_not_for_a_pool() {
+    let mut world = world(2, json!({})).await;
+    world.machine("m");
+    world.settle().await;
+    assert_eq!(world.join("m").await, "Denied NameClaimed");
+    world.ask("csr-rightful", "m", &world.token("m"));
+    world.settle().await;
+    assert_eq!(world.said("csr-rightful"), APPROVED);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_before_nodes_are_listed_takes_no_reservation_for_a_node() {
     let mut world = world(3, json!({})).await;
     world.ask("csr-a", "a", &world.pool_token());

@@ -171,7 +171,6 @@ async fn bootstrap_18_to_23_who_has_the_token_of_a_pool_gets_no_name_of_others_a
     let _controller = world.run()?;
     world.machine("m", json!({})).await?;
     let machine = world.bearer(&world.token("m").await?)?;
-    approved(&world, &machine, "m").await?;
     let pattern = json!({"csrApproval": {"nodeNamePattern": "p-[0-9]+"}});
     world.pool("p", 2, pattern.clone()).await?;
     world.pool("q", 2, pattern).await?;
@@ -182,10 +181,12 @@ async fn bootstrap_18_to_23_who_has_the_token_of_a_pool_gets_no_name_of_others_a
         world.bearer(&world.pool_token("q", None).await?.1)?,
     );
 
-    // Outside the pattern, and of a Machine.
-    for name in ["existing", "m", "p-1.evil.example.com"] {
+    // Outside the pattern, and of a Machine that has not asked yet.
+    for name in ["existing", "p-1.evil.example.com"] {
         denied(&world, &p, name, "NameMismatch").await?;
     }
+    denied(&world, &p, "m", "NameClaimed").await?;
+    approved(&world, &machine, "m").await?;
     // A Node of that name exists: it may be about to be deleted.
     let in_use = world.ask(&p, "p-1").await?;
     let message = world.condition("p", "NodeJoined", "NodeExists").await?;
