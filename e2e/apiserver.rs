@@ -141,7 +141,7 @@ impl TestApiServer {
             format!("--service-account-key-file={}", file("server.pub")),
             format!("--service-account-signing-key-file={}", file("server.key")),
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-            "--authorization-mode=RBAC".to_owned(),
+            "--authorization-mode=Node,RBAC".to_owned(),
             "--service-cluster-ip-range=10.255.0.0/24".to_owned(),
             // No controller makes the default ServiceAccount, so pods would wait for it.
             "--disable-admission-plugins=ServiceAccount".to_owned(),

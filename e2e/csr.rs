@@ -27,9 +27,18 @@ pub fn request(name: &str, group: &str, usages: &[&str]) -> Result<CertificateSi
 /// # Errors
 /// When no key can be made.
 pub fn pem(name: &str, group: &str) -> Result<String> {
+    Ok(keyed(name, group)?.0)
+}
+
+/// The same, with the private key, PEM.
+///
+/// # Errors
+/// When no key can be made.
+pub fn keyed(name: &str, group: &str) -> Result<(String, String)> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
     params.distinguished_name.push(DnType::OrganizationName, group);
-    Ok(params.serialize_request(&KeyPair::generate()?)?.pem()?)
+    let key = KeyPair::generate()?;
+    Ok((params.serialize_request(&key)?.pem()?, key.serialize_pem()))
 }

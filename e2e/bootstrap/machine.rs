@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use k8s_openapi::api::{certificates::v1::CertificateSigningRequest, core::v1::Node};
 use kube::{
     Client, ResourceExt as _,
@@ -22,6 +23,17 @@ pub fn bearer(server: &TestApiServer, token: &str) -> Result<Client> {
         ..AuthInfo::default()
     };
     config.default_retry = false;
+    Ok(Client::try_from(config)?)
+}
+
+/// What a node can do at an API server with the client certificate of its kubelet. Both PEM.
+pub fn kubelet(server: &TestApiServer, certificate: &[u8], key: &str) -> Result<Client> {
+    let mut config: Config = server.config()?;
+    config.auth_info = AuthInfo {
+        client_certificate_data: Some(STANDARD.encode(certificate)),
+        client_key_data: Some(STANDARD.encode(key).into()),
+        ..AuthInfo::default()
+    };
     Ok(Client::try_from(config)?)
 }
 

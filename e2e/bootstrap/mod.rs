@@ -6,7 +6,7 @@ mod machine;
 mod pool;
 mod record;
 
-pub use machine::{answer, bearer, node};
+pub use machine::{answer, bearer, kubelet, node};
 pub use record::Write;
 
 use std::{

@@ -5,6 +5,7 @@
 use std::{collections::BTreeSet, pin::pin, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
+use e2e::infra::capi;
 use e2e::lab::{
     access::{Lab, value},
     audit::{self, Mark, OURS},
@@ -23,16 +24,17 @@ use futures::StreamExt as _;
 use k8s_openapi::{
     api::{
         apps::v1::ReplicaSet,
-        core::v1::{Pod, Secret},
+        core::v1::{Node, Pod, Secret},
     },
     jiff::Timestamp,
 };
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{ListParams, PostParams},
+    api::{DynamicObject, ListParams, Patch, PatchParams, PostParams},
     runtime::watcher::{self, Event, watcher},
 };
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -44,6 +46,8 @@ const CLUSTER_BEFORE: usize = 54;
 const QUIET: Duration = Duration::from_mins(1);
 /// The tenant's kube-controller-manager marks a silent node after this time; a sleep must outlast it.
 const NODE_GRACE: Duration = Duration::from_secs(55);
+/// A label that Cluster API copies from a Machine to its Node.
+const RACK: &str = "node.cluster.x-k8s.io/rack";
 /// The pod that lives through the sleep.
 const SLEEPER: &str = "sleeper";
 
@@ -308,6 +312,43 @@ async fn one_token(lab: &Lab, cluster: &Cluster, found: &mut UnboundedReceiver<S
     assert_eq!(ever.len(), 1, "tokens ever seen in the cluster: {ever:?}");
     assert_eq!(ever, handed_out, "the token of the data Secret");
     Ok(())
+}
+
+/// That the data of a machine has none of the labels of its Machine is in `refusals`.
+#[tokio::test]
+async fn contract_53_a_label_of_a_machine_reaches_its_node_through_cluster_api() -> Result<()> {
+    let lab = Lab::open().await?;
+    let cluster = QUICKSTART.clone();
+    let machine = cluster
+        .machines(&lab)
+        .await?
+        .into_iter()
+        .next()
+        .context("no Machine")?;
+    let node = machine
+        .data
+        .pointer("/status/nodeRef/name")
+        .and_then(Value::as_str);
+    let node = node.context("no Node")?;
+    let machines =
+        Api::<DynamicObject>::namespaced_with(lab.management.clone(), &cluster.namespace, &capi::machines());
+    let nodes = Api::<Node>::all(cluster.client(&lab).await?);
+    let label = async |value: Option<&str>| -> Result<()> {
+        let change = Patch::Merge(json!({ "metadata": { "labels": { RACK: value } } }));
+        machines
+            .patch(&machine.name_any(), &PatchParams::default(), &change)
+            .await?;
+        until(
+            "the Node to have the label of its Machine",
+            PATIENCE,
+            async || {
+                let node = nodes.get(node).await?;
+                Ok((node.labels().get(RACK).map(String::as_str) == value).then_some(()))
+            },
+        )
+        .await
+    };
+    afterwards(label(Some("r7")), async || label(None).await).await
 }
 
 #[tokio::test]

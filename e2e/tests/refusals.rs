@@ -1,6 +1,6 @@
-//! Invalid input in the lab. What the API server does not reject becomes a condition with a reason and a message that
-//! names
-//! the object, the field and the fix, and nothing is lost. `tests/api` covers what the API server rejects.
+//! Invalid input in the lab, and edits that come too late. What the API server does not reject becomes a condition with a
+//! reason and a message that names the object, the field and the fix, and nothing is lost. `tests/api` covers what the API
+//! server rejects.
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::{
@@ -20,11 +20,12 @@ use e2e::{
 use k8s_openapi::api::{
     certificates::v1::CertificateSigningRequest,
     core::v1::{ConfigMap, Namespace, Secret},
+    events::v1::Event,
 };
 use kamaji_api::{bootstrap::KamajiConfig, conditions::FIELD_NOT_SUPPORTED, labels};
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 
@@ -289,6 +290,48 @@ async fn contract_55_a_control_plane_machine_is_refused() -> Result<()> {
         Ok(())
     };
     afterwards(test, async || unmake(&lab, name).await).await
+}
+
+/// The Machine has labels that Cluster API gives its Node, and its data has none of them (row 53): the kubelet does not set
+/// them as well.
+#[tokio::test]
+async fn contract_44_cluster_api_copies_the_name_of_the_data_and_later_edits_change_neither() -> Result<()> {
+    let lab = Lab::open().await?;
+    let secrets = Api::<Secret>::namespaced(lab.management.clone(), &QUICKSTART.namespace);
+    let name = "e2e-edited";
+    let test = async {
+        machine(&lab, name, json!({ "node.cluster.x-k8s.io/rack": "needle-r7" })).await?;
+        let copied = async || {
+            let machine = machines(&lab).get(name).await?;
+            let pointer = machine.data.pointer("/spec/bootstrap/dataSecretName");
+            anyhow::Ok(pointer.and_then(Value::as_str).map(str::to_owned))
+        };
+        let copy = until("the name of the data in the Machine", PATIENCE, copied).await?;
+        assert_eq!(copy, name);
+        let before = secrets.get(name).await?;
+        let data = value(&before, "value").context("no data")?;
+        ensure!(!String::from_utf8_lossy(&data).contains("needle-r7"));
+
+        let edit = Patch::Merge(json!({ "spec": { "files": [{ "path": "/etc/motd", "content": "late" }] } }));
+        let edited = configs(&lab).patch(name, &PatchParams::default(), &edit).await?;
+        until("the edit to be seen", PATIENCE, async || {
+            let status = configs(&lab).get(name).await?.status.unwrap_or_default();
+            Ok((status.observed_generation == edited.metadata.generation).then_some(()))
+        })
+        .await?;
+        let events = Api::<Event>::namespaced(lab.management.clone(), &QUICKSTART.namespace);
+        let of =
+            ListParams::default().fields(&format!("reason=SpecChangedAfterRender,regarding.name={name}"));
+        let event = until("an Event", PATIENCE, async || {
+            Ok(events.list(&of).await?.items.into_iter().next())
+        })
+        .await?;
+        ensure!(event.note.is_some_and(|note| note.contains("new machines only")));
+        assert_eq!(secrets.get(name).await?.data, before.data);
+        assert_eq!(copied().await?.as_deref(), Some(name));
+        Ok(())
+    };
+    afterwards(Box::pin(test), async || unmake(&lab, name).await).await
 }
 
 #[tokio::test]

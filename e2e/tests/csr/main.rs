@@ -1,6 +1,7 @@
 //! The bootstrap provider against a real kube-apiserver and a real kube-controller-manager. The numbers are rows of
 //! `docs/src/reference/bootstrap.md`.
 
+mod machines;
 mod pools;
 
 use std::time::{Duration, Instant};
