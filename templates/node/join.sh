@@ -231,13 +231,13 @@ fi
 run_all pre.d PreJoinFailed
 
 # --- tools, control groups, memory, ports
-for tool in mount systemctl awk sed; do have "$tool" || fail ComponentMissing "$tool is not installed"; done
-for tool in iptables conntrack; do have "$tool" || say "warning: $tool is not installed"; done
+for tool in mount systemctl awk sed; do have "$tool" || fail ComponentMissing "no $tool"; done
+for tool in iptables conntrack; do have "$tool" || say "warning: no $tool"; done
 if [ "$CGROUP_V1" = fail ] && [ "$(stat -f -c %T /sys/fs/cgroup 2>/dev/null)" != cgroup2fs ]; then
     fail CgroupV1 "this kubelet does not run with cgroup v1: use an image with cgroup v2, or set kubelet.cgroupV1: Allow"
 fi
 memory=$(awk '/^MemTotal:/ { print int($2 / 1024) }' /proc/meminfo)
-[ "${memory:-1024}" -ge 900 ] || fail MemoryTooSmall "the machine has $memory MiB of memory, it needs 1 GiB"
+[ "${memory:-1024}" -ge 900 ] || fail MemoryTooSmall "$memory MiB of memory, 1 GiB is needed"
 [ -s /etc/machine-id ] || say "warning: no machine-id"
 # A container has no firmware tables; an empty ID is not unique.
 uuid=/sys/class/dmi/id/product_uuid
@@ -325,7 +325,8 @@ answers() {
     fi
 }
 until answers; do
-    systemctl start --no-block containerd.service 2>/dev/null || :
+    systemctl start --no-block containerd.service 2>/dev/null || have containerd ||
+        [ "$socket" != /run/containerd/containerd.sock ] || fail ComponentMissing "no containerd"
     late && fail RuntimeUnavailable "no container runtime answers at $CRI_SOCKET"
     sleep 2
 done

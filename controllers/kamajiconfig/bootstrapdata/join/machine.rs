@@ -45,6 +45,7 @@ echo "systemctl $*" >>ROOT/calls
 case $* in
 *is-active*kubelet*) [ -e ROOT/kubelet-runs ] ;;
 *is-active*) exit 3 ;;
+*containerd.service) [ ! -e ROOT/no-containerd ] ;;
 is-system-running) cat ROOT/system ;;
 'list-units --all --full --plain --no-legend --type=swap') cat ROOT/swap-units ;;
 're'*' --no-block kubelet.service' | 'start --no-block kubelet.service')

@@ -521,3 +521,32 @@ fn bootstrap_54_a_kubelet_of_another_minor_is_reported_and_one_of_another_patch_
     let (machine, boot) = with("v1.35.4", Some(VersionCheck::Off));
     machine.assert_joined(&boot);
 }
+
+#[test]
+fn bootstrap_55_a_missing_kubelet_or_container_runtime_is_reported_at_once() {
+    let machine = Machine::new(|_| {});
+    machine.approve();
+    machine.remove("usr/bin/kubelet");
+    let boot = machine.boot();
+    boot.assert_failed(
+        "ComponentMissing",
+        "/opt/kamaji/bin/kubelet",
+    );
+    assert!(!boot.called("systemctl restart"), "{boot:?}");
+
+    let machine = Machine::new(|_| {});
+    machine.approve();
+    machine.write("no-containerd", "");
+    machine.remove("run/containerd/containerd.sock");
+    let before = machine.read("proc/uptime");
+    let boot = machine.boot();
+    boot.assert_failed("ComponentMissing", "no containerd");
+    assert!(!boot.called("systemctl restart"), "{boot:?}");
+    assert_eq!(machine.read("proc/uptime"), before, "it waited");
+
+    // A runtime that the image has, and that is slow, is waited for.
+    machine.remove("no-containerd");
+    machine
+        .run()
+        .assert_failed("RuntimeUnavailable", "no container runtime answers");
+}
