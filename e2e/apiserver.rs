@@ -82,8 +82,7 @@ impl TestApiServer {
         Err(last.context("no attempt was made")?)
     }
 
-    /// One server /// One for all tests of a program: started by the first that asks, ended with the last that holds
-    /// One server /// it.
+    /// One for all tests of a program: started by the first that asks, ended with the last that holds it.
     pub async fn shared(options: &Options) -> anyhow::Result<Option<std::sync::Arc<Self>>> {
         static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
         static SHARED: Mutex<Weak<TestApiServer>> = Mutex::new(Weak::new());

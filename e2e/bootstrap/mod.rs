@@ -62,13 +62,14 @@ pub struct World {
     /// What signs client certificates.
     signer: issue::Issued,
     stop: CancellationToken,
-    _manager: Running,
+    _manager: Signer,
     home: Folder,
 }
 
-struct Running(Child);
+/// A kube-controller-manager that signs certificates of nodes, renews them, and deletes tokens that have ended.
+pub struct Signer(Child);
 
-impl Drop for Running {
+impl Drop for Signer {
     fn drop(&mut self) {
         // It is being thrown away: nothing useful can be done about an error.
         let _ = self.0.kill();
@@ -93,6 +94,11 @@ impl Drop for World {
 impl World {
     /// `None` where the programs are not built.
     pub async fn start(name: &str) -> Result<Option<Self>> {
+        Self::recorded_by(name, &record::policy()).await
+    }
+
+    /// The same, with what the API server writes down of requests.
+    pub async fn recorded_by(name: &str, policy: &Value) -> Result<Option<Self>> {
         if !tools().join("kube-controller-manager").exists() {
             ensure!(
                 !std::env::var("CI").is_ok_and(|value| value == "true"),
@@ -106,11 +112,8 @@ impl World {
         let pair = issue::ca("tenant", &AltNames::default(), Timestamp::now())?;
         fs::write(home.0.join("ca.crt"), &pair.cert_pem)?;
         fs::write(home.0.join("ca.key"), pair.key_pem.expose())?;
-        fs::write(home.0.join("audit.yaml"), record::policy().to_string())?;
-        let file = |name: &str| home.0.join(name).display().to_string();
         let mut arguments = tenant_arguments(&home.0);
-        arguments.push(format!("--audit-policy-file={}", file("audit.yaml")));
-        arguments.push(format!("--audit-log-path={}", file("audit.log")));
+        arguments.extend(record::arguments(&home.0, "audit", policy)?);
         let options = Options {
             arguments,
             ..Options::default()
@@ -119,24 +122,7 @@ impl World {
             return Ok(None);
         };
         server.install_definitions().await?;
-        let kubeconfig = server.kubeconfig()?;
-        let log = fs::File::create(home.0.join("kcm.log"))?;
-        let manager = Running(
-            Command::new(tools().join("kube-controller-manager"))
-                .args([
-                    format!("--kubeconfig={}", kubeconfig.display()),
-                    "--leader-elect=false".to_owned(),
-                    "--controllers=csrsigning,csrapproving,tokencleaner".to_owned(),
-                    format!("--cluster-signing-cert-file={}", file("ca.crt")),
-                    format!("--cluster-signing-key-file={}", file("ca.key")),
-                    "--secure-port=0".to_owned(),
-                ])
-                .stdin(Stdio::null())
-                .stdout(log.try_clone()?)
-                .stderr(log)
-                .spawn()
-                .context("kube-controller-manager does not start")?,
-        );
+        let manager = signer(&home.0, &server)?;
         let admin = server.client()?;
         let world = Self {
             server,
@@ -177,6 +163,20 @@ impl World {
     /// Flags of the API server of a tenant: it accepts our identity, and bootstrap tokens.
     pub fn tenant_arguments(&self) -> Vec<String> {
         tenant_arguments(&self.home.0)
+    }
+
+    /// Flags that write down what our identity requests of a tenant, in the file `<name>.log`.
+    pub fn tenant_record(&self, name: &str) -> Result<Vec<String>> {
+        let policy = json!({
+            "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
+            "rules": [{"level": "Metadata", "users": [BOOTSTRAP_USER]}, {"level": "None"}],
+        });
+        record::arguments(&self.home.0, name, &policy)
+    }
+
+    /// Starts what signs certificates in a tenant.
+    pub fn tenant_signer(&self, server: &TestApiServer) -> Result<Signer> {
+        signer(&self.home.0, server)
     }
 
     async fn cluster_at(&self, name: &str, server: &str, server_ca: &str) -> Result<()> {
@@ -229,10 +229,17 @@ impl World {
 
     /// Runs the controller until the returned token is cancelled.
     pub fn run(&self) -> Result<CancellationToken> {
+        let (role, stop) = self.role(self.server.client()?);
+        tokio::spawn(kamajiconfig::start(role));
+        Ok(stop)
+    }
+
+    /// The controller with this client of the management cluster, which is not started, and what stops it.
+    pub fn role(&self, client: Client) -> (Role, CancellationToken) {
         let stop = self.stop.child_token();
         let role = Role {
             name: RoleName::Bootstrap,
-            client: self.server.client()?,
+            client,
             settings: Arc::new(Settings {
                 namespaces: std::collections::BTreeSet::default(),
                 hosting: Hosting::Embedded,
@@ -249,8 +256,7 @@ impl World {
             readiness: Readiness::default(),
             stop: stop.clone(),
         };
-        tokio::spawn(kamajiconfig::start(role));
-        Ok(stop)
+        (role, stop)
     }
 
     fn port(&self) -> Result<u16> {
@@ -294,6 +300,27 @@ impl World {
         let api: Api<Secret> = Api::namespaced(self.admin.clone(), namespace);
         Ok(api.get_opt(name).await?)
     }
+}
+
+fn signer(home: &Path, server: &TestApiServer) -> Result<Signer> {
+    let kubeconfig = server.kubeconfig()?;
+    let file = |name: &str| home.join(name).display().to_string();
+    let log = fs::File::create(home.join("kcm.log"))?;
+    let child = Command::new(tools().join("kube-controller-manager"))
+        .args([
+            format!("--kubeconfig={}", kubeconfig.display()),
+            "--leader-elect=false".to_owned(),
+            "--controllers=csrsigning,csrapproving,tokencleaner".to_owned(),
+            format!("--cluster-signing-cert-file={}", file("ca.crt")),
+            format!("--cluster-signing-key-file={}", file("ca.key")),
+            "--secure-port=0".to_owned(),
+        ])
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .context("kube-controller-manager does not start")?;
+    Ok(Signer(child))
 }
 
 fn tenant_arguments(home: &Path) -> Vec<String> {

@@ -1,6 +1,9 @@
 //! What the API server recorded of requests.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -29,6 +32,19 @@ pub fn policy() -> Value {
     })
 }
 
+/// Writes a policy, and returns the flags of an API server that follows it. The record is the file `<name>.log`.
+pub fn arguments(home: &Path, name: &str, policy: &Value) -> Result<Vec<String>> {
+    let (rules, log) = (
+        home.join(format!("{name}.yaml")),
+        home.join(format!("{name}.log")),
+    );
+    fs::write(&rules, policy.to_string())?;
+    Ok(vec![
+        format!("--audit-policy-file={}", rules.display()),
+        format!("--audit-log-path={}", log.display()),
+    ])
+}
+
 /// A write to the management cluster, by the API server's own record.
 pub struct Write {
     /// Resource, in the plural.
@@ -47,7 +63,12 @@ impl World {
 
     /// What the API server recorded.
     fn recorded(&self) -> Result<Vec<Value>> {
-        let text = fs::read_to_string(self.file("audit.log"))?;
+        self.records("audit")
+    }
+
+    /// The requests that an API server wrote down as `name`, without the content: events of `audit.k8s.io/v1`.
+    pub fn records(&self, name: &str) -> Result<Vec<Value>> {
+        let text = fs::read_to_string(self.file(&format!("{name}.log")))?;
         // The last line may be half written.
         let events = text.lines().filter_map(|line| serde_json::from_str(line).ok());
         Ok(events.collect())

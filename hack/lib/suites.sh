@@ -21,7 +21,7 @@ E2E_TOOLS=(
 )
 
 # Suites of the crate e2e that only full suites run.
-FULL_ONLY_SUITES=(addresses classes conformance hostile members moved pools soak tunnel upgrade virtual)
+FULL_ONLY_SUITES=(addresses classes conformance hostile load members moved pools soak tunnel upgrade virtual)
 
 # name | recorded minutes, with built tools and a warm cache, or - | tools, apart from those of the lab where it runs there
 # Those of conformance include its tools, which nothing else builds: 25 of 45.
@@ -42,6 +42,7 @@ core-1.13|16|cluster-api-controller-v1.13.6
 virtual|-|kubelet
 pools|-|
 conformance|45|ginkgo e2e.test
+load|-|etcd kube-apiserver kube-controller-manager
 kubernetes-1.35|2|etcd etcdctl kube-controller-manager kubectl clusterctl kube-apiserver-v1.35.4
 '
 

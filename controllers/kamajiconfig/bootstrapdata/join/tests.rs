@@ -528,10 +528,7 @@ fn bootstrap_55_a_missing_kubelet_or_container_runtime_is_reported_at_once() {
     machine.approve();
     machine.remove("usr/bin/kubelet");
     let boot = machine.boot();
-    boot.assert_failed(
-        "ComponentMissing",
-        "/opt/kamaji/bin/kubelet",
-    );
+    boot.assert_failed("ComponentMissing", "/opt/kamaji/bin/kubelet");
     assert!(!boot.called("systemctl restart"), "{boot:?}");
 
     let machine = Machine::new(|_| {});
