@@ -42,7 +42,7 @@ core-1.13|16|cluster-api-controller-v1.13.6
 virtual|-|kubelet
 pools|-|
 conformance|45|ginkgo e2e.test
-load|-|etcd kube-apiserver kube-controller-manager
+load|5|etcd kube-apiserver kube-controller-manager
 kubernetes-1.35|2|etcd etcdctl kube-controller-manager kubectl clusterctl kube-apiserver-v1.35.4
 '
 
