@@ -91,7 +91,92 @@ async fn joins_with_defaults(lab: &Lab, cluster: &Cluster, image: &str, release:
         Ok(pods::is_ready(&pods.get("netexec").await?).then_some(()))
     })
     .await?;
-    pods::log_and_exec(&pods, "netexec").await
+    pods::log_and_exec(&pods, "netexec").await?;
+    started_again(lab, cluster, &node, &pods).await
+}
+
+/// Restarts the kubelet, then reboots the machine: it stays the same Node, and its pods run again.
+async fn started_again(lab: &Lab, cluster: &Cluster, before: &Node, pods: &Api<Pod>) -> Result<()> {
+    let tenant = cluster.client(lab).await?;
+    let name = before.name_any();
+    let boot = |node: &Node| {
+        let info = node.status.as_ref().and_then(|status| status.node_info.as_ref());
+        info.map(|info| info.boot_id.clone())
+    };
+    let start = started(&tenant, &name).await?;
+    on_machine(pods, "restart", &name, &["systemctl", "restart", "kubelet"]).await?;
+    until("another kubelet", PATIENCE, async || {
+        // The kubelet does not answer while it starts.
+        let now = started(&tenant, &name).await.ok();
+        Ok(now.filter(|now| *now != start))
+    })
+    .await?;
+    on_machine(pods, "reboot", &name, &["systemctl", "reboot"]).await?;
+    let after = until("the Node to be Ready after a reboot", PATIENCE, async || {
+        let found = Api::<Node>::all(tenant.clone()).get(&name).await?;
+        Ok((boot(&found) != boot(before) && is_ready(&found)).then_some(found))
+    })
+    .await?;
+    assert_eq!(after.uid(), before.uid(), "it is another Node");
+    assert_eq!(nodes(&tenant).await?.len(), 1);
+    until("the pod to be Ready after a reboot", PATIENCE, async || {
+        let pod = pods.get("netexec").await?;
+        let restarts = pod
+            .status
+            .iter()
+            .flat_map(|status| status.container_statuses.iter().flatten());
+        Ok(
+            (pods::is_ready(&pod) && restarts.into_iter().all(|status| status.restart_count > 0))
+                .then_some(()),
+        )
+    })
+    .await?;
+    pods::log_and_exec(pods, "netexec").await
+}
+
+/// When the kubelet of a node was started, as it reports itself.
+async fn started(tenant: &Client, node: &str) -> Result<String> {
+    let request = Request::get(format!("/api/v1/nodes/{node}/proxy/metrics")).body(Vec::new())?;
+    let metrics = tenant.request_text(request).await?;
+    let line = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("process_start_time_seconds "));
+    Ok(line.context("no start time")?.to_owned())
+}
+
+/// Runs a command on the machine of a node: a pod with the machine's file system runs it with the machine's programs.
+async fn on_machine(pods: &Api<Pod>, name: &str, node: &str, command: &[&str]) -> Result<()> {
+    let mut all = vec![
+        "/host/lib64/ld-linux-x86-64.so.2",
+        "--library-path",
+        "/host/lib/x86_64-linux-gnu",
+        "/host/usr/sbin/chroot",
+        "/host",
+    ];
+    all.extend(command);
+    let mut pod = serde_json::to_value(pods::netexec(name, Some(node))?)?;
+    pod["spec"]["restartPolicy"] = json!("Never");
+    pod["spec"]["hostPID"] = json!(true);
+    pod["spec"]["volumes"] = json!([{ "name": "host", "hostPath": { "path": "/" } }]);
+    let container = &mut pod["spec"]["containers"][0];
+    container["command"] = json!(all);
+    container["securityContext"] = json!({ "privileged": true });
+    container["volumeMounts"] = json!([{
+        "name": "host", "mountPath": "/host", "mountPropagation": "HostToContainer",
+    }]);
+    let pod: Pod = serde_json::from_value(pod)?;
+    pods.create(&PostParams::default(), &pod).await?;
+    until(&format!("{name} to have run"), PATIENCE, async || {
+        let found = pods.get(name).await?;
+        let status = found.status.unwrap_or_default();
+        let containers = status.container_statuses.unwrap_or_default();
+        let began = containers.iter().filter_map(|status| status.state.as_ref());
+        Ok(began
+            .into_iter()
+            .any(|state| state.running.is_some() || state.terminated.is_some())
+            .then_some(()))
+    })
+    .await
 }
 
 /// The configuration in force, as the kubelet tells it.
