@@ -1,5 +1,5 @@
-//! Virtual machines: their own kernel, control groups v2, the service manager's driver and a clock of their own. Their
-//! KamajiConfig has an empty spec. Needs the lab with the disk of `hack/tools/machine-disk`.
+//! Virtual machines: their own kernel, control groups v2, the service manager's driver, a clock of their own, and a kubelet
+//! that the image enables. Their KamajiConfig has an empty spec. Needs the lab with the disk of `hack/tools/machine-disk`.
 
 use std::time::Duration;
 
