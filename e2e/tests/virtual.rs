@@ -79,7 +79,10 @@ async fn joins_with_defaults(lab: &Lab, cluster: &Cluster, image: &str, release:
     );
 
     let tenant = cluster.client(lab).await?;
-    let config = configuration(&tenant, &node.name_any()).await?;
+    let config = until("the agent of the tunnel to run", PATIENCE, async || {
+        configuration(&tenant, &node.name_any()).await.map(Some)
+    })
+    .await?;
     for (field, expected) in DEFAULTS {
         eprintln!("| `{field}` | `{}` |", config[field]);
         assert_eq!(config[field].to_string(), expected, "{field}");
