@@ -94,7 +94,11 @@ async fn joins_with_defaults(lab: &Lab, cluster: &Cluster, image: &str, release:
         Ok(pods::is_ready(&pods.get("netexec").await?).then_some(()))
     })
     .await?;
-    pods::log_and_exec(&pods, "netexec").await
+    // It may not have written its first line yet.
+    until("log and exec", PATIENCE, async || {
+        pods::log_and_exec(&pods, "netexec").await.map(Some)
+    })
+    .await
 }
 
 /// The configuration in force, as the kubelet tells it.
