@@ -311,7 +311,7 @@ async fn keep(
     let references = observe::references(scope.context, scope.config).await?;
     let rendered = secret::render(scope, sources.version, sources.target, &references, token)?;
     write(scope, sources, &rendered, token).await?;
-    Ok(secret::figures(&rendered, sources.intent))
+    Ok(secret::figures(scope, &rendered, sources.intent))
 }
 
 /// Gives the data another token. The one before lives to its end.
@@ -350,7 +350,7 @@ async fn replace(
     }
     tenant.note_token(token.id(), holder.uid);
     write(scope, sources, &rendered, &token).await?;
-    let figures = secret::figures(&rendered, sources.intent);
+    let figures = secret::figures(scope, &rendered, sources.intent);
     Ok((known.with(current), figures))
 }
 

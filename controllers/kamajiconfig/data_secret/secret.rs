@@ -14,7 +14,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use kamaji_api::{
-    bootstrap::{BootstrapDataStatus, KamajiConfig},
+    bootstrap::{BootstrapDataStatus, KamajiConfig, NameSource},
     conditions::Reason,
     labels::{capi, field_manager, ours},
 };
@@ -37,7 +37,7 @@ use crate::{
         bootstrapdata::{
             self,
             delivery::Delivery,
-            inputs::{Inputs, RenderError, Target},
+            inputs::{self, Inputs, RenderError, Target},
             plan,
             render::Rendered,
         },
@@ -141,6 +141,10 @@ async fn find(scope: &Scope<'_>, name: &str) -> Result<Option<Stored>, Problem> 
         gzip_bytes: None,
         user_data_bytes: None,
         user_data_limit: None,
+        name_source: secret
+            .annotations()
+            .get(ours::NAME_SOURCE)
+            .and_then(|text| NameSource::parse(text)),
         spec_hash: secret.annotations().get(ours::INPUTS_HASH).cloned(),
     };
     Ok(Some(Stored { token, figures }))
@@ -245,18 +249,19 @@ async fn write(scope: &Scope<'_>, hash: &str, rendered: Rendered, token: Token) 
     }
     Ok(Stored {
         token: Some(token),
-        figures: figures(&rendered, hash),
+        figures: figures(scope, &rendered, hash),
     })
 }
 
 /// Figures of rendered data; `hash` is the digest of what it was rendered from.
-pub fn figures(rendered: &Rendered, hash: &str) -> BootstrapDataStatus {
+pub fn figures(scope: &Scope<'_>, rendered: &Rendered, hash: &str) -> BootstrapDataStatus {
     BootstrapDataStatus {
         sha256: Some(rendered.sha256.clone()),
         bytes: i64::try_from(rendered.text.len()).ok(),
         gzip_bytes: i64::try_from(rendered.gzip_bytes).ok(),
         user_data_bytes: i64::try_from(rendered.size.bytes).ok(),
         user_data_limit: rendered.size.limit.and_then(|bytes| i64::try_from(bytes).ok()),
+        name_source: Some(name_source(scope)),
         spec_hash: Some(hash.to_owned()),
     }
 }
@@ -350,13 +355,19 @@ fn labels(cluster: &str) -> BTreeMap<String, String> {
 
 /// The Secret of this name with the data and its token; `hash` is the digest of what the data was rendered from.
 pub fn secret(scope: &Scope<'_>, name: &str, hash: &str, data: (&[u8], &Token)) -> Secret {
-    of(scope.config, (name, &scope.cluster.name), hash, data)
+    let names = (name, scope.cluster.name.as_str());
+    of(scope.config, names, (hash, name_source(scope)), data)
+}
+
+/// Where the data of this config takes the name of a Node from.
+fn name_source(scope: &Scope<'_>) -> NameSource {
+    inputs::name_source(&scope.settings.registration, &scope.owner)
 }
 
 fn of(
     config: &KamajiConfig,
     (name, cluster): (&str, &str),
-    hash: &str,
+    (hash, source): (&str, NameSource),
     (data, token): (&[u8], &Token),
 ) -> Secret {
     let extra = &config.spec.secret_metadata;
@@ -364,6 +375,9 @@ fn of(
     all.extend(labels(cluster));
     let mut annotations: BTreeMap<_, _> = extra.annotations.clone();
     annotations.insert(ours::INPUTS_HASH.to_owned(), hash.to_owned());
+    if source != NameSource::MachineName {
+        annotations.insert(ours::NAME_SOURCE.to_owned(), source.as_str().to_owned());
+    }
     let data: [(&str, Vec<u8>); 3] = [
         (capi::VALUE_KEY, data.to_vec()),
         (capi::FORMAT_KEY, config.spec.format.as_str().into()),
@@ -421,7 +435,12 @@ mod tests {
             ..KamajiConfig::default()
         };
         let token = Token::parse("abcdef.0123456789abcdef").unwrap();
-        let made = of(&config, ("m", "c"), "h", (b"#cloud-config\n", &token));
+        let made = of(
+            &config,
+            ("m", "c"),
+            ("h", NameSource::MachineName),
+            (b"#cloud-config\n", &token),
+        );
         assert_eq!(made.type_.as_deref(), Some("cluster.x-k8s.io/secret"));
         assert_eq!(made.labels()["cluster.x-k8s.io/cluster-name"], "c");
         let owner = &made.owner_references()[0];
