@@ -158,6 +158,6 @@ fn tidy(schema: &mut JSONSchemaProps) {
 
 /// Bounds a number to what decodes. API servers before 1.36 ignore the format `int32`, and keep larger numbers.
 fn bound_to_int32(schema: &mut JSONSchemaProps) {
-    schema.minimum.get_or_insert(f64::from(i32::MIN));
-    schema.maximum.get_or_insert(f64::from(i32::MAX));
+    schema.minimum.get_or_insert_with(|| f64::from(i32::MIN));
+    schema.maximum.get_or_insert_with(|| f64::from(i32::MAX));
 }
