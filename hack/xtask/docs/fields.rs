@@ -131,10 +131,11 @@ fn meaning(schema: &JSONSchemaProps, required: bool) -> String {
             .collect();
         parts.push(format!("One of {}.", allowed.join(", ")));
     }
-    if let Some(minimum) = schema.minimum {
+    // The whole range of a format says nothing to a reader.
+    if let Some(minimum) = schema.minimum.filter(|bound| *bound != f64::from(i32::MIN)) {
         parts.push(format!("At least {minimum}."));
     }
-    if let Some(maximum) = schema.maximum {
+    if let Some(maximum) = schema.maximum.filter(|bound| *bound != f64::from(i32::MAX)) {
         parts.push(format!("At most {maximum}."));
     }
     if let Some(length) = schema.max_length.filter(|_| schema.enum_.is_none()) {
