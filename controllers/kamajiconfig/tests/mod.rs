@@ -61,8 +61,10 @@ struct World {
     boots: bool,
     /// The infrastructure provider sets the provider ID of the Machine.
     provider_id: bool,
-    /// Nodes were listed.
-    nodes_listed: bool,
+    /// What the watches of the workload cluster have not listed: `Node` or `Secret`.
+    unlisted: Option<&'static str>,
+    /// How often certificate requests were listed again.
+    lists: u64,
     last: Option<Outcome>,
 }
 
@@ -99,7 +101,8 @@ impl World {
             tenant: FakeApi::default(),
             boots: false,
             provider_id: false,
-            nodes_listed: true,
+            unlisted: None,
+            lists: 0,
             last: None,
         };
         world.machine("m");
@@ -158,8 +161,11 @@ impl World {
         for object in self.tenant.objects() {
             observe(&tenant, &Change::listed(object));
         }
-        if self.nodes_listed {
+        if self.unlisted != Some("Node") {
             self.list_nodes(&tenant);
+        }
+        if self.unlisted == Some("Secret") {
+            return tenant;
         }
         let mut listing = HashMap::new();
         for object in self.tenant.objects().iter().filter(|object| is_token(object)) {
@@ -168,6 +174,17 @@ impl World {
         }
         tenant.on_token(Event::InitDone, &mut listing);
         tenant
+    }
+
+    /// What the watch of certificate requests lists again.
+    fn list_requests(&self, tenant: &Arc<Tenant>) {
+        tenant.on_request(Event::Init);
+        for object in self.tenant.objects() {
+            if object["kind"] == "CertificateSigningRequest" {
+                tenant.on_request(Event::InitApply(serde_json::from_value(object).unwrap()));
+            }
+        }
+        tenant.on_request(Event::InitDone);
     }
 
     fn list_nodes(&self, tenant: &Tenant) {
@@ -189,6 +206,7 @@ impl World {
         self.api.changes();
         self.tenant.changes();
         self.context = fresh(&self.api);
+        self.lists = 0;
         for object in self.api.objects() {
             fold(&self.context, &Change::listed(object));
         }
@@ -221,6 +239,12 @@ impl World {
         }
         // Tasks of the workload cluster, such as deleting tokens without a config.
         breathe().await;
+        let open = self.context.tenants.any(&path::key("alpha"));
+        if let Some(tenant) = open.filter(|tenant| tenant.lists() != self.lists) {
+            self.lists = tenant.lists();
+            self.list_requests(&tenant);
+            worked = true;
+        }
         worked
     }
 
@@ -611,7 +635,7 @@ async fn bootstrap_13_a_used_token_is_never_created_again() {
     let reported = world.picture();
     world.writes();
     world.wake("m").await;
-    world.nodes_listed = false;
+    world.unlisted = Some("Node");
     world.restart().await;
     world.settle().await;
     world.wake("m").await;
@@ -621,7 +645,7 @@ async fn bootstrap_13_a_used_token_is_never_created_again() {
         reported,
         "nothing new is reported of Nodes that were not listed"
     );
-    world.nodes_listed = true;
+    world.unlisted = None;
     let tenant = world.open().await;
     world.list_nodes(&tenant);
     world.settle().await;
@@ -1002,7 +1026,7 @@ async fn a_joined_machine_whose_node_is_not_seen_for_the_size_of_another_says_so
     world.boots = true;
     world.settle().await;
     let reported = world.picture();
-    world.nodes_listed = false;
+    world.unlisted = Some("Node");
     world.restart().await;
     let tenant = world.open().await;
     large_node(&tenant);
