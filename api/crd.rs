@@ -91,12 +91,15 @@ fn identify(root: &mut JSONSchemaProps) {
     }
 }
 
-/// Removes, at every depth, what generated schemas contain and Kubernetes does not use, and bounds times.
+/// Removes, at every depth, what generated schemas contain and Kubernetes does not use, and bounds times and numbers.
 fn tidy(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
     schema.title = None;
     if schema.format.as_deref() == Some("date-time") {
         schema.pattern = Some(BEFORE_9999.to_owned());
+    }
+    if schema.format.as_deref() == Some("int32") {
+        bound_to_int32(schema);
     }
     if schema
         .format
@@ -123,6 +126,10 @@ fn tidy(schema: &mut JSONSchemaProps) {
         schema.one_of = None;
         schema.type_ = None;
         schema.format = None;
+        // Quantities have a pattern; the others are a port or a number of pods, or the name or the percentage of one.
+        if schema.pattern.is_none() {
+            bound_to_int32(schema);
+        }
     } else {
         for inner in [&mut schema.any_of, &mut schema.one_of, &mut schema.all_of]
             .into_iter()
@@ -147,4 +154,10 @@ fn tidy(schema: &mut JSONSchemaProps) {
     if let Some(JSONSchemaPropsOrBool::Schema(inner)) = &mut schema.additional_properties {
         tidy(inner);
     }
+}
+
+/// Bounds a number to what decodes. API servers before 1.36 ignore the format `int32`, and keep larger numbers.
+fn bound_to_int32(schema: &mut JSONSchemaProps) {
+    schema.minimum.get_or_insert_with(|| f64::from(i32::MIN));
+    schema.maximum.get_or_insert_with(|| f64::from(i32::MAX));
 }

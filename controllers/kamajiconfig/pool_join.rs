@@ -14,15 +14,17 @@ use super::{
     approval::approve::{self, Answers},
     data_secret, observe,
     pool::{
-        claims, instances,
+        claims,
+        instances::{self, Instances},
         rotation::{self, Tokens},
     },
     scope::Scope,
     status::{self, Pool, PoolIds, Progress, Token},
     tenants::{self, Tenant},
+    wake,
 };
 use crate::{
-    capi::machine_pool::MachinePool,
+    capi::{cluster::Reference, machine_pool::MachinePool},
     k8s::problem::{Problem, Retry},
     runtime::driver::Outcome,
 };
@@ -44,7 +46,7 @@ pub async fn advance(
     }
     let tenant = tenants::open::open(scope, progress).await?;
     let known = Tokens::of(scope.config.status.as_ref()).at(scope.now);
-    let known = data_secret::pool::end_abused(scope, &tenant, known).await?;
+    let known = data_secret::pool_token::end_abused(scope, &tenant, known).await?;
     // Before the tokens change: the one that is forgotten then may have authenticated requests that wait.
     let answers = answer_known(scope, &tenant, &known).await?;
     // Machines that have a token go on joining, whatever keeps the data from being renewed.
@@ -52,20 +54,34 @@ pub async fn advance(
     let (tokens, stopped) = match ensured {
         Ok(tokens) => (tokens, None),
         Err(problem) if !scope.announced || observe::is_failure(&problem) => return Err(problem),
-        Err(problem) => (known.clone(), Some(problem)),
+        Err(problem) => {
+            let renewed = data_secret::pool::renew(scope, &tenant, known.clone(), progress).await;
+            let renewed = renewed.or_else(|other| {
+                if observe::is_failure(&other) {
+                    Err(other)
+                } else {
+                    Ok(None)
+                }
+            })?;
+            let stopped = Stopped {
+                renewed: renewed.is_some(),
+                problem,
+            };
+            (renewed.unwrap_or_else(|| known.clone()), Some(stopped))
+        }
     };
     progress.known.clone_from(&tokens.current);
     // After a crash the data has a token that the status has not.
     let unknown = tokens.ids().filter(|id| known.ids().all(|known| known != *id));
     let answers = answer(scope, &tenant, unknown, answers).await?;
-    let renewal = if stopped.is_some() {
+    let renewal = if stopped.as_ref().is_some_and(|stopped| !stopped.renewed) {
         end_of(&tokens, scope)
     } else {
         let ttl = rotation::ttl(&scope.config.spec.auth.token);
         Some(rotation::due_in(&tokens, ttl, scope.now))
     };
     let outcome = follow(scope, (pool, &tenant), (&tokens, renewal), answers, progress).await?;
-    match stopped {
+    match stopped.map(Stopped::into_problem) {
         None => Ok(outcome),
         // A change ends it, and the times of the rest come all the same.
         Some(problem) if problem.retry == Retry::OnChange => {
@@ -76,6 +92,28 @@ pub async fn advance(
     }
 }
 
+/// What keeps the data from being rendered.
+struct Stopped {
+    problem: Problem,
+    /// The data gets new tokens all the same.
+    renewed: bool,
+}
+
+impl Stopped {
+    /// The problem, and what it means for machines that boot now.
+    fn into_problem(self) -> Problem {
+        let meanwhile = if self.renewed {
+            "until then the bootstrap data stays as it was, with new tokens in time"
+        } else {
+            "until then the bootstrap data gets no new token: machines that boot after status.token.expiration cannot join"
+        };
+        Problem {
+            message: format!("{}; {meanwhile}", self.problem.message),
+            ..self.problem
+        }
+    }
+}
+
 /// Seconds until the current token ends, if it lives.
 fn end_of(tokens: &Tokens, scope: &Scope<'_>) -> Option<i64> {
     let current = tokens.current.as_ref();
@@ -83,26 +121,27 @@ fn end_of(tokens: &Tokens, scope: &Scope<'_>) -> Option<i64> {
     left.filter(|left| *left > 0)
 }
 
-/// The config that the pool names, if it is another one. Cluster API leaves the one before its owner.
-fn successor<'a>(scope: &Scope<'_>, pool: &'a MachinePool) -> Option<&'a str> {
+/// The config that the pool names, of any kind, if it is another one. Cluster API leaves the pool the owner of the one before.
+fn successor<'a>(scope: &Scope<'_>, pool: &'a MachinePool) -> Option<&'a Reference> {
     let named = pool.spec.template.spec.bootstrap.config_ref.as_ref()?;
-    let is_this = named.kind == "KamajiConfig" && named.name == scope.key.name;
-    (!is_this).then_some(named.name.as_str())
+    let is_this = wake::config_of(named, &scope.key.namespace).as_ref() == Some(scope.key);
+    (!is_this).then_some(named)
 }
 
 /// A config that its pool no longer names: machines that have its tokens may join until those end.
 async fn retire(
     scope: &Scope<'_>,
-    (pool, successor): (&MachinePool, &str),
+    (pool, successor): (&MachinePool, &Reference),
     progress: &mut Progress,
 ) -> Result<Outcome, Problem> {
     let why = format!(
-        "{} names {successor} in its bootstrap.configRef",
-        scope.owner_name()
+        "{} names {} in its bootstrap.configRef",
+        scope.owner_name(),
+        successor.text()
     );
     let mut known = Tokens::of(scope.config.status.as_ref()).at(scope.now);
     if let Some(tenant) = scope.context.tenants.any(&scope.cluster) {
-        known = data_secret::pool::end_abused(scope, &tenant, known).await?;
+        known = data_secret::pool_token::end_abused(scope, &tenant, known).await?;
     }
     let lives = |token: &TokenStatus| rotation::left(token, scope.now) > 0;
     if !known.current.iter().chain(&known.former).any(lives) {
@@ -117,7 +156,10 @@ async fn retire(
         }
         scope.context.tenants.leave(&scope.cluster, scope.key);
         progress.token = Some(Token::Removed(why));
-        // The names are those of the other config.
+        // The names are those of the other config, which looks for its Nodes among them.
+        if let Some(key) = wake::config_of(successor, &scope.key.namespace) {
+            scope.context.queue.add(key);
+        }
         progress.pool = Some(Pool {
             nodes: Vec::new(),
             wanted: 0,
@@ -153,12 +195,7 @@ async fn answer(
         return Ok(answers);
     }
     for id in ids {
-        let more = approve::answer(scope, tenant, id).await?;
-        answers = Answers {
-            held: more.held.or(answers.held),
-            denied: more.denied.or(answers.denied),
-            approved: more.approved || answers.approved,
-        };
+        answers = answers.and(approve::answer(scope, tenant, id).await?);
     }
     Ok(answers)
 }
@@ -179,8 +216,10 @@ async fn follow(
     let before = config.status.as_ref().map_or(&[][..], |status| &status.nodes);
     let patience = claims::patience(&config.spec);
     let exists = |name: &str| tenant.may_have_node(name);
+    let foreign = |name: &str| approve::claimed_by(scope.context, &config, name).is_some();
     let nodes = if tenant.nodes_listed() {
-        claims::settled(before, pool.nodes(), &exists, scope.now, patience)
+        let core = pool.nodes();
+        claims::settled(before, core, (&exists, &foreign), scope.now, patience)
     } else {
         before.to_vec()
     };
@@ -197,7 +236,7 @@ async fn follow(
     let held = held(&config, tenant, answers, (&ids, report.as_ref()));
     let next = [
         renewal,
-        claims::next_end(&nodes, &exists, scope.now, patience),
+        claims::next_end(nodes.iter(), &exists, scope.now, patience),
         again,
         ids.iter()
             .any(|id| tenant.is_abused_by(scope.key, id))
@@ -259,7 +298,7 @@ async fn settle_provider_ids(
     if !tenant.nodes_listed() {
         return Ok(None);
     }
-    let instances = instances::of(&scope.observed.pool_machines);
+    let instances = Instances::of(&scope.observed.pool_machines);
     let mut awaited = Vec::new();
     for node in nodes {
         let Some(facts) = tenant

@@ -188,8 +188,9 @@ fn pool_changed(
 }
 
 /// The config that a bootstrap reference names.
-fn config_of(reference: &Reference, namespace: &str) -> Option<RootKey> {
-    (reference.kind == "KamajiConfig").then(|| RootKey::new(namespace, reference.name.clone()))
+pub fn config_of(reference: &Reference, namespace: &str) -> Option<RootKey> {
+    let is_ours = reference.kind == "KamajiConfig" && reference.api_group == KamajiConfig::group(&());
+    is_ours.then(|| RootKey::new(namespace, reference.name.clone()))
 }
 
 /// A Cluster that was paused or resumed, whose infrastructure or control plane became ready, or whose endpoint changed.

@@ -20,7 +20,7 @@ use kamaji_api::{
 };
 use kube::{
     Api, ResourceExt as _,
-    api::{DeleteParams, PartialObjectMeta, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, PartialObjectMeta, Patch, PatchParams, PostParams},
     runtime::{
         WatchStreamExt as _,
         watcher::{self, Event},
@@ -141,6 +141,23 @@ impl Session {
         let name = secret_name(id);
         let action = format!("get Secret {name}");
         self.ask(within(&action, self.secrets().get_opt(&name))).await
+    }
+
+    /// Metadata of our tokens with this label.
+    pub async fn tokens_labelled(
+        &self,
+        label: &str,
+        value: &str,
+    ) -> Result<Vec<PartialObjectMeta<Secret>>, Error> {
+        let labels = format!(
+            "{}={},{label}={value}",
+            ours::MANAGED_BY,
+            field_manager::BOOTSTRAP
+        );
+        let params = ListParams::default().labels(&labels).limit(PAGE);
+        let tokens = self.secrets();
+        let list = within("list bootstrap tokens", tokens.list_metadata(&params));
+        Ok(self.ask(list).await?.items)
     }
 
     /// Creates a token; `false` when its id is in use.

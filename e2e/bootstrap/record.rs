@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::Result;
+use capi_kamaji::pki::spec::BOOTSTRAP_USER;
 use serde_json::{Value, json};
 
 use super::{NS, World};
@@ -13,7 +14,8 @@ use super::{NS, World};
 /// Verbs that write.
 const WRITES: [&str; 5] = ["create", "update", "patch", "delete", "deletecollection"];
 
-/// Who answers certificate requests and makes tokens is written down, and each write in the namespace of the Clusters.
+/// Who answers certificate requests and makes tokens is written down, each write in the namespace of the Clusters, and what the
+/// bootstrap provider asks of the workload cluster.
 pub fn policy() -> Value {
     json!({
         "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
@@ -27,6 +29,7 @@ pub fn policy() -> Value {
                 "resources": [{"group": "", "resources": ["secrets"]}],
             },
             {"level": "Metadata", "verbs": WRITES, "namespaces": [NS]},
+            {"level": "Metadata", "users": [BOOTSTRAP_USER]},
             {"level": "None"},
         ],
     })
@@ -53,6 +56,8 @@ pub struct Write {
     pub subresource: String,
     /// Name of the object.
     pub name: String,
+    /// Another client wrote at the same time.
+    pub conflict: bool,
 }
 
 impl World {
@@ -84,15 +89,26 @@ impl World {
                 resource: text(&event, "resource"),
                 subresource: text(&event, "subresource"),
                 name: text(&event, "name"),
+                conflict: event["responseStatus"]["code"] == 409,
             })
             .collect())
     }
 
-    /// Users who wrote the object of this name: one entry a write.
+    /// How many requests the bootstrap provider sent to the workload cluster, without lists and watches.
+    pub fn asked(&self) -> Result<usize> {
+        let events = self.recorded()?.into_iter();
+        let ours = events.filter(|event| event["user"]["username"] == BOOTSTRAP_USER);
+        Ok(ours
+            .filter(|event| !["list", "watch"].contains(&event["verb"].as_str().unwrap_or_default()))
+            .count())
+    }
+
+    /// Users who answered the request of this name, or created the token of this name: one entry a write.
     pub fn writers(&self, name: &str) -> Result<Vec<String>> {
         let events = self.recorded()?.into_iter();
         Ok(events
             .filter(|event| event["objectRef"]["name"] == name)
+            .filter(|event| event["verb"] == "create" || event["objectRef"]["subresource"] == "approval")
             .filter(|event| matches!(event["responseStatus"]["code"].as_u64(), Some(200 | 201)))
             .filter_map(|event| event["user"]["username"].as_str().map(str::to_owned))
             .collect())

@@ -39,7 +39,7 @@ addresses|6|
 classes|20|
 upgrade|9|kube-apiserver-v1.34.4 kube-controller-manager-v1.34.4 kube-scheduler-v1.34.4 kubelet-v1.34.4 kube-proxy-v1.34.4 kubelet-v1.35.4 kube-proxy-v1.35.4
 core-1.13|16|cluster-api-controller-v1.13.6
-virtual|-|kubelet
+virtual|20|kubelet
 pools|-|
 conformance|45|ginkgo e2e.test
 load|5|etcd kube-apiserver kube-controller-manager

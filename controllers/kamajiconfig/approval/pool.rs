@@ -4,6 +4,8 @@
 //! their names, the Machines that some infrastructure providers have for them, the Nodes and names that exist, and the size of
 //! the pool. Who has the token can take the name of a machine that has not joined yet, and no other.
 
+use std::collections::{BTreeSet, HashSet};
+
 use k8s_openapi::jiff::Timestamp;
 use kamaji_api::{
     bootstrap::{MOST_POOL_NODES, PoolNode},
@@ -14,23 +16,60 @@ use super::{
     count,
     csr::{self, Decision, EXISTING_FOR, Requester},
 };
-use crate::kamajiconfig::{pool::instances::Instance, status::seconds};
+use crate::kamajiconfig::{
+    pool::instances::{Instance, Instances, is_among},
+    status::seconds,
+};
 
-/// What a decision depends on of a MachinePool.
-#[derive(Clone, Debug)]
+/// What a decision depends on of a MachinePool. The same for all requests until one is approved.
+#[derive(Debug)]
 pub struct PoolFacts<'a> {
     /// It is being deleted.
     pub deleting: bool,
     /// Its Machines, if the infrastructure provider has some.
-    pub instances: Vec<Instance<'a>>,
+    pub instances: &'a Instances<'a>,
+    /// The names in its provider IDs, where those of its Nodes are among them.
+    pub listed: Option<HashSet<&'a str>>,
     /// Most Nodes that it may have.
     pub budget: usize,
-    /// Nodes and reserved names that it has, without the requested one.
-    pub used: usize,
-    /// Nodes and reserved names that no Machine of `instances` has by its name, without the requested one.
+    /// Nodes and reserved names that it has, by any of its configs.
+    pub held: BTreeSet<String>,
+    /// How many of these no Machine of `instances` has by its name.
     pub unnamed: usize,
     /// Seconds until a reserved name becomes free.
     pub free_in: i64,
+}
+
+impl<'a> PoolFacts<'a> {
+    /// The facts without its provider IDs; `held` are its Nodes and reserved names.
+    pub fn new(instances: &'a Instances<'a>, budget: usize, held: BTreeSet<String>) -> Self {
+        let unnamed = held.iter().filter(|name| !is_known(instances, name)).count();
+        Self {
+            deleting: false,
+            instances,
+            listed: None,
+            budget,
+            held,
+            unnamed,
+            free_in: EXISTING_FOR,
+        }
+    }
+
+    /// It has as many Nodes as it may have, without this one.
+    fn is_full_beside(&self, node: &str) -> bool {
+        self.held.len() - usize::from(self.held.contains(node)) >= self.budget
+    }
+
+    /// Nodes beside this one that a Machine without names may have.
+    fn unnamed_beside(&self, node: &str) -> usize {
+        let counted = self.held.contains(node) && !is_known(self.instances, node);
+        self.unnamed - usize::from(counted)
+    }
+}
+
+/// A Machine has this node, or may have it by its name.
+fn is_known(instances: &Instances<'_>, node: &str) -> bool {
+    instances.with_node(node).is_some() || instances.named(node).next().is_some()
 }
 
 /// Decides about a well-formed request for `node` that was created `age_seconds` ago.
@@ -61,62 +100,57 @@ pub fn decide(node: &str, requester: &Requester<'_>, pool: &PoolFacts<'_>, age_s
     if let Some(refusal) = stranger(node, pool, age_seconds) {
         return refusal;
     }
-    if requester.claimed != Some(node)
-        && let Some(waits) = without_room(pool)
-    {
-        return waits;
+    if requester.claimed != Some(node) && pool.is_full_beside(node) {
+        return Decision::Wait(Reason::PoolFull, full(pool), pool.free_in);
     }
     csr::within_rate(node, requester)
 }
 
-/// No name more, while the pool is full.
-pub fn without_room(pool: &PoolFacts<'_>) -> Option<Decision> {
-    let is_full = pool.used >= pool.budget && !pool.deleting;
-    is_full.then(|| Decision::Wait(Reason::PoolFull, full(pool), pool.free_in))
-}
-
 fn full(pool: &PoolFacts<'_>) -> String {
     match pool.budget {
-        0 => "a machine asks for a certificate, and the MachinePool has no replicas".to_owned(),
+        0 => "a machine asks for a certificate, and the MachinePool has no replicas: raise its spec.replicas, or delete the \
+              machine"
+            .to_owned(),
         budget => format!(
             "a machine asks for a certificate, and the MachinePool has {} Nodes and reserved names, of {budget} at most \
-             (a quarter more than its replicas, and {MOST_POOL_NODES} in all)",
-            pool.used
+             (a quarter more than its replicas, and {MOST_POOL_NODES} in all): raise its spec.replicas, or delete Nodes whose \
+             machines are gone",
+            pool.held.len()
         ),
     }
 }
 
-/// Why the node is none of the Machines of the pool. They may come, or report their addresses, after they booted.
+/// Why the node is none of the machines of the pool, as far as the infrastructure reports them. It may report one, or its
+/// addresses, after the machine booted.
 fn stranger(node: &str, pool: &PoolFacts<'_>, age_seconds: i64) -> Option<Decision> {
-    let instances = &pool.instances;
-    let anonymous = instances
-        .iter()
-        .filter(|instance| instance.is_anonymous())
-        .count();
-    if instances.is_empty() {
-        return None;
-    }
-    let named: Vec<_> = instances
-        .iter()
-        .filter(|instance| instance.is_named(node))
-        .collect();
-    if named
-        .iter()
-        .any(|instance| !instance.deleting && instance.node_ref.is_none_or(|known| known == node))
-    {
-        return None;
-    }
-    if !named.is_empty() {
-        return Some(Decision::Deny(
-            Reason::MachineNotEligible,
-            "the Machine of that name is being deleted or has another node".to_owned(),
-        ));
-    }
-    if anonymous > pool.unnamed {
-        return None;
-    }
-    let message =
-        "no Machine of the MachinePool has the requested name, nor an address of that name".to_owned();
+    let instances = pool.instances;
+    let message = if instances.is_empty() {
+        let listed = pool.listed.as_ref()?;
+        if is_among(listed, node) {
+            return None;
+        }
+        format!(
+            "no ID in spec.providerIDList of the MachinePool ends with the requested name {node}, and those of all its Nodes \
+             end with theirs"
+        )
+    } else {
+        let is_free = |instance: &Instance<'_>| {
+            !instance.deleting && instance.node_ref.is_none_or(|known| known == node)
+        };
+        if instances.named(node).any(is_free) {
+            return None;
+        }
+        if instances.named(node).next().is_some() {
+            return Some(Decision::Deny(
+                Reason::MachineNotEligible,
+                "the Machine of that name is being deleted or has another node".to_owned(),
+            ));
+        }
+        if instances.anonymous() > pool.unnamed_beside(node) {
+            return None;
+        }
+        format!("no Machine of the MachinePool has the requested name {node}, nor an address of that name")
+    };
     Some(if age_seconds < EXISTING_FOR {
         Decision::Wait(Reason::NameMismatch, message, EXISTING_FOR - age_seconds)
     } else {
@@ -148,14 +182,12 @@ mod tests {
     use super::*;
     use crate::kamajiconfig::approval::csr::tests::{reason, requester};
 
-    fn facts() -> PoolFacts<'static> {
+    /// A pool of one that has these names, and these Machines.
+    fn facts<'a>(instances: &'a Instances<'a>, held: &[&str]) -> PoolFacts<'a> {
+        let held = held.iter().map(|name| (*name).to_owned()).collect();
         PoolFacts {
-            deleting: false,
-            instances: Vec::new(),
-            budget: 2,
-            used: 0,
-            unnamed: 0,
             free_in: 42,
+            ..PoolFacts::new(instances, 2, held)
         }
     }
 
@@ -170,8 +202,20 @@ mod tests {
         }
     }
 
-    fn asked(node: &str, facts: &PoolFacts<'static>, age: i64) -> Decision {
-        decide(node, &known(), facts, age)
+    /// Asked for this name, with this age, of a pool that has these names and no Machines.
+    fn asked(node: &str, held: &[&str], age: i64) -> Decision {
+        decide(node, &known(), &facts(&Instances::default(), held), age)
+    }
+
+    /// Asked for this name, with this age, of a pool that has these Machines, and these names.
+    fn asked_with(
+        node: &str,
+        machines: impl IntoIterator<Item = Instance<'static>>,
+        held: &[&str],
+        age: i64,
+    ) -> Decision {
+        let instances = Instances::from_iter(machines);
+        decide(node, &known(), &facts(&instances, held), age)
     }
 
     fn known() -> Requester<'static> {
@@ -187,20 +231,24 @@ mod tests {
 
     #[test]
     fn as_many_nodes_as_the_budget_are_approved_and_the_next_waits() {
-        for used in [0, 1] {
-            assert!(is_approved(&asked("a", &PoolFacts { used, ..facts() }, 0)));
+        for held in [&[][..], &["b"]] {
+            assert!(is_approved(&asked("a", held, 0)));
         }
-        let Decision::Wait(Reason::PoolFull, message, 42) =
-            asked("a", &PoolFacts { used: 2, ..facts() }, 9000)
-        else {
+        let Decision::Wait(Reason::PoolFull, message, 42) = asked("a", &["b", "c"], 9000) else {
             panic!("it does not wait");
         };
-        assert!(
-            message.contains("2 Nodes and reserved names, of 2 at most"),
-            "{message}"
-        );
-        let Decision::Wait(Reason::PoolFull, message, _) = asked("a", &PoolFacts { budget: 0, ..facts() }, 0)
-        else {
+        for part in [
+            "2 Nodes and reserved names, of 2 at most",
+            "raise its spec.replicas",
+        ] {
+            assert!(message.contains(part), "{message}");
+        }
+        let instances = Instances::default();
+        let empty = PoolFacts {
+            budget: 0,
+            ..facts(&instances, &[])
+        };
+        let Decision::Wait(Reason::PoolFull, message, _) = decide("a", &known(), &empty, 0) else {
             panic!("it does not wait");
         };
         assert!(message.contains("no replicas"), "{message}");
@@ -208,7 +256,8 @@ mod tests {
 
     #[test]
     fn bootstrap_25_a_kubelet_of_a_pool_that_restarted_is_approved_again_in_a_full_pool_at_a_limited_rate() {
-        let (mut known, pool) = (known(), PoolFacts { used: 2, ..facts() });
+        let (mut known, instances) = (known(), Instances::default());
+        let pool = facts(&instances, &["a", "b"]);
         known.claimed = Some("a");
         known.recent_approvals = 4;
         assert!(is_approved(&decide("a", &known, &pool, 0)));
@@ -218,7 +267,8 @@ mod tests {
 
     #[test]
     fn bootstrap_18_the_name_of_a_node_is_never_approved_not_even_one_of_the_pool() {
-        let (mut known, pool) = (known(), facts());
+        let (mut known, instances) = (known(), Instances::default());
+        let pool = facts(&instances, &[]);
         known.node_created = Some(Timestamp::from_second(1001).unwrap());
         for claimed in [None, Some("a")] {
             known.claimed = claimed;
@@ -235,7 +285,8 @@ mod tests {
 
     #[test]
     fn names_outside_the_pattern_of_others_or_of_the_api_server_are_denied() {
-        let (mut known, pool) = (known(), facts());
+        let (mut known, instances) = (known(), Instances::default());
+        let pool = facts(&instances, &[]);
         assert_eq!(
             reason(&decide("api.example.com", &known, &pool, 0)),
             Some(Reason::NameMismatch)
@@ -250,53 +301,72 @@ mod tests {
         assert_eq!(reason(&decide("a", &known, &pool, 0)), Some(Reason::UnknownToken));
         let deleting = PoolFacts {
             deleting: true,
-            ..facts()
+            ..facts(&instances, &[])
         };
         assert_eq!(
-            reason(&asked("a", &deleting, 0)),
+            reason(&decide("a", &self::known(), &deleting, 0)),
             Some(Reason::MachineNotEligible)
         );
     }
 
     #[test]
     fn where_the_provider_has_machines_the_name_is_one_of_theirs() {
-        let machines = || PoolFacts {
-            instances: vec![instance("p-1"), instance("p-2")],
-            ..facts()
-        };
-        assert!(is_approved(&asked("p-1", &machines(), 0)));
+        let machines = || [instance("p-1"), instance("p-2")];
+        assert!(is_approved(&asked_with("p-1", machines(), &[], 0)));
         assert!(
             matches!(
-                asked("p-3", &machines(), 0),
+                asked_with("p-3", machines(), &[], 0),
                 Decision::Wait(Reason::NameMismatch, _, EXISTING_FOR)
             ),
             "its Machine may be created later"
         );
         assert_eq!(
-            reason(&asked("p-3", &machines(), EXISTING_FOR)),
+            reason(&asked_with("p-3", machines(), &[], EXISTING_FOR)),
             Some(Reason::NameMismatch)
         );
         let mut gone = machines();
-        gone.instances[0].deleting = true;
-        assert_eq!(reason(&asked("p-1", &gone, 0)), Some(Reason::MachineNotEligible));
+        gone[0].deleting = true;
+        assert_eq!(
+            reason(&asked_with("p-1", gone, &[], 0)),
+            Some(Reason::MachineNotEligible)
+        );
         let mut bound = machines();
-        bound.instances[0].node_ref = Some("p-9");
-        assert_eq!(reason(&asked("p-1", &bound, 0)), Some(Reason::MachineNotEligible));
+        bound[0].node_ref = Some("p-9");
+        assert_eq!(
+            reason(&asked_with("p-1", bound, &[], 0)),
+            Some(Reason::MachineNotEligible)
+        );
     }
 
     #[test]
     fn machines_without_names_take_as_many_nodes_as_there_are_of_them() {
-        let machines = |unnamed| {
+        let machines = || {
             let mut machine = instance("object-1");
             machine.host_names.clear();
-            PoolFacts {
-                instances: vec![machine],
-                unnamed,
-                ..facts()
-            }
+            [machine]
         };
-        assert!(is_approved(&asked("host-1", &machines(0), 0)));
-        assert!(!is_approved(&asked("host-2", &machines(1), 0)));
+        assert!(is_approved(&asked_with("host-1", machines(), &[], 0)));
+        assert!(is_approved(&asked_with("host-1", machines(), &["host-1"], 0)));
+        assert!(!is_approved(&asked_with("host-2", machines(), &["host-1"], 0)));
+    }
+
+    #[test]
+    fn where_provider_ids_tell_the_names_a_name_is_one_of_them() {
+        let instances = Instances::default();
+        let pool = PoolFacts {
+            listed: Some(["p-1", "p-2"].into()),
+            ..facts(&instances, &["p-1"])
+        };
+        assert!(is_approved(&decide("p-2", &known(), &pool, 0)));
+        let Decision::Wait(Reason::NameMismatch, message, EXISTING_FOR) = decide("p-3", &known(), &pool, 0)
+        else {
+            panic!("its ID may be reported later");
+        };
+        assert!(message.contains("the requested name p-3"), "{message}");
+        assert_eq!(
+            reason(&decide("p-3", &known(), &pool, EXISTING_FOR)),
+            Some(Reason::NameMismatch)
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! a MachinePool is another matter, since it changes: see [`pool`].
 
 pub mod pool;
+pub mod pool_token;
 pub mod secret;
 
 use std::sync::Arc;

@@ -4,27 +4,27 @@
 //! A pool may get new machines at any time, from the Secret or from what the infrastructure provider made of it. So a new
 //! token is created in the workload cluster before the Secret has it: after a crash between both, nobody has the token, and
 //! the next reconcile deletes it. The Secret decides which token is the current one; the status may be older by one crash.
+//! It names the one before too: `clusterctl move` keeps no status.
 //! Secrets of former intents stay, since instances may be made from them still; the tokens in them expire. They are deleted
 //! with the config.
 //!
 //! Contents that the spec refers to are read again with each new token. What else the data depends on is watched: while that
-//! is as it was, a reconcile sends no request.
+//! is as it was, a reconcile sends no request. While something keeps the data from being rendered, the data that machines boot
+//! from gets new tokens all the same, and nothing else.
 
 use std::collections::HashMap;
 
-use k8s_openapi::jiff::Timestamp;
-use kamaji_api::{
-    bootstrap::{BootstrapDataStatus, TokenStatus},
-    conditions::Reason,
-    labels::capi,
-};
+use kamaji_api::{bootstrap::BootstrapDataStatus, conditions::Reason, labels::capi};
 use parking_lot::Mutex;
 use semver::Version;
 use serde_json::json;
 
-use super::secret::{self, Stored};
+use super::{
+    pool_token::{find, issue},
+    secret::{self, Stored},
+};
 use crate::{
-    k8s::{digest, error::Class, key::RootKey, manifest::Manifest, problem::Problem, report::Step},
+    k8s::{digest, key::RootKey, manifest::Manifest, problem::Problem, report::Step},
     kamajiconfig::{
         bootstrapdata::{inputs::Target, render::Rendered},
         observe::{self, refused},
@@ -33,12 +33,13 @@ use crate::{
             rotation::{self, Tokens},
         },
         scope::Scope,
-        status::{self, Progress, seconds},
+        status::{self, Progress},
         target,
         tenants::Tenant,
         token::Token,
     },
 };
+
 /// From what this process rendered the data of each pool last.
 #[derive(Default)]
 pub struct Memory(Mutex<HashMap<RootKey, Seen>>);
@@ -103,7 +104,8 @@ pub async fn ensure(
     let name = intent::secret_name(&scope.key.name, scope.config.spec.pool_secret_name, &intent);
     let stored = match observe::secret_row(scope.context, scope.config, &name) {
         Some(row) => secret::adopt(scope, &row).await?,
-        None => None,
+        // One without our label is not watched.
+        None => secret::published(scope, &name).await?.map(|(_, stored)| stored),
     };
     let found = find(scope, tenant, (&name, stored.as_ref()), known).await?;
     let sources = Sources {
@@ -132,26 +134,62 @@ pub async fn ensure(
     Ok(tokens)
 }
 
-/// Ends the tokens whose bearers abuse them, whatever else is wrong: who has one need not have the other. Returns the rest.
+/// Gives the data that the status reports another token in time, while something keeps it from being rendered. `None` if that
+/// is not possible: it is deleted, or somebody else wrote it.
 ///
 /// # Errors
-/// When the workload cluster does not delete one.
-pub async fn end_abused(scope: &Scope<'_>, tenant: &Tenant, mut known: Tokens) -> Result<Tokens, Problem> {
-    let ids: Vec<String> = known.ids().map(ToOwned::to_owned).collect();
-    for id in ids {
-        if !tenant.is_abused_by(scope.key, &id) {
-            continue;
-        }
-        tenant.session.delete_token(&id).await?;
-        tenant.note_end(&id);
-        known = known.without(&id);
-        tracing::info!(config = %scope.key, id, "deleted a token of a pool, which was abused");
-        let note = "a token was used for many requests that were denied or for a flood of reports: it was deleted in the \
-                    workload cluster, and new machines get another one; find out who had it";
-        let reason = Reason::TokenAbused.as_str();
-        scope.context.events.warn(scope.config, reason, note).await;
+/// When something could not be read or written.
+pub async fn renew(
+    scope: &Scope<'_>,
+    tenant: &Tenant,
+    known: Tokens,
+    progress: &mut Progress,
+) -> Result<Option<Tokens>, Problem> {
+    let status = scope.config.status.as_ref();
+    let Some(name) = status.and_then(|status| status.data_secret_name.clone()) else {
+        return Ok(None);
+    };
+    let seen = scope.context.rendered.get(scope.key);
+    if seen
+        .as_ref()
+        .is_some_and(|seen| seen.name == name && is_current(scope, tenant, seen, &known))
+    {
+        return Ok(Some(known));
     }
-    Ok(known)
+    let Some((secret, stored)) = secret::published(scope, &name).await? else {
+        return Ok(None);
+    };
+    let found = find(scope, tenant, (&name, Some(&stored)), known).await?;
+    let inputs = seen.map(|seen| seen.inputs).unwrap_or_default();
+    let ttl = rotation::ttl(&scope.config.spec.auth.token);
+    if found.token.is_some() && rotation::due_in(&found.tokens, ttl, scope.now) > 0 {
+        scope.context.rendered.note(scope, inputs, &name);
+        return Ok(Some(found.tokens));
+    }
+    let token = secret::new_token(tenant).await?;
+    let former = found
+        .tokens
+        .current
+        .as_ref()
+        .and_then(|token| token.id.as_deref());
+    let Some(renewed) = secret::with_token(scope.config, &secret, &token, former) else {
+        return Ok(None);
+    };
+    let manifest = Manifest::of(&renewed)?;
+    let current = issue(scope, tenant, &found.tokens, &token).await?;
+    scope.context.applier.apply(&manifest).await.map_err(refused)?;
+    // Once it can be rendered, it is compared with what was watched before.
+    scope.context.rendered.note(scope, inputs, &name);
+    let data = observe::value(&renewed, capi::VALUE_KEY).unwrap_or_default();
+    let before = status.and_then(|status| status.bootstrap_data.clone());
+    progress.data = Some(status::Data {
+        name,
+        figures: Some(BootstrapDataStatus {
+            sha256: Some(secret::sha256(data)),
+            ..before.unwrap_or(stored.figures)
+        }),
+    });
+    Ok(Some(found.tokens.with(current)))
 }
 
 /// What the data is rendered from, apart from contents that the spec refers to.
@@ -202,82 +240,6 @@ fn is_current(scope: &Scope<'_>, tenant: &Tenant, seen: &Seen, known: &Tokens) -
     scope.announced && announced && untouched && lives && rotation::due_in(known, ttl, scope.now) > 0
 }
 
-/// The tokens of the pool, and the current one with its secret part unless it has to be replaced.
-struct Found {
-    tokens: Tokens,
-    token: Option<Token>,
-}
-
-/// Finds the current token: the one in the Secret that the status reports, else the one that the status has, else the one in
-/// a Secret that a move or a restore from a backup brought.
-async fn find(
-    scope: &Scope<'_>,
-    tenant: &Tenant,
-    (name, stored): (&str, Option<&Stored>),
-    known: Tokens,
-) -> Result<Found, Problem> {
-    let status = scope.config.status.as_ref();
-    let is_reported = status.and_then(|status| status.data_secret_name.as_deref()) == Some(name);
-    let known_id = known.current.as_ref().and_then(|token| token.id.clone());
-    let in_secret = stored.and_then(|stored| stored.token.clone());
-    let by_secret = in_secret
-        .filter(|token| is_reported || known_id.is_none() || known_id.as_deref() == Some(token.id()));
-    let Some(id) = by_secret
-        .as_ref()
-        .map(|token| token.id().to_owned())
-        .or_else(|| known_id.clone())
-    else {
-        return Ok(Found {
-            tokens: known,
-            token: None,
-        });
-    };
-    let is_known = known_id.as_deref() == Some(&id);
-    if by_secret.is_some() && is_known && tenant.has_token(&id) == Some(true) {
-        return Ok(Found {
-            tokens: known,
-            token: by_secret,
-        });
-    }
-    let Some(found) = tenant.session.token(&id).await? else {
-        // It was deleted. The one before may live.
-        let tokens = Tokens {
-            current: None,
-            former: known.former,
-        };
-        return Ok(Found { tokens, token: None });
-    };
-    if is_known {
-        return Ok(Found {
-            tokens: known,
-            token: secret::in_tenant(&id, &found),
-        });
-    }
-    // It has the labels of another management cluster, or of this config before a restore.
-    let expiration = observe::value(&found, "expiration").and_then(|bytes| std::str::from_utf8(bytes).ok());
-    let end = expiration
-        .and_then(|text| text.parse::<Timestamp>().ok())
-        .unwrap_or(scope.now);
-    let token = by_secret.or_else(|| secret::in_tenant(&id, &found));
-    if let Some(token) = &token {
-        let holder = scope.holder(tenant.cluster_uid());
-        tenant
-            .session
-            .extend_token(&token.to_secret(&holder, end))
-            .await?;
-        tenant.note_token(&id, holder.uid);
-    }
-    let current = TokenStatus {
-        id: Some(id),
-        expiration: Some(seconds(end)),
-        created: None,
-    };
-    Ok(Found {
-        tokens: known.with(current),
-        token,
-    })
-}
-
 /// Leaves the token, and writes the Secret unless it is of this intent and as it was reported.
 async fn keep(
     scope: &Scope<'_>,
@@ -310,8 +272,9 @@ async fn keep(
     }
     let references = observe::references(scope.context, scope.config).await?;
     let rendered = secret::render(scope, sources.version, sources.target, &references, token)?;
-    write(scope, sources, &rendered, token).await?;
-    Ok(secret::figures(&rendered, sources.intent))
+    let former = tokens.former.as_ref().and_then(|token| token.id.as_deref());
+    write(scope, sources, &rendered, (token, former)).await?;
+    Ok(secret::figures(scope, &rendered, sources.intent))
 }
 
 /// Gives the data another token. The one before lives to its end.
@@ -325,32 +288,10 @@ async fn replace(
     let references = observe::references(scope.context, scope.config).await?;
     let token = secret::new_token(tenant).await?;
     let rendered = secret::render(scope, sources.version, sources.target, &references, &token)?;
-    let holder = scope.holder(tenant.cluster_uid());
-    let is_other = |id: &String| known.ids().all(|known| known != id);
-    for id in tenant.tokens_of(holder.uid).into_iter().filter(is_other) {
-        tenant.session.delete_token(&id).await?;
-        tenant.note_end(&id);
-    }
-    let end = scope.now.as_second() + rotation::ttl(&scope.config.spec.auth.token);
-    let end = Timestamp::from_second(end).unwrap_or(scope.now);
-    let current = TokenStatus {
-        id: Some(token.id().to_owned()),
-        expiration: Some(seconds(end)),
-        created: Some(seconds(scope.now)),
-    };
-    // Its requests are this pool's from the moment at which somebody can have it.
-    tenant.wait(scope, Some(token.id()), None);
-    let secret = token.to_secret(&holder, end);
-    if !tenant.session.create_token(&secret).await? {
-        return Err(Problem::backoff(
-            Class::Conflict,
-            Reason::InternalError,
-            "the ID of a new token is in use",
-        ));
-    }
-    tenant.note_token(token.id(), holder.uid);
-    write(scope, sources, &rendered, &token).await?;
-    let figures = secret::figures(&rendered, sources.intent);
+    let current = issue(scope, tenant, &known, &token).await?;
+    let former = known.current.as_ref().and_then(|token| token.id.as_deref());
+    write(scope, sources, &rendered, (&token, former)).await?;
+    let figures = secret::figures(scope, &rendered, sources.intent);
     Ok((known.with(current), figures))
 }
 
@@ -358,10 +299,10 @@ async fn write(
     scope: &Scope<'_>,
     sources: &Sources<'_>,
     rendered: &Rendered,
-    token: &Token,
+    (token, former): (&Token, Option<&str>),
 ) -> Result<(), Problem> {
     let text = rendered.text.as_bytes();
-    let secret = secret::secret(scope, sources.name, sources.intent, (text, token));
+    let secret = secret::secret(scope, sources.name, sources.intent, (text, token, former));
     let manifest = Manifest::of(&secret)?;
     let applied = scope.context.applier.apply(&manifest).await.map_err(refused)?;
     // Another token is no news of its size.

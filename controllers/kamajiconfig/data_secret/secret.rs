@@ -14,7 +14,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use kamaji_api::{
-    bootstrap::{BootstrapDataStatus, KamajiConfig},
+    bootstrap::{BootstrapDataStatus, KamajiConfig, NameSource},
     conditions::Reason,
     labels::{capi, field_manager, ours},
 };
@@ -37,27 +37,33 @@ use crate::{
         bootstrapdata::{
             self,
             delivery::Delivery,
-            inputs::{Inputs, RenderError, Target},
+            inputs::{self, Inputs, RenderError, Target},
             plan,
             render::Rendered,
         },
         observe::{self, References, is_failure, refused},
+        owner::Owner,
         preconditions,
         scope::Scope,
         status::Progress,
         target,
         tenants::Tenant,
-        token::Token,
+        token::{self, Token},
     },
 };
 
 /// Key of the token in the Secret.
 const TOKEN_KEY: &str = "token";
+/// Key of the ID of the token that the Secret of a pool had before: its machines may join after `clusterctl move`, which keeps
+/// no status.
+const FORMER_KEY: &str = "former-token-id";
 
 /// The bootstrap data in its Secret.
 pub struct Stored {
     /// The token in it; none in data that another program created.
     pub token: Option<Token>,
+    /// ID of the token that it had before.
+    pub former: Option<String>,
     /// Its figures.
     pub figures: BootstrapDataStatus,
 }
@@ -78,9 +84,21 @@ pub async fn adopt(scope: &Scope<'_>, row: &Row) -> Result<Option<Stored>, Probl
         scope.context.applier.own(row, &controller).await?;
     } else if owner.is_none_or(|owner| owner.uid != controller.uid) {
         let owner = owner.map(|owner| (owner.kind.as_str(), owner.name.as_str()));
-        return Err(taken(&row.key.name, owner));
+        return Err(taken(scope, &row.key.name, owner));
     }
     find(scope, &row.key.name).await
+}
+
+/// The Secret as it is, with its data, if it still exists and is this config's.
+///
+/// # Errors
+/// When another object controls it, or the API server does not answer.
+pub async fn published(scope: &Scope<'_>, name: &str) -> Result<Option<(Secret, Stored)>, Problem> {
+    let Some(secret) = observe::secret(scope.context, &scope.key.namespace, name).await? else {
+        return Ok(None);
+    };
+    let stored = stored(scope, name, &secret)?;
+    Ok(Some((secret, stored)))
 }
 
 /// Gives the Secret of a machine that joined its owner again, if it lost it. The index tells, without a request.
@@ -107,9 +125,11 @@ fn is_lost(scope: &Scope<'_>, row: &Row, controller: &OwnerReference) -> bool {
 
 /// The Secret of the config with this name, if it exists.
 async fn find(scope: &Scope<'_>, name: &str) -> Result<Option<Stored>, Problem> {
-    let Some(secret) = observe::secret(scope.context, &scope.key.namespace, name).await? else {
-        return Ok(None);
-    };
+    Ok(published(scope, name).await?.map(|(_, stored)| stored))
+}
+
+/// What is in the Secret of this name.
+fn stored(scope: &Scope<'_>, name: &str, secret: &Secret) -> Result<Stored, Problem> {
     let controller = secret
         .owner_references()
         .iter()
@@ -119,10 +139,10 @@ async fn find(scope: &Scope<'_>, name: &str) -> Result<Option<Stored>, Problem> 
         // It may carry no label that is watched.
         return Err(Problem {
             retry: Retry::Unwatched,
-            ..taken(name, owner)
+            ..taken(scope, name, owner)
         });
     }
-    let bytes = observe::value(&secret, capi::VALUE_KEY).unwrap_or_default();
+    let bytes = observe::value(secret, capi::VALUE_KEY).unwrap_or_default();
     if bytes.is_empty() {
         return Err(Problem::on_change(
             Reason::InternalError,
@@ -132,23 +152,36 @@ async fn find(scope: &Scope<'_>, name: &str) -> Result<Option<Stored>, Problem> 
             ),
         ));
     }
-    let token = observe::value(&secret, TOKEN_KEY)
-        .and_then(|bytes| std::str::from_utf8(bytes).ok())
-        .and_then(Token::parse);
+    let text = |key: &str| observe::value(secret, key).and_then(|bytes| std::str::from_utf8(bytes).ok());
     let figures = BootstrapDataStatus {
-        sha256: Some(HEXLOWER.encode(&Sha256::digest(bytes))),
+        sha256: Some(sha256(bytes)),
         bytes: i64::try_from(bytes.len()).ok(),
         gzip_bytes: None,
         user_data_bytes: None,
         user_data_limit: None,
+        name_source: secret
+            .annotations()
+            .get(ours::NAME_SOURCE)
+            .and_then(|text| NameSource::parse(text)),
         spec_hash: secret.annotations().get(ours::INPUTS_HASH).cloned(),
     };
-    Ok(Some(Stored { token, figures }))
+    Ok(Stored {
+        token: text(TOKEN_KEY).and_then(Token::parse),
+        former: text(FORMER_KEY)
+            .filter(|id| token::is_id(id))
+            .map(ToOwned::to_owned),
+        figures,
+    })
+}
+
+/// Digest of data, as the status has it.
+pub fn sha256(bytes: &[u8]) -> String {
+    HEXLOWER.encode(&Sha256::digest(bytes))
 }
 
 /// The Secret belongs to another object and is never overwritten. `owner` is kind and name of its controller, if it has
 /// one.
-fn taken(name: &str, owner: Option<(&str, &str)>) -> Problem {
+fn taken(scope: &Scope<'_>, name: &str, owner: Option<(&str, &str)>) -> Problem {
     let whose = owner.map_or_else(
         || "no object".to_owned(),
         |(kind, owner)| format!("{kind} {owner}"),
@@ -156,8 +189,11 @@ fn taken(name: &str, owner: Option<(&str, &str)>) -> Problem {
     Problem::on_change(
         Reason::SecretNameTaken,
         format!(
-            "Secret {name} is controlled by {whose} and is not changed: delete it, or delete the Machine to get one with \
-             another name"
+            "Secret {name} is controlled by {whose} and is not changed: delete it, or {}",
+            match &scope.owner {
+                Owner::Machine(_) => "delete the Machine to get one with another name",
+                Owner::Pool(_) => "change spec.poolSecretName of the KamajiConfig",
+            }
         ),
     )
 }
@@ -228,7 +264,8 @@ pub fn render(
 /// Creates the Secret. If it exists already, which the index does not know if it carries no label of Cluster API, it is
 /// adopted.
 async fn write(scope: &Scope<'_>, hash: &str, rendered: Rendered, token: Token) -> Result<Stored, Problem> {
-    let secret = secret(scope, &scope.key.name, hash, (rendered.text.as_bytes(), &token));
+    let text = rendered.text.as_bytes();
+    let secret = secret(scope, &scope.key.name, hash, (text, &token, None));
     let manifest = Manifest::of(&secret)?;
     match scope.context.applier.create(&manifest).await {
         Ok(_) => {
@@ -245,18 +282,20 @@ async fn write(scope: &Scope<'_>, hash: &str, rendered: Rendered, token: Token) 
     }
     Ok(Stored {
         token: Some(token),
-        figures: figures(&rendered, hash),
+        former: None,
+        figures: figures(scope, &rendered, hash),
     })
 }
 
 /// Figures of rendered data; `hash` is the digest of what it was rendered from.
-pub fn figures(rendered: &Rendered, hash: &str) -> BootstrapDataStatus {
+pub fn figures(scope: &Scope<'_>, rendered: &Rendered, hash: &str) -> BootstrapDataStatus {
     BootstrapDataStatus {
         sha256: Some(rendered.sha256.clone()),
         bytes: i64::try_from(rendered.text.len()).ok(),
         gzip_bytes: i64::try_from(rendered.gzip_bytes).ok(),
         user_data_bytes: i64::try_from(rendered.size.bytes).ok(),
         user_data_limit: rendered.size.limit.and_then(|bytes| i64::try_from(bytes).ok()),
+        name_source: Some(name_source(scope)),
         spec_hash: Some(hash.to_owned()),
     }
 }
@@ -348,27 +387,37 @@ fn labels(cluster: &str) -> BTreeMap<String, String> {
     .into()
 }
 
-/// The Secret of this name with the data and its token; `hash` is the digest of what the data was rendered from.
-pub fn secret(scope: &Scope<'_>, name: &str, hash: &str, data: (&[u8], &Token)) -> Secret {
-    of(scope.config, (name, &scope.cluster.name), hash, data)
+/// The Secret of this name with the data, its token, and the ID of the token before; `hash` is the digest of what the data was
+/// rendered from.
+pub fn secret(scope: &Scope<'_>, name: &str, hash: &str, data: (&[u8], &Token, Option<&str>)) -> Secret {
+    let names = (name, scope.cluster.name.as_str());
+    of(scope.config, names, (hash, name_source(scope)), data)
+}
+
+/// Where the data of this config takes the name of a Node from.
+fn name_source(scope: &Scope<'_>) -> NameSource {
+    inputs::name_source(&scope.settings.registration, &scope.owner)
 }
 
 fn of(
     config: &KamajiConfig,
     (name, cluster): (&str, &str),
-    hash: &str,
-    (data, token): (&[u8], &Token),
+    (hash, source): (&str, NameSource),
+    (data, token, former): (&[u8], &Token, Option<&str>),
 ) -> Secret {
     let extra = &config.spec.secret_metadata;
     let mut all = extra.labels.clone();
     all.extend(labels(cluster));
     let mut annotations: BTreeMap<_, _> = extra.annotations.clone();
     annotations.insert(ours::INPUTS_HASH.to_owned(), hash.to_owned());
-    let data: [(&str, Vec<u8>); 3] = [
+    if source != NameSource::MachineName {
+        annotations.insert(ours::NAME_SOURCE.to_owned(), source.as_str().to_owned());
+    }
+    let data = [
         (capi::VALUE_KEY, data.to_vec()),
         (capi::FORMAT_KEY, config.spec.format.as_str().into()),
-        (TOKEN_KEY, token.expose().as_bytes().to_vec()),
     ];
+    let data = data.into_iter().chain(tokens(token, former));
     Secret {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
@@ -381,10 +430,51 @@ fn of(
         type_: Some(capi::SECRET_TYPE.to_owned()),
         data: Some(
             data.map(|(key, bytes)| (key.to_owned(), ByteString(bytes)))
-                .into(),
+                .collect(),
         ),
         ..Secret::default()
     }
+}
+
+/// The keys of the tokens.
+fn tokens(token: &Token, former: Option<&str>) -> impl Iterator<Item = (&'static str, Vec<u8>)> {
+    let former = former.map(|id| (FORMER_KEY, id.as_bytes().to_vec()));
+    [(TOKEN_KEY, token.expose().as_bytes().to_vec())]
+        .into_iter()
+        .chain(former)
+}
+
+/// The Secret as it is, with another token in its data; `None` if its data does not have the one that it names.
+pub fn with_token(
+    config: &KamajiConfig,
+    now: &Secret,
+    token: &Token,
+    former: Option<&str>,
+) -> Option<Secret> {
+    let old = std::str::from_utf8(observe::value(now, TOKEN_KEY)?).ok()?;
+    let old = Token::parse(old)?.expose();
+    let text = std::str::from_utf8(observe::value(now, capi::VALUE_KEY)?).ok()?;
+    if !text.contains(old.as_str()) {
+        return None;
+    }
+    let text = text.replace(old.as_str(), &token.expose());
+    let mut data = now.data.clone()?;
+    data.remove(FORMER_KEY);
+    let news = tokens(token, former).chain([(capi::VALUE_KEY, text.into_bytes())]);
+    data.extend(news.map(|(key, bytes)| (key.to_owned(), ByteString(bytes))));
+    Some(Secret {
+        metadata: ObjectMeta {
+            name: now.metadata.name.clone(),
+            namespace: now.metadata.namespace.clone(),
+            labels: now.metadata.labels.clone(),
+            annotations: now.metadata.annotations.clone(),
+            owner_references: Some(vec![meta::controller_of(config)]),
+            ..ObjectMeta::default()
+        },
+        type_: now.type_.clone(),
+        data: Some(data),
+        ..Secret::default()
+    })
 }
 
 #[cfg(test)]
@@ -421,7 +511,12 @@ mod tests {
             ..KamajiConfig::default()
         };
         let token = Token::parse("abcdef.0123456789abcdef").unwrap();
-        let made = of(&config, ("m", "c"), "h", (b"#cloud-config\n", &token));
+        let made = of(
+            &config,
+            ("m", "c"),
+            ("h", NameSource::MachineName),
+            (b"#cloud-config\n", &token, None),
+        );
         assert_eq!(made.type_.as_deref(), Some("cluster.x-k8s.io/secret"));
         assert_eq!(made.labels()["cluster.x-k8s.io/cluster-name"], "c");
         let owner = &made.owner_references()[0];
@@ -433,5 +528,37 @@ mod tests {
         assert_eq!(data["format"].0, b"cloud-config");
         assert_eq!(data["value"].0, b"#cloud-config\n");
         assert_eq!(data.keys().collect::<Vec<_>>(), ["format", "token", "value"]);
+    }
+
+    #[test]
+    fn another_token_changes_the_bytes_of_the_one_before_alone() {
+        let mut config = KamajiConfig::default();
+        config.spec.secret_metadata.labels = [("a".to_owned(), "b".to_owned())].into();
+        let [old, new] =
+            ["abcdef.0123456789abcdef", "uvwxyz.0123456789uvwxyz"].map(|text| Token::parse(text).unwrap());
+        let data = b"#cloud-config\ntoken: abcdef.0123456789abcdef\n";
+        let before = of(
+            &config,
+            ("p-1", "c"),
+            ("h", NameSource::Hostname),
+            (data, &old, None),
+        );
+        // The spec has no part in it.
+        config.spec.secret_metadata.labels.clear();
+        let after = with_token(&config, &before, &new, Some("abcdef")).unwrap();
+        assert_eq!(after.metadata.labels, before.metadata.labels);
+        assert_eq!(after.metadata.annotations, before.metadata.annotations);
+        let data = after.data.unwrap();
+        let text = |key: &str| String::from_utf8(data[key].0.clone()).unwrap();
+        assert_eq!(text("value"), "#cloud-config\ntoken: uvwxyz.0123456789uvwxyz\n");
+        assert_eq!(text("token"), "uvwxyz.0123456789uvwxyz");
+        assert_eq!(text("former-token-id"), "abcdef");
+        let mut theirs = before;
+        theirs
+            .data
+            .as_mut()
+            .unwrap()
+            .insert("value".to_owned(), ByteString(b"theirs".to_vec()));
+        assert_eq!(with_token(&config, &theirs, &new, None), None);
     }
 }

@@ -1,6 +1,8 @@
 //! The Nodes of a MachinePool in `status.nodes`: names that are reserved for machines that join, and Nodes that joined.
 //! Whoever has the token of a pool can ask for any number of names, so their number is bounded by the size of the pool. Pure.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::jiff::Timestamp;
 use kamaji_api::bootstrap::{KamajiConfigSpec, MOST_POOL_NODES, PoolNode};
 
@@ -37,38 +39,37 @@ fn ends_in(node: &PoolNode, now: Timestamp, patience: i64) -> i64 {
     claimed.as_second() + patience - now.as_second()
 }
 
-/// How many names count against the budget, without `name` itself. `exists` says whether there is a Node.
-pub fn used(
-    list: &[PoolNode],
+/// The names that count against the budget. `exists` says whether there is a Node.
+pub fn held<'a>(
+    list: impl Iterator<Item = &'a PoolNode>,
     exists: &impl Fn(&str) -> bool,
     now: Timestamp,
     patience: i64,
-    name: &str,
-) -> usize {
-    list.iter()
-        .filter(|node| node.name != name && is_held(node, exists, now, patience))
-        .count()
+) -> BTreeSet<String> {
+    list.filter(|node| is_held(node, exists, now, patience))
+        .map(|node| node.name.clone())
+        .collect()
 }
 
 /// Seconds until the first reservation without a Node ends; none without one.
-pub fn next_end(
-    list: &[PoolNode],
+pub fn next_end<'a>(
+    list: impl Iterator<Item = &'a PoolNode>,
     exists: &impl Fn(&str) -> bool,
     now: Timestamp,
     patience: i64,
 ) -> Option<i64> {
-    list.iter()
-        .filter(|node| !node.joined && !exists(&node.name))
+    list.filter(|node| !node.joined && !exists(&node.name))
         .map(|node| ends_in(node, now, patience).max(1))
         .min()
 }
 
 /// The list as the workload cluster has it now: with Nodes that joined, also those that `core` found and nobody claimed, as
-/// after `clusterctl move`; without Nodes that are gone and reservations that ended. `foreign` names are those of others.
+/// after `clusterctl move`; without Nodes that are gone and reservations that ended. `foreign` says which names other configs
+/// have.
 pub fn settled<'a>(
     before: &[PoolNode],
     core: impl Iterator<Item = &'a str>,
-    exists: &impl Fn(&str) -> bool,
+    (exists, foreign): (&impl Fn(&str) -> bool, &impl Fn(&str) -> bool),
     now: Timestamp,
     patience: i64,
 ) -> Vec<PoolNode> {
@@ -84,7 +85,7 @@ pub fn settled<'a>(
         })
         .collect();
     for name in core.filter(|name| exists(name)) {
-        if list.len() < MOST && list.iter().all(|node| node.name != name) {
+        if list.len() < MOST && list.iter().all(|node| node.name != name) && !foreign(name) {
             list.push(joined(PoolNode {
                 name: name.to_owned(),
                 ..PoolNode::default()
@@ -150,16 +151,21 @@ mod tests {
         assert_eq!(patience, 25 * 60);
         let none = |_: &str| false;
         let list = [claim("a", 60), claim("b", 0)];
-        assert_eq!(used(&list, &none, at(60), patience, ""), 2);
+        let held = |now: i64| held(list.iter(), &none, at(now), patience).len();
+        assert_eq!(held(60), 2);
         assert_eq!(
-            used(&list, &none, at(60), patience, "a"),
-            1,
-            "it is counted already"
+            next_end(list.iter(), &none, at(60), patience),
+            Some(patience - 60)
         );
-        assert_eq!(next_end(&list, &none, at(60), patience), Some(patience - 60));
-        assert_eq!(used(&list, &none, at(patience), patience, ""), 1);
+        assert_eq!(held(patience), 1);
         assert_eq!(
-            names(&settled(&list, std::iter::empty(), &none, at(patience), patience)),
+            names(&settled(
+                &list,
+                std::iter::empty(),
+                (&none, &none),
+                at(patience),
+                patience
+            )),
             ["a"]
         );
     }
@@ -168,18 +174,19 @@ mod tests {
     fn a_node_counts_while_it_exists_and_its_name_is_free_as_soon_as_it_is_gone() {
         let list = [claim("a", 0)];
         let there = |name: &str| name == "a";
-        let list = settled(&list, std::iter::empty(), &there, at(9000), 900);
-        assert!(list[0].joined && list[0].recent_approvals.is_empty());
-        assert_eq!(next_end(&list, &there, at(9000), 900), None);
         let gone = |_: &str| false;
-        assert_eq!(used(&list, &gone, at(9001), 900, ""), 0);
-        assert!(settled(&list, std::iter::empty(), &gone, at(9001), 900).is_empty());
+        let list = settled(&list, std::iter::empty(), (&there, &gone), at(9000), 900);
+        assert!(list[0].joined && list[0].recent_approvals.is_empty());
+        assert_eq!(next_end(list.iter(), &there, at(9000), 900), None);
+        assert_eq!(held(list.iter(), &gone, at(9001), 900).len(), 0);
+        assert!(settled(&list, std::iter::empty(), (&gone, &gone), at(9001), 900).is_empty());
     }
 
     #[test]
     fn nodes_that_core_found_are_known_again_after_a_move() {
-        let there = |name: &str| name == "a";
-        let list = settled(&[], ["a", "gone"].into_iter(), &there, at(0), 900);
+        let all = |name: &str| name != "gone";
+        let foreign = |name: &str| name == "b";
+        let list = settled(&[], ["a", "b", "gone"].into_iter(), (&all, &foreign), at(0), 900);
         assert!(names(&list) == ["a"] && list[0].joined);
     }
 }

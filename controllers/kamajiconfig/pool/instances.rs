@@ -1,7 +1,10 @@
 //! What the infrastructure reports of the machines of a MachinePool. Some providers have a Machine for each instance, with
 //! its addresses and provider ID; all have a list of provider IDs, which end with the name of the instance on many. Pure.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
 
 use crate::capi::{machine::Machine, machine_pool::MachinePool};
 
@@ -43,44 +46,114 @@ impl<'a> Instance<'a> {
         }
     }
 
-    /// The node is this machine's, by its name or its addresses.
-    pub fn is_named(&self, node: &str) -> bool {
-        let fits = |name: &&str| {
-            let name = name.trim_end_matches('.').to_ascii_lowercase();
-            name == node || name.split('.').next() == Some(node)
-        };
-        self.name == node || self.host_names.iter().any(fits)
-    }
-
     /// A node of any name may be this machine's: it exists, and the infrastructure reports no names of it.
     pub fn is_anonymous(&self) -> bool {
         self.provisioned && self.host_names.is_empty() && !self.deleting && self.node_ref.is_none()
     }
 }
 
-/// What is known of these Machines.
-pub fn of(machines: &[Arc<Machine>]) -> Vec<Instance<'_>> {
-    machines.iter().map(|machine| Instance::of(machine)).collect()
+/// The Machines of a pool, found by the names that their nodes may have.
+#[derive(Debug, Default)]
+pub struct Instances<'a> {
+    all: Vec<Instance<'a>>,
+    /// By their names, and by their host names in lower case, with and without a domain.
+    by_name: HashMap<String, Vec<usize>>,
+    by_node: HashMap<&'a str, usize>,
+}
+
+impl<'a> Instances<'a> {
+    /// What is known of these Machines.
+    pub fn of(machines: &'a [Arc<Machine>]) -> Self {
+        machines.iter().map(|machine| Instance::of(machine)).collect()
+    }
+
+    /// There are none: not every infrastructure provider makes them.
+    pub const fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Those whose node may have this name, by their own name or their addresses.
+    pub fn named(&self, node: &str) -> impl Iterator<Item = &Instance<'a>> {
+        let known = self.by_name.get(node).into_iter().flatten();
+        known.filter_map(|at| self.all.get(*at))
+    }
+
+    /// The one that Cluster API found this node for.
+    pub fn with_node(&self, node: &str) -> Option<&Instance<'a>> {
+        self.all.get(*self.by_node.get(node)?)
+    }
+
+    /// How many there are whose node may have any name.
+    pub fn anonymous(&self) -> usize {
+        self.all.iter().filter(|instance| instance.is_anonymous()).count()
+    }
+}
+
+impl<'a> FromIterator<Instance<'a>> for Instances<'a> {
+    fn from_iter<I: IntoIterator<Item = Instance<'a>>>(all: I) -> Self {
+        let mut instances = Self::default();
+        for (at, instance) in all.into_iter().enumerate() {
+            let hosts = instance.host_names.iter().flat_map(|name| {
+                let name = name.trim_end_matches('.').to_ascii_lowercase();
+                let first = name.split('.').next().map(ToOwned::to_owned);
+                first.into_iter().chain([name])
+            });
+            let names: BTreeSet<String> = hosts.chain([instance.name.to_owned()]).collect();
+            for name in names {
+                instances.by_name.entry(name).or_default().push(at);
+            }
+            if let Some(node) = instance.node_ref {
+                instances.by_node.insert(node, at);
+            }
+            instances.all.push(instance);
+        }
+        instances
+    }
 }
 
 /// The provider ID of the machine with this node: that of the Machine with that name or address, else the one of the pool's
 /// list that ends with the name of the node. `None` if there is none, or more than one.
-pub fn provider_id<'a>(pool: &'a MachinePool, instances: &[Instance<'a>], node: &str) -> Option<&'a str> {
-    let bound = instances.iter().find(|instance| instance.node_ref == Some(node));
-    let mut named = instances.iter().filter(|instance| instance.is_named(node));
-    let machine = bound.or_else(|| named.next().filter(|_| named.next().is_none()));
-    if let Some(machine) = machine {
+pub fn provider_id<'a>(pool: &'a MachinePool, instances: &Instances<'a>, node: &str) -> Option<&'a str> {
+    let mut named = instances.named(node);
+    let only = named.next().filter(|_| named.next().is_none());
+    if let Some(machine) = instances.with_node(node).or(only) {
         return Some(machine.provider_id).filter(|id| !id.is_empty());
     }
-    let ends = |id: &&String| {
-        let last = id.rsplit(['/', ':']).next().unwrap_or_default();
-        last == node || node.split('.').next() == Some(last)
-    };
-    let mut fitting = pool.spec.provider_id_list.iter().filter(ends);
+    let mut fitting = pool
+        .spec
+        .provider_id_list
+        .iter()
+        .filter(|id| fits(last_of(id), node));
     fitting
         .next()
         .filter(|_| fitting.next().is_none())
         .map(String::as_str)
+}
+
+/// The names in the provider IDs of a pool, where those of its Nodes that `joined` are all among them: then the next ones are
+/// as well. `None` where the IDs tell no names, or nothing has joined yet.
+pub fn names_in_ids<'a, 'b>(
+    pool: &'a MachinePool,
+    joined: impl Iterator<Item = &'b str>,
+) -> Option<HashSet<&'a str>> {
+    let names: HashSet<_> = pool.spec.provider_id_list.iter().map(|id| last_of(id)).collect();
+    let mut joined = joined.peekable();
+    joined.peek()?;
+    joined.all(|node| is_among(&names, node)).then_some(names)
+}
+
+/// The node has one of these names, with or without a domain.
+pub fn is_among(names: &HashSet<&str>, node: &str) -> bool {
+    names.contains(node) || node.split('.').next().is_some_and(|first| names.contains(first))
+}
+
+/// The end of a provider ID: on many infrastructures the name of the instance.
+fn last_of(id: &str) -> &str {
+    id.rsplit(['/', ':']).next().unwrap_or_default()
+}
+
+fn fits(last: &str, node: &str) -> bool {
+    last == node || node.split('.').next() == Some(last)
 }
 
 #[cfg(test)]
@@ -112,14 +185,14 @@ mod tests {
                 {"type": "InternalDNS", "address": "Host-1.example.com."}, {"type": "InternalIP", "address": "192.0.2.1"},
             ], "initialization": {"infrastructureProvisioned": true}}),
         );
-        let instance = Instance::of(&machine);
+        let instances = Instances::from_iter([Instance::of(&machine)]);
         for name in ["p-1", "host-1", "host-1.example.com"] {
-            assert!(instance.is_named(name), "{name}");
+            assert_eq!(instances.named(name).count(), 1, "{name}");
         }
         for name in ["p-2", "192.0.2.1", "example", "host"] {
-            assert!(!instance.is_named(name), "{name}");
+            assert_eq!(instances.named(name).count(), 0, "{name}");
         }
-        assert!(!instance.is_anonymous());
+        assert_eq!(instances.anonymous(), 0);
     }
 
     #[test]
@@ -139,7 +212,7 @@ mod tests {
             &json!({"providerID": "local://ns/p-1"}),
             &json!({}),
         )];
-        let instances: Vec<_> = machines.iter().map(Instance::of).collect();
+        let instances: Instances<'_> = machines.iter().map(Instance::of).collect();
         let none = pool(&[]);
         assert_eq!(provider_id(&none, &instances, "p-1"), Some("local://ns/p-1"));
         assert_eq!(provider_id(&none, &instances, "p-2"), None);
@@ -159,7 +232,23 @@ mod tests {
             (&["gce://project/a/p-1", "gce://project/b/p-1"], "p-1", None),
         ] {
             let pool = pool(ids);
-            assert_eq!(provider_id(&pool, &[], node), expected, "{node}");
+            assert_eq!(
+                provider_id(&pool, &Instances::default(), node),
+                expected,
+                "{node}"
+            );
         }
+    }
+
+    #[test]
+    fn provider_ids_tell_names_where_those_of_all_nodes_end_with_them() {
+        let gce = pool(&["gce://project/zone/p-1", "gce://project/zone/p-2"]);
+        let names = names_in_ids(&gce, ["p-1.c.project.internal"].into_iter()).unwrap();
+        assert!(is_among(&names, "p-2") && is_among(&names, "p-1.c.project.internal"));
+        assert!(!is_among(&names, "p-3"));
+        assert_eq!(names_in_ids(&gce, std::iter::empty()), None, "nobody knows yet");
+        let aws = pool(&["aws:///zone/i-1", "aws:///zone/i-2"]);
+        // One Node that takes the name of an ID does not make the others strangers.
+        assert_eq!(names_in_ids(&aws, ["ip-10-0-0-1", "i-2"].into_iter()), None);
     }
 }

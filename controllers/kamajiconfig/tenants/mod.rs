@@ -5,10 +5,12 @@
 //! written in its own reconcile only, so that writes never race.
 
 mod conduct;
+mod left_out;
 pub mod open;
 pub mod rbac;
 pub mod report;
 pub mod requests;
+mod tokens;
 mod trouble;
 mod unread;
 mod watch;
@@ -24,16 +26,22 @@ use k8s_openapi::{
 };
 use kamaji_api::bootstrap::{KamajiConfig, NodeReport, PoolNode};
 use parking_lot::Mutex;
-use tokio::{sync::OnceCell, task::JoinSet, time::Instant};
+use tokio::{
+    sync::OnceCell,
+    task::{AbortHandle, JoinSet},
+    time::Instant,
+};
 
 use crate::{
     k8s::{key::RootKey, store::Store},
-    kamajiconfig::{scope::Scope, wake},
+    kamajiconfig::scope::Scope,
     runtime::queue::Queue,
     tenant::nodes::Session,
 };
 use conduct::Conduct;
+use left_out::Listing;
 use requests::Requests;
+pub use tokens::Mark;
 
 /// What a reconcile uses of a Node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,15 +70,6 @@ impl NodeFacts {
     }
 }
 
-/// Whose token it is, by the labels of its Secret. Empty if a label is missing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Mark {
-    /// UID of its KamajiConfig.
-    owner: String,
-    /// UID of its Cluster.
-    cluster: String,
-}
-
 /// What the watches observed.
 #[derive(Default)]
 struct View {
@@ -90,6 +89,8 @@ struct View {
     ids: HashMap<String, Waiter>,
     /// Configs by the name of the Node that they wait for.
     names: HashMap<String, RootKey>,
+    /// When requests were listed again for those that had been left out, and whether that is planned.
+    listing: Listing,
 }
 
 impl View {
@@ -137,6 +138,8 @@ pub struct Tenant {
     waiting: Mutex<BTreeSet<RootKey>>,
     conducts: Conducts,
     tasks: Mutex<JoinSet<()>>,
+    /// The watch of certificate requests.
+    requests_watch: Mutex<Option<AbortHandle>>,
     queue: Arc<Queue>,
 }
 
@@ -202,6 +205,7 @@ impl Tenants {
             waiting: Mutex::default(),
             conducts: self.conducts.clone(),
             tasks: Mutex::default(),
+            requests_watch: Mutex::default(),
             queue: self.queue.clone(),
         });
         if let Some(before) = before {
@@ -313,96 +317,9 @@ impl Tenant {
         view.names.extend(names);
     }
 
-    /// IDs of the tokens of the config with the UID `owner` that exist, as far as tokens were listed.
-    pub fn tokens_of(&self, owner: &str) -> Vec<String> {
-        let view = self.view.lock();
-        let known = view.tokens.iter().flatten();
-        known
-            .filter(|(_, mark)| mark.owner == owner && mark.cluster == self.uid)
-            .map(|(id, _)| id.clone())
-            .collect()
-    }
-
-    /// Whether a token of this ID exists; `None` until tokens were listed.
-    pub fn has_token(&self, id: &str) -> Option<bool> {
-        self.view.lock().tokens.as_ref().map(|ids| ids.contains_key(id))
-    }
-
     /// UID of its Cluster.
     pub fn cluster_uid(&self) -> &str {
         &self.uid
-    }
-
-    /// A token of the config with the UID `owner` was created or extended. The watch reports it later.
-    pub fn note_token(&self, id: &str, owner: &str) {
-        if let Some(ids) = self.view.lock().tokens.as_mut() {
-            let mark = Mark {
-                owner: owner.to_owned(),
-                cluster: self.uid.clone(),
-            };
-            ids.insert(id.to_owned(), mark);
-        }
-    }
-
-    /// A token was deleted. The watch reports it later.
-    pub fn note_end(&self, id: &str) {
-        if let Some(ids) = self.view.lock().tokens.as_mut() {
-            ids.remove(id);
-        }
-    }
-
-    /// Tokens of `key` to delete with it, without those that another management cluster took over.
-    pub fn tokens_to_end(&self, key: &RootKey) -> Vec<String> {
-        let view = self.view.lock();
-        let moved = |id: &String| {
-            let mark = view.tokens.as_ref().and_then(|ids| ids.get(id));
-            mark.is_some_and(|mark| !mark.cluster.is_empty() && mark.cluster != self.uid)
-        };
-        let mine = view
-            .ids
-            .iter()
-            .filter(|(id, waiter)| waiter.key == *key && !moved(id));
-        mine.map(|(id, _)| id.clone()).collect()
-    }
-
-    /// IDs of this Cluster's tokens whose config is deleted or being deleted.
-    fn orphans(&self) -> Vec<String> {
-        let ours: Vec<_> = {
-            let view = self.view.lock();
-            let known = view.tokens.iter().flatten();
-            known
-                .filter(|(_, mark)| mark.cluster == self.uid && !mark.owner.is_empty())
-                .map(|(id, mark)| (id.clone(), mark.owner.clone()))
-                .collect()
-        };
-        if ours.is_empty() || self.uid.is_empty() {
-            return Vec::new();
-        }
-        let lives = |uid: &str| {
-            let configs = self.configs.by(wake::BY_UID, &RootKey::new("", uid));
-            configs
-                .iter()
-                .any(|config| config.metadata.deletion_timestamp.is_none())
-        };
-        ours.into_iter()
-            .filter(|(_, owner)| !lives(owner))
-            .map(|(id, _)| id)
-            .collect()
-    }
-
-    /// Deletes the tokens of configs that were deleted while this process did not run, or while they were paused.
-    pub async fn sweep(&self) {
-        for id in self.orphans() {
-            match self.session.delete_token(&id).await {
-                Ok(()) => {
-                    self.note_end(&id);
-                    tracing::info!(cluster = %self.cluster, id, "deleted a token without a KamajiConfig");
-                }
-                Err(error) => {
-                    tracing::info!(cluster = %self.cluster, %error, "cannot delete a token, which stays valid until it expires");
-                }
-            }
-        }
     }
 
     /// Whether Nodes were listed.
@@ -480,9 +397,9 @@ impl Tenant {
     }
 
     /// Runs `work` while the workload cluster is open. Drops tasks that ended.
-    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
         let mut tasks = self.tasks.lock();
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(work);
+        tasks.spawn(work)
     }
 }

@@ -1,7 +1,7 @@
 //! Certificate requests that nobody has decided about yet, by the token that authenticated them. Clients of the workload
 //! cluster can create many and large ones, so that number and size are bounded here. Pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use kamaji_api::labels::ours;
@@ -19,6 +19,8 @@ const LEAST_OF_A_POOL: usize = 500;
 const EACH_OF_A_POOL: usize = 2;
 /// Most bytes that are kept in one workload cluster: some thousand machines that join at once.
 const MOST_IN_ALL: usize = 8 * 1024 * 1024;
+/// Most tokens of which it is known that requests were left out.
+const MOST_INCOMPLETE: usize = 1000;
 
 /// ID of the token that authenticated the request, if that is a token of this provider and nobody has decided about the
 /// request yet.
@@ -54,6 +56,8 @@ pub struct Requests {
     /// Token id by name of the request.
     tokens: HashMap<String, String>,
     bytes: usize,
+    /// Ids of tokens with requests that were left out for lack of room.
+    incomplete: BTreeSet<String>,
 }
 
 struct Entry {
@@ -102,9 +106,13 @@ impl Requests {
                 of_token,
                 "ignores a certificate request beyond the limits"
             );
-            return if is_large {
-                Kept::TooLarge
-            } else if of_token >= most {
+            if is_large {
+                return Kept::TooLarge;
+            }
+            if self.incomplete.len() < MOST_INCOMPLETE {
+                self.incomplete.insert(token.to_owned());
+            }
+            return if of_token >= most {
                 Kept::TooMany
             } else {
                 Kept::NoRoom
@@ -115,6 +123,17 @@ impl Requests {
         let list = self.lists.entry(token.to_owned()).or_default();
         list.insert(name, Entry { request, bytes });
         Kept::Yes
+    }
+
+    /// Tokens with requests that were left out.
+    pub fn incomplete(&self) -> impl Iterator<Item = &str> {
+        self.incomplete.iter().map(String::as_str)
+    }
+
+    /// There is room for as many requests of `token` as it may have half, and for as many bytes.
+    pub fn has_room(&self, token: &str, most: usize) -> bool {
+        let of_token = self.lists.get(token).map_or(0, BTreeMap::len);
+        of_token * 2 <= most && self.bytes * 2 <= MOST_IN_ALL
     }
 
     /// Forgets the request of this name.
@@ -135,6 +154,7 @@ impl Requests {
 
     /// Forgets those of this token.
     pub fn remove_all(&mut self, token: &str) {
+        self.incomplete.remove(token);
         for (name, kept) in self.lists.remove(token).into_iter().flatten() {
             self.tokens.remove(&name);
             self.bytes -= kept.bytes;
@@ -192,6 +212,34 @@ mod tests {
         );
         requests.remove_all("aaaaaa");
         assert!(is_empty(&requests));
+    }
+
+    #[test]
+    fn requests_that_were_left_out_are_remembered_by_their_token_until_there_is_room() {
+        let mut requests = Requests::default();
+        for number in 0..=LEAST_OF_A_POOL {
+            let kept = requests.keep("aaaaaa", most_of_a_token(2), request(&format!("r{number}"), 10));
+            assert_eq!(kept == Kept::Yes, number < LEAST_OF_A_POOL);
+        }
+        assert_eq!(requests.incomplete().collect::<Vec<_>>(), ["aaaaaa"]);
+        assert!(!requests.has_room("aaaaaa", most_of_a_token(2)));
+        assert!(
+            requests.has_room("aaaaaa", most_of_a_token(LEAST_OF_A_POOL)),
+            "the pool has grown"
+        );
+        for number in 0..LEAST_OF_A_POOL / 2 {
+            requests.remove(&format!("r{number}"));
+        }
+        assert!(
+            requests.has_room("aaaaaa", most_of_a_token(2)),
+            "half of them was answered"
+        );
+        requests.remove_all("aaaaaa");
+        assert_eq!(requests.incomplete().count(), 0);
+        for number in 0..2 * MOST_INCOMPLETE {
+            let _ = requests.keep(&number.to_string(), 0, request("r", 10));
+        }
+        assert_eq!(requests.incomplete().count(), MOST_INCOMPLETE);
     }
 
     #[test]

@@ -15,18 +15,18 @@ use k8s_openapi::api::{
 use kamaji_api::{
     bootstrap::{KamajiConfig, NodeReport},
     conditions::Reason,
-    labels::ours,
 };
 use kube::{
     ResourceExt as _,
     api::PartialObjectMeta,
     runtime::watcher::{self, Event},
 };
-use tokio::time::Instant;
+use tokio::{task::AbortHandle, time::Instant};
 
 use super::{
     Mark, NodeFacts, Tenant, report,
     requests::{self, Kept, Requests, most_of_a_token},
+    tokens::id_of,
 };
 use crate::{k8s::key::RootKey, kamajiconfig::wake::BY_CLUSTER, runtime::watch};
 
@@ -40,9 +40,7 @@ const REPORTS: &str = "Events in kamaji-bootstrap";
 
 impl Tenant {
     pub(super) fn watch(self: &Arc<Self>) {
-        self.follow(REQUESTS, self.session.requests(), |tenant, event| {
-            tenant.on_request(event);
-        });
+        self.watch_requests();
         let mut listing = HashMap::new();
         self.follow(NODES, self.session.nodes(), move |tenant, event| {
             tenant.on_node(event, &mut listing);
@@ -57,13 +55,23 @@ impl Tenant {
         });
     }
 
+    /// Watches certificate requests, from a list on.
+    pub(super) fn watch_requests(self: &Arc<Self>) {
+        let new = self.follow(REQUESTS, self.session.requests(), |tenant, event| {
+            tenant.on_request(event);
+        });
+        if let Some(old) = self.requests_watch.lock().replace(new) {
+            old.abort();
+        }
+    }
+
     /// Feeds `fold` from `stream`. An error is logged once until the next success. One that does not pass by itself is noted.
     fn follow<T: Send + 'static>(
         self: &Arc<Self>,
         what: &'static str,
         stream: impl Stream<Item = watcher::Result<Event<T>>> + Send + 'static,
         mut fold: impl FnMut(&Arc<Self>, Event<T>) + Send + 'static,
-    ) {
+    ) -> AbortHandle {
         let (me, failing) = (Arc::downgrade(self), Arc::downgrade(self));
         self.spawn(watch::follow(
             stream,
@@ -83,7 +91,7 @@ impl Tenant {
                     tenant.note_error(what, &error);
                 }
             },
-        ));
+        ))
     }
 
     pub(in crate::kamajiconfig) fn on_request(self: &Arc<Self>, event: Event<CertificateSigningRequest>) {
@@ -340,22 +348,4 @@ impl Tenant {
         view.reports.insert(token.to_owned(), report);
         Some((owner, token.to_owned()))
     }
-}
-
-impl Mark {
-    fn of(secret: &PartialObjectMeta<Secret>) -> Self {
-        let label = |key: &str| secret.labels().get(key).cloned().unwrap_or_default();
-        Self {
-            owner: label(ours::OWNER_UID),
-            cluster: label(ours::CLUSTER_UID),
-        }
-    }
-}
-
-/// ID of the token in a Secret, by the name of the Secret.
-fn id_of(secret: &PartialObjectMeta<Secret>) -> String {
-    let name = secret.name_any();
-    name.strip_prefix("bootstrap-token-")
-        .unwrap_or_default()
-        .to_owned()
 }

@@ -61,8 +61,10 @@ struct World {
     boots: bool,
     /// The infrastructure provider sets the provider ID of the Machine.
     provider_id: bool,
-    /// Nodes were listed.
-    nodes_listed: bool,
+    /// What the watches of the workload cluster have not listed: `Node` or `Secret`.
+    unlisted: Option<&'static str>,
+    /// How often certificate requests were listed again.
+    lists: u64,
     last: Option<Outcome>,
 }
 
@@ -99,7 +101,8 @@ impl World {
             tenant: FakeApi::default(),
             boots: false,
             provider_id: false,
-            nodes_listed: true,
+            unlisted: None,
+            lists: 0,
             last: None,
         };
         world.machine("m");
@@ -158,8 +161,11 @@ impl World {
         for object in self.tenant.objects() {
             observe(&tenant, &Change::listed(object));
         }
-        if self.nodes_listed {
+        if self.unlisted != Some("Node") {
             self.list_nodes(&tenant);
+        }
+        if self.unlisted == Some("Secret") {
+            return tenant;
         }
         let mut listing = HashMap::new();
         for object in self.tenant.objects().iter().filter(|object| is_token(object)) {
@@ -168,6 +174,17 @@ impl World {
         }
         tenant.on_token(Event::InitDone, &mut listing);
         tenant
+    }
+
+    /// What the watch of certificate requests lists again.
+    fn list_requests(&self, tenant: &Arc<Tenant>) {
+        tenant.on_request(Event::Init);
+        for object in self.tenant.objects() {
+            if object["kind"] == "CertificateSigningRequest" {
+                tenant.on_request(Event::InitApply(serde_json::from_value(object).unwrap()));
+            }
+        }
+        tenant.on_request(Event::InitDone);
     }
 
     fn list_nodes(&self, tenant: &Tenant) {
@@ -189,6 +206,7 @@ impl World {
         self.api.changes();
         self.tenant.changes();
         self.context = fresh(&self.api);
+        self.lists = 0;
         for object in self.api.objects() {
             fold(&self.context, &Change::listed(object));
         }
@@ -221,6 +239,12 @@ impl World {
         }
         // Tasks of the workload cluster, such as deleting tokens without a config.
         breathe().await;
+        let open = self.context.tenants.any(&path::key("alpha"));
+        if let Some(tenant) = open.filter(|tenant| tenant.lists() != self.lists) {
+            self.lists = tenant.lists();
+            self.list_requests(&tenant);
+            worked = true;
+        }
         worked
     }
 
@@ -611,7 +635,7 @@ async fn bootstrap_13_a_used_token_is_never_created_again() {
     let reported = world.picture();
     world.writes();
     world.wake("m").await;
-    world.nodes_listed = false;
+    world.unlisted = Some("Node");
     world.restart().await;
     world.settle().await;
     world.wake("m").await;
@@ -621,7 +645,7 @@ async fn bootstrap_13_a_used_token_is_never_created_again() {
         reported,
         "nothing new is reported of Nodes that were not listed"
     );
-    world.nodes_listed = true;
+    world.unlisted = None;
     let tenant = world.open().await;
     world.list_nodes(&tenant);
     world.settle().await;
@@ -1002,7 +1026,7 @@ async fn a_joined_machine_whose_node_is_not_seen_for_the_size_of_another_says_so
     world.boots = true;
     world.settle().await;
     let reported = world.picture();
-    world.nodes_listed = false;
+    world.unlisted = Some("Node");
     world.restart().await;
     let tenant = world.open().await;
     large_node(&tenant);
@@ -1195,25 +1219,18 @@ async fn bootstrap_44_data_above_the_limit_makes_no_machine_and_data_near_it_is_
     );
 }
 
+fn on_infrastructure(kind: &str, name: &str) -> Value {
+    json!({"spec": {"infrastructureRef": {
+        "apiGroup": "infrastructure.cluster.x-k8s.io", "kind": kind, "name": name,
+    }}})
+}
+
 #[tokio::test]
 async fn bootstrap_46_names_and_templates_that_do_not_fit_the_infrastructure_make_no_machine() {
     let mut world = World::new();
-    let kind = |kind: &str, name: &str| {
-        json!({"spec": {"infrastructureRef": {
-            "apiGroup": "infrastructure.cluster.x-k8s.io", "kind": kind, "name": name,
-        }}})
-    };
     world
         .api
-        .edit(&path::machine("m"), &kind("KubevirtMachine", "other"));
-    world.settle().await;
-    let (_, reason, message) = world.condition("DataSecretAvailable");
-    assert_eq!(reason, "NodeNameInvalid");
-    assert!(message.contains("KubevirtMachine other"), "{message}");
-
-    world
-        .api
-        .edit(&path::machine("m"), &kind("HarvesterMachine", "m"));
+        .edit(&path::machine("m"), &on_infrastructure("HarvesterMachine", "m"));
     let template = json!({"source": "Template", "template": "harvester://{{ ds.meta_data.uid }}"});
     let template = json!({"spec": {"nodeRegistration": {"providerID": template}}});
     world.api.edit(&config_path("m"), &template);
@@ -1223,20 +1240,65 @@ async fn bootstrap_46_names_and_templates_that_do_not_fit_the_infrastructure_mak
 
     // The name of a Machine of 64 characters fits where the host name gives the name.
     let long = "a".repeat(64);
-    for (infrastructure, reason) in [
-        ("ProxmoxMachine", "NodeNameInvalid"),
-        ("AWSMachine", "DataSecretAvailable"),
-    ] {
+    for (preset, reason) in [("Proxmox", "NodeNameInvalid"), ("AWS", "DataSecretAvailable")] {
         let mut world = World::new();
         world.machine(&long);
         world
             .api
-            .edit(&path::machine(&long), &kind(infrastructure, &long));
+            .edit(&config_path(&long), &json!({"spec": {"infraPreset": preset}}));
         world.settle().await;
         let status = world.status(&long);
         let data = conditions::get(&status.conditions, "DataSecretAvailable").unwrap();
         assert_eq!(data.reason, reason, "{}", data.message);
     }
+}
+
+/// The infrastructure reports a name of the machine in its own DNS.
+fn with_dns_name() -> Value {
+    json!({"status": {"addresses": [{"type": "InternalDNS", "address": "ip-10-0-0-1.ec2.internal"}]}})
+}
+
+#[tokio::test]
+async fn a_machine_with_data_from_before_joins_by_the_name_that_its_data_has() {
+    // Rendered without a preset, as by a version that knew none; a preset is named since.
+    let mut world = World::new();
+    let machine = path::machine("m");
+    world.api.edit(&machine, &on_infrastructure("AWSMachine", "m"));
+    world.api.edit(&machine, &with_dns_name());
+    world.settle().await;
+    let secret = world.api.get(&path::secret("m")).unwrap();
+    assert_eq!(secret["metadata"]["annotations"][ours::NAME_SOURCE], Value::Null);
+    world
+        .api
+        .edit(&config_path("m"), &json!({"spec": {"infraPreset": "AWS"}}));
+    for lost in [false, true] {
+        if lost {
+            world
+                .api
+                .edit(&config_path("m"), &json!({"status": {"bootstrapData": null}}));
+        }
+        world.settle().await;
+        let request = format!("csr-{lost}");
+        world.ask(&request, "m", &world.token("m"));
+        world.settle().await;
+        assert_eq!(world.answer(&request).unwrap().0, "Approved");
+    }
+}
+
+#[tokio::test]
+async fn a_machine_whose_data_takes_the_host_name_keeps_to_it() {
+    let mut world = World::new();
+    let preset = |name: &str| json!({"spec": {"infraPreset": name}});
+    world.api.edit(&path::machine("m"), &with_dns_name());
+    world.api.edit(&config_path("m"), &preset("AWS"));
+    world.settle().await;
+    let secret = world.api.get(&path::secret("m")).unwrap();
+    assert_eq!(secret["metadata"]["annotations"][ours::NAME_SOURCE], "Hostname");
+    world.api.edit(&config_path("m"), &preset("None"));
+    world.settle().await;
+    world.ask("csr-dns", "ip-10-0-0-1.ec2.internal", &world.token("m"));
+    world.settle().await;
+    assert_eq!(world.answer("csr-dns").unwrap().0, "Approved");
 }
 
 #[tokio::test]

@@ -31,6 +31,12 @@ fn pool(world: &World, name: &str, replicas: i32, spec: &Value) {
             },
         }),
     );
+    config(world, name, name, spec);
+}
+
+/// A config of a MachinePool.
+fn config(world: &World, name: &str, pool: &str, spec: &Value) {
+    let labels = json!({capi::CLUSTER_NAME: "alpha"});
     world.api.edit(
         &config_path(name),
         &json!({
@@ -38,7 +44,7 @@ fn pool(world: &World, name: &str, replicas: i32, spec: &Value) {
             "metadata": {
                 "name": name, "namespace": "demo", "labels": labels,
                 "ownerReferences": [{
-                    "apiVersion": "cluster.x-k8s.io/v1beta2", "kind": "MachinePool", "name": name, "uid": format!("uid-{name}"),
+                    "apiVersion": "cluster.x-k8s.io/v1beta2", "kind": "MachinePool", "name": pool, "uid": format!("uid-{pool}"),
                     "controller": true,
                 }],
             },
@@ -476,14 +482,183 @@ async fn who_abuses_the_former_token_ends_that_one_alone_and_who_abuses_the_curr
     abuse(&world, "current", &current);
     world.settle().await;
     world.wake(CONFIG).await;
-    assert_eq!(world.tokens(), Vec::<String>::new());
-    let spec = json!({"spec": {"kubelet": {"path": null}}, "metadata": {"generation": 3}});
-    world.api.edit(&config_path(CONFIG), &spec);
-    world.settle().await;
     let next = world.pool_token();
     assert_ne!(next, current);
     assert_eq!(world.tokens(), [id(&next)]);
+    assert_eq!(world.condition_of(CONFIG, "SpecValid").0, "False");
     assert_eq!(world.join("n-2").await, APPROVED);
+}
+
+#[tokio::test(start_paused = true)]
+async fn machines_that_wait_cost_no_request_each() {
+    let mut world = world(1, json!({})).await;
+    let token = world.pool_token();
+    for name in ["a", "b"] {
+        assert_eq!(world.join(name).await, APPROVED);
+    }
+    for number in 0..40 {
+        world.ask(&format!("csr-{number:02}"), &format!("n-{number:02}"), &token);
+    }
+    world.ask("csr-again", "a", &token);
+    world.settle().await;
+    world.tenant.requests();
+    world.wake(CONFIG).await;
+    assert_eq!(
+        world.tenant.requests(),
+        [format!("GET {}", token_path(&id(&token)))],
+        "whether the token is still there"
+    );
+    assert_eq!(world.said("csr-39"), "waits");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_restart_all_machines_with_the_former_token_join() {
+    const MANY: i32 = 40;
+    let mut world = world(MANY, json!({})).await;
+    let former = world.pool_token();
+    world.age();
+    world.wake(CONFIG).await;
+    for number in 0..MANY {
+        world.ask(&format!("csr-{number}"), &format!("n-{number}"), &former);
+    }
+    // The requests are listed before the config is reconciled, so that nobody knows how many machines have the token.
+    world.restart().await;
+    world.settle().await;
+    for number in 0..MANY {
+        assert_eq!(world.said(&format!("csr-{number}")), APPROVED, "{number}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_a_crash_left_is_deleted_though_tokens_are_not_listed_yet() {
+    let mut world = world(1, json!({})).await;
+    let first = world.pool_token();
+    let mut left = world.tenant.get(&token_path(&id(&first))).unwrap();
+    left["metadata"]["name"] = json!("bootstrap-token-0rphan");
+    let mut others = left.clone();
+    others["metadata"]["name"] = json!("bootstrap-token-0thers");
+    others["metadata"]["labels"][ours::OWNER_UID] = json!("somebody");
+    world.tenant.edit(&token_path("0rphan"), &left);
+    world.tenant.edit(&token_path("0thers"), &others);
+    world.unlisted = Some("Secret");
+    world.restart().await;
+    world.age();
+    world.wake(CONFIG).await;
+    let second = world.pool_token();
+    let mut rest = ["0thers".to_owned(), id(&first), id(&second)];
+    rest.sort();
+    assert_eq!(world.tokens(), rest);
+}
+
+#[tokio::test(start_paused = true)]
+async fn contract_48_after_a_move_machines_with_the_former_token_join() {
+    let mut world = world(2, json!({})).await;
+    let (first, ends) = (world.pool_token(), world.status(CONFIG).token.unwrap());
+    world.age();
+    world.wake(CONFIG).await;
+    let second = world.pool_token();
+    world.api.edit(&config_path(CONFIG), &json!({"status": null}));
+    world.restart().await;
+    world.wake(CONFIG).await;
+    let status = world.status(CONFIG);
+    assert_eq!(status.token.unwrap().id, Some(id(&second)));
+    let former = status.former_token.unwrap();
+    assert_eq!(
+        (former.id, former.expiration),
+        (Some(id(&first)), ends.expiration)
+    );
+    for (name, token) in [("a", &first), ("b", &second)] {
+        world.ask(&format!("csr-{name}"), name, token);
+        world.settle().await;
+        assert_eq!(world.said(&format!("csr-{name}")), APPROVED, "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_provider_ids_end_with_the_names_of_nodes_a_name_is_one_of_theirs() {
+    let mut world = world(3, json!({})).await;
+    assert_eq!(world.join("a").await, APPROVED);
+    let ids = |names: &[&str]| {
+        let ids: Vec<_> = names.iter().map(|name| format!("test://zone/{name}")).collect();
+        json!({"spec": {"providerIDList": ids}})
+    };
+    world.api.edit(&path::machine_pool(CONFIG), &ids(&["a"]));
+    world.settle().await;
+    assert_eq!(world.join("thief").await, "waits");
+    assert_eq!(world.join("b").await, "waits", "its ID may be reported later");
+    world.api.edit(&path::machine_pool(CONFIG), &ids(&["a", "b"]));
+    world.settle().await;
+    assert_eq!(world.said("csr-b"), APPROVED);
+    assert_eq!(world.said("csr-thief"), "waits");
+    let (_, reason, message) = world.condition_of(CONFIG, "NodeJoined");
+    assert_eq!(reason, "NameMismatch");
+    assert!(message.contains("the requested name thief"), "{message}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn configs_of_one_pool_have_one_budget_and_the_next_takes_over_the_nodes() {
+    let mut world = world(2, json!({})).await;
+    let former = world.pool_token();
+    for name in ["a", "b"] {
+        assert_eq!(world.join(name).await, APPROVED);
+    }
+    config(&world, "q", CONFIG, &json!({}));
+    let second = json!({"spec": {"template": {"spec": {"bootstrap": {"configRef": {"name": "q"}}}}}});
+    world.api.edit(&path::machine_pool(CONFIG), &second);
+    world.settle().await;
+    let next = world.token(&world.status("q").data_secret_name.unwrap());
+    world.ask("csr-c", "c", &next);
+    world.settle().await;
+    assert_eq!(world.said("csr-c"), APPROVED, "one more than two");
+    world.ask("csr-d", "d", &former);
+    world.ask("csr-e", "e", &next);
+    world.settle().await;
+    assert_eq!(
+        (world.said("csr-d"), world.said("csr-e")),
+        ("waits".to_owned(), "waits".to_owned())
+    );
+    // The Nodes of both stay theirs until the tokens of the first have ended.
+    world.node("c");
+    let found = ["a", "b", "c"].map(|name| json!({"name": name}));
+    world.api.edit(
+        &path::machine_pool(CONFIG),
+        &json!({"status": {"nodeRefs": found}}),
+    );
+    world.settle().await;
+    let names = |world: &World, config: &str| {
+        let nodes = world.status(config).nodes.into_iter();
+        nodes.map(|node| node.name).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (names(&world, CONFIG), names(&world, "q")),
+        (vec!["a".to_owned(), "b".to_owned()], vec!["c".to_owned()])
+    );
+    let ended = Timestamp::from_second(Timestamp::now().as_second() - 700).unwrap();
+    let ended = json!({"status": {"token": {"expiration": ended.to_string()}}});
+    world.api.edit(&config_path(CONFIG), &ended);
+    world.wake(CONFIG).await;
+    assert_eq!(names(&world, CONFIG), Vec::<String>::new());
+    assert_eq!(names(&world, "q"), ["a", "b", "c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_names_a_config_of_another_kind_gets_no_new_tokens() {
+    let mut world = world(1, json!({})).await;
+    let token = world.pool_token();
+    for group in ["bootstrap.cluster.x-k8s.io", "example.com"] {
+        let kind = if group == "example.com" {
+            "KamajiConfig"
+        } else {
+            "KubeadmConfig"
+        };
+        let other = json!({"apiGroup": group, "kind": kind, "name": CONFIG});
+        let named = json!({"spec": {"template": {"spec": {"bootstrap": {"configRef": other}}}}});
+        world.api.edit(&path::machine_pool(CONFIG), &named);
+        world.age();
+        world.settle().await;
+        world.wake(CONFIG).await;
+        assert_eq!(world.pool_token(), token, "{kind} of {group}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -502,7 +677,7 @@ async fn a_request_before_nodes_are_listed_takes_no_reservation_for_a_node() {
     let mut world = world(3, json!({})).await;
     world.ask("csr-a", "a", &world.pool_token());
     world.settle().await;
-    world.nodes_listed = false;
+    world.unlisted = Some("Node");
     world.restart().await;
     world.ask("csr-b", "b", &world.pool_token());
     world.settle().await;
@@ -588,7 +763,7 @@ async fn a_pool_that_names_another_config_leaves_this_one_its_tokens_until_they_
     let (status, reason, message) = world.condition_of(CONFIG, "BootstrapTokenValid");
     assert_eq!((status.as_str(), reason.as_str()), ("True", "TokenRemoved"));
     assert!(
-        message.contains("names q in its bootstrap.configRef"),
+        message.contains("names KamajiConfig q in its bootstrap.configRef"),
         "{message}"
     );
     assert!(!world.tokens().contains(&id(&token)));
@@ -602,17 +777,30 @@ async fn contract_50_the_secret_of_another_is_left_alone() {
     let name = world.data_name();
     world.api.delete(&config_path(CONFIG));
     world.settle().await;
-    let theirs = json!({
-        "apiVersion": "v1", "kind": "Secret",
-        "metadata": {"name": name, "namespace": "demo", "labels": {capi::CLUSTER_NAME: "alpha"}},
-        "data": {"value": ByteString(b"theirs".to_vec())},
-    });
-    world.api.edit(&path::secret(&name), &theirs);
-    pool(&world, CONFIG, 1, &json!({}));
-    world.settle().await;
-    let (_, reason, message) = world.condition_of(CONFIG, "DataSecretAvailable");
-    assert_eq!(reason, "SecretNameTaken", "{message}");
-    assert_eq!(world.tokens(), Vec::<String>::new());
+    // Without the label it is not watched.
+    for labels in [json!({capi::CLUSTER_NAME: "alpha"}), json!({})] {
+        world.api.delete(&path::secret(&name));
+        world.api.delete(&config_path(CONFIG));
+        world.settle().await;
+        let theirs = json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": {"name": name, "namespace": "demo", "labels": labels},
+            "data": {"value": ByteString(b"theirs".to_vec())},
+        });
+        world.api.edit(&path::secret(&name), &theirs);
+        pool(&world, CONFIG, 1, &json!({}));
+        for _ in 0..4 {
+            world.round().await;
+        }
+        let (_, reason, message) = world.condition_of(CONFIG, "DataSecretAvailable");
+        assert_eq!(reason, "SecretNameTaken", "{labels}: {message}");
+        assert!(message.contains("change spec.poolSecretName"), "{message}");
+        assert_eq!(
+            world.api.get(&path::secret(&name)).unwrap()["data"],
+            theirs["data"]
+        );
+        assert_eq!(world.tokens(), Vec::<String>::new(), "{labels}");
+    }
 }
 
 #[tokio::test]
@@ -656,5 +844,36 @@ async fn machines_join_while_the_spec_is_invalid_and_the_data_stays() {
     assert_eq!(world.condition_of(CONFIG, "SpecValid").0, "False");
     assert_eq!(world.condition_of(CONFIG, "DataSecretAvailable").0, "True");
     assert_eq!(world.join("a").await, APPROVED);
-    assert_eq!((world.data_name(), world.data()), (name, data));
+    assert_eq!((world.data_name(), world.data()), (name.clone(), data.clone()));
+    // Machines that boot much later join too, also with another process.
+    let (mut before, mut token) = (data, world.pool_token());
+    for restart in [false, true] {
+        world.age();
+        let ended = json!({"status": {"formerToken": null}});
+        world.api.edit(&config_path(CONFIG), &ended);
+        if restart {
+            world.restart().await;
+        }
+        world.settle().await;
+        world.wake(CONFIG).await;
+        let next = world.pool_token();
+        assert_ne!(next, token, "after a restart: {restart}");
+        assert_eq!(
+            (world.data_name(), world.data()),
+            (name.clone(), before.replace(&token, &next))
+        );
+        (before, token) = (world.data(), next);
+    }
+    let (status, _, message) = world.condition_of(CONFIG, "BootstrapTokenValid");
+    assert_eq!(status, "Unknown");
+    assert!(
+        message.contains("stays as it was, with new tokens in time"),
+        "{message}"
+    );
+    assert_eq!(world.join("b").await, APPROVED);
+    // Where its data is gone, nothing can be renewed.
+    world.api.delete(&path::secret(&name));
+    world.settle().await;
+    let (_, _, message) = world.condition_of(CONFIG, "BootstrapTokenValid");
+    assert!(message.contains("machines that boot after"), "{message}");
 }

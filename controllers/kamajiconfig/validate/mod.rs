@@ -97,8 +97,8 @@ pub fn version(spec: &KamajiConfigSpec, whose: &str, version: &Version) -> Vec<P
         problems.push(Problem::on_change(
             Reason::VersionNotSupported,
             format!(
-                "{whose} is v{version}, which is older than v1.30, the oldest supported version: set a newer one there, or in \
-                 the MachineDeployment"
+                "{whose} is v{version}, which is older than v1.30, the oldest supported version: set a newer one in its \
+                 MachineDeployment or MachinePool"
             ),
         ));
     }
@@ -114,7 +114,7 @@ pub fn skew(whose: &str, kubelet: &Version, control_plane: &Version) -> Option<P
     } else if kubelet.major == control_plane.major && control_plane.minor - kubelet.minor > 3 {
         format!(
             "{whose} is v{kubelet}, which is more than three minors older than the control plane's v{control_plane}: set a \
-             newer one there, or in the MachineDeployment"
+             newer one in its MachineDeployment or MachinePool"
         )
     } else {
         return None;
@@ -380,7 +380,7 @@ fn label(key: &str, value: &str) -> Option<String> {
         return None;
     }
     let (domain, _) = key.split_once('/')?;
-    let on_the_machine = "set it on the Machine (spec.template.metadata.labels of the MachineDeployment), Cluster API \
+    let on_the_machine = "set it on the Machine (spec.template.metadata.labels of the MachineDeployment or MachinePool), Cluster API \
                           copies it to the Node";
     Some(if is_below(domain, MACHINE_LABEL_DOMAIN) {
         format!("this provider leaves labels of {MACHINE_LABEL_DOMAIN} to Cluster API; {on_the_machine}")

@@ -45,7 +45,7 @@ const NAMESPACE: &str = "undecodable";
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Stands in for a secret in an inline file. No log may contain it.
 const NEEDLE: &str = "needle-of-an-inline-file-5f2c81";
-/// A number that the API server accepts as a port of the pod, and that is no i32. No log may contain it either.
+/// A number that the API server accepts as a port of the pod with the definition of Kamaji, and that is no i32. No log may contain it either.
 const PORT: u64 = 99_999_999_999;
 
 #[tokio::test]
@@ -223,23 +223,29 @@ async fn create(client: &Client, object: Value, status: Option<Value>) -> Result
     Ok(())
 }
 
-/// Makes the definitions accept what another version could: any phase, and any log verbosity.
+/// Makes the definitions accept what another version or the definition of Kamaji could: any port of the pod, any phase, and
+/// any log verbosity.
 async fn relax(client: &Client) -> Result<()> {
     let definitions = Api::<CustomResourceDefinition>::all(client.clone());
-    for (name, field) in [
+    for (name, fields) in [
         (
             "tenantcontrolplanes.kamaji.clastix.io",
-            "status/properties/kubernetesResources/properties/version/properties/status",
+            &[
+                "spec/properties/controlPlane/properties/service/properties/additionalPorts/items/properties/targetPort",
+                "status/properties/kubernetesResources/properties/version/properties/status",
+            ][..],
         ),
         (
             "kamajiconfigs.bootstrap.cluster.x-k8s.io",
-            "spec/properties/kubelet/properties/verbosity",
+            &["spec/properties/kubelet/properties/verbosity"],
         ),
     ] {
         let mut definition = serde_json::to_value(definitions.get(name).await?)?;
-        let pointer = format!("/spec/versions/0/schema/openAPIV3Schema/properties/{field}");
-        *definition.pointer_mut(&pointer).context(pointer)? =
-            json!({ "x-kubernetes-preserve-unknown-fields": true });
+        for field in fields {
+            let pointer = format!("/spec/versions/0/schema/openAPIV3Schema/properties/{field}");
+            *definition.pointer_mut(&pointer).context(pointer)? =
+                json!({ "x-kubernetes-preserve-unknown-fields": true });
+        }
         let definition = serde_json::from_value(definition)?;
         definitions
             .replace(name, &PostParams::default(), &definition)

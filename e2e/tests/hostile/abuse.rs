@@ -144,6 +144,7 @@ fn every_write_counts_except_those_about_the_other_machine() {
         resource: resource.to_owned(),
         subresource: subresource.to_owned(),
         name: name.to_owned(),
+        conflict: false,
     };
     for (resource, subresource) in [
         ("kamajiconfigs", "status"),
