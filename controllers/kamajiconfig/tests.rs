@@ -1233,7 +1233,8 @@ async fn bootstrap_46_names_and_templates_that_do_not_fit_the_infrastructure_mak
 }
 
 #[tokio::test]
-async fn bootstrap_54_the_check_of_the_version_is_that_of_the_topology() {
+async fn bootstrap_54_the_check_of_the_version_is_that_of_the_topology_and_settings_are_those_of_the_version()
+{
     // The Node of the test has v1.36.3.
     let topology = json!({"spec": {"topology": {"version": "v1.36.1"}}});
     let version = json!({"spec": {"version": "v1.36.1"}});
@@ -1254,6 +1255,19 @@ async fn bootstrap_54_the_check_of_the_version_is_that_of_the_topology() {
             );
         }
     }
+    let mut world = World::new();
+    let older = json!({"spec": {"version": "v1.35.4"}});
+    world.api.edit(&path::machine("m"), &older);
+    let newer = json!({"spec": {"kubelet": {"config": {"tlsCurvePreferences": ["X25519"]}}}});
+    world.api.edit(&config_path("m"), &newer);
+    world.settle().await;
+    let (_, reason, message) = world.condition("SpecValid");
+    assert_eq!(reason, "InvalidSpec");
+    assert!(
+        message.contains("known to kubelets of 1.36, and not to that of Machine m, v1.35.4"),
+        "{message}"
+    );
+    assert!(world.api.get(&path::secret("m")).is_none());
 }
 
 #[tokio::test]

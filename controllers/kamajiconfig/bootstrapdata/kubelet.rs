@@ -9,7 +9,10 @@ use semver::Version;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::inputs::{DEFAULT_CRI_SOCKET, Target};
+use super::{
+    inputs::{DEFAULT_CRI_SOCKET, Target},
+    kubelet_versions,
+};
 use crate::k8s::merge_patch::merge_patch;
 
 /// The taint of a Node that its cloud controller manager has not initialized
@@ -53,6 +56,7 @@ struct KubeletConfiguration<'a> {
 /// The configuration that the node gets, with the user's fields merged in.
 pub fn configuration(spec: &KamajiConfigSpec, version: &Version, target: &Target) -> Value {
     let mut value = defaults(spec, version, target);
+    kubelet_versions::retain_known(&mut value, spec, version);
     merge_patch(&mut value, &Value::Object(spec.kubelet.config.clone()));
     value
 }
@@ -153,24 +157,6 @@ const ELSEWHERE: [(&str, &str); 6] = [
     ("featureGates", "use kubelet.featureGates"),
     ("containerRuntimeEndpoint", "use nodeRegistration.criSocket"),
 ];
-/// Fields with a feature gate that is off before some minor version: an older kubelet exits if the field is set and the
-/// gate is not. Field, gate, minor version.
-const GATED: [(&str, &str, u64); 3] = [
-    (
-        "imagePullCredentialsVerificationPolicy",
-        "KubeletEnsureSecretPulledImages",
-        35,
-    ),
-    (
-        "preloadedImagesVerificationAllowlist",
-        "KubeletEnsureSecretPulledImages",
-        35,
-    ),
-    ("crashLoopBackOff", "KubeletCrashLoopBackOffMax", 35),
-];
-/// Feature gates that are locked to true since some minor version: the kubelet exits with another value.
-const LOCKED: [(&str, u64); 2] = [("KubeletCgroupDriverFromCRI", 34), ("NodeSwap", 34)];
-
 /// Paths in `kubelet.config` that change a protected setting.
 pub fn unsafe_overrides(spec: &KamajiConfigSpec) -> Vec<String> {
     let version = Version::new(1, 36, 0);
@@ -192,26 +178,6 @@ pub fn misplaced(spec: &KamajiConfigSpec) -> Vec<(&'static str, &'static str)> {
         .into_iter()
         .filter(|(key, _)| spec.kubelet.config.contains_key(*key))
         .collect()
-}
-
-/// Settings with which a kubelet of this version exits, each with the fix.
-pub fn fatal_for(spec: &KamajiConfigSpec, version: &Version) -> Vec<String> {
-    let gate = |name: &str| spec.kubelet.feature_gates.get(name);
-    let gated = GATED
-        .into_iter()
-        .filter(|(field, name, minor)| {
-            spec.kubelet.config.contains_key(*field) && version.minor < *minor && gate(name) != Some(&true)
-        })
-        .map(|(field, name, minor)| {
-            format!("kubelet.config.{field} needs 1.{minor} or kubelet.featureGates.{name}: true")
-        });
-    let locked = LOCKED
-        .into_iter()
-        .filter(|(name, minor)| version.minor >= *minor && gate(name) == Some(&false))
-        .map(|(name, minor)| {
-            format!("kubelet.featureGates.{name} is locked to true since 1.{minor}: remove it")
-        });
-    gated.chain(locked).collect()
 }
 
 #[cfg(test)]
@@ -279,20 +245,6 @@ mod tests {
         let made = configuration(&spec, &version, &Target::default());
         assert_eq!(made.get("failCgroupV1").and_then(Value::as_bool), field);
         assert_eq!(cgroup_v1(&made, setting, &version), word);
-    }
-
-    #[test]
-    fn bootstrap_48_fields_behind_a_gate_are_errors_before_their_minor() {
-        let mut spec = with(json!({"crashLoopBackOff": {"maxContainerRestartPeriod": "2s"}}));
-        assert_eq!(fatal_for(&spec, &Version::new(1, 34, 1)).len(), 1);
-        assert_eq!(fatal_for(&spec, &Version::new(1, 35, 0)).len(), 0);
-        spec.kubelet
-            .feature_gates
-            .insert("KubeletCrashLoopBackOffMax".into(), true);
-        assert_eq!(fatal_for(&spec, &Version::new(1, 34, 1)).len(), 0);
-        spec.kubelet.feature_gates.insert("NodeSwap".into(), false);
-        assert_eq!(fatal_for(&spec, &Version::new(1, 34, 1)).len(), 1);
-        assert_eq!(fatal_for(&spec, &Version::new(1, 33, 1)).len(), 0);
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod document;
 pub mod inputs;
 pub mod join;
 pub mod kubelet;
+pub mod kubelet_versions;
 pub mod node;
 pub mod plan;
 pub mod render;

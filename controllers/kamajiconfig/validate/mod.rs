@@ -13,7 +13,7 @@ use kamaji_api::{
 };
 use semver::Version;
 
-use super::bootstrapdata::{kubelet, render, text};
+use super::bootstrapdata::{kubelet, kubelet_versions, render, text};
 use crate::k8s::{names, problem::Problem};
 
 mod files;
@@ -86,7 +86,7 @@ pub fn spec(spec: &KamajiConfigSpec) -> Vec<Problem> {
 
 /// Problems that depend on the Machine's version.
 pub fn version(spec: &KamajiConfigSpec, machine: &str, version: &Version) -> Vec<Problem> {
-    let mut problems: Vec<_> = kubelet::fatal_for(spec, version)
+    let mut problems: Vec<_> = kubelet_versions::problems(spec, machine, version)
         .into_iter()
         .map(|message| Problem::on_change(Reason::InvalidSpec, message))
         .collect();
