@@ -575,6 +575,8 @@ named! {
         ClockSkew,
         /// Reported by the machine: its node name is not valid.
         NodeNameInvalid,
+        /// Reported by the machine: the metadata of its instance gives no value for a label.
+        NodeLabelInvalid,
         /// Reported by the machine: a command of `preJoinCommands` failed.
         PreJoinFailed,
         /// A command of `postJoinCommands` failed. The machine writes it to its console and journal.

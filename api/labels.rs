@@ -164,6 +164,9 @@ pub mod ours {
     pub const DIGEST: &str = "capi-kamaji.io/digest";
     /// Annotation of issued Secrets: digest of the inputs of the certificate.
     pub const INPUTS_HASH: &str = "capi-kamaji.io/inputs-hash";
+    /// Annotation of a bootstrap data Secret: where the machine takes the name of its Node from. Without it that is what the
+    /// KamajiConfig itself says, or the name of the Machine.
+    pub const NAME_SOURCE: &str = "capi-kamaji.io/name-source";
     /// Annotation of issued Secrets: start of the certificate (RFC 3339).
     pub const NOT_BEFORE: &str = "capi-kamaji.io/not-before";
     /// Annotation of issued Secrets: end of the certificate (RFC 3339); absent on key pairs without one.

@@ -10,7 +10,7 @@ use crate::bootstrap::{InfraPreset, NameSource};
 /// The data, as YAML.
 pub const EMBEDDED: &str = include_str!("presets.yaml");
 
-/// API group of the kinds of infrastructure providers. Some have a group below it.
+/// API group of the kinds of infrastructure providers. Kinds of other groups have no preset, whatever their name.
 pub const INFRASTRUCTURE_GROUP: &str = "infrastructure.cluster.x-k8s.io";
 
 /// Everything that is known.
@@ -37,8 +37,6 @@ pub struct Preset {
     pub name_source: Option<NameSource>,
     /// Whether the host name is set by default.
     pub set_hostname: Option<bool>,
-    /// The provider looks for a Node with the name of the infrastructure object.
-    pub same_name: bool,
     /// What the provider ID of the Machine looks like.
     pub id_form: String,
     /// Who sets it on the Node, for people.
@@ -58,7 +56,7 @@ pub struct Preset {
 }
 
 /// How much bootstrap data an infrastructure takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UserData {
     /// Bytes at most.
@@ -66,9 +64,9 @@ pub struct UserData {
     /// How the provider encodes the data before it counts.
     #[serde(rename = "as")]
     pub encoding: Encoded,
-    /// The provider has ways around the limit.
+    /// When the limit does not apply, for people; empty if it always does.
     #[serde(default)]
-    pub may_be_more: bool,
+    pub unless: String,
 }
 
 /// How a provider encodes bootstrap data.
@@ -183,10 +181,7 @@ impl Preset {
 impl Presets {
     /// What is known about the machines of a kind.
     pub fn of_kind(&self, group: &str, kind: &str) -> Option<&Preset> {
-        let known = group
-            .strip_suffix(INFRASTRUCTURE_GROUP)
-            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-        let mut presets = self.presets.iter().filter(|_| known);
+        let mut presets = self.presets.iter().filter(|_| group == INFRASTRUCTURE_GROUP);
         presets.find(|preset| preset.kinds.iter().any(|of| of == kind))
     }
 
@@ -262,9 +257,10 @@ mod tests {
             of(INFRASTRUCTURE_GROUP, "Metal3Machine"),
             Some(InfraPreset::Metal3)
         );
+        // Machines of vSphere with Supervisor get their data in another way.
         assert_eq!(
             of("vmware.infrastructure.cluster.x-k8s.io", "VSphereMachine"),
-            Some(InfraPreset::VSphere)
+            None
         );
         assert_eq!(of("otherinfrastructure.cluster.x-k8s.io", "VSphereMachine"), None);
         assert_eq!(of("example.com", "VSphereMachine"), None);

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 #[schemars(inline)]
 #[expect(missing_docs, reason = "the names are those of the infrastructures")]
 pub enum InfraPreset {
-    /// The preset of the kind in `spec.infrastructureRef` of the Machine; none for a kind that is not known.
+    /// The preset of the kind in `spec.infrastructureRef` of the Machine, without its names of Nodes; none for a kind that is
+    /// not known.
     #[default]
     Auto,
     /// No preset.
@@ -33,7 +34,6 @@ pub enum InfraPreset {
     Outscale,
     MAAS,
     Harvester,
-    BringYourOwnHost,
     RemoteMachine,
     Docker,
 }
@@ -47,8 +47,9 @@ pub const LARGEST_OUTPUT: u32 = 1_000_000;
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline)]
 pub struct Output {
-    /// Largest size of the bootstrap data in bytes, before any encoding by the infrastructure provider. Larger data is not
-    /// given to the machine. Defaults to what `infraPreset` knows of the infrastructure, otherwise to 1000000.
+    /// Largest size of the bootstrap data in bytes, as it is in its Secret: a base64 that the infrastructure provider makes of
+    /// it is not counted. Larger data is not given to the machine. Defaults to what `infraPreset` knows of the
+    /// infrastructure, otherwise to 1000000.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = LARGEST_OUTPUT))]
     pub max_bytes: Option<u32>,

@@ -146,7 +146,7 @@ const PROVIDER_ID_RULES: &[Rule] = &[(
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline, extend("x-kubernetes-validations" = cel(REGISTRATION_RULES)))]
 pub struct NodeRegistration {
-    /// Where the name of the Node comes from. Defaults to what `infraPreset` knows of the infrastructure, otherwise to
+    /// Where the name of the Node comes from. Defaults to that of the preset that `infraPreset` names, otherwise to
     /// `MachineName` for a Machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name_source: Option<NameSource>,
@@ -199,7 +199,7 @@ pub struct NodeRegistration {
     /// Address of the Node.
     #[serde(rename = "nodeIP", skip_serializing_if = "Option::is_none")]
     pub node_ip: Option<NodeIp>,
-    /// Set the host name of the machine to the name of the Node. Defaults to what `infraPreset` knows of the infrastructure,
+    /// Set the host name of the machine to the name of the Node. Defaults to that of the preset that `infraPreset` names,
     /// otherwise to false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub set_hostname: Option<bool>,
@@ -222,6 +222,23 @@ pub enum NameSource {
     Hostname,
     /// The value of `nameTemplate`.
     Template,
+}
+
+impl NameSource {
+    /// The value as it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::MachineName => "MachineName",
+            Self::Hostname => "Hostname",
+            Self::Template => "Template",
+        }
+    }
+
+    /// The source that is written so.
+    pub fn parse(text: &str) -> Option<Self> {
+        let all = [Self::MachineName, Self::Hostname, Self::Template];
+        all.into_iter().find(|source| source.as_str() == text)
+    }
 }
 
 /// A taint of the Node.

@@ -5,6 +5,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::NameSource;
+
 /// Observed state of the bootstrap of a machine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -113,6 +115,9 @@ pub struct BootstrapDataStatus {
     /// Largest `userDataBytes` that the infrastructure takes. Without a value no limit is known but that of a Secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_data_limit: Option<i64>,
+    /// Where the machine takes the name of its Node from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name_source: Option<NameSource>,
     /// SHA-256 of the spec that the data was generated from. A different value means that the spec has changed since.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spec_hash: Option<String>,

@@ -259,7 +259,8 @@ fn version_of(settings: &Settings, machine: &Machine, found: &str) -> Result<Str
         return Ok(found.to_owned());
     };
     let same_minor = (have.major, have.minor) == (want.major, want.minor);
-    let same = same_minor && have.patch == want.patch;
+    // Cluster API compares what follows the patch version too.
+    let same = have == want;
     let fits = match settings.version_check {
         VersionCheck::Off => true,
         VersionCheck::Minor => same_minor,

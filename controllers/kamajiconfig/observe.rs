@@ -10,7 +10,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 use kamaji_api::{
-    bootstrap::{File, KamajiConfig, KeySelector},
+    bootstrap::{File, KamajiConfig, KeySelector, NameSource},
     conditions::Reason,
     controlplane::KamajiControlPlane,
     labels::{capi, ours},
@@ -41,6 +41,8 @@ pub struct Observed {
     pub cluster: Option<Arc<Cluster>>,
     /// The Cluster's control plane, if it is a KamajiControlPlane.
     pub control_plane: Option<Arc<KamajiControlPlane>>,
+    /// Where a machine that has its data takes the name of its Node from.
+    pub name_source: Option<NameSource>,
 }
 
 /// Reads from memory alone.
@@ -69,7 +71,25 @@ pub fn observe(context: &Context, config: &KamajiConfig, owner: Option<Owner<&Ow
         cluster_name,
         cluster,
         control_plane,
+        name_source: rendered_name_source(context, config),
     }
+}
+
+/// The source of the name that the bootstrap data was rendered with, if there is data. A machine keeps to it, whatever the
+/// spec and the presets say since. Data of a program without presets has no mark.
+fn rendered_name_source(context: &Context, config: &KamajiConfig) -> Option<NameSource> {
+    let row = secret_row(context, config, &config.name_any());
+    let data = config
+        .status
+        .as_ref()
+        .and_then(|status| status.bootstrap_data.as_ref());
+    let marked = row
+        .as_ref()
+        .and_then(|row| NameSource::parse(row.annotations.get(ours::NAME_SOURCE)?));
+    let own = || config.spec.node_registration.name_source;
+    marked
+        .or_else(|| data?.name_source)
+        .or_else(|| (row.is_some() || data.is_some()).then(|| own().unwrap_or(NameSource::MachineName)))
 }
 
 /// The index entry of a Secret in the namespace of `config`.

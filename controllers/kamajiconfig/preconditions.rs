@@ -72,7 +72,6 @@ impl Preconditions {
             let version = version?;
             cluster(cluster_name, observed.cluster.as_deref())?;
             node_name(&settings.registration, owner, hosts)?;
-            same_name(settings, owner)?;
             Ok(version)
         };
         Self {
@@ -174,20 +173,6 @@ fn node_name(
              (machineNaming of its MachineDeployment), or set spec.nodeRegistration.nameSource: Hostname"
         ),
     ))
-}
-
-/// The infrastructure provider finds the Node, if it looks for its name.
-fn same_name(settings: &Settings, owner: &Owner<Arc<Machine>>) -> Result<(), Problem> {
-    let source = inputs::name_source(&settings.registration, owner);
-    match owner {
-        Owner::Machine(machine) => preset::same_name(
-            settings.preset,
-            source,
-            &machine.name_any(),
-            &machine.spec.infrastructure_ref,
-        ),
-        Owner::Pool(pool) => match *pool {},
-    }
 }
 
 /// The Cluster exists, its infrastructure is provisioned and its control plane initialized.

@@ -3,11 +3,12 @@
 use std::sync::LazyLock;
 
 use kamaji_api::{
-    bootstrap::{ContentFormat, InfraPreset, KamajiConfigSpec, NameSource, NodeRegistration},
+    bootstrap::{ContentFormat, InfraPreset, KamajiConfigSpec, NodeRegistration},
     conditions::Reason,
-    presets::{EMBEDDED, Preset, Presets},
+    presets::{EMBEDDED, Preset, Presets, Templates},
 };
 
+use super::bootstrapdata::text;
 use crate::{capi::cluster::Reference, k8s::problem::Problem};
 
 /// What the program knows.
@@ -36,13 +37,14 @@ pub fn problems(preset: &Preset, spec: &KamajiConfigSpec, registration: &NodeReg
         if !preset.templates.evaluate(text) {
             report(format!(
                 "nodeRegistration.{field} reads the metadata of the instance ({text}), and nothing evaluates templates on \
-                 machines of {provider}: remove it, or set infraPreset: None if cloud-init does on yours"
+                 machines of {provider}: remove it; preJoinCommands and the host name can tell what the machine knows"
             ));
         }
     }
     let template = registration.provider_id.template.as_deref().unwrap_or_default();
     if let (Some((scheme, _)), Some(known)) = (template.split_once("://"), preset.id_scheme())
         && scheme != known
+        && !text::is_expression(scheme)
     {
         report(format!(
             "nodeRegistration.providerID.template begins with {scheme}://, and machines of {provider} have an ID such as \
@@ -52,12 +54,15 @@ pub fn problems(preset: &Preset, spec: &KamajiConfigSpec, registration: &NodeReg
     }
     for (at, file) in spec.files.iter().enumerate() {
         let is_template = file.content_format == ContentFormat::Jinja;
-        // What a Secret or ConfigMap holds is not known here: whoever says that it is a template means it.
-        let text = file.content.as_deref().unwrap_or("{{");
-        if is_template && !preset.templates.evaluate(text) {
+        let stays = match (&file.content, &preset.templates) {
+            (Some(text), templates) => !templates.evaluate(text),
+            // What a Secret or ConfigMap holds is not known here.
+            (None, templates) => *templates == Templates::Only(Vec::new()),
+        };
+        if is_template && stays {
             report(format!(
-                "files[{at}].contentFormat is Jinja, and nothing evaluates templates on machines of {provider}: read the \
-                 metadata in preJoinCommands, or set infraPreset: None if cloud-init does on yours"
+                "files[{at}].contentFormat is Jinja, and nothing evaluates templates on machines of {provider}: write the \
+                 file in preJoinCommands"
             ));
         }
     }
@@ -77,31 +82,6 @@ fn templates(registration: &NodeRegistration) -> impl Iterator<Item = (String, &
     name.map(|text| ("nameTemplate".to_owned(), text))
         .chain(id.map(|text| ("providerID.template".to_owned(), text)))
         .chain(labels.map(|(key, text)| (format!("labelTemplates: {key}"), text)))
-}
-
-/// The infrastructure provider looks for a Node with the name of its own object, and the Node would have another.
-///
-/// # Errors
-/// What to change.
-pub fn same_name(
-    preset: &Preset,
-    source: NameSource,
-    machine: &str,
-    infrastructure: &Reference,
-) -> Result<(), Problem> {
-    let object = &infrastructure.name;
-    if !preset.same_name || source != NameSource::MachineName || object.is_empty() || object == machine {
-        return Ok(());
-    }
-    Err(Problem::on_change(
-        Reason::NodeNameInvalid,
-        format!(
-            "Machine {machine} gives its name to the node, and {} looks for a Node with the name of {}: name both alike, or \
-             set spec.nodeRegistration.nameSource: Hostname",
-            preset.provider,
-            infrastructure.text()
-        ),
-    ))
 }
 
 #[cfg(test)]
@@ -196,31 +176,7 @@ mod tests {
     #[test]
     fn users_are_refused_where_none_are_made() {
         let users = json!({"users": [{"name": "ops"}]});
-        assert_eq!(found("ByoMachine", users.clone()).len(), 1);
+        assert_eq!(found("RemoteMachine", users.clone()).len(), 1);
         assert_eq!(found("Metal3Machine", users).len(), 0);
-    }
-
-    #[test]
-    fn a_node_that_its_provider_would_not_find_by_name_gets_no_data() {
-        let kubevirt = of(InfraPreset::KubeVirt, None);
-        let of = |source, object| same_name(kubevirt, source, "m", &reference("KubevirtMachine", object));
-        let problem = of(NameSource::MachineName, "other").unwrap_err();
-        assert_eq!(problem.reason, Reason::NodeNameInvalid);
-        assert!(
-            problem.message.contains("KubevirtMachine other"),
-            "{}",
-            problem.message
-        );
-        assert_eq!(of(NameSource::MachineName, "m"), Ok(()));
-        assert_eq!(of(NameSource::Hostname, "other"), Ok(()));
-        assert_eq!(
-            same_name(
-                &Preset::default(),
-                NameSource::MachineName,
-                "m",
-                &reference("X", "y")
-            ),
-            Ok(())
-        );
     }
 }

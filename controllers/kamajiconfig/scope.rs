@@ -90,7 +90,7 @@ impl<'a> Scope<'a> {
             .cluster
             .as_ref()
             .is_some_and(|cluster| cluster.spec.topology.is_some());
-        let settings = Settings::of(&config.spec, infrastructure, topology);
+        let settings = Settings::of(&config.spec, infrastructure, topology).rendered(observed.name_source);
         let preconditions = Preconditions::check(
             (config, &settings),
             problems,

@@ -2,7 +2,7 @@
 //! and of the Cluster. Computed once for each reconcile, without the contents of files. Pure.
 
 use kamaji_api::{
-    bootstrap::{KamajiConfigSpec, NodeRegistration, VersionCheck},
+    bootstrap::{InfraPreset, KamajiConfigSpec, NameSource, NodeRegistration, VersionCheck},
     presets::Preset,
 };
 
@@ -26,8 +26,11 @@ impl Settings {
     pub fn of(spec: &KamajiConfigSpec, infrastructure: Option<&Reference>, topology: bool) -> Self {
         let preset = preset::of(spec.infra_preset, infrastructure);
         let mut registration = spec.node_registration.clone();
-        registration.name_source = registration.name_source.or(preset.name_source);
-        registration.set_hostname = registration.set_hostname.or(preset.set_hostname);
+        // Whoever names no preset keeps the names that Nodes have without one.
+        if spec.infra_preset != InfraPreset::Auto {
+            registration.name_source = registration.name_source.or(preset.name_source);
+            registration.set_hostname = registration.set_hostname.or(preset.set_hostname);
+        }
         // By these labels the infrastructure provider finds Nodes that have no provider ID from a cloud controller manager.
         if registration.cloud_provider.is_none() {
             for (key, template) in &preset.label_templates {
@@ -51,6 +54,13 @@ impl Settings {
         }
     }
 
+    /// The settings of a machine whose data takes the name of its Node from `source`.
+    #[must_use]
+    pub fn rendered(mut self, source: Option<NameSource>) -> Self {
+        self.registration.name_source = source.or(self.registration.name_source);
+        self
+    }
+
     /// `spec` with these settings, as the bootstrap data is rendered from it.
     pub fn onto(&self, spec: &KamajiConfigSpec) -> KamajiConfigSpec {
         KamajiConfigSpec {
@@ -63,7 +73,7 @@ impl Settings {
 
 #[cfg(test)]
 mod tests {
-    use kamaji_api::{bootstrap::NameSource, presets::INFRASTRUCTURE_GROUP};
+    use kamaji_api::presets::INFRASTRUCTURE_GROUP;
     use rstest::rstest;
     use serde_json::{Value, json};
 
@@ -80,20 +90,33 @@ mod tests {
     }
 
     #[rstest]
-    #[case("LocalMachine", None, None)]
-    #[case("VSphereMachine", None, Some(true))]
-    #[case("Metal3Machine", None, None)]
-    #[case("OpenStackMachine", None, None)]
-    #[case("AWSMachine", Some(NameSource::Hostname), None)]
-    #[case("TinkerbellMachine", Some(NameSource::Hostname), None)]
-    #[case("HCloudMachine", None, None)]
-    fn an_empty_config_has_the_settings_of_its_infrastructure(
-        #[case] kind: &str,
+    #[case("Proxmox", None, None)]
+    #[case("VSphere", None, Some(true))]
+    #[case("Metal3", None, None)]
+    #[case("AWS", Some(NameSource::Hostname), None)]
+    #[case("Tinkerbell", Some(NameSource::Hostname), None)]
+    fn a_preset_that_the_config_names_decides_about_names(
+        #[case] preset: &str,
         #[case] name: Option<NameSource>,
         #[case] hostname: Option<bool>,
     ) {
-        let made = settings(kind, json!({})).registration;
+        let made = settings("LocalMachine", json!({"infraPreset": preset})).registration;
         assert_eq!((made.name_source, made.set_hostname), (name, hostname));
+        // The kind alone changes no name.
+        for kind in ["AWSMachine", "VSphereMachine", "TinkerbellMachine"] {
+            let made = settings(kind, json!({})).registration;
+            assert_eq!((made.name_source, made.set_hostname), (None, None), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_machine_keeps_the_source_that_its_data_was_rendered_with() {
+        let now = settings("AWSMachine", json!({"infraPreset": "AWS"}));
+        assert_eq!(now.registration.name_source, Some(NameSource::Hostname));
+        let then = now.clone().rendered(Some(NameSource::MachineName));
+        assert_eq!(then.registration.name_source, Some(NameSource::MachineName));
+        let new = now.rendered(None);
+        assert_eq!(new.registration.name_source, Some(NameSource::Hostname));
     }
 
     #[test]
@@ -102,10 +125,13 @@ mod tests {
             "nameSource": "MachineName", "setHostname": false,
             "labels": {"metal3.io/uuid": "mine"},
         }});
-        let aws = settings("AWSMachine", own.clone()).registration;
-        assert_eq!(aws.name_source, Some(NameSource::MachineName));
-        let vsphere = settings("VSphereMachine", own.clone()).registration;
-        assert_eq!(vsphere.set_hostname, Some(false));
+        let with = |preset: &str| {
+            let mut spec = own.clone();
+            spec["infraPreset"] = json!(preset);
+            settings("LocalMachine", spec).registration
+        };
+        assert_eq!(with("AWS").name_source, Some(NameSource::MachineName));
+        assert_eq!(with("VSphere").set_hostname, Some(false));
         let metal3 = settings("Metal3Machine", own).registration;
         assert!(metal3.label_templates.is_empty());
         let template = json!({"nodeRegistration": {"labelTemplates": {"metal3.io/uuid": "{{ x }}"}}});

@@ -32,31 +32,36 @@ pub async fn trouble(
     Ok(of_node(node, &own))
 }
 
+/// Agents that are looked at, where a few are wanted: as many as Kubernetes supports Nodes in a cluster.
+const MOST: u32 = 5_000;
+
 /// Restarts from which an agent that is not ready does not just start.
 const RESTARTS: i32 = 2;
 
-/// Which agents do not run although the tunnel works; `None` where they do. [`PAGE`] of them are looked at. An agent of a node
-/// that is gone runs as far as the workload cluster knows.
+/// Which agents do not run although the tunnel works; `None` where they do. Pages of agents are read up to one that has such
+/// an agent, [`MOST`] agents at most. An agent of a node that is gone runs as far as the workload cluster knows.
 ///
 /// # Errors
 /// When a request fails.
 pub async fn not_running(connection: &Connection) -> Result<Option<String>, Error> {
     let pods: Api<Pod> = Api::namespaced(connection.client(), NAMESPACE);
     let all = ListParams::default().labels(&format!("k8s-app={ACCOUNT}"));
-    let found = list::first("list the konnectivity agents", pods, all, PAGE, |pod| {
+    let action = "list the konnectivity agents";
+    let keep = |pod| {
         (!is_over(&pod)).then(|| {
             let why = pod::trouble(&pod).or_else(|| restarts(&pod));
             why.map(|why| format!("{NAMESPACE}/{}: {}", quoted(&pod.name_any()), quoted(&why)))
         })
-    });
-    let all: Vec<_> = found.await?.into_iter().flatten().collect();
-    let bad: Vec<_> = all.iter().flatten().collect();
-    let first = bad.first();
-    Ok(first.map(|first| {
+    };
+    let is_enough = |_, agents: &[Option<String>]| agents.iter().any(Option::is_some);
+    let listed = list::until(action, pods, all, MOST, keep, is_enough).await?;
+    let bad: Vec<_> = listed.kept.iter().flatten().collect();
+    let of = if listed.is_whole { "of" } else { "of the first" };
+    Ok(bad.first().map(|first| {
         format!(
-            "{} of {} konnectivity agents do not run; {first}",
+            "{} {of} {} konnectivity agents do not run; {first}",
             bad.len(),
-            all.len()
+            listed.kept.len()
         )
     }))
 }

@@ -83,11 +83,15 @@ pub struct LocalMachineSpec {
     #[serde(default, rename = "providerID", skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub provider_id: Option<String>,
-    /// Root filesystem image of the machine host. Defaults to the one named like the version of the Machine, or to
+    /// Image of the machine host. Defaults to the one named like the version of the Machine, or to
     /// `default` where the host has none of that name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub image: Option<String>,
+    /// How far the clock of a virtual machine is ahead when it boots; behind, where it is negative. A container has the clock
+    /// of the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_offset_seconds: Option<i32>,
     /// Network outside of the lab that the machine is in. Machines of such a network are behind a NAT: they reach the
     /// endpoint of their API server, and nothing of the lab reaches them or their pods. Networks of different names may
     /// have equal ranges. Empty or unset, the machine is on the lab's own bridge.

@@ -156,6 +156,7 @@ async fn advance(object: &LocalMachine, context: &Context) -> Result<(Option<Sta
         version: capi::version(&machine).map(str::to_owned),
         cluster_pod_cidr: pod_cidr,
         network: object.spec.outside(),
+        clock_offset_seconds: object.spec.clock_offset_seconds.unwrap_or_default(),
         user_data,
     };
     match context

@@ -100,6 +100,17 @@ impl Cluster {
         self.apply(lab, &manifest).await
     }
 
+    /// Creates it with virtual machines as workers, whose KamajiConfig has an empty spec.
+    ///
+    /// # Errors
+    /// When clusterctl or kubectl fail.
+    pub async fn create_virtual(&self, lab: &Lab, workers: u32, variables: &[(&str, &str)]) -> Result<()> {
+        let manifest = self
+            .generate(lab, VERSION, (1, workers), Some("virtual"), variables)
+            .await?;
+        self.apply(lab, &manifest).await
+    }
+
     /// What clusterctl makes of the local infrastructure's template, or of a flavor of it.
     async fn generate(
         &self,

@@ -40,6 +40,10 @@ impl Inside {
     pub async fn of(namespace: &str, name: &str) -> Result<Self> {
         for record in records().await? {
             if record.namespace == namespace && record.name == name {
+                ensure!(
+                    !record.is_virtual,
+                    "{name} is a virtual machine: its processes are not those of the host"
+                );
                 let init = record.running().await.context("the machine does not run")?;
                 return Ok(Self {
                     namespace: record.namespace,

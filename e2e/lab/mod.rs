@@ -20,3 +20,4 @@ pub mod stores;
 pub mod tenants;
 pub mod topology;
 pub mod until;
+pub mod webhook;

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use http::Request;
 use kube::config::Kubeconfig;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::task::AbortOnDropHandle;
@@ -31,17 +32,22 @@ pub struct Seen {
     pub errors: Vec<String>,
 }
 
-/// Asks for the version of an API server ten times a second until it is dropped.
+/// Asks an API server ten times a second until it is dropped.
 pub struct Prober {
     seen: Arc<Mutex<Seen>>,
     _task: AbortOnDropHandle<()>,
 }
 
 impl Prober {
-    /// Starts to ask.
+    /// Starts to ask for the version.
     pub fn start(kubeconfig: Kubeconfig) -> Self {
+        Self::start_at(kubeconfig, "/version".to_owned())
+    }
+
+    /// Starts to ask for `path`.
+    pub fn start_at(kubeconfig: Kubeconfig, path: String) -> Self {
         let seen = Arc::<Mutex<Seen>>::default();
-        let task = tokio::spawn(ask(kubeconfig, seen.clone()));
+        let task = tokio::spawn(ask(kubeconfig, path, seen.clone()));
         Self {
             seen,
             _task: AbortOnDropHandle::new(task),
@@ -67,7 +73,7 @@ impl Prober {
     }
 }
 
-async fn ask(kubeconfig: Kubeconfig, seen: Arc<Mutex<Seen>>) {
+async fn ask(kubeconfig: Kubeconfig, path: String, seen: Arc<Mutex<Seen>>) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -75,7 +81,8 @@ async fn ask(kubeconfig: Kubeconfig, seen: Arc<Mutex<Seen>>) {
         let started = Instant::now();
         let answer = timeout(ANSWER, async {
             let fresh = client(kubeconfig.clone()).await?;
-            Ok::<_, anyhow::Error>(fresh.apiserver_version().await?)
+            let request = Request::get(&path).body(Vec::new())?;
+            Ok::<_, anyhow::Error>(fresh.request_text(request).await?)
         })
         .await;
         let error = match answer {

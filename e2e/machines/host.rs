@@ -10,16 +10,17 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use k8s_openapi::jiff::SignedDuration;
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 
 use super::{
     addresses::Network,
     cgroups,
-    images::Images,
+    images::{Image, Images},
     ledger::{Ledger, Ranges},
     nat::{self, Attachment, Namespaces},
-    nspawn,
+    nspawn, qemu,
     record::{Record, Records},
     routes,
     seed::{Identity, machine_id, overlay, sha256_hex},
@@ -43,7 +44,7 @@ pub struct Settings {
     pub nameserver: Ipv4Addr,
     /// Registry that machines ask for every image.
     pub mirror: Option<String>,
-    /// Root filesystems that machines boot from.
+    /// Images that machines boot from.
     pub images: Images,
 }
 
@@ -126,19 +127,25 @@ impl Host {
         if let Some(record) = known.as_ref().filter(|record| record.init.is_some()) {
             return Ok(record.report().await);
         }
-        let lower = self.settings.images.of(order).map_err(Fault::Refused)?;
+        let image = self.settings.images.of(order).map_err(Fault::Refused)?;
+        if order.clock_offset_seconds != 0 && matches!(image, Image::Root(_)) {
+            let message =
+                "only a virtual machine has a clock of its own; select its image, or no clockOffsetSeconds";
+            return Err(Fault::Refused(message.to_owned()));
+        }
         let user_data = STANDARD
             .decode(&order.user_data)
             .map_err(|error| Fault::Refused(format!("userData is not base64: {error}")))?;
-        let record = match known {
-            Some(record) => {
-                self.clear(&record).await?;
-                record
-            }
-            None => self.allot(id, namespace, name, order, &user_data).await?,
+        let record = if let Some(record) = known {
+            self.clear(&record).await?;
+            record
+        } else {
+            let is_virtual = matches!(image, Image::Disk(_));
+            self.allot(id, (namespace, name), order, &user_data, is_virtual)
+                .await?
         };
         self.set_up_network(&record).await?;
-        self.boot(record, lower, &order.hostname, &user_data)
+        self.boot(record, &image, order, &user_data)
             .await
             .map_err(Fault::Failed)
     }
@@ -205,10 +212,10 @@ impl Host {
     async fn allot(
         &self,
         id: String,
-        namespace: &str,
-        name: &str,
+        (namespace, name): (&str, &str),
         order: &Order,
         user_data: &[u8],
+        is_virtual: bool,
     ) -> Result<Record, Fault> {
         let ranges = Ranges {
             lab: Network::new(self.settings.gateway, self.settings.prefix),
@@ -226,6 +233,7 @@ impl Host {
             address: lot.address,
             pod_cidr: lot.pod_cidr,
             user_data_sha256: sha256_hex(user_data),
+            is_virtual,
             supervisor: None,
             init: None,
         };
@@ -263,8 +271,8 @@ impl Host {
     async fn boot(
         &self,
         mut record: Record,
-        lower: PathBuf,
-        hostname: &str,
+        image: &Image,
+        order: &Order,
         user_data: &[u8],
     ) -> Result<Machine> {
         let settings = &self.settings;
@@ -277,7 +285,11 @@ impl Host {
         let files = overlay(
             Identity {
                 id: &record.id,
-                hostname,
+                hostname: &order.hostname,
+                interface: match image {
+                    Image::Root(_) => nspawn::INTERFACE,
+                    Image::Disk(_) => qemu::INTERFACE,
+                },
                 address: (record.address, prefix),
                 gateway,
                 nameserver: settings.nameserver,
@@ -286,12 +298,29 @@ impl Host {
             },
             user_data,
         );
-        nspawn::lay_out(&directory, &files).await?;
-        let attached = (place.as_deref(), bridge);
-        let supervisor = nspawn::start(&directory, &lower, &record.id, hostname, attached).await?;
-        record.supervisor = Some(supervisor);
-        self.keep(&record).await?;
-        record.init = Some(nspawn::init_of(supervisor, &directory).await?);
+        match image {
+            Image::Root(lower) => {
+                nspawn::lay_out(&directory, &files).await?;
+                let attached = (place.as_deref(), bridge);
+                let supervisor =
+                    nspawn::start(&directory, lower, &record.id, &order.hostname, attached).await?;
+                record.supervisor = Some(supervisor);
+                self.keep(&record).await?;
+                record.init = Some(nspawn::init_of(supervisor, &directory).await?);
+            }
+            Image::Disk(image) => {
+                qemu::lay_out(&directory, &files).await?;
+                let machine = qemu::Start {
+                    image,
+                    id: &record.id,
+                    place: place.as_deref(),
+                    bridge,
+                    clock_offset: SignedDuration::from_secs(order.clock_offset_seconds.into()),
+                };
+                let emulator = Some(qemu::start(&directory, machine).await?);
+                (record.supervisor, record.init) = (emulator, emulator);
+            }
+        }
         self.keep(&record).await?;
         routes::set(place.as_deref(), record.pod_cidr, record.address).await?;
         info!(machine = record.name, id = record.id, address = %record.address, pods = %record.pod_cidr, "booted");

@@ -1,19 +1,40 @@
-//! Which root filesystem a machine boots from. Pure.
+//! Which image a machine boots from. Pure.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use super::wire::Order;
 
 /// Image of an order that asks for none and whose version of Kubernetes has no image of its own.
 pub const DEFAULT: &str = "default";
 
+/// What a machine boots from, and with it what kind of machine it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Image {
+    /// A container: its root filesystem.
+    Root(PathBuf),
+    /// A virtual machine: a folder with its kernel and disk.
+    Disk(PathBuf),
+}
+
+impl Image {
+    /// The path.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Root(path) | Self::Disk(path) => path,
+        }
+    }
+}
+
 /// The root filesystems of a host, by name. One that is named like a version of Kubernetes, for example `v1.36.3`, has the
 /// kubelet of that version.
 #[derive(Clone, Debug, Default)]
-pub struct Images(BTreeMap<String, PathBuf>);
+pub struct Images(BTreeMap<String, Image>);
 
-impl FromIterator<(String, PathBuf)> for Images {
-    fn from_iter<I: IntoIterator<Item = (String, PathBuf)>>(images: I) -> Self {
+impl FromIterator<(String, Image)> for Images {
+    fn from_iter<I: IntoIterator<Item = (String, Image)>>(images: I) -> Self {
         Self(images.into_iter().collect())
     }
 }
@@ -23,7 +44,7 @@ impl Images {
     ///
     /// # Errors
     /// When there is no such image, with the names of those that there are.
-    pub fn of(&self, order: &Order) -> Result<PathBuf, String> {
+    pub fn of(&self, order: &Order) -> Result<Image, String> {
         let version = order.version.as_deref().filter(|name| self.0.contains_key(*name));
         let name = order.image.as_deref().or(version).unwrap_or(DEFAULT);
         self.0.get(name).cloned().ok_or_else(|| {
@@ -40,7 +61,7 @@ mod tests {
     fn images(names: &[&str]) -> Images {
         names
             .iter()
-            .map(|name| ((*name).to_owned(), PathBuf::from(name)))
+            .map(|name| ((*name).to_owned(), Image::Root(PathBuf::from(name))))
             .collect()
     }
 
@@ -51,6 +72,7 @@ mod tests {
             version: version.map(str::to_owned),
             cluster_pod_cidr: String::new(),
             network: None,
+            clock_offset_seconds: 0,
             user_data: String::new(),
         }
     }
@@ -65,7 +87,10 @@ mod tests {
             (Some("other"), Some("v1.34.4"), "other"),
             (Some(DEFAULT), Some("v1.34.4"), DEFAULT),
         ] {
-            assert_eq!(images.of(&order(image, version)), Ok(PathBuf::from(boots)));
+            assert_eq!(
+                images.of(&order(image, version)),
+                Ok(Image::Root(PathBuf::from(boots)))
+            );
         }
     }
 

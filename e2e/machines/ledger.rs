@@ -155,6 +155,7 @@ mod tests {
                 name: name.to_owned(),
                 cidr: "192.168.0.0/28".to_owned(),
             }),
+            clock_offset_seconds: 0,
             user_data: String::new(),
         }
     }
@@ -173,6 +174,7 @@ mod tests {
             address: lot.address,
             pod_cidr: lot.pod_cidr,
             user_data_sha256: String::new(),
+            is_virtual: false,
             supervisor: None,
             init: None,
         });

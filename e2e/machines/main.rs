@@ -12,7 +12,8 @@ use e2e::{
     machines::{
         addresses::Network,
         host::{Host, Settings},
-        images::Images,
+        images::{Image, Images},
+        qemu::KERNEL,
         server::router,
     },
     run,
@@ -21,7 +22,7 @@ use e2e::{
 #[derive(Parser)]
 #[command(
     version,
-    about = "Boots the machines of the local infrastructure as systemd-nspawn containers"
+    about = "Boots the machines of the local infrastructure: containers of systemd-nspawn, or virtual machines of QEMU"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -51,9 +52,10 @@ struct Run {
     /// File with the token that the provider shows.
     #[arg(long)]
     token_file: PathBuf,
-    /// Root filesystem images, as name=directory: `default`, and one named like each further version of Kubernetes.
+    /// Images, as name=directory: `default`, and one named like each further version of Kubernetes. A directory with the file
+    /// vmlinuz is the image of a virtual machine, any other the root filesystem of a container.
     #[arg(long = "image", required = true, value_parser = image)]
-    images: Vec<(String, PathBuf)>,
+    images: Vec<(String, Image)>,
     /// Bridge that machines are attached to.
     #[arg(long, default_value = "cni0")]
     bridge: String,
@@ -77,10 +79,15 @@ struct Run {
     mirror: Option<String>,
 }
 
-fn image(text: &str) -> Result<(String, PathBuf), String> {
+fn image(text: &str) -> Result<(String, Image), String> {
     let (name, path) = text.split_once('=').ok_or("write it as name=directory")?;
     let path = std::fs::canonicalize(path).map_err(|error| format!("{path}: {error}"))?;
-    Ok((name.to_owned(), path))
+    let image = if path.join(KERNEL).exists() {
+        Image::Disk(path)
+    } else {
+        Image::Root(path)
+    };
+    Ok((name.to_owned(), image))
 }
 
 impl Run {

@@ -4,7 +4,7 @@
 //! whole
 //! PID namespace.
 
-use std::{os::unix::fs::PermissionsExt as _, path::Path, process::Stdio, time::Duration};
+use std::{path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use tokio::{
@@ -13,30 +13,22 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{nat::within, record::Pid, seed::Overlay};
+use super::{files, nat::within, record::Pid, seed::Overlay};
 
 const LAUNCH: &str = include_str!("launch.sh");
+
+/// Network interface inside the machine.
+pub const INTERFACE: &str = "host0";
 
 /// Time for a container to show its PID 1, and for a killed one to go.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Lays out the machine's directory: an empty upper layer with the overlay's files, and its data directories.
-pub async fn lay_out(directory: &Path, files: &[Overlay]) -> Result<()> {
+pub async fn lay_out(directory: &Path, overlay: &[Overlay]) -> Result<()> {
     for part in ["root", "upper", "work", "containerd", "kubelet"] {
         fs::create_dir_all(directory.join(part)).await?;
     }
-    let upper = directory.join("upper");
-    for file in files {
-        let path = upper.join(file.path);
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).await?;
-        }
-        fs::write(&path, &file.content).await?;
-        fs::set_permissions(&path, std::fs::Permissions::from_mode(file.mode)).await?;
-    }
-    // The overlay's root is the machine's /: others than root must be able to enter it.
-    fs::set_permissions(&upper, std::fs::Permissions::from_mode(0o755)).await?;
-    Ok(())
+    files::write(&directory.join("upper"), overlay).await
 }
 
 /// Starts the container; its console goes to `console.log` beside the record. `bridge` is that of the network `place`, or

@@ -101,9 +101,12 @@ pub struct Record {
     pub pod_cidr: Network,
     /// sha256 of its user-data.
     pub user_data_sha256: String,
-    /// The container's supervisor on the host.
+    /// It is a virtual machine: its processes are not those of the host.
+    #[serde(default)]
+    pub is_virtual: bool,
+    /// The container's supervisor on the host, or the emulator.
     pub supervisor: Option<Pid>,
-    /// The PID, on the host, of the machine's PID 1 at its first boot.
+    /// The PID, on the host, of the machine's PID 1 at its first boot; that of the emulator of a virtual machine.
     pub init: Option<Pid>,
 }
 
@@ -254,6 +257,7 @@ mod tests {
             address: Ipv4Addr::new(10, 88, 200, 1),
             pod_cidr: Network::parse("10.244.0.0/24").unwrap(),
             user_data_sha256: String::new(),
+            is_virtual: false,
             supervisor: None,
             init: None,
         };

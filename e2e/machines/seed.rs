@@ -4,7 +4,7 @@
 //! Pure: returns a list of files. User-data is passed through unchanged. The container network is part of the image and not
 //! of the bootstrap data, so it is written here.
 
-use std::net::Ipv4Addr;
+use std::{borrow::Cow, net::Ipv4Addr};
 
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use super::addresses::Network;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Overlay {
     /// Path below the machine's root, without the leading slash.
-    pub path: &'static str,
+    pub path: Cow<'static, str>,
     /// Permission bits.
     pub mode: u32,
     /// Content.
@@ -30,6 +30,8 @@ pub struct Identity<'a> {
     pub id: &'a str,
     /// Host name.
     pub hostname: &'a str,
+    /// Name of its network interface.
+    pub interface: &'a str,
     /// Address and prefix length of the bridge's network.
     pub address: (Ipv4Addr, u8),
     /// The bridge's address on the host.
@@ -59,7 +61,11 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 
 /// Every file laid over the root of one machine.
 pub fn overlay(identity: Identity<'_>, user_data: &[u8]) -> Vec<Overlay> {
-    let file = |path, mode, content: Vec<u8>| Overlay { path, mode, content };
+    let file = |path: &'static str, mode, content: Vec<u8>| Overlay {
+        path: path.into(),
+        mode,
+        content,
+    };
     let mut files = vec![
         file("var/lib/cloud/seed/nocloud/user-data", 0o600, user_data.to_vec()),
         file(
@@ -72,11 +78,15 @@ pub fn overlay(identity: Identity<'_>, user_data: &[u8]) -> Vec<Overlay> {
             0o644,
             lines(&network_config(identity)),
         ),
-        file(
-            "etc/systemd/network/10-cloud-init-host0.network.d/lab.conf",
-            0o644,
-            NO_IPV6.to_vec(),
-        ),
+        Overlay {
+            path: format!(
+                "etc/systemd/network/10-cloud-init-{}.network.d/lab.conf",
+                identity.interface
+            )
+            .into(),
+            mode: 0o644,
+            content: NO_IPV6.to_vec(),
+        },
         file("etc/cni/net.d/10-bridge.conflist", 0o644, lines(&cni(identity))),
         file(
             "etc/resolv.conf",
@@ -124,7 +134,7 @@ fn network_config(identity: Identity<'_>) -> Value {
     let (address, prefix) = identity.address;
     json!({
         "version": 2,
-        "ethernets": {"host0": {
+        "ethernets": {identity.interface: {
             "addresses": [format!("{address}/{prefix}")],
             "accept-ra": false,
             "gateway4": identity.gateway,
@@ -164,6 +174,7 @@ mod tests {
         Identity {
             id: "m0123456789a",
             hostname: "quickstart-md-0-abcde",
+            interface: "host0",
             address: (Ipv4Addr::new(10, 88, 200, 1), 16),
             gateway: Ipv4Addr::new(10, 88, 0, 1),
             nameserver: Ipv4Addr::new(10, 88, 0, 1),

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct Order {
     /// Host name of the machine and `local-hostname` of its metadata.
     pub hostname: String,
-    /// Root filesystem image to boot from; the flags of the host name the available ones.
+    /// Image to boot from; the flags of the host name the available ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// Version of Kubernetes that the machine is to have, by which the host selects an image if the order names none.
@@ -23,6 +23,9 @@ pub struct Order {
     /// Network outside of the lab that the machine is in; none is the lab's own bridge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<OutsideOrder>,
+    /// How far the clock of a virtual machine is ahead at its first boot; behind, where it is negative.
+    #[serde(default)]
+    pub clock_offset_seconds: i32,
     /// User-data, base64: exactly the bytes of the bootstrap Secret.
     pub user_data: String,
 }
@@ -41,7 +44,7 @@ pub struct OutsideOrder {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Machine {
-    /// Name of the container, of its record and of its cgroup subtree on the host.
+    /// Name of the machine, of its record and of its cgroup subtree on the host.
     pub id: String,
     /// Address of the machine in its network.
     pub address: String,

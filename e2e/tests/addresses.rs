@@ -90,8 +90,64 @@ async fn moves(lab: &Lab, cluster: &Cluster) -> Result<()> {
     cluster.scale_workers(lab, 3).await?;
     cluster.nodes_ready(lab, 3).await?;
     move_nodes(lab, cluster, &nodes, &advertised).await?;
-    release(lab, cluster, &nodes).await?;
+    release(lab, cluster, &nodes, true).await?;
+    cluster.nodes_ready(lab, 3).await?;
+    drop(prober);
+    move_to_cluster_ip(lab, cluster, &inside).await
+}
+
+/// From NodePort to another type: agents and nodes use the node ports for as long as the former endpoint is listed.
+async fn move_to_cluster_ip(lab: &Lab, cluster: &Cluster, inside: &str) -> Result<()> {
+    let nodes = uids(&cluster.client(lab).await?).await?;
+    let exposed = format!("{HOST}:{NODE_PORT}");
+    patch(
+        lab,
+        cluster,
+        &json!({ "network": { "advertiseAddress": null } }),
+        None,
+    )
+    .await?;
+    settled(lab, cluster, &nodes, async |tenant: &TenantControlPlane| {
+        let status = tenant.status.as_ref().context("no status")?;
+        let (endpoint, reported) = (status.worker_endpoint.as_deref(), &status.conditions);
+        ensure!(endpoint.is_none_or(|it| it == exposed), "{endpoint:?}");
+        let tunnel = reported.iter().find(|known| known.type_ == "TunnelReady");
+        ensure!(tunnel.is_some_and(|known| known.status == "True"), "{tunnel:?}");
+        Ok(())
+    })
+    .await?;
+
+    let node = nodes.keys().next().context("no node")?;
+    let kubelet = format!("/api/v1/nodes/{node}/proxy/healthz");
+    let tunnel = Prober::start_at(lab.kubeconfig(&cluster.namespace, &cluster.name).await?, kubelet);
+    let spec = json!({ "network": { "serviceType": "ClusterIP", "serviceAddress": null } });
+    let wanted = format!("{inside}:{NODE_PORT}");
+    patch(lab, cluster, &spec, Some(&wanted)).await?;
+    settled(lab, cluster, &nodes, async |tenant: &TenantControlPlane| {
+        let status = tenant.status.as_ref().context("no status")?;
+        let reported = status.control_plane_endpoint.as_deref();
+        ensure!(reported == Some(wanted.as_str()), "{reported:?}");
+        let ports = node_ports(lab, cluster).await?;
+        let expected = [(NODE_PORT, Some(NODE_PORT)), (TUNNEL_PORT, Some(TUNNEL_PORT))];
+        ensure!(ports == expected, "{ports:?}");
+        Ok(())
+    })
+    .await?;
+    answers(
+        &tunnel,
+        "a kubelet through the tunnel, from NodePort to ClusterIP",
+    )?;
+    // The nodes themselves have used the cluster IP before.
+    release(lab, cluster, &nodes, false).await?;
     cluster.nodes_ready(lab, 3).await
+}
+
+/// Ports of the Service, each with its node port.
+async fn node_ports(lab: &Lab, cluster: &Cluster) -> Result<Vec<(i32, Option<i32>)>> {
+    let services = Api::<Service>::namespaced(lab.management.clone(), &cluster.namespace);
+    let spec = services.get(&cluster.name).await?.spec.context("no spec")?;
+    let ports = spec.ports.into_iter().flatten();
+    Ok(ports.map(|port| (port.port, port.node_port)).collect())
 }
 
 /// Type, address and port of the Service change: that waits for a word.
@@ -163,18 +219,22 @@ async fn move_nodes(
     Ok(())
 }
 
-/// No node uses the former endpoint any more.
-async fn release(lab: &Lab, cluster: &Cluster, nodes: &BTreeMap<String, String>) -> Result<()> {
+/// No node uses the former endpoint any more. The Service then has both ports, as node ports too where it is exposed.
+async fn release(
+    lab: &Lab,
+    cluster: &Cluster,
+    nodes: &BTreeMap<String, String>,
+    is_exposed: bool,
+) -> Result<()> {
     let tenants = Api::<TenantControlPlane>::namespaced(lab.management.clone(), &cluster.namespace);
     let released = json!({ "metadata": { "annotations": { ours::FORMER_ENDPOINTS: null } } });
     tenants
         .patch(&cluster.name, &PatchParams::default(), &Patch::Merge(&released))
         .await?;
-    let services = Api::<Service>::namespaced(lab.management.clone(), &cluster.namespace);
     settled(lab, cluster, nodes, async |_: &TenantControlPlane| {
-        let spec = services.get(&cluster.name).await?.spec.context("no spec")?;
-        let ports: Vec<i32> = spec.ports.iter().flatten().map(|port| port.port).collect();
-        ensure!(ports == [NODE_PORT, TUNNEL_PORT], "{ports:?}");
+        let ports = node_ports(lab, cluster).await?;
+        let expected = [NODE_PORT, TUNNEL_PORT].map(|port| (port, is_exposed.then_some(port)));
+        ensure!(ports == expected, "{ports:?}");
         Ok(())
     })
     .await

@@ -236,7 +236,21 @@ async fn contract_52_62_machines_have_their_nodes_and_describe_shows_the_control
             Ok(Some(()))
         },
     )
-    .await
+    .await?;
+    let short = [
+        "describe",
+        "cluster",
+        &QUICKSTART.name,
+        "-n",
+        &QUICKSTART.namespace,
+    ];
+    let printed = lab.tool("clusterctl", &short).await?;
+    let line = format!("{WORKERS} Machines...");
+    ensure!(
+        printed.contains(&line),
+        "machines of one state are not one line: {printed}"
+    );
+    Ok(())
 }
 
 #[tokio::test]

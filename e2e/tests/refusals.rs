@@ -14,6 +14,7 @@ use e2e::{
         datastore,
         tenants::Scope,
         until::until,
+        webhook::{self, Asked},
     },
 };
 use k8s_openapi::api::{
@@ -359,6 +360,33 @@ async fn a_control_plane_tells_what_its_tenant_was_refused_in_fields_of_its_own(
         patch(json!({ "dataStoreName": "default", "kubelet": { "cgroupfs": "systemd" } })).await?;
         cluster.condition(&lab, "Available", "True").await
     };
+    afterwards(Box::pin(test), async || cluster.delete(&lab).await).await
+}
+
+#[tokio::test]
+async fn a_control_plane_tells_what_a_policy_engine_refuses_and_comes_up_when_it_no_longer_does() -> Result<()>
+{
+    let lab = Lab::open().await?;
+    let cluster = Cluster::new("default", "e2e-policy");
+    let tenants = Asked {
+        group: "kamaji.clastix.io",
+        resource: "tenantcontrolplanes",
+        namespace: &cluster.namespace,
+        name: &cluster.name,
+    };
+    let test = Scope::run(&lab, "policy", async |scope| {
+        webhook::while_refused(&lab.management, &scope.name, &tenants, async || {
+            cluster.create(&lab, 0).await?;
+            let message = message(&cluster.control_planes(&lab), &cluster.name, "InvalidSpec").await?;
+            let denied = r#"admission webhook "refuses.e2e.test" denied the request: this webhook denies all requests"#;
+            contains_all(&message, &[denied]);
+            let tenant = cluster.tenant(&lab).await;
+            ensure!(tenant.is_err(), "it exists");
+            Ok(())
+        })
+        .await?;
+        cluster.condition(&lab, "Available", "True").await
+    });
     afterwards(Box::pin(test), async || cluster.delete(&lab).await).await
 }
 

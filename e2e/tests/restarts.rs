@@ -19,12 +19,14 @@ use k8s_openapi::jiff::Timestamp;
 use kamaji_api::bootstrap::KamajiConfigTemplate;
 use kube::{
     Api, ResourceExt as _,
-    api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams},
+    api::{Patch, PatchParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// A name that every certificate of an API server has.
 const SERVER_NAME: &str = "kubernetes.default.svc";
+/// Certificate of a kubelet, with its key.
+const CERTIFICATE: &str = "/var/lib/kubelet/pki/kubelet-client-current.pem";
 
 #[tokio::test]
 async fn bootstrap_53_kubelets_that_restart_and_machines_that_reboot_stay_the_same_nodes() -> Result<()> {
@@ -43,26 +45,100 @@ async fn bootstrap_47_nodes_that_check_the_api_server_for_a_given_name_survive_r
 }
 
 async fn named(lab: &Lab, cluster: &Cluster) -> Result<()> {
-    cluster.create(lab, 0).await?;
-    let machines = format!("{}-md-0", cluster.name);
-    let templates = Api::<KamajiConfigTemplate>::namespaced(lab.management.clone(), &cluster.namespace);
-    let patch =
-        json!({ "spec": { "template": { "spec": { "controlPlane": { "tlsServerName": SERVER_NAME } } } } });
-    templates
-        .patch(&machines, &PatchParams::default(), &Patch::Merge(patch))
-        .await?;
-    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk(
-        capi::GROUP,
-        "v1beta2",
-        "MachineDeployment",
-    ));
-    let deployments =
-        Api::<DynamicObject>::namespaced_with(lab.management.clone(), &cluster.namespace, &kind);
-    let patch = Patch::Merge(json!({ "spec": { "replicas": 1 } }));
-    deployments
-        .patch(&machines, &PatchParams::default(), &patch)
-        .await?;
+    with_worker(
+        lab,
+        cluster,
+        json!({ "controlPlane": { "tlsServerName": SERVER_NAME } }),
+    )
+    .await?;
     cluster.nodes_ready(lab, 1).await?;
+    restart_everything(lab, cluster).await
+}
+
+/// Creates the cluster and one worker, whose config has these fields.
+async fn with_worker(lab: &Lab, cluster: &Cluster, config: Value) -> Result<()> {
+    cluster.create(lab, 0).await?;
+    let templates = Api::<KamajiConfigTemplate>::namespaced(lab.management.clone(), &cluster.namespace);
+    let patch = Patch::Merge(json!({ "spec": { "template": { "spec": config } } }));
+    templates
+        .patch(&cluster.workers(), &PatchParams::default(), &patch)
+        .await?;
+    cluster.scale_workers(lab, 1).await
+}
+
+#[tokio::test]
+async fn a_machine_whose_disk_joined_another_cluster_joins_its_own() -> Result<()> {
+    let lab = Lab::open().await?;
+    let cluster = Cluster::new("default", "reused");
+    afterwards(Box::pin(reused(&lab, &cluster)), async || {
+        cluster.delete(&lab).await
+    })
+    .await
+}
+
+/// What a node keeps on its disk of the cluster that it joined.
+const KEPT: &str = "etc/kubernetes var/lib/kubelet/pki var/lib/kubelet/config.yaml var/lib/kubelet/cpu_manager_state \
+                    var/lib/kamaji";
+
+async fn reused(lab: &Lab, cluster: &Cluster) -> Result<()> {
+    // The machine does not join before the file is there, which gives time to bring the data of the other one.
+    let waits = json!({ "preJoinCommands": ["test -e /etc/disk-has-its-data"] });
+    with_worker(lab, cluster, waits).await?;
+    let inside = until("the first attempt to join", PATIENCE, async || {
+        let machines = cluster.machines(lab).await?;
+        let local = machines
+            .first()
+            .and_then(capi::local_machine)
+            .context("no infrastructure")?;
+        let inside = Inside::of(&cluster.namespace, local).await?;
+        let log = inside
+            .run(&["journalctl", "--unit=kamaji-join", "--output=cat"])
+            .await?;
+        ensure!(log.contains("failed: PreJoinFailed"), "{log}");
+        Ok(Some(inside))
+    })
+    .await?;
+
+    let other = QUICKSTART.client(lab).await?;
+    let before = uids(&other).await?;
+    let machines = QUICKSTART.machines(lab).await?;
+    let machine = machines.first().context("no machine")?;
+    let local = capi::local_machine(machine).context("no infrastructure")?;
+    let earlier = Inside::of(&QUICKSTART.namespace, local).await?;
+    let archive = format!("tar --create --directory=/ {KEPT} | base64 --wrap=0");
+    let data = earlier.run(&["sh", "-c", &archive]).await?;
+    let extract = format!(
+        "echo {data} | base64 --decode | tar --extract --directory=/ && touch /etc/disk-has-its-data && sync"
+    );
+    inside.run(&["sh", "-c", &extract]).await?;
+    let of = async |inside: &Inside| {
+        let subject = [
+            "openssl",
+            "x509",
+            "-noout",
+            "-subject",
+            "-issuer",
+            "-in",
+            CERTIFICATE,
+        ];
+        inside.run(&subject).await
+    };
+    assert_eq!(
+        of(&earlier).await?,
+        of(&inside).await?,
+        "it has that of the other cluster"
+    );
+
+    let inside = inside.reboot().await?;
+    cluster.nodes_ready(lab, 1).await?;
+    let own = uids(&cluster.client(lab).await?).await?;
+    let node = own.keys().next().context("no node")?;
+    joined(&inside, node).await?;
+    let (mine, theirs) = (of(&inside).await?, of(&earlier).await?);
+    ensure!(mine.contains(&format!("system:node:{node}")), "{mine}");
+    ensure!(!theirs.contains(node.as_str()), "{theirs}");
+    assert_eq!(before, uids(&other).await?, "Nodes of the other cluster");
+    // A kubelet that still had the state of the other would not start after a restart either.
     restart_everything(lab, cluster).await
 }
 

@@ -3,16 +3,18 @@
 
 CLUSTER_NAMESPACE=default
 
-# With the flavor `class` the cluster is one of the ClusterClass kamaji-local, otherwise it has none.
+# With the flavor `class` the cluster is one of the ClusterClass kamaji-local, otherwise it has none; with `virtual` its
+# workers are virtual machines.
 cluster_apply() { # name, workers, flavor or nothing
-  local manifest=$LAB/$1.yaml class flavor=()
+  local manifest=$LAB/$1.yaml class flavor=() is_of_class=
+  [ "$3" != class ] || is_of_class=yes
   class=$(kubectl -n "$CLUSTER_NAMESPACE" get cluster "$1" --ignore-not-found -o 'jsonpath={.kind} {.spec.topology.classRef.name}')
   case $class in
-    'Cluster ') [ -z "$3" ] || die "cluster $1 exists and is of no ClusterClass; choose another --name" ;;
-    'Cluster '*) [ -n "$3" ] || die "cluster $1 exists and is of the ClusterClass ${class#* }; add --class or choose another --name" ;;
+    'Cluster ') [ -z "$is_of_class" ] || die "cluster $1 exists and is of no ClusterClass; choose another --name" ;;
+    'Cluster '*) [ -n "$is_of_class" ] || die "cluster $1 exists and is of the ClusterClass ${class#* }; add --class or choose another --name" ;;
   esac
-  if [ -n "$3" ]; then
-    flavor=(--flavor "$3")
+  [ -z "$3" ] || flavor=(--flavor "$3")
+  if [ -n "$is_of_class" ]; then
     # clusterctl installs the class with its first cluster, and leaves out one that is there.
     if kubectl -n "$CLUSTER_NAMESPACE" get clusterclass kamaji-local >/dev/null 2>&1; then
       kubectl -n "$CLUSTER_NAMESPACE" apply -f templates/cluster/clusterclass-kamaji-local.yaml
@@ -23,18 +25,20 @@ cluster_apply() { # name, workers, flavor or nothing
     --worker-machine-count "$2" ${flavor[@]+"${flavor[@]}"} >"$manifest"
   kubectl apply -f "$manifest"
   # A topology with sizes for an autoscaler leaves the number of its workers alone once they are there.
-  [ -z "$3" ] || ! kubectl -n "$CLUSTER_NAMESPACE" get machinedeployment "$1-md-0" >/dev/null 2>&1 ||
+  [ -z "$is_of_class" ] || ! kubectl -n "$CLUSTER_NAMESPACE" get machinedeployment "$1-md-0" >/dev/null 2>&1 ||
     kubectl -n "$CLUSTER_NAMESPACE" scale machinedeployment "$1-md-0" --replicas "$2"
 }
 
-cluster_wait() { # name, workers
-  local name=$1 workers=$2
+cluster_wait() { # name, workers, flavor or nothing
+  local name=$1 workers=$2 boot=240
+  # The processors of virtual machines are emulated.
+  [ "${3:-}" != virtual ] || boot=900
   wait_for "cluster $name: infrastructure" 120 cluster_is "$name" InfrastructureReady &&
     wait_for "cluster $name: control plane answers" 420 cluster_is "$name" ControlPlaneInitialized &&
     wait_for "cluster $name: kubeconfig" 60 cluster_kubeconfig "$name" &&
     wait_for "cluster $name: $workers machines with bootstrap data" 120 cluster_machines "$name" "$workers" bootstrap &&
     wait_for "cluster $name: $workers machines booted" 180 cluster_machines "$name" "$workers" infrastructure &&
-    wait_for "cluster $name: $workers nodes registered" 240 cluster_machines "$name" "$workers" node &&
+    wait_for "cluster $name: $workers nodes registered" "$boot" cluster_machines "$name" "$workers" node &&
     wait_for "cluster $name: $workers nodes Ready" 180 cluster_nodes "$name" "$workers" &&
     wait_for "cluster $name: Available" 240 cluster_is "$name" Available
 }
@@ -74,7 +78,7 @@ cluster_kubectl() { # name, arguments...
 
 cluster_show() { # name, flavor or nothing
   local edit=''
-  [ -z "$2" ] || edit=$'\n'"  kubectl edit cluster $1                # spec.topology: version, replicas, variables"
+  [ "$2" != class ] || edit=$'\n'"  kubectl edit cluster $1                # spec.topology: version, replicas, variables"
   cluster_kubectl "$1" get nodes -o wide
   cat <<EOF
 

@@ -48,10 +48,14 @@ product_machine_host_answers() { process_alive lab-machines && curl -sf "http://
 
 # The stand-in for cert-manager and the machine host.
 product_host_services() {
-  local machines root images
+  local machines root images name
   images=(--image "default=$(readlink -f "$LAB/machine-rootfs")")
   for root in "$LAB"/machine-rootfs-v*; do
     [ ! -e "$root" ] || images+=(--image "${root##*-}=$(readlink -f "$root")")
+  done
+  for root in "$LAB"/machine-disk*; do
+    name=${root##*/machine-disk}
+    [ ! -e "$root" ] || images+=(--image "virtual$name=$(readlink -f "$root")")
   done
   machines=$(product_host_binary lab-machines)
   [ -s "$LAB_DATA/machines.token" ] || (umask 077 && head -c 24 /dev/urandom | base64 -w0 >"$LAB_DATA/machines.token")

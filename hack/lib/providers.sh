@@ -21,6 +21,8 @@ providers_repository() {
   cp templates/cluster/cluster-template-local-class.yaml \
     "$PROVIDERS/infrastructure-local/$INFRA_VERSION/cluster-template-class.yaml"
   cp templates/cluster/clusterclass-kamaji-local.yaml "$PROVIDERS/infrastructure-local/$INFRA_VERSION/"
+  cp templates/cluster/cluster-template-local-virtual.yaml \
+    "$PROVIDERS/infrastructure-local/$INFRA_VERSION/cluster-template-virtual.yaml"
   cat >"$PROVIDERS/clusterctl.yaml" <<EOF
 providers:
 - {name: cluster-api, type: CoreProvider, url: "$PROVIDERS/cluster-api/$CAPI_VERSION/core-components.yaml"}

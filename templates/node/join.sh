@@ -181,6 +181,11 @@ fi
 
 # --- name, provider ID and address of this machine
 fact() { sed -n "s/^$1=//p" "$stage/node.facts" | head -n 1; }
+# only with FACTS
+# A value of several lines would be more facts.
+[ "$(sed 's/=.*//' "$stage/node.facts" | tr '\n' ' ')" = "$FACTS " ] ||
+    fail NodeNameInvalid "the instance metadata gives a value of several lines for a template of nodeRegistration"
+# end
 name=$(fact nodename)
 if [ "$NAME_SOURCE" = Hostname ]; then name=$(uname -n); fi
 name=$(printf '%s' "$name" | tr '[:upper:]' '[:lower:]')
@@ -211,13 +216,18 @@ esac
 say "node $name"
 
 # only with LABEL_TEMPLATES
-labels=$(sed -n 's/^label=//p' "$stage/node.facts")
-case $labels in
-*CI_MISSING_JINJA_VAR*) fail NodeLabelInvalid "the instance metadata lacks a value of nodeRegistration.labelTemplates: $labels" ;;
-esac
-! printf '%s\n' "$labels" | grep -Eqvx '[^=,]+=[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?' ||
-    fail NodeLabelInvalid "nodeRegistration.labelTemplates give something that is no label: $labels"
-labels=$(printf '%s' "$labels" | tr '\n' ,)
+labels=
+number=0
+for key in $LABEL_TEMPLATES; do
+    value=$(fact "label$number")
+    number=$((number + 1))
+    case $value in
+    *CI_MISSING_JINJA_VAR*) fail NodeLabelInvalid "the instance metadata lacks a value of nodeRegistration.labelTemplates for $key" ;;
+    esac
+    printf '%s\n' "$value" | grep -Eqx '[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?' ||
+        fail NodeLabelInvalid "nodeRegistration.labelTemplates for $key give $value, which no label can have as its value"
+    labels=${labels:+$labels,}$key=$value
+done
 # end
 # only with SET_HOSTNAME
 if [ "$(uname -n)" != "$name" ]; then
@@ -257,6 +267,11 @@ done
 [ -n "$kubelet" ] || fail ComponentMissing "no kubelet at $KUBELET_PATHS"
 core() { printf '%s' "$1" | sed -e 's/^v//' -e 's/[-+].*//'; }
 found=$("$kubelet" --version 2>/dev/null | awk '{ print $2 }') || :
+# only with EXACT
+# Cluster API compares all of it.
+[ "${found#v}" = "$VERSION" ] ||
+    fail KubeletVersionMismatch "the kubelet is ${found#v}, spec.version of the Machine is $VERSION: use an image of exactly that version, or set spec.versionCheck: Minor"
+# end
 found=$(core "$found")
 desired=$(core "$VERSION")
 if [ "$VERSION_CHECK" != Off ] && [ "$found" != "$desired" ]; then

@@ -28,7 +28,10 @@ use super::{
 };
 use crate::{
     k8s::{conditions, digest, host_port::HostPort, problem::Problem},
-    tenant::{Connection, Error, Server, agents, kubelets},
+    tenant::{
+        Connection, Error, Server, agents,
+        kubelets::{self, Targets},
+    },
 };
 
 /// Questions that wait for an answer at the same time: one that gets none takes 10 s.
@@ -137,7 +140,7 @@ pub async fn look(
     }
     let is_good = matches!(found, Found::Reached { .. }) && !found.is_bad();
     // Without a node there is nothing to report until there was one.
-    let is_news = condition.is_some() || found != Found::NoReadyNodes;
+    let is_news = condition.is_some() || !matches!(found, Found::NoReadyNodes { .. });
     (
         Some(found).filter(|_| is_news),
         if is_good { Some(audit) } else { soon },
@@ -168,8 +171,9 @@ async fn ask(scope: &Scope<'_>, endpoint: &Endpoint, certificates: &Certificates
     };
     let targets = kubelets::targets(&first.connection).await;
     let targets = targets.map_err(|error| Problem::unwatched(Reason::ProbeFailed, error.to_string()))?;
+    let Targets { targets, of_first } = targets;
     if targets.is_empty() {
-        return Ok(Found::NoReadyNodes);
+        return Ok(Found::NoReadyNodes { of_first });
     }
     let pairs: Vec<_> = servers
         .iter()

@@ -45,13 +45,13 @@ impl Delivery {
         let chosen = output.max_bytes.map(|bytes| UserData {
             bytes: bytes as usize,
             encoding: Encoded::Plain,
-            may_be_more: false,
+            unless: String::new(),
         });
         Self {
             style: preset.style,
             provider: &preset.provider,
-            limit: chosen.or(preset.user_data),
-            chosen: chosen.is_some(),
+            limit: chosen.or_else(|| preset.user_data.clone()),
+            chosen: output.max_bytes.is_some(),
         }
     }
 
@@ -60,7 +60,7 @@ impl Delivery {
     /// # Errors
     /// Both figures, for people, when it is too large.
     pub fn measure(&self, plain: usize, gzip: usize) -> Result<Size, String> {
-        let Some(limit) = self.limit else {
+        let Some(limit) = &self.limit else {
             return if plain > LIMIT {
                 Err(format!("{plain} bytes, at most {LIMIT} are possible"))
             } else {
@@ -74,7 +74,7 @@ impl Delivery {
         let bytes = limit.encoding.size(plain, gzip);
         let most = limit.bytes;
         let is = format!("{bytes} bytes{}", limit.encoding.text());
-        if bytes > most && !limit.may_be_more {
+        if bytes > most && limit.unless.is_empty() {
             return Err(if self.chosen {
                 format!("{is}, at most {most} are possible by spec.output.maxBytes")
             } else {
@@ -89,8 +89,8 @@ impl Delivery {
         }
         let warning = if bytes > most {
             Some(format!(
-                "the bootstrap data has {is}, {} takes at most {most} unless its provider stores the data elsewhere",
-                self.provider
+                "the bootstrap data has {is}, {} takes at most {most} unless {}",
+                self.provider, limit.unless
             ))
         } else {
             let known = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
@@ -148,10 +148,17 @@ mod tests {
     }
 
     #[test]
-    fn data_that_the_provider_may_store_elsewhere_is_warned_about_and_not_refused() {
+    fn a_limit_that_may_not_apply_is_a_warning_with_the_way_around_it() {
         let aws = delivery(InfraPreset::AWS, None);
-        let size = aws.measure(100_000, 20_000).unwrap();
-        assert!(size.warning.unwrap().contains("20000 bytes with gzip"));
+        let size = aws.measure(16_385, 9_000).unwrap();
+        assert_eq!((size.bytes, size.limit), (16_385, Some(16_384)));
+        let warning = size.warning.unwrap();
+        assert!(
+            warning.contains("16385 bytes, AWS takes at most 16384")
+                && warning.contains("uncompressedUserData set to false")
+                && warning.contains("secret store"),
+            "{warning}"
+        );
         assert!(aws.measure(LIMIT + 1, 20_000).is_err());
     }
 

@@ -13,6 +13,7 @@ pub mod cloudinit;
 pub mod content;
 pub mod delivery;
 pub mod document;
+mod facts;
 pub mod inputs;
 pub mod join;
 pub mod kubelet;

@@ -3,16 +3,12 @@
 //! The provider's files are staged below one folder, where the join script reads them. The unit `kamaji-join.service` runs
 //! the script at every boot; it is the only thing that the machine's first-boot software has to start.
 
-use kamaji_api::bootstrap::{NameSource, ProviderIdSource};
-
 use super::{
-    content,
-    inputs::{Inputs, RenderError, join_timeout, name_source},
+    content, facts,
+    inputs::{Inputs, RenderError, join_timeout},
     join, kubelet,
     node::{Content, NodeCommands, NodePlan, NodeUnit, PRIVATE, staged, text},
-    text::is_expression,
 };
-use crate::kamajiconfig::owner::Owner;
 
 /// Computes the plan.
 ///
@@ -24,7 +20,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<NodePlan, RenderError> {
     Ok(NodePlan {
         staged: vec![
             staged("join.sh", "0700", text(join::script(inputs, &config)?)),
-            staged("node.facts", PRIVATE, facts(inputs)),
+            staged("node.facts", PRIVATE, facts::content(inputs)),
             staged(
                 "bootstrap.conf",
                 PRIVATE,
@@ -46,43 +42,4 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<NodePlan, RenderError> {
         users: content::users(spec, inputs.passwords)?,
         token: inputs.token.clone(),
     })
-}
-
-/// What only the machine may know. The join script parses this file and does not source it, so that no value becomes a
-/// command.
-fn facts(inputs: &Inputs<'_>) -> Content {
-    let registration = &inputs.spec.node_registration;
-    let name = match name_source(registration, &inputs.owner) {
-        NameSource::MachineName => match &inputs.owner {
-            Owner::Machine(name) => Some(*name),
-            Owner::Pool(pool) => match *pool {},
-        },
-        NameSource::Template => registration.name_template.as_deref(),
-        NameSource::Hostname => None,
-    };
-    let provider_id = match registration.provider_id.source {
-        ProviderIdSource::Template => registration.provider_id.template.as_deref(),
-        ProviderIdSource::Auto
-        | ProviderIdSource::Machine
-        | ProviderIdSource::CloudProvider
-        | ProviderIdSource::None => None,
-    };
-    let address = registration.node_ip.as_ref().and_then(|ip| ip.address.as_deref());
-    let labels = registration.label_templates.iter();
-    let labels = labels.map(|(key, template)| format!("label={key}={template}\n"));
-    let text: Vec<_> = [
-        ("nodename", name),
-        ("providerid", provider_id),
-        ("nodeip", address),
-    ]
-    .map(|(key, value)| format!("{key}={}\n", value.unwrap_or_default()))
-    .into_iter()
-    .chain(labels)
-    .collect();
-    let text = text.concat();
-    if is_expression(&text) {
-        Content::Template(text)
-    } else {
-        Content::Bytes(text.into_bytes())
-    }
 }

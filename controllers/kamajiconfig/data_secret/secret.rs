@@ -13,7 +13,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use kamaji_api::{
-    bootstrap::{BootstrapDataStatus, KamajiConfig},
+    bootstrap::{BootstrapDataStatus, KamajiConfig, NameSource},
     conditions::Reason,
     labels::{capi, field_manager, ours},
 };
@@ -35,7 +35,7 @@ use crate::{
         bootstrapdata::{
             self,
             delivery::Delivery,
-            inputs::{Inputs, RenderError},
+            inputs::{self, Inputs, RenderError},
             plan,
             render::Rendered,
         },
@@ -140,6 +140,10 @@ async fn find(scope: &Scope<'_>) -> Result<Option<Stored>, Problem> {
         gzip_bytes: None,
         user_data_bytes: None,
         user_data_limit: None,
+        name_source: secret
+            .annotations()
+            .get(ours::NAME_SOURCE)
+            .and_then(|text| NameSource::parse(text)),
         spec_hash: secret.annotations().get(ours::INPUTS_HASH).cloned(),
     };
     Ok(Some(Stored { token, figures }))
@@ -199,16 +203,22 @@ pub async fn create(
     })
     .and_then(|plan| bootstrapdata::render(spec.format, &plan, &delivery))
     .map_err(|error| unrendered(&error, config, &references.files))?;
-    write(scope, &hash, rendered, token).await
+    let source = inputs::name_source(&spec.node_registration, &scope.owner);
+    write(scope, (&hash, source), rendered, token).await
 }
 
 /// Creates the Secret. If it exists already, which the index does not know if it carries no label of Cluster API, it is
 /// adopted.
-async fn write(scope: &Scope<'_>, hash: &str, rendered: Rendered, token: Token) -> Result<Stored, Problem> {
+async fn write(
+    scope: &Scope<'_>,
+    (hash, source): (&str, NameSource),
+    rendered: Rendered,
+    token: Token,
+) -> Result<Stored, Problem> {
     let secret = secret(
         scope.config,
         &scope.cluster.name,
-        hash,
+        (hash, source),
         rendered.text.as_bytes(),
         &token,
     );
@@ -234,6 +244,7 @@ async fn write(scope: &Scope<'_>, hash: &str, rendered: Rendered, token: Token) 
             gzip_bytes: i64::try_from(rendered.gzip_bytes).ok(),
             user_data_bytes: i64::try_from(rendered.size.bytes).ok(),
             user_data_limit: rendered.size.limit.and_then(|bytes| i64::try_from(bytes).ok()),
+            name_source: Some(source),
             spec_hash: Some(hash.to_owned()),
         },
     })
@@ -316,12 +327,21 @@ fn labels(cluster: &str) -> BTreeMap<String, String> {
 }
 
 /// The Secret.
-fn secret(config: &KamajiConfig, cluster: &str, hash: &str, data: &[u8], token: &Token) -> Secret {
+fn secret(
+    config: &KamajiConfig,
+    cluster: &str,
+    (hash, source): (&str, NameSource),
+    data: &[u8],
+    token: &Token,
+) -> Secret {
     let extra = &config.spec.secret_metadata;
     let mut all = extra.labels.clone();
     all.extend(labels(cluster));
     let mut annotations: BTreeMap<_, _> = extra.annotations.clone();
     annotations.insert(ours::INPUTS_HASH.to_owned(), hash.to_owned());
+    if source != NameSource::MachineName {
+        annotations.insert(ours::NAME_SOURCE.to_owned(), source.as_str().to_owned());
+    }
     let data: [(&str, Vec<u8>); 3] = [
         (capi::VALUE_KEY, data.to_vec()),
         (capi::FORMAT_KEY, config.spec.format.as_str().into()),
@@ -379,7 +399,13 @@ mod tests {
             ..KamajiConfig::default()
         };
         let token = Token::parse("abcdef.0123456789abcdef").unwrap();
-        let made = secret(&config, "c", "h", b"#cloud-config\n", &token);
+        let made = secret(
+            &config,
+            "c",
+            ("h", NameSource::MachineName),
+            b"#cloud-config\n",
+            &token,
+        );
         assert_eq!(made.type_.as_deref(), Some("cluster.x-k8s.io/secret"));
         assert_eq!(made.labels()["cluster.x-k8s.io/cluster-name"], "c");
         let owner = &made.owner_references()[0];

@@ -229,7 +229,10 @@ fn strict(found: Option<&str>, before: Option<&Condition>) -> Verdict {
 fn near_limit(data: Option<&BootstrapDataStatus>) -> Option<String> {
     let (bytes, limit) = (data?.user_data_bytes?, data?.user_data_limit?);
     delivery::is_near(bytes, limit).then(|| {
-        format!("the bootstrap data has {bytes} bytes, and the infrastructure takes at most {limit}")
+        format!(
+            "the bootstrap data has {bytes} bytes as the infrastructure counts them, and the infrastructure takes at most {limit}, \
+             with the exceptions of its preset: move large files into the machine image"
+        )
     })
 }
 

@@ -8,7 +8,8 @@ use e2e::lab::{
     cleanup::afterwards,
     clusters::{Cluster, nodes},
     topology::{
-        PATIENCE, classes, edit, made, names, objects, set_variable, set_workers_variable, settled, workers,
+        PATIENCE, classes, clusters, edit, made, names, objects, set_variable, set_workers_variable, settled,
+        workers,
     },
     until::until,
 };
@@ -250,23 +251,34 @@ async fn contract_39_templates_are_edited_in_place_and_by_the_dry_run_of_a_topol
         template
             .patch("kamaji-local", &PatchParams::default(), &patch)
             .await?;
-        until("the edit to reach the control plane", PATIENCE, async || {
-            let spec = cluster.control_planes(&lab).get(&cluster.name).await?.spec;
-            let labels = &spec.deployment.additional_metadata.labels;
-            ensure!(labels.contains_key("example.org/edited"), "{labels:?}");
-            Ok(Some(()))
-        })
-        .await?;
-        settled(&lab, &cluster, WORKERS).await
+        edit_arrived(&lab, &cluster, true).await
     };
     afterwards(Box::pin(edited), async || {
         // The whole object: Cluster API cannot apply one that became empty.
         template
             .patch("kamaji-local", &PatchParams::default(), &deployment(Value::Null))
             .await?;
-        settled(&lab, &cluster, WORKERS).await
+        edit_arrived(&lab, &cluster, false).await
     })
     .await
+}
+
+/// Waits until the control plane has the label of the edited template, or no longer has it. Cluster API does not watch the
+/// templates of a class: it looks at them when something else makes it reconcile the Cluster. And the conditions of the
+/// Cluster are about its own spec, so they stay true until then.
+async fn edit_arrived(lab: &Lab, cluster: &Cluster, edited: bool) -> Result<()> {
+    let look = json!({ "metadata": { "annotations": { "example.org/edited": edited.to_string() } } });
+    clusters(lab, cluster)
+        .patch(&cluster.name, &PatchParams::default(), &Patch::Merge(look))
+        .await?;
+    until("the edit to reach the control plane", PATIENCE, async || {
+        let spec = cluster.control_planes(lab).get(&cluster.name).await?.spec;
+        let labels = &spec.deployment.additional_metadata.labels;
+        ensure!(labels.contains_key("example.org/edited") == edited, "{labels:?}");
+        Ok(Some(()))
+    })
+    .await?;
+    settled(lab, cluster, WORKERS).await
 }
 
 /// Applies a change of the template's spec as the topology controller tries it: without effect, and with its annotation.

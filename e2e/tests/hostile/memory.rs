@@ -170,5 +170,5 @@ async fn targets(world: &World) -> Result<usize> {
     let kubeconfig = Kubeconfig::parse(kubeconfig.as_bytes())?;
     let address = kubeconfig.server.trim_start_matches("https://");
     let connection = tenant::connect(&kubeconfig, Server::Service(address))?;
-    Ok(kubelets::targets(&connection).await?.len())
+    Ok(kubelets::targets(&connection).await?.targets.len())
 }

@@ -66,11 +66,13 @@ fn values<'a>(object: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Valu
     list.into_iter().flatten()
 }
 
-/// Taints of nodes before a cloud controller manager has initialized them.
-const EARLY: [&str; 3] = [
-    "node.cloudprovider.kubernetes.io/uninitialized",
-    "node.cluster.x-k8s.io/uninitialized",
-    "node.kubernetes.io/not-ready",
+/// Taints of nodes before a cloud controller manager has initialized them, one of a user's own among them.
+const EARLY: [(&str, &str); 5] = [
+    ("node.cloudprovider.kubernetes.io/uninitialized", "NoSchedule"),
+    ("node.cluster.x-k8s.io/uninitialized", "NoSchedule"),
+    ("node.kubernetes.io/not-ready", "NoSchedule"),
+    ("node.kubernetes.io/not-ready", "NoExecute"),
+    ("example.org/own", "NoSchedule"),
 ];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,9 +115,12 @@ async fn what_goes_into_the_workload_cluster_is_known_kept_and_runs_on_new_nodes
                     continue;
                 };
                 let tolerations = pod["tolerations"].as_array().cloned().unwrap_or_default();
-                let tolerates = |key: &str| {
+                let tolerates = |(key, effect): (&str, &str)| {
+                    let is = |value: &Value, wanted: &str| value.is_null() || value == wanted;
                     let mut all = tolerations.iter();
-                    all.any(|one| one["operator"] == "Exists" && (one["key"] == key || one["key"].is_null()))
+                    all.any(|one| {
+                        one["operator"] == "Exists" && is(&one["key"], key) && is(&one["effect"], effect)
+                    })
                 };
                 if pod["hostNetwork"] != true || !EARLY.into_iter().all(tolerates) {
                     wrong.push(format!(

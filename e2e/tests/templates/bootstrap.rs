@@ -33,28 +33,28 @@ use super::{files, generated, samples};
 /// Name of the machine.
 const MACHINE: &str = "alpha-md-0-abcde";
 
-/// Renders the data of a machine of this kind of template with these settings. It fits into the user data of every infrastructure, and cloud-init, where
+/// Renders the data of a machine of this kind of template, perhaps in a Cluster with a topology, with these settings. It fits into the user data of every infrastructure, and cloud-init, where
 /// there is one, knows all of it.
 pub fn checked(
     cloud_init: Option<&CloudInit>,
     name: &str,
-    machine_template: &str,
+    (machine_template, topology): (&str, bool),
     spec: &Value,
 ) -> Result<()> {
-    let data = rendered(machine_template, spec)?;
+    let data = rendered(machine_template, topology, spec)?;
     ensure!(data.len() <= 16 * 1024, "{} bytes", data.len());
     cloud_init.map_or(Ok(()), |cloud_init| cloud_init.check(name, &data))
 }
 
 /// Renders the data of a machine of this kind of template with these settings.
-fn rendered(machine_template: &str, spec: &Value) -> Result<String> {
+fn rendered(machine_template: &str, topology: bool, spec: &Value) -> Result<String> {
     let spec: KamajiConfigSpec = serde_json::from_value(spec.clone())?;
     let infrastructure = Reference {
         api_group: INFRASTRUCTURE_GROUP.to_owned(),
         kind: machine_template.trim_end_matches("Template").to_owned(),
         name: MACHINE.to_owned(),
     };
-    let settings = Settings::of(&spec, Some(&infrastructure), false);
+    let settings = Settings::of(&spec, Some(&infrastructure), topology);
     let mut problems = validate::spec(&spec);
     problems.extend(preset::problems(settings.preset, &spec, &settings.registration));
     let spec = settings.onto(&spec);
@@ -121,7 +121,7 @@ async fn bootstrap_data_of_every_template_is_valid_for_cloud_init() -> Result<()
                 let spec = &template["spec"]["template"]["spec"];
                 let name = format!("{}-{number}", file.name);
                 seen += 1;
-                if let Err(error) = checked(Some(&cloud_init), &name, machine, spec) {
+                if let Err(error) = checked(Some(&cloud_init), &name, (machine, file.is_class()), spec) {
                     wrong.push(format!("{name}: {error:#}"));
                 }
             }

@@ -307,7 +307,7 @@ async fn each_variable_of_a_class_changes_what_it_says() -> Result<()> {
         // What the patches add for the workers makes bootstrap data.
         let settings = &end.objects[&Part::Bootstrap]["spec"]["template"]["spec"];
         let machine = text(&end.objects[&Part::Machine], "/kind");
-        if let Err(error) = bootstrap::checked(cloud_init.as_ref(), &class.name, machine, settings) {
+        if let Err(error) = bootstrap::checked(cloud_init.as_ref(), &class.name, (machine, true), settings) {
             wrong.push(format!("{}: {error:#}", class.name));
         }
         for (variable, _, shows) in &changes {

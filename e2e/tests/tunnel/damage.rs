@@ -42,7 +42,7 @@ async fn what_is_wrong_with_the_tunnel_is_named_and_mends() -> Result<()> {
             world.ports_that_are_taken().await?;
             world.an_agent_that_does_not_start().await?;
             world.agents_of_an_old_version().await?;
-            world.a_load_balancer_without_the_second_port().await?;
+            world.a_firewall_without_the_port_of_the_tunnel().await?;
             world.an_admin_who_deletes_it().await
         })
         .await
@@ -151,7 +151,7 @@ impl World<'_> {
     }
 
     /// The nodes reach the API server, and not the port of the tunnel.
-    async fn a_load_balancer_without_the_second_port(&self) -> Result<()> {
+    async fn a_firewall_without_the_port_of_the_tunnel(&self) -> Result<()> {
         let net = Net::of(&self.cluster.name).await?;
         net.filter(PORT, true).await?;
         // A change of the control plane makes it look.

@@ -1,6 +1,7 @@
 //! Workers behind a NAT: they join through the endpoint of their cluster, nothing of the lab opens a connection to them,
 //! and what the API server needs of them goes through the tunnel. Needs the lab.
 
+mod balancer;
 mod cluster;
 mod damage;
 mod metrics;
@@ -8,7 +9,6 @@ mod recovery;
 mod rollout;
 mod speed;
 mod switch;
-mod webhook;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -22,6 +22,7 @@ use e2e::lab::{
     outside::{Net, only_from_inside},
     pods,
     until::until,
+    webhook,
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt as _};

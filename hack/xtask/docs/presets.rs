@@ -44,8 +44,11 @@ const INTRO: &str = "Infrastructures differ in the name that a Node must have, i
 data they take, and in what they do to it on the way. The bootstrap provider knows some of them. The preset of a machine is that \
 of the kind in `spec.infrastructureRef` of its Machine; `spec.infraPreset` of the KamajiConfig names another one, or `None`. A \
 machine of a kind that is not in the table has no preset.\n\n\
-A preset is a set of defaults: `nameSource`, `setHostname`, `providerID`, `labels` and `labelTemplates` of \
-`spec.nodeRegistration` win over it, and `spec.output.maxBytes` over its size. Labels are left out with \
+The kind alone decides about labels, the size and how the data is written. `nameSource` and `setHostname` are defaults only where \
+`spec.infraPreset` names the preset, so that Nodes keep their names. A name by host name is checked less strictly than that of \
+the Machine: before the Machine has addresses, the first name that is asked for counts. A machine keeps the source of its name \
+that its data was made with.\n\n\
+`nameSource`, `setHostname`, `providerID`, `labels` and `labelTemplates` of `spec.nodeRegistration` win over a preset, and `spec.output.maxBytes` over its size. Labels are left out with \
 `cloudProvider: external`, since Nodes then have their provider ID from a cloud controller manager.\n\n\
 Data that is larger than the infrastructure takes is not given to the machine: `DataSecretAvailable` is False with \
 [`TooLarge`](../operations/reasons.md#toolarge) and the five largest entries, before a machine is made. From 80 % of the size on \
@@ -70,13 +73,12 @@ fn defaults(preset: &Preset) -> String {
 }
 
 fn size(preset: &Preset) -> String {
-    let Some(limit) = preset.user_data else {
+    let Some(limit) = &preset.user_data else {
         return "1000000".to_owned();
     };
-    let more = if limit.may_be_more {
-        ", a warning above"
-    } else {
-        ""
+    let more = match limit.unless.as_str() {
+        "" => String::new(),
+        when => format!(", a warning above: more is possible if {when}"),
     };
     format!("{}{}{more}", limit.bytes, limit.encoding.text())
 }
@@ -92,12 +94,9 @@ fn rules(preset: &Preset) -> String {
         Style::Packed => Some("all text is encoded, since the provider evaluates `{{ }}` itself"),
         Style::Plain => Some("all text is plain, commands are single strings"),
     };
-    let name = preset
-        .same_name
-        .then_some("Machine and infrastructure object have the same name");
     let users = preset.files_only.then_some("no users");
     let note = (!preset.note.is_empty()).then(|| preset.note.clone());
-    let fixed = [style, name, users].into_iter().flatten().map(str::to_owned);
+    let fixed = [style, users].into_iter().flatten().map(str::to_owned);
     joined(templates.into_iter().chain(fixed).chain(note))
 }
 
@@ -125,9 +124,10 @@ mod tests {
         };
         assert!(row("Metal3").contains("label `metal3.io/uuid` from `{{ ds.meta_data.uuid }}`"));
         assert!(row("OpenStack").contains("| 65535 as base64 |"));
-        assert!(row("AWS").contains("| `nameSource: Hostname` | 16384 with gzip, a warning above |"));
+        assert!(row("AWS").contains(
+            "| `nameSource: Hostname` | 16384, a warning above: more is possible if the AWSMachine"
+        ));
         assert!(row("Proxmox").contains("| – | 1000000 | – |"));
-        assert!(row("KubeVirt").contains("the same name"));
         assert!(row("RemoteMachine").contains("no templates; all text is plain"));
         Ok(())
     }

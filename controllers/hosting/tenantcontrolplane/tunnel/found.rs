@@ -13,7 +13,10 @@ pub enum Found {
     /// The control plane sleeps.
     Asleep,
     /// There is no kubelet to ask.
-    NoReadyNodes,
+    NoReadyNodes {
+        /// Number of Nodes that were looked at, where there are more.
+        of_first: Option<u32>,
+    },
     /// Every API server that was asked reaches every kubelet that was asked.
     Reached {
         /// The kubelets.
@@ -50,7 +53,7 @@ impl Found {
         match self {
             Self::NotReached(_) | Self::Unknown(_) => true,
             Self::Reached { agents, .. } => agents.is_some(),
-            Self::Still(_) | Self::Asleep | Self::NoReadyNodes => false,
+            Self::Still(_) | Self::Asleep | Self::NoReadyNodes { .. } => false,
         }
     }
 
@@ -62,9 +65,11 @@ impl Found {
                 servers,
                 agents: None,
             }),
-            Self::Still(_) | Self::Asleep | Self::NoReadyNodes | Self::NotReached(_) | Self::Unknown(_) => {
-                None
-            }
+            Self::Still(_)
+            | Self::Asleep
+            | Self::NoReadyNodes { .. }
+            | Self::NotReached(_)
+            | Self::Unknown(_) => None,
         }
     }
 
@@ -74,11 +79,18 @@ impl Found {
         match self {
             Self::Still(known) => Verdict::repeated(on, known),
             Self::Asleep => Verdict::unknown(on, Reason::Sleeping, "the control plane has 0 replicas"),
-            Self::NoReadyNodes => Verdict::unknown(
-                on,
-                Reason::NoReadyNodes,
-                "no node is Ready yet that could be reached",
-            ),
+            Self::NoReadyNodes { of_first } => {
+                let message = of_first.map_or_else(
+                    || "no node is Ready, so there is no kubelet to reach".to_owned(),
+                    |count| {
+                        format!(
+                            "none of the first {count} Nodes is Ready, and there are more: delete the Nodes of machines that \
+                             are gone"
+                        )
+                    },
+                );
+                Verdict::unknown(on, Reason::NoReadyNodes, message)
+            }
             Self::Reached {
                 targets,
                 servers,

@@ -189,6 +189,17 @@ fn plain_file(file: &NodeFile) -> Result<WriteFile, RenderError> {
         field: file.field.clone(),
         why,
     };
+    if file.append {
+        return Err(refused(
+            "appends to a file, and machines of this infrastructure replace files alone",
+        ));
+    }
+    let root = ["root", "root:root"];
+    if file.owner.as_deref().is_some_and(|owner| !root.contains(&owner)) {
+        return Err(refused(
+            "has an owner, and machines of this infrastructure write files as root: set it in preJoinCommands",
+        ));
+    }
     let bytes = match &file.content {
         Content::Plain(text) | Content::Template(text) => text.as_bytes(),
         Content::Bytes(bytes) => bytes,
@@ -204,10 +215,10 @@ fn plain_file(file: &NodeFile) -> Result<WriteFile, RenderError> {
     Ok(WriteFile {
         path: file.path.clone(),
         permissions: file.mode.clone(),
-        owner: file.owner.clone(),
+        owner: None,
         encoding: None,
-        append: file.append,
-        defer: file.after_users,
+        append: false,
+        defer: false,
         content: text.to_owned(),
     })
 }
@@ -273,7 +284,7 @@ fn check(text: &str, written: &Value, token: &Token) -> Result<(), RenderError> 
 fn check_templates(plan: &NodePlan, document: &CloudConfig<'_>, text: &str) -> Result<(), RenderError> {
     let refused = |field: String, why| Err(RenderError::Refused { field, why });
     let elsewhere = if plan.is_templated() {
-        "holds {{, {% or {#, and another file is a template: cloud-init would evaluate both"
+        "holds {{, {% or {#, and the data has a template, perhaps for a label of the preset: cloud-init would evaluate both"
     } else {
         "holds {{, {% or {#, which the infrastructure provider would evaluate"
     };

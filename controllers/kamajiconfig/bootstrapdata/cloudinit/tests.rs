@@ -48,7 +48,7 @@ fn at_most(limit: usize) -> Delivery {
         limit: Some(UserData {
             bytes: limit,
             encoding: Encoded::Plain,
-            may_be_more: false,
+            unless: String::new(),
         }),
         ..Delivery::default()
     }

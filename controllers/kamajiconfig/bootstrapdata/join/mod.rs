@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
+    facts,
     inputs::{self, DEFAULT_CRI_SOCKET, Inputs, RenderError, Target},
     kubelet,
 };
@@ -39,7 +40,8 @@ const NETWORK: [(&str, &str); 3] = [
 /// than three more files. Values are quoted. No line of drop-in and configuration is free text of a user, so none can end
 /// the here-documents.
 pub fn script(inputs: &Inputs<'_>, config: &Value) -> Result<String, RenderError> {
-    let values = environment(inputs, config);
+    let mut values = environment(inputs, config).to_vec();
+    values.extend(further(inputs));
     let plan = values
         .iter()
         .map(|(key, value)| format!("{key}={}", shell(value)))
@@ -47,9 +49,6 @@ pub fn script(inputs: &Inputs<'_>, config: &Value) -> Result<String, RenderError
         .join("\n");
     let (drop_in, config) = (drop_in(inputs)?, yaml(config)?);
     let has = |name: &str| {
-        if name == "LABEL_TEMPLATES" {
-            return !inputs.spec.node_registration.label_templates.is_empty();
-        }
         let value = values
             .iter()
             .find(|(key, _)| *key == name)
@@ -242,6 +241,26 @@ fn environment(inputs: &Inputs<'_>, config: &Value) -> [(&'static str, String); 
         ("SYSCTL_REQUIRED", required.join(" ")),
         ("JOIN_TIMEOUT", inputs::join_timeout(spec).as_secs().to_string()),
     ]
+}
+
+/// Values that few machines have.
+fn further(inputs: &Inputs<'_>) -> Vec<(&'static str, String)> {
+    let spec = inputs.spec;
+    let exact = spec.version_check == Some(VersionCheck::Exact);
+    let keys: Vec<_> = spec
+        .node_registration
+        .label_templates
+        .keys()
+        .map(String::as_str)
+        .collect();
+    [
+        ("EXACT", exact.then(|| "true".to_owned())),
+        ("FACTS", facts::evaluated(inputs)),
+        ("LABEL_TEMPLATES", (!keys.is_empty()).then(|| keys.join(" "))),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name, value?)))
+    .collect()
 }
 
 /// A word of shell, in single quotes if it needs them.

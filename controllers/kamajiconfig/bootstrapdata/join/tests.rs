@@ -465,19 +465,56 @@ fn bootstrap_46_metadata_without_the_value_of_a_label_ends_the_join() {
     let boot = labelled("CI_MISSING_JINJA_VAR/uuid").boot();
     boot.assert_failed(
         "NodeLabelInvalid",
-        "lacks a value of nodeRegistration.labelTemplates",
+        "lacks a value of nodeRegistration.labelTemplates for metal3.io/uuid",
     );
     for text in [
         "",
         "a b",
         "x,node-role.kubernetes.io/y=",
+        "a|e",
+        "a&b",
         "$(id)",
         &"a".repeat(64),
     ] {
         let boot = labelled(text).boot();
-        boot.assert_failed("NodeLabelInvalid", "something that is no label");
+        boot.assert_failed(
+            "NodeLabelInvalid",
+            "nodeRegistration.labelTemplates for metal3.io/uuid give",
+        );
         assert!(!boot.called("systemctl restart"), "{boot:?}");
     }
+}
+
+#[test]
+fn metadata_of_several_lines_is_no_further_fact() {
+    let path = "etc/kamaji/bootstrap/node.facts";
+    let machine = labelled("{{ ds.meta_data.uuid }}");
+    machine.approve();
+    let facts = machine.read(path);
+    for value in [
+        "u\nlabel1=mine",
+        "u\nx|e id\n",
+        "u\nnodename=other",
+        "u\n",
+        "u\nlabel0=v",
+    ] {
+        machine.write(path, &facts.replace("{{ ds.meta_data.uuid }}", value));
+        let boot = machine.boot();
+        assert!(
+            boot.printed("failed: NodeNameInvalid: the instance metadata gives a value of several lines"),
+            "{boot:?}"
+        );
+        assert!(!boot.called("systemctl restart"), "{boot:?}");
+        // Another failure would not be reported twice.
+        machine.write("run/kamaji-join", "");
+    }
+    machine.write(path, &facts.replace("{{ ds.meta_data.uuid }}", "u"));
+    machine.assert_joined(&machine.boot());
+    let unit = machine.read("etc/systemd/system/kubelet.service.d/90-kamaji.conf");
+    assert!(
+        unit.contains("--node-labels=example.com/rack=r-7,metal3.io/uuid=u \\\n"),
+        "{unit}"
+    );
 }
 
 #[test]
@@ -514,9 +551,15 @@ fn bootstrap_54_a_kubelet_of_another_minor_is_reported_and_one_of_another_patch_
     let (machine, boot) = with("v1.36.1", None);
     machine.assert_joined(&boot);
     assert!(boot.printed("warning: the kubelet is 1.36.1"), "{boot:?}");
-    let (_, boot) = with("v1.36.1", Some(VersionCheck::Exact));
-    boot.assert_failed("KubeletVersionMismatch", "the kubelet is 1.36.1");
-    let (machine, boot) = with("v1.36.3-custom+1", Some(VersionCheck::Exact));
+    for other in ["1.36.1", "1.36.3-custom+1"] {
+        let (_, boot) = with(&format!("v{other}"), Some(VersionCheck::Exact));
+        boot.assert_failed(
+            "KubeletVersionMismatch",
+            &format!("the kubelet is {other}, spec.version of the Machine is 1.36.3: use an image"),
+        );
+        assert!(boot.reports.contains("versionCheck: Minor"), "{boot:?}");
+    }
+    let (machine, boot) = with("v1.36.3", Some(VersionCheck::Exact));
     machine.assert_joined(&boot);
     let (machine, boot) = with("v1.35.4", Some(VersionCheck::Off));
     machine.assert_joined(&boot);
