@@ -313,7 +313,7 @@ impl Host {
                 let machine = qemu::Start {
                     image,
                     id: &record.id,
-                    place: place.as_deref(),
+                    namespace: place.as_deref(),
                     bridge,
                     clock_offset: SignedDuration::from_secs(order.clock_offset_seconds.into()),
                 };

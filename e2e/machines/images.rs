@@ -1,9 +1,6 @@
 //! Which image a machine boots from. Pure.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use super::wire::Order;
 
@@ -19,16 +16,7 @@ pub enum Image {
     Disk(PathBuf),
 }
 
-impl Image {
-    /// The path.
-    pub fn path(&self) -> &Path {
-        match self {
-            Self::Root(path) | Self::Disk(path) => path,
-        }
-    }
-}
-
-/// The root filesystems of a host, by name. One that is named like a version of Kubernetes, for example `v1.36.3`, has the
+/// The images of a host, by name. One that is named like a version of Kubernetes, for example `v1.36.3`, has the
 /// kubelet of that version.
 #[derive(Clone, Debug, Default)]
 pub struct Images(BTreeMap<String, Image>);

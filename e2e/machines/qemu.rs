@@ -33,7 +33,7 @@ pub struct Start<'a> {
     /// Name on the host.
     pub id: &'a str,
     /// Namespace file of its network; none is the host's own.
-    pub place: Option<&'a Path>,
+    pub namespace: Option<&'a Path>,
     /// Bridge in that network.
     pub bridge: &'a str,
     /// How far its clock is ahead when it boots; behind, where it is negative.
@@ -72,7 +72,7 @@ pub async fn lay_out(directory: &Path, overlay: &[Overlay]) -> Result<()> {
 pub async fn start(directory: &Path, machine: Start<'_>) -> Result<Pid> {
     let console = directory.join("console.log");
     let log = std::fs::File::create(directory.join("emulator.log"))?;
-    let mut child = within(machine.place, "qemu-system-x86_64")
+    let mut child = within(machine.namespace, "qemu-system-x86_64")
         .args(arguments(directory, machine, Timestamp::now()))
         .arg("-serial")
         .arg(format!("file:{}", console.display()))
@@ -146,7 +146,7 @@ mod tests {
         let machine = |seconds| Start {
             image: Path::new("/image"),
             id: "m0123456789a",
-            place: None,
+            namespace: None,
             bridge: "cni0",
             clock_offset: SignedDuration::from_secs(seconds),
         };

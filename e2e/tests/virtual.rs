@@ -79,7 +79,10 @@ async fn joins_with_defaults(lab: &Lab, cluster: &Cluster, image: &str, release:
     );
 
     let tenant = cluster.client(lab).await?;
-    let config = configuration(&tenant, &node.name_any()).await?;
+    let config = until("the agent of the tunnel to run", PATIENCE, async || {
+        configuration(&tenant, &node.name_any()).await.map(Some)
+    })
+    .await?;
     for (field, expected) in DEFAULTS {
         eprintln!("| `{field}` | `{}` |", config[field]);
         assert_eq!(config[field].to_string(), expected, "{field}");
@@ -91,7 +94,11 @@ async fn joins_with_defaults(lab: &Lab, cluster: &Cluster, image: &str, release:
         Ok(pods::is_ready(&pods.get("netexec").await?).then_some(()))
     })
     .await?;
-    pods::log_and_exec(&pods, "netexec").await
+    // It may not have written its first line yet.
+    until("log and exec", PATIENCE, async || {
+        pods::log_and_exec(&pods, "netexec").await.map(Some)
+    })
+    .await
 }
 
 /// The configuration in force, as the kubelet tells it.

@@ -84,7 +84,7 @@ fn sample(name: &str, default: Option<&str>) -> String {
     });
     let number = default
         .and_then(|text| text.parse::<u32>().ok())
-        .map(|number| (2 * number).to_string());
+        .map(|number| (2 * number).max(1).to_string());
     let size = default
         .is_some_and(|text| text.starts_with("${"))
         .then(|| "7".to_owned());
