@@ -182,9 +182,10 @@ fn read(modules: &Modules) -> anyhow::Result<Option<(u64, Kubelet)>> {
         names.extend(declarations(&text));
         states.extend(defaults(&text, minor));
     }
+    // A constant without a state is no gate yet, or names something else.
     let gates: BTreeMap<_, _> = names
         .into_iter()
-        .map(|(constant, name)| (name, states.get(&constant).copied().unwrap_or(Gate::Off)))
+        .filter_map(|(constant, name)| Some((name, *states.get(&constant)?)))
         .collect();
     ensure!(
         fields.len() > 100 && gates.len() > 100,
@@ -236,7 +237,11 @@ fn declarations(source: &str) -> Vec<(String, String)> {
         };
         Some((constant.to_owned(), value.split('"').next()?.to_owned()))
     };
-    source.lines().filter_map(gate).collect()
+    source
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .filter_map(gate)
+        .collect()
 }
 
 /// The state of feature gates in a minor version, by constant.
@@ -251,6 +256,9 @@ fn defaults(source: &str, minor: u64) -> Vec<(String, Gate)> {
         if let Some((key, _)) = entry {
             constant = key.rsplit('.').next();
         }
+        let locked = line.contains("LockToDefault: true");
+        // The one name ends like the other.
+        let line = line.replace("LockToDefault: ", "");
         let (Some(of), true) = (constant, line.contains("Default: ")) else {
             continue;
         };
@@ -258,7 +266,6 @@ fn defaults(source: &str, minor: u64) -> Vec<(String, Gate)> {
             .split_once("MustParse(\"1.")
             .and_then(|(_, rest)| rest.split('"').next()?.parse::<u64>().ok());
         if since.is_none_or(|since| since <= minor) {
-            let locked = line.contains("LockToDefault: true");
             states.push((of.to_owned(), Gate::of(line.contains("Default: true"), locked)));
         }
     }
@@ -280,6 +287,7 @@ mod tests {
     const SOURCE: &str = "
 const (
 \t// Some words = \"more\" about it.
+// MyFeature featuregate.Feature = \"MyFeature\"
 \tNodeSwap featuregate.Feature = \"NodeSwap\"
 \tOwn Feature = \"OwnName\"
 \tUntyped = \"Untyped\"
@@ -296,6 +304,10 @@ var gates = map[featuregate.Feature]featuregate.VersionedSpecs{
 \t},
 \tgeneric.Own: {
 \t\t{Version: version.MustParse(\"1.34\"), Default: true, PreRelease: Beta},
+\t},
+\tGone: {
+\t\t{Version: version.MustParse(\"1.33\"), Default: false, PreRelease: featuregate.Deprecated},
+\t\t{Version: version.MustParse(\"1.36\"), Default: false, LockToDefault: true, PreRelease: featuregate.Deprecated},
 \t},
 \tContextualLogging:    {Default: true, PreRelease: featuregate.Beta},
 }
@@ -324,6 +336,8 @@ var dependencies = map[featuregate.Feature][]featuregate.Feature{
         assert_eq!(state(29, "NodeSwap"), Some(Gate::Off));
         assert_eq!(state(33, "NodeSwap"), Some(Gate::On));
         assert_eq!(state(34, "NodeSwap"), Some(Gate::LockedOn));
+        assert_eq!(state(33, "Gone"), Some(Gate::Off));
+        assert_eq!(state(36, "Gone"), Some(Gate::LockedOff));
         assert_eq!(state(33, "Own"), None);
         assert_eq!(state(34, "Own"), Some(Gate::On));
         assert_eq!(state(34, "ContextualLogging"), Some(Gate::On));

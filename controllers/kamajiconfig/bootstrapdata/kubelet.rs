@@ -1,13 +1,14 @@
 //! The KubeletConfiguration of a node: the provider's, with the user's fields merged over it, and which fields a user may
 //! not change. Pure. Fields: <https://kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1/>.
 
+use k8s_openapi::jiff::SignedDuration;
 use kamaji_api::{
     bootstrap::{CgroupV1, KamajiConfigSpec, Swap, Taint, TaintEffect},
     labels::capi,
 };
 use semver::Version;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     inputs::{DEFAULT_CRI_SOCKET, Target},
@@ -57,8 +58,31 @@ struct KubeletConfiguration<'a> {
 pub fn configuration(spec: &KamajiConfigSpec, version: &Version, target: &Target) -> Value {
     let mut value = defaults(spec, version, target);
     kubelet_versions::retain_known(&mut value, spec, version);
+    give_way(&mut value, &spec.kubelet.config);
     merge_patch(&mut value, &Value::Object(spec.kubelet.config.clone()));
     value
+}
+
+/// Removes the grace periods with which a kubelet refuses those of the user: it takes none beside one for each priority, and
+/// none for critical pods that is longer than the whole.
+fn give_way(value: &mut Value, user: &Map<String, Value>) {
+    let Some(fields) = value.as_object_mut() else {
+        return;
+    };
+    let by_priority = user
+        .get("shutdownGracePeriodByPodPriority")
+        .and_then(Value::as_array);
+    if by_priority.is_some_and(|list| !list.is_empty()) {
+        fields.remove("shutdownGracePeriod");
+        fields.remove("shutdownGracePeriodCriticalPods");
+    }
+    let period = |fields: &Map<String, Value>, name: &str| -> Option<SignedDuration> {
+        fields.get(name)?.as_str()?.parse().ok()
+    };
+    let critical = period(fields, "shutdownGracePeriodCriticalPods");
+    if period(user, "shutdownGracePeriod").is_some_and(|whole| critical > Some(whole)) {
+        fields.remove("shutdownGracePeriodCriticalPods");
+    }
 }
 
 fn defaults(spec: &KamajiConfigSpec, version: &Version, target: &Target) -> Value {
@@ -245,6 +269,25 @@ mod tests {
         let made = configuration(&spec, &version, &Target::default());
         assert_eq!(made.get("failCgroupV1").and_then(Value::as_bool), field);
         assert_eq!(cgroup_v1(&made, setting, &version), word);
+    }
+
+    #[rstest]
+    #[case(json!({}), Some("60s"), Some("20s"))]
+    #[case(json!({"shutdownGracePeriod": "1m30s"}), Some("1m30s"), Some("20s"))]
+    #[case(json!({"shutdownGracePeriod": "10s"}), Some("10s"), None)]
+    #[case(json!({"shutdownGracePeriod": "0s"}), Some("0s"), None)]
+    #[case(json!({"shutdownGracePeriod": "10s", "shutdownGracePeriodCriticalPods": "5s"}), Some("10s"), Some("5s"))]
+    #[case(json!({"shutdownGracePeriodByPodPriority": [{"priority": 0, "shutdownGracePeriodSeconds": 3}]}), None, None)]
+    #[case(json!({"shutdownGracePeriodByPodPriority": []}), Some("60s"), Some("20s"))]
+    fn grace_periods_of_the_provider_give_way_to_those_of_users(
+        #[case] config: Value,
+        #[case] whole: Option<&str>,
+        #[case] critical: Option<&str>,
+    ) {
+        let made = configuration(&with(config), &Version::new(1, 36, 0), &Target::default());
+        let text = |field: &str| made.get(field).and_then(Value::as_str);
+        assert_eq!(text("shutdownGracePeriod"), whole);
+        assert_eq!(text("shutdownGracePeriodCriticalPods"), critical);
     }
 
     #[test]

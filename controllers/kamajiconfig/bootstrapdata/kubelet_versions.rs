@@ -14,12 +14,13 @@ use serde_json::Value;
 /// What is known.
 static KNOWN: LazyLock<Kubelets> = LazyLock::new(|| serde_json::from_str(EMBEDDED).unwrap_or_default());
 
-/// Fields with which a kubelet does not start while a feature gate is off, and a value that is harmless. Source: the
-/// validation of KubeletConfiguration, `pkg/kubelet/apis/config/validation` of <https://github.com/kubernetes/kubernetes>.
-const GATED: [(&str, &str, &str); 12] = [
+/// Fields with which a kubelet does not start while a feature gate is off, unless they are empty or have a value that is
+/// harmless. Source: the validation of KubeletConfiguration, `pkg/kubelet/apis/config/validation` of
+/// <https://github.com/kubernetes/kubernetes>.
+const GATED: [(&str, &str, &str); 13] = [
     ("cpuCFSQuotaPeriod", "CustomCPUCFSQuotaPeriod", "100ms"),
     ("crashLoopBackOff", "KubeletCrashLoopBackOffMax", ""),
-    ("enableSystemLogQuery", "NodeLogQuery", "false"),
+    ("enableSystemLogQuery", "NodeLogQuery", ""),
     ("imageMaximumGCAge", "ImageMaximumGCAge", "0s"),
     (
         "imagePullCredentialsVerificationPolicy",
@@ -33,15 +34,18 @@ const GATED: [(&str, &str, &str); 12] = [
         "KubeletEnsureSecretPulledImages",
         "",
     ),
-    ("serverTLSBootstrap", "RotateKubeletServerCertificate", "false"),
+    ("serverTLSBootstrap", "RotateKubeletServerCertificate", ""),
     ("shutdownGracePeriod", "GracefulNodeShutdown", "0s"),
     (
         "shutdownGracePeriodByPodPriority",
         "GracefulNodeShutdownBasedOnPodPriority",
-        "[]",
+        "",
     ),
     ("shutdownGracePeriodCriticalPods", "GracefulNodeShutdown", "0s"),
+    ("tracing", "KubeletTracing", ""),
 ];
+/// Gates that set all gates of a stage which are not set by their own names.
+const STAGES: [(&str, bool); 2] = [("AllAlpha", true), ("AllBeta", false)];
 
 /// What the kubelet of exactly this minor version knows.
 fn of(version: &Version) -> Option<&'static Kubelet> {
@@ -58,13 +62,21 @@ fn nearest(version: &Version) -> Option<&'static Kubelet> {
         .map(|(_, kubelet)| kubelet)
 }
 
-/// Whether a feature gate is on in a kubelet of this version with the gates of `spec`.
-fn is_on(gate: &str, spec: &KamajiConfigSpec, version: &Version) -> bool {
-    let chosen = spec.kubelet.feature_gates.get(gate).copied();
+/// Whether a feature gate is on in a kubelet of this version with the gates of `spec`. `None` if it depends on the stage of
+/// the gate, which the data does not have.
+fn is_on(gate: &str, spec: &KamajiConfigSpec, version: &Version) -> Option<bool> {
+    let gates = &spec.kubelet.feature_gates;
+    if let Some(chosen) = gates.get(gate) {
+        return Some(*chosen);
+    }
     // A gate that is gone is one that cannot be turned off any more.
-    let default =
-        || nearest(version).is_none_or(|kubelet| kubelet.gates.get(gate).is_none_or(|gate| gate.default()));
-    chosen.unwrap_or_else(default)
+    let known = nearest(version).and_then(|kubelet| kubelet.gates.get(gate));
+    let default = known.is_none_or(|gate| gate.default());
+    let may_be_other = known.is_some_and(|gate| gate.locked().is_none())
+        && STAGES
+            .iter()
+            .any(|(all, value)| gates.get(*all) == Some(value) && default != *value);
+    (!may_be_other).then_some(default)
 }
 
 /// Removes from the provider's own configuration what the kubelet does not know, or does not start with.
@@ -77,33 +89,26 @@ pub fn retain_known(config: &mut Value, spec: &KamajiConfigSpec, version: &Versi
         fields.retain(|field, _| of_every_object.contains(&field.as_str()) || kubelet.fields.contains(field));
     }
     for (field, gate, _) in GATED {
-        if !is_on(gate, spec, version) {
+        if is_on(gate, spec, version) != Some(true) {
             fields.remove(field);
         }
-    }
-    // A kubelet refuses both at once.
-    let by_priority = spec.kubelet.config.get("shutdownGracePeriodByPodPriority");
-    if by_priority
-        .and_then(Value::as_array)
-        .is_some_and(|list| !list.is_empty())
-    {
-        fields.remove("shutdownGracePeriod");
-        fields.remove("shutdownGracePeriodCriticalPods");
     }
 }
 
 /// Settings that the kubelet of this version does not know, or does not start with, each with the fix.
 pub fn problems(spec: &KamajiConfigSpec, machine: &str, version: &Version) -> Vec<String> {
     let mut problems = Vec::new();
+    let patched = spec.kubelet.allow_unsafe_overrides;
     if let Some(kubelet) = of(version) {
         let written = spec.kubelet.config.iter().filter(|(_, value)| !value.is_null());
-        for (field, _) in written.filter(|(field, _)| !kubelet.fields.contains(*field)) {
+        for (field, _) in written.filter(|(field, _)| !patched && !kubelet.fields.contains(*field)) {
             let by = minors(|kubelet| kubelet.fields.contains(field));
             problems.push(unknown(&format!("kubelet.config.{field}"), &by, machine, version));
         }
         for (name, value) in &spec.kubelet.feature_gates {
             let setting = format!("kubelet.featureGates.{name}");
             match kubelet.gates.get(name).map(|gate| gate.locked()) {
+                None if patched => {}
                 None => {
                     let by = minors(|kubelet| kubelet.gates.contains_key(name));
                     problems.push(unknown(&setting, &by, machine, version));
@@ -118,7 +123,9 @@ pub fn problems(spec: &KamajiConfigSpec, machine: &str, version: &Version) -> Ve
     }
     for (field, gate, harmless) in GATED {
         let value = spec.kubelet.config.get(field).filter(|value| !value.is_null());
-        if value.is_some_and(|value| !is_harmless(value, harmless)) && !is_on(gate, spec, version) {
+        if value.is_some_and(|value| !is_harmless(value, harmless))
+            && is_on(gate, spec, version) == Some(false)
+        {
             let by = minors(|kubelet| kubelet.gates.get(gate).is_some_and(|gate| gate.default()));
             let or = if by.is_empty() {
                 String::new()
@@ -135,22 +142,27 @@ pub fn problems(spec: &KamajiConfigSpec, machine: &str, version: &Version) -> Ve
 }
 
 fn is_harmless(value: &Value, harmless: &str) -> bool {
-    let text = value
-        .as_str()
-        .map_or_else(|| value.to_string(), ToOwned::to_owned);
-    !harmless.is_empty() && text == harmless
+    match value {
+        Value::Bool(is_set) => !is_set,
+        Value::String(text) => text.is_empty() || text == harmless,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::Null | Value::Number(_) => false,
+    }
 }
 
 fn unknown(setting: &str, by: &str, machine: &str, version: &Version) -> String {
-    if by.is_empty() {
-        let known = minors(|_| true);
-        format!("{setting} is unknown to kubelets of {known}: check its spelling, or remove it")
+    let (known, fix) = if by.is_empty() {
+        let known = format!("is unknown to kubelets of {}", minors(|_| true));
+        (known, "check its spelling, remove it")
     } else {
-        format!(
-            "{setting} is known to kubelets of {by}, and not to that of Machine {machine}, v{version}: remove it, or use \
-             another KamajiConfigTemplate for machines of that version"
-        )
-    }
+        let known = format!("is known to kubelets of {by}, and not to that of Machine {machine}, v{version}");
+        let fix = "remove it, use another KamajiConfigTemplate for machines of that version";
+        (known, fix)
+    };
+    format!(
+        "{setting} {known}: {fix}, or set kubelet.allowUnsafeOverrides: true if the kubelet of your image knows it"
+    )
 }
 
 /// Minor versions for people, such as `1.33, 1.34`.
@@ -234,13 +246,47 @@ mod tests {
     }
 
     #[test]
-    fn a_grace_period_by_priority_replaces_that_of_all_pods() {
-        let spec = spec(json!({"config": {"shutdownGracePeriodByPodPriority": [
-            {"priority": 0, "shutdownGracePeriodSeconds": 30},
-        ]}}));
-        let made = kubelet::configuration(&spec, &Version::new(1, 36, 0), &Target::default());
-        assert!(made.get("shutdownGracePeriod").is_none(), "{made}");
-        assert!(made.get("shutdownGracePeriodCriticalPods").is_none(), "{made}");
+    fn bootstrap_48_gates_of_a_whole_stage_leave_open_what_they_turn_on_and_off() {
+        let made = |gates: Value| {
+            let mut spec = spec(json!({"featureGates": gates}));
+            spec.os.swap = Swap::Keep;
+            kubelet::configuration(&spec, &Version::new(1, 33, 0), &Target::default())
+        };
+        assert!(made(json!({"AllBeta": false})).get("memorySwap").is_none());
+        for on in [
+            json!({"AllBeta": true}),
+            json!({"AllAlpha": true}),
+            json!({"AllBeta": false, "NodeSwap": true}),
+        ] {
+            assert!(made(on.clone()).get("memorySwap").is_some(), "{on}");
+        }
+        let config = json!({"crashLoopBackOff": {"maxContainerRestartPeriod": "2s"}});
+        let set = |gates: Value| found(33, json!({"config": config, "featureGates": gates}));
+        assert_eq!(set(json!({"AllAlpha": true})), Vec::<String>::new());
+        assert_eq!(set(json!({"AllAlpha": false})).len(), 1);
+        assert_eq!(
+            set(json!({"AllAlpha": true, "KubeletCrashLoopBackOffMax": false})).len(),
+            1
+        );
+    }
+
+    #[test]
+    fn bootstrap_48_a_kubelet_that_is_not_upstreams_is_judged_by_its_user() {
+        let mut set = json!({"config": {"ofOurs": 1}, "featureGates": {"OfOurs": true, "NodeSwap": false}});
+        let wrong = found(36, set.clone());
+        assert_eq!(wrong.len(), 3, "{wrong:?}");
+        let of_ours = wrong.iter().filter(|text| text.contains("fOurs is unknown"));
+        assert_eq!(
+            of_ours
+                .filter(|text| text.contains("allowUnsafeOverrides: true"))
+                .count(),
+            2,
+            "{wrong:?}"
+        );
+        set["allowUnsafeOverrides"] = json!(true);
+        let wrong = found(36, set);
+        assert_eq!(wrong.len(), 1, "{wrong:?}");
+        assert!(wrong[0].contains("NodeSwap is locked"), "{wrong:?}");
     }
 
     #[test]
@@ -279,6 +325,9 @@ mod tests {
             locked[0].contains("NodeSwap is locked to true in kubelets of 1.34"),
             "{locked:?}"
         );
+        let gone = |value: bool| found(36, json!({"featureGates": {"GitRepoVolumeDriver": value}}));
+        assert_eq!(gone(false), Vec::<String>::new());
+        assert!(gone(true)[0].contains("is locked to false in kubelets of 1.36"));
         for gate in ["AllAlpha", "AllBeta", "ContextualLogging", "WatchListClient"] {
             for minor in [33, 34, 35, 36] {
                 let set = json!({"featureGates": {gate: false}});
@@ -308,12 +357,16 @@ mod tests {
         for harmless in [
             json!({"enableSystemLogQuery": false}),
             json!({"cpuCFSQuotaPeriod": "100ms"}),
+            json!({"preloadedImagesVerificationAllowlist": []}),
+            json!({"crashLoopBackOff": {}}),
         ] {
             assert_eq!(found(33, json!({"config": harmless})), Vec::<String>::new());
         }
-        assert_eq!(
-            found(33, json!({"config": {"cpuCFSQuotaPeriod": "10ms"}})).len(),
-            1
-        );
+        for fatal in [
+            json!({"config": {"cpuCFSQuotaPeriod": "10ms"}}),
+            json!({"config": {"tracing": {"samplingRatePerMillion": 1}}, "featureGates": {"KubeletTracing": false}}),
+        ] {
+            assert_eq!(found(33, fatal.clone()).len(), 1, "{fatal}");
+        }
     }
 }
