@@ -4,24 +4,22 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::{
-    infra::capi,
-    lab::{
-        access::Lab,
-        cleanup::afterwards,
-        clusters::{Cluster, OLDER, OLDEST, VERSION, is_ready, nodes},
-        conditions::{contains_all, message},
-        logs::of_machine,
-        machine::Inside,
-        until::until,
-    },
+use e2e::lab::{
+    access::Lab,
+    cleanup::afterwards,
+    clusters::{Cluster, OLDER, OLDEST, VERSION, is_ready, nodes},
+    conditions::{contains_all, message},
+    logs::of_machine,
+    machine::Inside,
+    until::until,
+    workers,
 };
-use kamaji_api::{bootstrap::KamajiConfig, labels};
-use kube::{
-    Api, ResourceExt as _,
-    api::{DynamicObject, ListParams, PostParams},
+use kamaji_api::{
+    bootstrap::KamajiConfig,
+    kubelets::{EMBEDDED, Kubelets},
+    labels,
 };
-use serde_json::{Value, json};
+use kube::{Api, ResourceExt as _, api::ListParams};
 
 /// The oldest minor version that may join a control plane of the newest; the suite has machines of it.
 const FIRST: &str = "v1.33.13";
@@ -47,7 +45,7 @@ async fn join(lab: &Lab, cluster: &Cluster) -> Result<()> {
     let variables = [("POD_CIDR", "10.248.0.0/16")];
     cluster.create_with(lab, 1, &variables).await?;
     for version in [FIRST, OLDEST, OLDER] {
-        workers(lab, cluster, version).await?;
+        worker(lab, cluster, version).await?;
     }
     let versions = [FIRST, OLDEST, OLDER, VERSION];
     let ready = until("a Ready node of each version", PATIENCE, async || {
@@ -83,9 +81,45 @@ async fn join(lab: &Lab, cluster: &Cluster) -> Result<()> {
             !log.contains("unrecognized feature gate"),
             "{node}, {version}: an unknown gate"
         );
+        gates_are_those_of_the_kubelet(&inside, version)
+            .await
+            .with_context(|| format!("{node}, {version}"))?;
     }
     for (version, why) in REFUSED {
         refused(lab, cluster, version, why).await?;
+    }
+    Ok(())
+}
+
+/// The kubelet itself knows every gate of our data with its default, and those that it has locked are those of our data.
+async fn gates_are_those_of_the_kubelet(inside: &Inside, version: &str) -> Result<()> {
+    let known: Kubelets = serde_json::from_str(EMBEDDED)?;
+    let kubelet = known.minors.values().find(|kubelet| kubelet.version == version);
+    let gates = &kubelet.context("no data of this version")?.gates;
+    let locked = || gates.iter().filter(|(_, gate)| gate.locked().is_some());
+    // It reads the gates before its configuration, and ends there.
+    let said = async |gates: Vec<String>| {
+        let gates = format!("--feature-gates={}", gates.join(","));
+        let command = ["/usr/local/bin/kubelet", &gates, "--config=/nonexistent"];
+        let ended = inside.run(&command).await;
+        let ended = ended.err().context("the kubelet started")?;
+        anyhow::Ok(format!("{ended:#}"))
+    };
+    let defaults = gates
+        .iter()
+        .map(|(name, gate)| format!("{name}={}", gate.default()));
+    let text = said(defaults.collect()).await?;
+    ensure!(
+        text.contains("failed to load kubelet config file"),
+        "it refuses its own defaults: {text}"
+    );
+    let others = locked().map(|(name, gate)| format!("{name}={}", !gate.default()));
+    let text = said(others.collect()).await?;
+    for (name, _) in locked() {
+        ensure!(
+            text.contains(&format!("cannot set feature gate {name} to")),
+            "{name} is not locked: {text}"
+        );
     }
     Ok(())
 }
@@ -102,43 +136,17 @@ async fn machine_of(lab: &Lab, cluster: &Cluster, node: &str) -> Result<String> 
 }
 
 /// Creates one worker of another version, from the templates of the cluster's workers.
-async fn workers(lab: &Lab, cluster: &Cluster, version: &str) -> Result<String> {
-    let template = cluster.workers();
+async fn worker(lab: &Lab, cluster: &Cluster, version: &str) -> Result<String> {
     let name = format!("{}-{}", cluster.name, version.replace('.', "-"));
-    let object = json!({
-        "apiVersion": format!("{}/v1beta2", capi::GROUP),
-        "kind": "MachineDeployment",
-        "metadata": {
-            "name": name,
-            "namespace": cluster.namespace,
-            // Cluster API itself makes no machine of a version that is too old or too new.
-            "annotations": {"machineset.cluster.x-k8s.io/skip-preflight-checks": "All"},
-        },
-        "spec": {
-            "clusterName": cluster.name,
-            "replicas": 1,
-            "selector": {"matchLabels": {}},
-            "template": {"spec": {
-                "clusterName": cluster.name,
-                "version": version,
-                "bootstrap": {"configRef": {
-                    "apiGroup": "bootstrap.cluster.x-k8s.io", "kind": "KamajiConfigTemplate", "name": template,
-                }},
-                "infrastructureRef": {
-                    "apiGroup": "infrastructure.cluster.x-k8s.io", "kind": "LocalMachineTemplate", "name": template,
-                },
-            }},
-        },
-    });
-    let object: DynamicObject = serde_json::from_value(object)?;
-    let deployments = cluster.machine_deployments(lab);
-    deployments.create(&PostParams::default(), &object).await?;
+    let template = cluster.workers();
+    let with = (workers::own_bootstrap(cluster), template.as_str());
+    workers::add(lab, cluster, (&name, 1), version, with).await?;
     Ok(name)
 }
 
 /// A machine whose kubelet cannot work with the control plane gets no data, and the reason names both versions.
 async fn refused(lab: &Lab, cluster: &Cluster, version: &str, why: &str) -> Result<()> {
-    let deployment = workers(lab, cluster, version).await?;
+    let deployment = worker(lab, cluster, version).await?;
     let configs: Api<KamajiConfig> = Api::namespaced(lab.management.clone(), &cluster.namespace);
     let selector = ListParams::default().labels(&format!(
         "{}={},cluster.x-k8s.io/deployment-name={deployment}",
@@ -157,14 +165,6 @@ async fn refused(lab: &Lab, cluster: &Cluster, version: &str, why: &str) -> Resu
         .and_then(|status| status.initialization?.data_secret_created);
     ensure!(created.is_none(), "{version}: there is data");
     // No machine is left that waits for ever.
-    let replicas = json!({"spec": {"replicas": Value::from(0)}});
-    cluster
-        .machine_deployments(lab)
-        .patch(
-            &deployment,
-            &kube::api::PatchParams::default(),
-            &kube::api::Patch::Merge(replicas),
-        )
-        .await?;
+    cluster.scale_deployment(lab, &deployment, 0).await?;
     Ok(())
 }

@@ -13,6 +13,7 @@ kube-controller-manager|kubernetes|k8s.io/kubernetes|k8s.io/kubernetes/cmd/kube-
 kube-scheduler|kubernetes|k8s.io/kubernetes|k8s.io/kubernetes/cmd/kube-scheduler
 kubelet|kubernetes|k8s.io/kubernetes|k8s.io/kubernetes/cmd/kubelet
 kube-proxy|kubernetes|k8s.io/kubernetes|k8s.io/kubernetes/cmd/kube-proxy
+kubeadm|kubeadm|k8s.io/kubernetes|k8s.io/kubernetes/cmd/kubeadm
 registry|registry|github.com/distribution/distribution/v3|github.com/distribution/distribution/v3/cmd/registry
 coredns|coredns|github.com/coredns/coredns|github.com/coredns/coredns
 agnhost|kubernetes|k8s.io/kubernetes|k8s.io/kubernetes/test/images/agnhost
