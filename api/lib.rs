@@ -8,6 +8,7 @@
 //! - [`rbac`]: the form of RBAC rules, which each controller declares
 //! - [`quirks`]: what is special about the infrastructure kinds of known providers
 //! - [`presets`]: what is special about the machines of known infrastructures
+//! - [`kubelets`]: which fields and feature gates the kubelets of each minor version know
 //! - [`children`]: the kinds of Kubernetes that the engine makes, with what it may do with each
 //! - [`schema`]: schemas and rules that several types share
 //! - [`crd`]: the custom resource definitions
@@ -29,6 +30,7 @@ pub mod crd;
 pub mod datastore;
 pub mod gateway;
 pub mod kubelet;
+pub mod kubelets;
 pub mod labels;
 pub mod metadata;
 pub mod pod;

@@ -42,7 +42,8 @@ pub struct Kubelet {
     /// Put the `KUBELET_EXTRA_ARGS` of the machine image in front of the provider's flags.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub inherit_image_args: bool,
-    /// Accept fields in `config` that would weaken the protection of the node.
+    /// Accept fields in `config` that would weaken the protection of the node, and fields and feature gates that the kubelet of
+    /// the Machine's version does not know.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub allow_unsafe_overrides: bool,
 }

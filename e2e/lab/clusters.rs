@@ -237,9 +237,17 @@ impl Cluster {
     /// # Errors
     /// When the API server refuses it.
     pub async fn scale_workers(&self, lab: &Lab, replicas: u32) -> Result<()> {
+        self.scale_deployment(lab, &self.workers(), replicas).await
+    }
+
+    /// Scales a MachineDeployment.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn scale_deployment(&self, lab: &Lab, name: &str, replicas: u32) -> Result<()> {
         let patch = Patch::Merge(json!({ "spec": { "replicas": replicas } }));
         self.machine_deployments(lab)
-            .patch(&self.workers(), &PatchParams::default(), &patch)
+            .patch(name, &PatchParams::default(), &patch)
             .await?;
         Ok(())
     }

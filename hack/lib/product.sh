@@ -50,8 +50,8 @@ product_machine_host_answers() { process_alive lab-machines && curl -sf "http://
 product_host_services() {
   local machines root images name
   images=(--image "default=$(readlink -f "$LAB/machine-rootfs")")
-  for root in "$LAB"/machine-rootfs-v*; do
-    [ ! -e "$root" ] || images+=(--image "${root##*-}=$(readlink -f "$root")")
+  for root in "$LAB"/machine-rootfs-v* "$LAB"/machine-rootfs-kubeadm; do
+    [ ! -e "$root" ] || images+=(--image "${root##*/machine-rootfs-}=$(readlink -f "$root")")
   done
   for root in "$LAB"/machine-disk*; do
     name=${root##*/machine-disk}

@@ -21,7 +21,7 @@ E2E_TOOLS=(
 )
 
 # Suites of the crate e2e that only full suites run.
-FULL_ONLY_SUITES=(addresses classes conformance hostile load members moved pools soak tunnel upgrade virtual)
+FULL_ONLY_SUITES=(addresses classes conformance hostile kubelets load members moved overhead pools soak tunnel upgrade virtual)
 
 # name | recorded minutes, with built tools and a warm cache, or - | tools, apart from those of the lab where it runs there
 # Those of conformance include its tools, which nothing else builds: 25 of 45.
@@ -38,6 +38,8 @@ tunnel|40|
 addresses|6|
 classes|20|
 upgrade|9|kube-apiserver-v1.34.4 kube-controller-manager-v1.34.4 kube-scheduler-v1.34.4 kubelet-v1.34.4 kube-proxy-v1.34.4 kubelet-v1.35.4 kube-proxy-v1.35.4
+kubelets|-|kubelet-v1.33.13 kubelet-v1.34.4 kubelet-v1.35.4
+overhead|-|kubelet kubeadm
 core-1.13|16|cluster-api-controller-v1.13.6
 virtual|20|kubelet
 pools|-|

@@ -13,6 +13,7 @@ kube-controller-manager|kubernetes|k8s.io/kubernetes|k8s.io/kubernetes/cmd/kube-
 kube-scheduler|kubernetes|k8s.io/kubernetes|k8s.io/kubernetes/cmd/kube-scheduler
 kubelet|kubernetes|k8s.io/kubernetes|k8s.io/kubernetes/cmd/kubelet
 kube-proxy|kubernetes|k8s.io/kubernetes|k8s.io/kubernetes/cmd/kube-proxy
+kubeadm|kubeadm|k8s.io/kubernetes|k8s.io/kubernetes/cmd/kubeadm
 registry|registry|github.com/distribution/distribution/v3|github.com/distribution/distribution/v3/cmd/registry
 coredns|coredns|github.com/coredns/coredns|github.com/coredns/coredns
 agnhost|kubernetes|k8s.io/kubernetes|k8s.io/kubernetes/test/images/agnhost
@@ -33,6 +34,7 @@ kube-controller-manager-v1.34.4|kubernetes-1.34|k8s.io/kubernetes|k8s.io/kuberne
 kube-scheduler-v1.34.4|kubernetes-1.34|k8s.io/kubernetes|k8s.io/kubernetes/cmd/kube-scheduler
 kubelet-v1.34.4|kubernetes-1.34|k8s.io/kubernetes|k8s.io/kubernetes/cmd/kubelet
 kube-proxy-v1.34.4|kubernetes-1.34|k8s.io/kubernetes|k8s.io/kubernetes/cmd/kube-proxy
+kubelet-v1.33.13|kubernetes-1.33|k8s.io/kubernetes|k8s.io/kubernetes/cmd/kubelet
 cluster-api-controller-v1.13.6|capi-1.13|sigs.k8s.io/cluster-api|sigs.k8s.io/cluster-api
 ginkgo|conformance|github.com/onsi/ginkgo/v2|github.com/onsi/ginkgo/v2/ginkgo
 e2e.test|conformance|k8s.io/kubernetes|k8s.io/kubernetes/test/e2e|test

@@ -6,6 +6,7 @@ mod checkout;
 mod components;
 mod crds;
 mod docs;
+mod kubelets;
 mod objects;
 mod podschemas;
 mod provider;
@@ -33,6 +34,8 @@ enum Task {
     Components(components::Args),
     /// Write the generated pages and pictures of the book in docs/, and check its links and entries.
     Docs(docs::Args),
+    /// Take the fields and feature gates of kubelets from the pinned Kubernetes modules into api/kubelets.json.
+    Kubelets(kubelets::Args),
     /// Print the reference of the providers' image.
     ImageName,
     /// Take the schemas of embedded pod types from the pinned Kubernetes module into api/pod.json.
@@ -54,6 +57,7 @@ fn run() -> anyhow::Result<()> {
         Task::Arch => arch::run(),
         Task::Components(args) => components::run(&args),
         Task::Docs(args) => docs::run(&args),
+        Task::Kubelets(args) => kubelets::run(&args),
         Task::ImageName => image_name(),
         Task::PodSchemas(args) => podschemas::run(&args),
     }

@@ -25,10 +25,16 @@ name=
 have() { command -v "$1" >/dev/null 2>&1; }
 say() { printf 'kamaji-join: %s\n' "$*"; }
 # Seconds since the boot. The time of day jumps when the clock is set for the first time.
-now() { cut -d. -f1 /proc/uptime; }
+now() { read -r uptime _ </proc/uptime && printf '%s' "${uptime%%.*}"; }
 start() { deadline=$(($(now) + JOIN_TIMEOUT)); }
 late() { [ "$(now)" -ge "$deadline" ]; }
 start
+# Waits before the next look at something that is mostly there within seconds: shortly at first, later for so many seconds.
+pause() {
+    looks=$((looks + 1))
+    if [ "$looks" -gt 50 ] || ! sleep 0.2 2>/dev/null; then sleep "$1"; fi
+}
+looks=0
 
 # One line of harmless characters, without anything that looks like a token.
 clean() {
@@ -207,7 +213,7 @@ address=$(fact nodeip)
 until address=$(ip -o "$NODE_IP_FAMILY" address show dev "$NODE_IP_INTERFACE" scope global 2>/dev/null |
     awk '{ sub("/.*", "", $4); print $4; exit }') && [ -n "$address" ]; do
     late && fail NodeAddressMissing "no address on interface $NODE_IP_INTERFACE"
-    sleep 2
+    pause 2
 done
 # end
 case $address in
@@ -339,11 +345,12 @@ answers() {
         ctr --address "$socket" --timeout 5s version >/dev/null 2>&1
     fi
 }
+looks=0
 until answers; do
     systemctl start --no-block containerd.service 2>/dev/null || have containerd ||
         [ "$socket" != /run/containerd/containerd.sock ] || fail ComponentMissing "no containerd"
     late && fail RuntimeUnavailable "no container runtime answers at $CRI_SOCKET"
-    sleep 2
+    pause 2
 done
 
 # --- the API server, its certificate, the clock
@@ -354,6 +361,7 @@ skewed() { # headers
     [ "$off" -gt 300 ] || [ "$off" -lt -300 ]
 }
 looks=0
+wrong_since=
 while have curl; do
     code=0
     headers=$(with_token -D - -o /dev/null -w 'status %{http_code}' "$url/healthz" 2>&1) || code=$?
@@ -371,8 +379,8 @@ while have curl; do
         reason=ClockSkew
         problem="the clock is $off s off that of the API server"
         # Clocks are often set late in a boot.
-        looks=$((looks + 1))
-        [ "$looks" != 10 ] || report $reason "$problem"
+        [ -n "$wrong_since" ] || wrong_since=$(now)
+        [ $(($(now) - wrong_since)) -lt 30 ] || report $reason "$problem"
     elif [ "$code" = 0 ]; then
         # A token that was used is deleted: the certificate counts.
         if [ -s "$certificate" ] || [ "${headers##*status }" != 401 ]; then break; fi
@@ -380,7 +388,7 @@ while have curl; do
         problem="the API server no longer accepts the token: delete the Machine to get a new one"
     fi
     late && fail $reason "$problem"
-    sleep 3
+    pause 3
 done
 
 # --- files of the kubelet, then the kubelet
@@ -459,14 +467,16 @@ joined() {
     registered
 }
 crashes=0
+looks=0
 until joined; do
     if late; then fail JoinTimeout "$problem within joinTimeout ($JOIN_TIMEOUT s): $(kubelet_log)"; fi
-    count=$(systemctl show -p NRestarts --value kubelet.service 2>/dev/null || echo 0)
+    # Asking systemd each time would cost a small machine too much.
+    [ $((looks % 5)) != 0 ] || count=$(systemctl show -p NRestarts --value kubelet.service 2>/dev/null || echo 0)
     if [ "${count:-0}" -gt "$crashes" ]; then
         crashes=$count
         say "the kubelet exited ($crashes): $(kubelet_log)"
     fi
-    sleep 1
+    pause 1
 done
 
 finish "joined as $name"

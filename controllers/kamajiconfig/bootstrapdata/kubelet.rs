@@ -1,15 +1,19 @@
 //! The KubeletConfiguration of a node: the provider's, with the user's fields merged over it, and which fields a user may
 //! not change. Pure. Fields: <https://kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1/>.
 
+use k8s_openapi::jiff::SignedDuration;
 use kamaji_api::{
     bootstrap::{CgroupV1, KamajiConfigSpec, Swap, Taint, TaintEffect},
     labels::capi,
 };
 use semver::Version;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::inputs::{DEFAULT_CRI_SOCKET, Target};
+use super::{
+    inputs::{DEFAULT_CRI_SOCKET, Target},
+    kubelet_versions,
+};
 use crate::k8s::merge_patch::merge_patch;
 
 /// The taint of a Node that its cloud controller manager has not initialized
@@ -53,8 +57,32 @@ struct KubeletConfiguration<'a> {
 /// The configuration that the node gets, with the user's fields merged in.
 pub fn configuration(spec: &KamajiConfigSpec, version: &Version, target: &Target) -> Value {
     let mut value = defaults(spec, version, target);
+    kubelet_versions::retain_known(&mut value, spec, version);
+    give_way(&mut value, &spec.kubelet.config);
     merge_patch(&mut value, &Value::Object(spec.kubelet.config.clone()));
     value
+}
+
+/// Removes the grace periods with which a kubelet refuses those of the user: it takes none beside one for each priority, and
+/// none for critical pods that is longer than the whole.
+fn give_way(value: &mut Value, user: &Map<String, Value>) {
+    let Some(fields) = value.as_object_mut() else {
+        return;
+    };
+    let by_priority = user
+        .get("shutdownGracePeriodByPodPriority")
+        .and_then(Value::as_array);
+    if by_priority.is_some_and(|list| !list.is_empty()) {
+        fields.remove("shutdownGracePeriod");
+        fields.remove("shutdownGracePeriodCriticalPods");
+    }
+    let period = |fields: &Map<String, Value>, name: &str| -> Option<SignedDuration> {
+        fields.get(name)?.as_str()?.parse().ok()
+    };
+    let critical = period(fields, "shutdownGracePeriodCriticalPods");
+    if period(user, "shutdownGracePeriod").is_some_and(|whole| critical > Some(whole)) {
+        fields.remove("shutdownGracePeriodCriticalPods");
+    }
 }
 
 fn defaults(spec: &KamajiConfigSpec, version: &Version, target: &Target) -> Value {
@@ -153,24 +181,6 @@ const ELSEWHERE: [(&str, &str); 6] = [
     ("featureGates", "use kubelet.featureGates"),
     ("containerRuntimeEndpoint", "use nodeRegistration.criSocket"),
 ];
-/// Fields with a feature gate that is off before some minor version: an older kubelet exits if the field is set and the
-/// gate is not. Field, gate, minor version.
-const GATED: [(&str, &str, u64); 3] = [
-    (
-        "imagePullCredentialsVerificationPolicy",
-        "KubeletEnsureSecretPulledImages",
-        35,
-    ),
-    (
-        "preloadedImagesVerificationAllowlist",
-        "KubeletEnsureSecretPulledImages",
-        35,
-    ),
-    ("crashLoopBackOff", "KubeletCrashLoopBackOffMax", 35),
-];
-/// Feature gates that are locked to true since some minor version: the kubelet exits with another value.
-const LOCKED: [(&str, u64); 2] = [("KubeletCgroupDriverFromCRI", 34), ("NodeSwap", 34)];
-
 /// Paths in `kubelet.config` that change a protected setting.
 pub fn unsafe_overrides(spec: &KamajiConfigSpec) -> Vec<String> {
     let version = Version::new(1, 36, 0);
@@ -192,26 +202,6 @@ pub fn misplaced(spec: &KamajiConfigSpec) -> Vec<(&'static str, &'static str)> {
         .into_iter()
         .filter(|(key, _)| spec.kubelet.config.contains_key(*key))
         .collect()
-}
-
-/// Settings with which a kubelet of this version exits, each with the fix.
-pub fn fatal_for(spec: &KamajiConfigSpec, version: &Version) -> Vec<String> {
-    let gate = |name: &str| spec.kubelet.feature_gates.get(name);
-    let gated = GATED
-        .into_iter()
-        .filter(|(field, name, minor)| {
-            spec.kubelet.config.contains_key(*field) && version.minor < *minor && gate(name) != Some(&true)
-        })
-        .map(|(field, name, minor)| {
-            format!("kubelet.config.{field} needs 1.{minor} or kubelet.featureGates.{name}: true")
-        });
-    let locked = LOCKED
-        .into_iter()
-        .filter(|(name, minor)| version.minor >= *minor && gate(name) == Some(&false))
-        .map(|(name, minor)| {
-            format!("kubelet.featureGates.{name} is locked to true since 1.{minor}: remove it")
-        });
-    gated.chain(locked).collect()
 }
 
 #[cfg(test)]
@@ -281,18 +271,23 @@ mod tests {
         assert_eq!(cgroup_v1(&made, setting, &version), word);
     }
 
-    #[test]
-    fn bootstrap_48_fields_behind_a_gate_are_errors_before_their_minor() {
-        let mut spec = with(json!({"crashLoopBackOff": {"maxContainerRestartPeriod": "2s"}}));
-        assert_eq!(fatal_for(&spec, &Version::new(1, 34, 1)).len(), 1);
-        assert_eq!(fatal_for(&spec, &Version::new(1, 35, 0)).len(), 0);
-        spec.kubelet
-            .feature_gates
-            .insert("KubeletCrashLoopBackOffMax".into(), true);
-        assert_eq!(fatal_for(&spec, &Version::new(1, 34, 1)).len(), 0);
-        spec.kubelet.feature_gates.insert("NodeSwap".into(), false);
-        assert_eq!(fatal_for(&spec, &Version::new(1, 34, 1)).len(), 1);
-        assert_eq!(fatal_for(&spec, &Version::new(1, 33, 1)).len(), 0);
+    #[rstest]
+    #[case(json!({}), Some("60s"), Some("20s"))]
+    #[case(json!({"shutdownGracePeriod": "1m30s"}), Some("1m30s"), Some("20s"))]
+    #[case(json!({"shutdownGracePeriod": "10s"}), Some("10s"), None)]
+    #[case(json!({"shutdownGracePeriod": "0s"}), Some("0s"), None)]
+    #[case(json!({"shutdownGracePeriod": "10s", "shutdownGracePeriodCriticalPods": "5s"}), Some("10s"), Some("5s"))]
+    #[case(json!({"shutdownGracePeriodByPodPriority": [{"priority": 0, "shutdownGracePeriodSeconds": 3}]}), None, None)]
+    #[case(json!({"shutdownGracePeriodByPodPriority": []}), Some("60s"), Some("20s"))]
+    fn grace_periods_of_the_provider_give_way_to_those_of_users(
+        #[case] config: Value,
+        #[case] whole: Option<&str>,
+        #[case] critical: Option<&str>,
+    ) {
+        let made = configuration(&with(config), &Version::new(1, 36, 0), &Target::default());
+        let text = |field: &str| made.get(field).and_then(Value::as_str);
+        assert_eq!(text("shutdownGracePeriod"), whole);
+        assert_eq!(text("shutdownGracePeriodCriticalPods"), critical);
     }
 
     #[test]

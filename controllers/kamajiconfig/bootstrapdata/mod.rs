@@ -17,6 +17,7 @@ mod facts;
 pub mod inputs;
 pub mod join;
 pub mod kubelet;
+pub mod kubelet_versions;
 pub mod node;
 pub mod plan;
 pub mod render;

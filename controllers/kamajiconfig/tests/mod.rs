@@ -1302,7 +1302,8 @@ async fn a_machine_whose_data_takes_the_host_name_keeps_to_it() {
 }
 
 #[tokio::test]
-async fn bootstrap_54_the_check_of_the_version_is_that_of_the_topology() {
+async fn bootstrap_54_the_check_of_the_version_is_that_of_the_topology_and_settings_are_those_of_the_version()
+{
     // The Node of the test has v1.36.3.
     let topology = json!({"spec": {"topology": {"version": "v1.36.1"}}});
     let version = json!({"spec": {"version": "v1.36.1"}});
@@ -1323,6 +1324,19 @@ async fn bootstrap_54_the_check_of_the_version_is_that_of_the_topology() {
             );
         }
     }
+    let mut world = World::new();
+    let older = json!({"spec": {"version": "v1.35.4"}});
+    world.api.edit(&path::machine("m"), &older);
+    let newer = json!({"spec": {"kubelet": {"config": {"tlsCurvePreferences": ["X25519"]}}}});
+    world.api.edit(&config_path("m"), &newer);
+    world.settle().await;
+    let (_, reason, message) = world.condition("SpecValid");
+    assert_eq!(reason, "InvalidSpec");
+    assert!(
+        message.contains("known to kubelets of 1.36, and not to v1.35.4, the spec.version of Machine m"),
+        "{message}"
+    );
+    assert!(world.api.get(&path::secret("m")).is_none());
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use kamaji_api::{
 use semver::Version;
 
 use super::{
-    bootstrapdata::{kubelet, render, text},
+    bootstrapdata::{kubelet, kubelet_versions, render, text},
     names::NamePattern,
 };
 use crate::k8s::{names, problem::Problem};
@@ -89,7 +89,7 @@ pub fn spec(spec: &KamajiConfigSpec) -> Vec<Problem> {
 
 /// Problems that depend on the owner's version. `whose` is the field with the version, and its object.
 pub fn version(spec: &KamajiConfigSpec, whose: &str, version: &Version) -> Vec<Problem> {
-    let mut problems: Vec<_> = kubelet::fatal_for(spec, version)
+    let mut problems: Vec<_> = kubelet_versions::problems(spec, whose, version)
         .into_iter()
         .map(|message| Problem::on_change(Reason::InvalidSpec, message))
         .collect();

@@ -169,11 +169,13 @@ fn unsupported_versions_and_version_skew_are_named() {
     let at = |minor| Version::new(1, minor, 3);
     let skew = |kubelet, control_plane| skew("spec.version of Machine m-0", &at(kubelet), &at(control_plane));
     assert!(skew(36, 36).is_none() && skew(33, 36).is_none());
-    for (kubelet, control_plane) in [(36, 35), (32, 36)] {
+    for (kubelet, control_plane) in [(36, 35), (37, 36), (32, 36)] {
         let problem = skew(kubelet, control_plane).unwrap();
         assert_eq!(problem.reason, Reason::VersionSkew);
         let named = format!("spec.version of Machine m-0 is v1.{kubelet}.3, ");
         assert!(problem.message.starts_with(&named), "{}", problem.message);
+        let other = format!("than the control plane's v1.{control_plane}.3: ");
+        assert!(problem.message.contains(&other), "{}", problem.message);
     }
     let old = &version(
         &KamajiConfigSpec::default(),

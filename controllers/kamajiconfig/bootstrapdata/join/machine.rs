@@ -105,8 +105,9 @@ esac"#,
     ),
     (
         "sleep",
-        r#"read -r up _ <ROOT/proc/uptime
-echo "$((${up%%.*} + $1)).00 0" >ROOT/proc/uptime"#,
+        r#"awk -v seconds="$1" '{ printf "%.2f 0\n", $1 + seconds }' ROOT/proc/uptime >ROOT/uptime
+cat ROOT/uptime >ROOT/proc/uptime
+echo "sleep $1" >>ROOT/calls"#,
     ),
     (
         "timeout",

@@ -45,6 +45,21 @@ fn bootstrap_56_a_certificate_of_another_ca_is_waited_for_and_then_reported() {
 }
 
 #[test]
+fn the_machine_looks_often_at_first_and_then_less_often() {
+    let machine = Machine::new(|_| {});
+    let boot = machine.boot();
+    boot.assert_failed("JoinTimeout", "no client certificate");
+    let pauses: Vec<_> = boot
+        .calls
+        .lines()
+        .filter_map(|line| line.strip_prefix("sleep "))
+        .collect();
+    let often = pauses.iter().take_while(|pause| **pause == "0.2").count();
+    assert_eq!(often, 50, "{pauses:?}");
+    assert!(pauses[often..].iter().all(|pause| *pause == "1"), "{pauses:?}");
+}
+
+#[test]
 fn the_join_is_tried_again_until_it_succeeds() {
     let machine = Machine::new(|_| {});
     let boot = machine.boot();
