@@ -519,6 +519,8 @@ named! {
         TooLarge,
         /// An event: the bootstrap data is near the size that the infrastructure takes at most, or may be above it.
         UserDataNearLimit,
+        /// An event: the configuration of the kubelet has a field that the kubelet of this version does not know, and ignores.
+        UnknownKubeletField,
         /// A file uses a path that the bootstrap provider writes itself.
         ReservedPath,
         /// The kubelet is not allowed to set this label on its own Node.

@@ -67,7 +67,12 @@ async fn join(lab: &Lab, cluster: &Cluster) -> Result<()> {
     })
     .await?;
     for (version, node) in &ready {
-        let inside = Inside::of(&cluster.namespace, &machine_of(lab, cluster, node).await?).await?;
+        // The Machine has its node a moment after that is Ready.
+        let machine = until("the Machine of the node", PATIENCE, async || {
+            machine_of(lab, cluster, node).await.map(Some)
+        })
+        .await?;
+        let inside = Inside::of(&cluster.namespace, &machine).await?;
         let found = inside.run(&["/usr/local/bin/kubelet", "--version"]).await?;
         ensure!(found.trim() == format!("Kubernetes {version}"), "{node}: {found}");
         // A kubelet reads a configuration with a field that it does not know, and says this about it.

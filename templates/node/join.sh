@@ -25,16 +25,10 @@ name=
 have() { command -v "$1" >/dev/null 2>&1; }
 say() { printf 'kamaji-join: %s\n' "$*"; }
 # Seconds since the boot. The time of day jumps when the clock is set for the first time.
-now() { read -r uptime _ </proc/uptime && printf '%s' "${uptime%%.*}"; }
+now() { cut -d. -f1 /proc/uptime; }
 start() { deadline=$(($(now) + JOIN_TIMEOUT)); }
 late() { [ "$(now)" -ge "$deadline" ]; }
 start
-# Waits before the next look at something that is mostly there within seconds: shortly at first, later for so many seconds.
-pause() {
-    looks=$((looks + 1))
-    if [ "$looks" -gt 50 ] || ! sleep 0.2 2>/dev/null; then sleep "$1"; fi
-}
-looks=0
 
 # One line of harmless characters, without anything that looks like a token.
 clean() {
@@ -86,7 +80,7 @@ fail() { # reason message
     fi 2>/dev/null
     exit 1
 }
-trap 'fail JoinTimeout "stopped before the join was complete: joinTimeout is $JOIN_TIMEOUT s; set a longer one"' TERM
+trap 'fail JoinTimeout "stopped before the join: joinTimeout is $JOIN_TIMEOUT s; set a longer one"' TERM
 trap 'fail JoinFailed "a step failed: see journalctl -u kamaji-join"' EXIT
 
 # Writes a temporary file and renames it, so that nobody ever reads half a file, also after a loss of power.
@@ -213,7 +207,7 @@ address=$(fact nodeip)
 until address=$(ip -o "$NODE_IP_FAMILY" address show dev "$NODE_IP_INTERFACE" scope global 2>/dev/null |
     awk '{ sub("/.*", "", $4); print $4; exit }') && [ -n "$address" ]; do
     late && fail NodeAddressMissing "no address on interface $NODE_IP_INTERFACE"
-    pause 2
+    sleep 2
 done
 # end
 case $address in
@@ -259,7 +253,7 @@ memory=$(awk '/^MemTotal:/ { print int($2 / 1024) }' /proc/meminfo)
 uuid=/sys/class/dmi/id/product_uuid
 [ ! -r $uuid ] || grep -q . $uuid || say "warning: $uuid is empty"
 if have ss && ss -Hltn 2>/dev/null | awk '{ print $4 }' | grep -q ':10250$' && ! systemctl -q is-active kubelet.service; then
-    fail PortInUse "another program listens on port 10250"
+    fail PortInUse "port 10250 is in use"
 fi
 
 # --- kubelet and its version
@@ -345,12 +339,11 @@ answers() {
         ctr --address "$socket" --timeout 5s version >/dev/null 2>&1
     fi
 }
-looks=0
 until answers; do
-    systemctl start --no-block containerd.service 2>/dev/null || have containerd ||
-        [ "$socket" != /run/containerd/containerd.sock ] || fail ComponentMissing "no containerd"
+    systemctl start --no-block containerd.service 2>/dev/null || [ "$socket" != /run/containerd/containerd.sock ] ||
+        fail ComponentMissing "no containerd.service"
     late && fail RuntimeUnavailable "no container runtime answers at $CRI_SOCKET"
-    pause 2
+    sleep 2
 done
 
 # --- the API server, its certificate, the clock
@@ -361,7 +354,6 @@ skewed() { # headers
     [ "$off" -gt 300 ] || [ "$off" -lt -300 ]
 }
 looks=0
-wrong_since=
 while have curl; do
     code=0
     headers=$(with_token -D - -o /dev/null -w 'status %{http_code}' "$url/healthz" 2>&1) || code=$?
@@ -379,8 +371,8 @@ while have curl; do
         reason=ClockSkew
         problem="the clock is $off s off that of the API server"
         # Clocks are often set late in a boot.
-        [ -n "$wrong_since" ] || wrong_since=$(now)
-        [ $(($(now) - wrong_since)) -lt 30 ] || report $reason "$problem"
+        looks=$((looks + 1))
+        [ "$looks" != 10 ] || report $reason "$problem"
     elif [ "$code" = 0 ]; then
         # A token that was used is deleted: the certificate counts.
         if [ -s "$certificate" ] || [ "${headers##*status }" != 401 ]; then break; fi
@@ -388,13 +380,10 @@ while have curl; do
         problem="the API server no longer accepts the token: delete the Machine to get a new one"
     fi
     late && fail $reason "$problem"
-    pause 3
+    sleep 3
 done
 
 # --- files of the kubelet, then the kubelet
-(umask 022 && mkdir -p /etc/kubernetes/pki /etc/kubernetes/kubelet.conf.d /var/lib/kubelet)
-mkdir -p /var/lib/kubelet/pki
-chmod 0700 /var/lib/kubelet/pki
 put "$stage/ca.crt" /etc/kubernetes/pki/ca.crt 0644
 {
     printf 'apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n'
@@ -408,6 +397,8 @@ cat >"$stage/config.yaml" <<'CONFIG'
 @CONFIG@
 CONFIG
 put "$stage/config.yaml" /var/lib/kubelet/config.yaml 0600
+mkdir -p "${certificate%/*}"
+chmod 0700 "${certificate%/*}"
 if ! systemctl cat kubelet.service >/dev/null 2>&1; then
     printf '[Unit]\nDescription=kubelet\n[Service]\nExecStart=/bin/false\n[Install]\nWantedBy=multi-user.target\n' >"$stage/kubelet.service"
     put "$stage/kubelet.service" /etc/systemd/system/kubelet.service 0600
@@ -467,7 +458,6 @@ joined() {
     registered
 }
 crashes=0
-looks=0
 until joined; do
     if late; then fail JoinTimeout "$problem within joinTimeout ($JOIN_TIMEOUT s): $(kubelet_log)"; fi
     # Asking systemd each time would cost a small machine too much.
@@ -476,7 +466,9 @@ until joined; do
         crashes=$count
         say "the kubelet exited ($crashes): $(kubelet_log)"
     fi
-    pause 1
+    # It takes seconds, mostly.
+    looks=$((looks + 1))
+    if [ "$looks" -gt 50 ] || ! sleep 0.2 2>/dev/null; then sleep 1; fi
 done
 
 finish "joined as $name"

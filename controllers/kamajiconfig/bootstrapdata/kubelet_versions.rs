@@ -95,17 +95,32 @@ pub fn retain_known(config: &mut Value, spec: &KamajiConfigSpec, version: &Versi
     }
 }
 
-/// Settings that the kubelet of this version does not know, or does not start with, each with the fix. `whose` is the field
+/// Fields of the configuration that the kubelet of this version does not know, each with the fix. It logs and ignores them.
+pub fn unknown_fields(spec: &KamajiConfigSpec, version: &Version) -> Vec<String> {
+    let Some(kubelet) = of(version).filter(|_| !spec.kubelet.allow_unsafe_overrides) else {
+        return Vec::new();
+    };
+    let written = spec.kubelet.config.iter().filter(|(_, value)| !value.is_null());
+    let unknown = written.filter(|(field, _)| !kubelet.fields.contains(*field));
+    unknown
+        .map(|(field, _)| {
+            let by = minors(|kubelet| kubelet.fields.contains(field));
+            let known = if by.is_empty() {
+                format!("unknown to kubelets of {}", minors(|_| true))
+            } else {
+                format!("known to kubelets of {by} alone")
+            };
+            format!("spec.kubelet.config.{field} is {known}, and v{version} ignores it: check its spelling, or remove it")
+        })
+        .collect()
+}
+
+/// Settings with which the kubelet of this version does not start, each with the fix. `whose` is the field
 /// with the version, and its object.
 pub fn problems(spec: &KamajiConfigSpec, whose: &str, version: &Version) -> Vec<String> {
     let mut problems = Vec::new();
     let patched = spec.kubelet.allow_unsafe_overrides;
     if let Some(kubelet) = of(version) {
-        let written = spec.kubelet.config.iter().filter(|(_, value)| !value.is_null());
-        for (field, _) in written.filter(|(field, _)| !patched && !kubelet.fields.contains(*field)) {
-            let by = minors(|kubelet| kubelet.fields.contains(field));
-            problems.push(unknown(&format!("kubelet.config.{field}"), &by, whose, version));
-        }
         for (name, value) in &spec.kubelet.feature_gates {
             let setting = format!("kubelet.featureGates.{name}");
             match kubelet.gates.get(name).map(|gate| gate.locked()) {
@@ -279,31 +294,35 @@ mod tests {
     fn bootstrap_48_a_kubelet_that_is_not_upstreams_is_judged_by_its_user() {
         let mut set = json!({"config": {"ofOurs": 1}, "featureGates": {"OfOurs": true, "NodeSwap": false}});
         let wrong = found(36, set.clone());
-        assert_eq!(wrong.len(), 3, "{wrong:?}");
+        let ignored = |set: &Value| unknown_fields(&spec(set.clone()), &Version::new(1, 36, 1)).len();
+        assert_eq!((wrong.len(), ignored(&set)), (2, 1), "{wrong:?}");
         let of_ours = wrong.iter().filter(|text| text.contains("fOurs is unknown"));
         assert_eq!(
             of_ours
                 .filter(|text| text.contains("allowUnsafeOverrides: true"))
                 .count(),
-            2,
+            1,
             "{wrong:?}"
         );
         set["allowUnsafeOverrides"] = json!(true);
+        assert_eq!(ignored(&set), 0);
         let wrong = found(36, set);
         assert_eq!(wrong.len(), 1, "{wrong:?}");
         assert!(wrong[0].contains("NodeSwap is locked"), "{wrong:?}");
     }
 
     #[test]
-    fn bootstrap_48_a_field_of_another_minor_is_refused_with_the_minors_that_know_it() {
+    fn bootstrap_48_a_field_of_another_minor_is_a_warning_with_the_minors_that_know_it() {
+        let found = |minor, kubelet| unknown_fields(&spec(kubelet), &Version::new(1, minor, 1));
         let newer = json!({"config": {"tlsCurvePreferences": ["X25519"]}});
         assert_eq!(found(36, newer.clone()), Vec::<String>::new());
+        assert_eq!(super::tests::found(35, newer.clone()), Vec::<String>::new());
         let problems = found(35, newer);
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert!(
-            problems[0]
-                .starts_with("kubelet.config.tlsCurvePreferences is known to kubelets of 1.36, and not")
-                && problems[0].contains("v1.35.1, the spec.version of Machine m"),
+            problems[0].starts_with(
+                "spec.kubelet.config.tlsCurvePreferences is known to kubelets of 1.36 alone, and v1.35.1 ignores it"
+            ),
             "{problems:?}"
         );
         let wrong = found(36, json!({"config": {"maxPodz": 3}}));

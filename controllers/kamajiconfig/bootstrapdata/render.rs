@@ -2,7 +2,7 @@
 //! gives the same bytes.
 
 use data_encoding::HEXLOWER;
-use kamaji_api::bootstrap::Format;
+use kamaji_api::{bootstrap::Format, conditions::Reason};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
@@ -24,6 +24,24 @@ pub struct Rendered {
     pub gzip_bytes: usize,
     /// Its size as the infrastructure counts it.
     pub size: Size,
+    /// Fields of `spec.kubelet.config` that the kubelet ignores, each with the fix.
+    pub unknown: Vec<String>,
+}
+
+impl Rendered {
+    /// What works and may surprise, for Events.
+    pub fn warnings(&self) -> impl Iterator<Item = (Reason, &str)> {
+        let size = self
+            .size
+            .warning
+            .iter()
+            .map(|text| (Reason::UserDataNearLimit, text));
+        let unknown = self
+            .unknown
+            .iter()
+            .map(|text| (Reason::UnknownKubeletField, text));
+        size.chain(unknown).map(|(reason, text)| (reason, text.as_str()))
+    }
 }
 
 /// Whether bootstrap data can be written in this format.
@@ -58,6 +76,7 @@ pub fn render(format: Format, plan: &NodePlan, delivery: &Delivery) -> Result<Re
         gzip_bytes,
         text,
         size,
+        unknown: Vec::new(),
     })
 }
 

@@ -313,9 +313,8 @@ async fn write(
         .and_then(|status| status.bootstrap_data.as_ref());
     let before = reported.and_then(|data| data.user_data_bytes);
     let is_news = applied.sent && before != i64::try_from(rendered.size.bytes).ok();
-    if let Some(warning) = rendered.size.warning.as_ref().filter(|_| is_news) {
-        let reason = Reason::UserDataNearLimit.as_str();
-        scope.context.events.warn(scope.config, reason, warning).await;
+    if is_news {
+        secret::warn(scope, rendered).await;
     }
     Ok(())
 }

@@ -38,7 +38,7 @@ use crate::{
             self,
             delivery::Delivery,
             inputs::{self, Inputs, RenderError, Target},
-            plan,
+            kubelet_versions, plan,
             render::Rendered,
         },
         observe::{self, References, is_failure, refused},
@@ -258,7 +258,22 @@ pub fn render(
         passwords: &references.passwords,
     })
     .and_then(|plan| bootstrapdata::render(spec.format, &plan, &delivery))
+    .map(|rendered| Rendered {
+        unknown: kubelet_versions::unknown_fields(&spec, version),
+        ..rendered
+    })
     .map_err(|error| unrendered(&error, config, &references.files))
+}
+
+/// Emits an Event for everything that works and may surprise.
+pub async fn warn(scope: &Scope<'_>, rendered: &Rendered) {
+    for (reason, warning) in rendered.warnings() {
+        scope
+            .context
+            .events
+            .warn(scope.config, reason.as_str(), warning)
+            .await;
+    }
 }
 
 /// Creates the Secret. If it exists already, which the index does not know if it carries no label of Cluster API, it is
@@ -269,10 +284,7 @@ async fn write(scope: &Scope<'_>, hash: &str, rendered: Rendered, token: Token) 
     let manifest = Manifest::of(&secret)?;
     match scope.context.applier.create(&manifest).await {
         Ok(_) => {
-            if let Some(warning) = &rendered.size.warning {
-                let reason = Reason::UserDataNearLimit.as_str();
-                scope.context.events.warn(scope.config, reason, warning).await;
-            }
+            warn(scope, &rendered).await;
         }
         Err(error) if error.is_already_exists() => {
             let conflict = || Problem::backoff(Class::Conflict, Reason::InternalError, error.to_string());

@@ -1327,16 +1327,27 @@ async fn bootstrap_54_the_check_of_the_version_is_that_of_the_topology_and_setti
     let mut world = World::new();
     let older = json!({"spec": {"version": "v1.35.4"}});
     world.api.edit(&path::machine("m"), &older);
-    let newer = json!({"spec": {"kubelet": {"config": {"tlsCurvePreferences": ["X25519"]}}}});
+    let newer = json!({"spec": {"kubelet": {"featureGates": {"NoSuchGate": true}}}});
     world.api.edit(&config_path("m"), &newer);
     world.settle().await;
     let (_, reason, message) = world.condition("SpecValid");
     assert_eq!(reason, "InvalidSpec");
     assert!(
-        message.contains("known to kubelets of 1.36, and not to v1.35.4, the spec.version of Machine m"),
+        message.contains("NoSuchGate is unknown to kubelets of"),
         "{message}"
     );
     assert!(world.api.get(&path::secret("m")).is_none());
+    world.api.requests();
+
+    // A field that the kubelet ignores makes an Event, and a machine.
+    let newer = json!({"spec": {"kubelet": {
+        "featureGates": {"NoSuchGate": null}, "config": {"tlsCurvePreferences": ["X25519"]},
+    }}});
+    world.api.edit(&config_path("m"), &newer);
+    world.settle().await;
+    assert!(world.api.get(&path::secret("m")).is_some());
+    let writes = world.api.requests();
+    assert!(writes.iter().any(|write| write.contains("/events")), "{writes:?}");
 }
 
 #[tokio::test]

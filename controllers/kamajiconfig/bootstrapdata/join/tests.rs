@@ -580,7 +580,7 @@ fn bootstrap_55_a_missing_kubelet_or_container_runtime_is_reported_at_once() {
     machine.remove("run/containerd/containerd.sock");
     let before = machine.read("proc/uptime");
     let boot = machine.boot();
-    boot.assert_failed("ComponentMissing", "no containerd");
+    boot.assert_failed("ComponentMissing", "no containerd.service");
     assert!(!boot.called("systemctl restart"), "{boot:?}");
     assert_eq!(machine.read("proc/uptime"), before, "it waited");
 
