@@ -94,6 +94,15 @@ impl Machine {
             .as_ref()
             .map(|node| node.name.as_str())
     }
+
+    /// Names that the infrastructure reports for the machine.
+    pub fn host_names(&self) -> impl Iterator<Item = &str> {
+        self.status
+            .iter()
+            .flat_map(|status| &status.addresses)
+            .filter(|address| ["Hostname", "InternalDNS", "ExternalDNS"].contains(&address.type_.as_str()))
+            .map(|address| address.address.as_str())
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@
 //!
 //! Certificate requests, Nodes, tokens and reports of the workload cluster wake configs too: see [`super::tenants`].
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use kamaji_api::{
     bootstrap::KamajiConfig,
@@ -42,10 +42,23 @@ pub const BY_UID: By = By("uid");
 /// Configs, and Machines, by the MachinePool that owns them.
 pub const BY_POOL: By = By("pool");
 
-/// Adds the indexes [`BY_CLUSTER`], [`BY_UID`] and [`BY_POOL`].
+/// Machines by each name that their Node has or may have: their own, that of their Node, and the names that their
+/// infrastructure reports.
+pub const BY_NODE_NAME: By = By("node name");
+
+/// Adds the indexes [`BY_CLUSTER`], [`BY_UID`], [`BY_POOL`] and [`BY_NODE_NAME`].
 pub fn index(configs: &Store<KamajiConfig>, machines: &Store<Machine>) {
     configs.index_by(BY_POOL, pool_of);
     machines.index_by(BY_POOL, pool_of);
+    machines.index_by(BY_NODE_NAME, |machine| {
+        let namespace = machine.metadata.namespace.clone().unwrap_or_default();
+        let names = machine.metadata.name.as_deref().into_iter();
+        let names: BTreeSet<&str> = names.chain(machine.node()).chain(machine.host_names()).collect();
+        let keys = names
+            .into_iter()
+            .map(|name| RootKey::new(namespace.clone(), name));
+        keys.collect::<Vec<_>>()
+    });
     configs.index_by(BY_UID, |config| Some(RootKey::new("", config.uid()?)));
     configs.index_by(BY_CLUSTER, |config| {
         let cluster = owner::cluster_label(config)?;

@@ -216,6 +216,8 @@ async fn decide_and_claim<'a>(
     );
     match early {
         Decision::Approve(_) | Decision::Deny(Reason::NodeExists, _) => {}
+        // Few requests have the token of a Machine, and the watch may be late: the workload cluster is asked.
+        Decision::Wait(..) if matches!(scope.owner, Owner::Machine(_)) => {}
         Decision::NoOpinion | Decision::Wait(..) | Decision::Deny(..) => return Ok(early),
     }
     let node = tenant.session.node(&node_name).await?;
@@ -286,8 +288,12 @@ fn decide(
     let created = request.metadata.creation_timestamp.as_ref().map(|time| time.0);
     let age = created.map_or(0, |created| now.as_second() - created.as_second());
     match (&scope.owner, pool) {
-        (Owner::Pool(owner), Some(facts)) => of_another_machine(scope, owner, node_name)
-            .unwrap_or_else(|| pool::decide(node_name, &requester, facts, age)),
+        (Owner::Pool(owner), Some(facts)) => match pool::decide(node_name, &requester, facts, age) {
+            approved @ Decision::Approve(_) => {
+                of_another_machine(scope, owner, node_name).unwrap_or(approved)
+            }
+            other => other,
+        },
         (Owner::Machine(_), _) | (Owner::Pool(_), None) => csr::decide(node_name, &requester, age),
     }
 }
@@ -297,29 +303,24 @@ fn uid(request: &CertificateSigningRequest) -> String {
 }
 
 fn facts(machine: &Machine) -> MachineFacts<'_> {
-    let status = machine.status.as_ref();
     MachineFacts {
         name: machine.metadata.name.as_deref().unwrap_or_default(),
         deleting: machine.metadata.deletion_timestamp.is_some(),
         node_ref: machine.node(),
-        host_names: status
-            .into_iter()
-            .flat_map(|status| &status.addresses)
-            .filter(|address| ["Hostname", "InternalDNS", "ExternalDNS"].contains(&address.type_.as_str()))
-            .map(|address| address.address.as_str())
-            .collect(),
+        host_names: machine.host_names().collect(),
     }
 }
 
-/// A Machine of the Cluster that is none of the pool has the name, and may not have asked for it yet: it has nothing to do
-/// with the token, whoever bootstraps it.
+/// A Machine of the Cluster that is none of the pool has the name, or may have it once it asks: it has nothing to do with the
+/// token, whoever bootstraps it.
 fn of_another_machine(scope: &Scope<'_>, pool: &MachinePool, node_name: &str) -> Option<Decision> {
     let key = RootKey::new(scope.key.namespace.clone(), node_name);
-    let machine = scope.context.machines.get(&key)?;
-    let of_pool = owner::of_kind(&*machine, "MachinePool").map(|owner| owner.name.as_str());
-    let is_other =
-        machine.spec.cluster_name == scope.cluster.name && of_pool != pool.metadata.name.as_deref();
-    is_other.then(|| {
+    let machines = scope.context.machines.by(wake::BY_NODE_NAME, &key);
+    let is_other = |machine: &Machine| {
+        let of_pool = owner::of_kind(machine, "MachinePool").map(|owner| owner.name.as_str());
+        machine.spec.cluster_name == scope.cluster.name && of_pool != pool.metadata.name.as_deref()
+    };
+    machines.iter().any(|machine| is_other(machine)).then(|| {
         let message = "the requested name is that of a Machine that is not of the MachinePool".to_owned();
         Decision::Deny(Reason::NameClaimed, message)
     })

@@ -19,6 +19,8 @@ const LEAST_OF_A_POOL: usize = 500;
 const EACH_OF_A_POOL: usize = 2;
 /// Most bytes that are kept in one workload cluster: some thousand machines that join at once.
 const MOST_IN_ALL: usize = 8 * 1024 * 1024;
+/// Most bytes that are kept for one token: who has the token of a pool leaves room for the other machines of the cluster.
+const MOST_BYTES_OF_A_TOKEN: usize = MOST_IN_ALL / 4;
 /// Most tokens of which it is known that requests were left out.
 const MOST_INCOMPLETE: usize = 1000;
 
@@ -71,7 +73,7 @@ struct Entry {
 pub enum Kept {
     /// It is.
     Yes,
-    /// Its token has too many.
+    /// Its token has too many, or too large ones.
     TooMany,
     /// All together are too large.
     NoRoom,
@@ -99,7 +101,8 @@ impl Requests {
         let bytes = size(&request);
         let of_token = self.lists.get(token).map_or(0, BTreeMap::len);
         let is_large = bytes > MOST_BYTES;
-        if is_large || of_token >= most || self.bytes + bytes > MOST_IN_ALL {
+        let too_many = of_token >= most || self.bytes_of(token) + bytes > MOST_BYTES_OF_A_TOKEN;
+        if is_large || too_many || self.bytes + bytes > MOST_IN_ALL {
             tracing::debug!(
                 request = name,
                 bytes,
@@ -112,11 +115,7 @@ impl Requests {
             if self.incomplete.len() < MOST_INCOMPLETE {
                 self.incomplete.insert(token.to_owned());
             }
-            return if of_token >= most {
-                Kept::TooMany
-            } else {
-                Kept::NoRoom
-            };
+            return if too_many { Kept::TooMany } else { Kept::NoRoom };
         }
         self.bytes += bytes;
         self.tokens.insert(name.clone(), token.to_owned());
@@ -130,10 +129,17 @@ impl Requests {
         self.incomplete.iter().map(String::as_str)
     }
 
-    /// There is room for as many requests of `token` as it may have half, and for as many bytes.
+    /// There is room for half of what `token` may have, and for a quarter of what all may have.
     pub fn has_room(&self, token: &str, most: usize) -> bool {
         let of_token = self.lists.get(token).map_or(0, BTreeMap::len);
-        of_token * 2 <= most && self.bytes * 2 <= MOST_IN_ALL
+        of_token * 2 <= most
+            && self.bytes_of(token) * 2 <= MOST_BYTES_OF_A_TOKEN
+            && self.bytes * 4 <= MOST_IN_ALL * 3
+    }
+
+    fn bytes_of(&self, token: &str) -> usize {
+        let list = self.lists.get(token).into_iter().flat_map(BTreeMap::values);
+        list.map(|kept| kept.bytes).sum()
     }
 
     /// Forgets the request of this name.
@@ -240,6 +246,27 @@ mod tests {
             let _ = requests.keep(&number.to_string(), 0, request("r", 10));
         }
         assert_eq!(requests.incomplete().count(), MOST_INCOMPLETE);
+    }
+
+    #[test]
+    fn who_has_both_tokens_of_a_pool_leaves_room_for_the_machines_of_others() {
+        let mut requests = Requests::default();
+        for token in ["former", "latest"] {
+            let most = most_of_a_token(1_000);
+            let last = (0..most)
+                .map(|number| requests.keep(token, most, request(&format!("{token}-{number}"), 9_000)))
+                .last();
+            assert_eq!(last, Some(Kept::TooMany));
+        }
+        let other = requests.keep("others", MOST_OF_A_MACHINE, request("m", 3_000));
+        assert_eq!(other, Kept::Yes);
+        assert!(requests.has_room("others", MOST_OF_A_MACHINE));
+        // Machines of a large pool that ask at once, with requests as kubelets make them.
+        let kept = (0..600).filter(|number| {
+            let request = request(&format!("honest-{number}"), 1_000);
+            requests.keep("honest", most_of_a_token(600), request) == Kept::Yes
+        });
+        assert_eq!(kept.count(), 600);
     }
 
     #[test]

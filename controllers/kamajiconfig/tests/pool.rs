@@ -667,6 +667,10 @@ async fn the_name_of_a_machine_that_has_not_asked_yet_is_not_for_a_pool() {
     world.machine("m");
     world.settle().await;
     assert_eq!(world.join("m").await, "Denied NameClaimed");
+    let addresses = json!({"status": {"addresses": [{"type": "InternalDNS", "address": "ip-10-0-0-7"}]}});
+    world.api.edit(&path::machine("m"), &addresses);
+    world.settle().await;
+    assert_eq!(world.join("ip-10-0-0-7").await, "Denied NameClaimed");
     world.ask("csr-rightful", "m", &world.token("m"));
     world.settle().await;
     assert_eq!(world.said("csr-rightful"), APPROVED);
