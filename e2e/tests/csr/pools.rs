@@ -182,8 +182,8 @@ async fn bootstrap_18_to_23_who_has_the_token_of_a_pool_gets_no_name_of_others_a
     world.node("existing").await?;
     world.node("p-1").await?;
     let _controller = world.run()?;
-    world.machine("m", json!({})).await?;
-    let machine = world.bearer(&world.token("m").await?)?;
+    world.machine("p-1000", json!({})).await?;
+    let machine = world.bearer(&world.token("p-1000").await?)?;
     let pattern = json!({"csrApproval": {"nodeNamePattern": "p-[0-9]+"}});
     world.pool("p", 2, pattern.clone()).await?;
     world.pool("q", 2, pattern).await?;
@@ -194,12 +194,12 @@ async fn bootstrap_18_to_23_who_has_the_token_of_a_pool_gets_no_name_of_others_a
         world.bearer(&world.pool_token("q", None).await?.1)?,
     );
 
-    // Outside the pattern, and of a Machine that has not asked yet.
+    // Outside the pattern, and within it but of a Machine that has not asked yet.
     for name in ["existing", "p-1.evil.example.com"] {
         denied(&world, &p, name, "NameMismatch").await?;
     }
-    denied(&world, &p, "m", "NameClaimed").await?;
-    approved(&world, &machine, "m").await?;
+    denied(&world, &p, "p-1000", "NameClaimed").await?;
+    approved(&world, &machine, "p-1000").await?;
     // A Node of that name exists: it may be about to be deleted.
     let in_use = world.ask(&p, "p-1").await?;
     let message = world.condition("p", "NodeJoined", "NodeExists").await?;
