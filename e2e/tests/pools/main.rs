@@ -259,14 +259,19 @@ async fn another_version_of_the_spec_replaces_the_instances_of_a_pool() -> Resul
             Ok((now.len() == 1 && now.is_disjoint(&before)).then_some(()))
         })
         .await?;
+        // The Node of the former instance is Ready for a while, until Cluster API deletes it.
+        until("the Node of the new instance alone", 2 * PATIENCE, async || {
+            let found = nodes(&pool.cluster.client(pool.lab).await?).await?;
+            ensure!(
+                found.len() == 1 && found[0].labels().contains_key("example.com/round"),
+                "{} Nodes",
+                found.len()
+            );
+            Ok(Some(()))
+        })
+        .await?;
         pool.cluster.nodes_ready(pool.lab, 1).await?;
         pool.settled(1).await?;
-        let found = nodes(&pool.cluster.client(pool.lab).await?).await?;
-        ensure!(
-            found
-                .iter()
-                .all(|node| node.labels().contains_key("example.com/round"))
-        );
         Ok(())
     })
     .await
