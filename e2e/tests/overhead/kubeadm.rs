@@ -133,8 +133,8 @@ fn configuration(
             "clusterName": cluster.name,
             "kubernetesVersion": VERSION,
             "controlPlaneEndpoint": server.trim_start_matches("https://"),
-            // There is none: the certificates of this control plane are not kubeadm's.
-            "certificatesDir": "/nonexistent",
+            // Where kubeadm writes the CA on the node, which the kubelet reads. On this host nothing is read.
+            "certificatesDir": "/etc/kubernetes/pki",
             "networking": {"dnsDomain": "cluster.local", "serviceSubnet": "10.96.0.0/16"},
         }),
         kubelet,
