@@ -41,7 +41,7 @@ upgrade|9|kube-apiserver-v1.34.4 kube-controller-manager-v1.34.4 kube-scheduler-
 kubelets|-|kubelet-v1.33.13 kubelet-v1.34.4 kubelet-v1.35.4
 overhead|-|kubelet kubeadm
 core-1.13|16|cluster-api-controller-v1.13.6
-virtual|20|kubelet
+virtual|-|kubelet
 pools|-|
 conformance|45|ginkgo e2e.test
 load|5|etcd kube-apiserver kube-controller-manager
